@@ -1,0 +1,1 @@
+"""Who may compute what, and what leaves."""

@@ -1,0 +1,140 @@
+"""Whether a party takes part in a job: every check that the party makes for itself, whatever the client or the lead say.
+
+Pure: the directory, the party's own holdings and the time are arguments. All findings are reported at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from governance.identity.directory import Directory
+from governance.identity.names import Role
+from protocols.canonical import canonical_bytes, sha256_hex
+from protocols.errors import ConfideError, ErrorCode, Problem
+from protocols.job import DatasetRef, Job, JobType, ModelRef
+
+# Clocks of honest parties may differ by this much.
+CLOCK_SKEW = timedelta(minutes=5)
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What a computing party knows of a model that it holds a share of; public."""
+
+    computing_parties: tuple[str, ...]
+    manifest: bytes
+    schema_digest: str
+
+
+@dataclass(frozen=True)
+class Holdings:
+    """What the party itself brings to a job.
+
+    Attributes:
+        party: its id.
+        datasets: its registered data sets, by name, newest version.
+        models: the models it holds shares of.
+        min_evaluation_rows: fewer rows are never evaluated: a count over few rows says too much about each.
+        max_rows: a job over more rows, of all owners together, is refused.
+        max_query_rows: an inference over more samples is refused.
+    """
+
+    party: str
+    datasets: Mapping[str, DatasetRef]
+    models: Mapping[ModelRef, ModelFacts]
+    min_evaluation_rows: int
+    max_rows: int
+    max_query_rows: int
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One reason not to take part."""
+
+    code: ErrorCode
+    problem: Problem
+
+
+def admit(job: Job, *, directory: Directory, holdings: Holdings, now: datetime) -> None:
+    """Checks a job whose querier's signature has been verified.
+
+    Raises:
+        ConfideError: with every problem; the code is that of the first.
+    """
+    findings = tuple(examine(job, directory=directory, holdings=holdings, now=now))
+    if findings:
+        problems = [finding.problem for finding in findings]
+        what = f"{holdings.party} refuses the job for {len(problems)} reason(s)"
+        raise ConfideError(findings[0].code, what, problems=problems, party=holdings.party)
+
+
+def examine(job: Job, *, directory: Directory, holdings: Holdings, now: datetime) -> Iterable[Finding]:
+    """Yields every reason for which this party would not take part."""
+    if job.consortium != directory.consortium:
+        yield _finding(ErrorCode.INVALID_JOB, "consortium", f"this is a party of {directory.consortium}", "use its directory")
+    if job.directory_version != directory.version:
+        what = f"the job was made with version {job.directory_version}, this party holds {directory.version}"
+        yield _finding(ErrorCode.STALE_DIRECTORY, "directory_version", what, "import the newest directory everywhere")
+    if job.querier not in {researcher.id for researcher in directory.researchers}:
+        yield _finding(ErrorCode.NOT_ENROLLED, "querier", f"{job.querier} is no researcher of the consortium", "enrol first")
+    yield from _roles(job, directory)
+    if now > job.expires:
+        yield _finding(ErrorCode.JOB_EXPIRED, "expires", "the job has expired", "submit a new one")
+    if job.created > now + CLOCK_SKEW:
+        yield _finding(ErrorCode.INVALID_JOB, "created", "the job was made in the future", "set the clocks")
+    yield from _datasets(job, holdings)
+    yield from _model(job, holdings)
+    if job.num_rows > holdings.max_rows:
+        what = f"{job.num_rows} rows; this party takes part in jobs over at most {holdings.max_rows}"
+        yield _finding(ErrorCode.INVALID_JOB, "datasets", what, "use fewer rows")
+    if (job.query_rows or 0) > holdings.max_query_rows:
+        what = f"{job.query_rows} samples; this party predicts at most {holdings.max_query_rows} at once"
+        yield _finding(ErrorCode.INVALID_JOB, "query_rows", what, "submit several jobs")
+    if job.job_type is JobType.EVALUATE and job.num_rows < holdings.min_evaluation_rows:
+        what = f"{job.num_rows} rows; this party opens counts over at least {holdings.min_evaluation_rows}"
+        yield _finding(ErrorCode.NOT_ENOUGH_ROWS, "datasets", what, "evaluate on more rows")
+
+
+def _roles(job: Job, directory: Directory) -> Iterable[Finding]:
+    wanted = [(party, Role.COMPUTING, "computing_parties") for party in job.computing_parties]
+    wanted.append((job.dealer, Role.DEALER, "dealer"))
+    wanted += [(dataset.party, Role.DATA_OWNER, "datasets") for dataset in job.datasets]
+    for party, role, where in dict.fromkeys(wanted):
+        if party not in directory.with_role(role):
+            what = f"{party} has not the role {role.value} in the directory"
+            yield _finding(ErrorCode.NOT_AUTHORISED, where, what, "choose a party with that role")
+
+
+def _datasets(job: Job, holdings: Holdings) -> Iterable[Finding]:
+    for dataset in job.datasets:
+        if dataset.party != holdings.party:
+            continue
+        where, known = f"datasets.{dataset.party}.{dataset.name}", holdings.datasets.get(dataset.name)
+        if known is None:
+            yield _finding(ErrorCode.UNKNOWN_DATASET, where, "not registered here", "register it, or correct the name")
+        elif known != dataset:
+            what = f"the description is not that of version {known.version}"
+            yield _finding(ErrorCode.INVALID_JOB, where, what, "fetch the owner's description again")
+
+
+def _model(job: Job, holdings: Holdings) -> Iterable[Finding]:
+    if job.model_ref is None or holdings.party not in job.computing_parties:
+        return
+    label = f"{job.model_ref.name}@{job.model_ref.version}"
+    facts = holdings.models.get(job.model_ref)
+    if facts is None:
+        yield _finding(ErrorCode.UNKNOWN_MODEL, "model_ref", f"no share of {label} is held here", "check name and version")
+        return
+    if facts.computing_parties != job.computing_parties:
+        what = f"shares of {label} are held by {', '.join(facts.computing_parties)}, in this order"
+        yield _finding(ErrorCode.INVALID_JOB, "computing_parties", what, "name exactly these")
+    if facts.manifest != canonical_bytes(job.model.to_document()):
+        yield _finding(ErrorCode.INVALID_JOB, "model", f"the architecture is not that of {label}", "use the model's manifest")
+    if facts.schema_digest != sha256_hex(canonical_bytes(job.schema)):
+        yield _finding(ErrorCode.INVALID_JOB, "schema", f"the schema is not that of {label}", "use the model's schema")
+
+
+def _finding(code: ErrorCode, where: str, what: str, remedy: str) -> Finding:
+    return Finding(code, Problem(where, what, remedy))

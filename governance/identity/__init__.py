@@ -1,0 +1,1 @@
+"""Who is who: certificates, enrolment requests, the signed directory of the consortium."""

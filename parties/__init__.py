@@ -1,0 +1,1 @@
+"""Processes, storage, network, people's interfaces: everything that does I/O."""

@@ -1,0 +1,93 @@
+"""`confide dataset`: a data owner's commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from parties.cli.options import PartyConfigOption, now
+from parties.cli.output import FormatOption, Json, Output, OutputFormat, reported, table
+from parties.config import load_party_config
+from protocols.canonical import sha256_hex
+from protocols.job import TIME_FORMAT
+
+if TYPE_CHECKING:
+    from parties.storage.datasets import DatasetRecord
+
+app = typer.Typer(help="Register rows at their owner; only shares ever leave.", no_args_is_help=True)
+
+
+@app.command("register")
+@reported
+def register(
+    *,
+    config: PartyConfigOption,
+    name: Annotated[str, typer.Option("--name", help="The data set's name here: a-z, 0-9 and -.")],
+    file: Annotated[Path, typer.Option("--file", help="The rows: .csv or .parquet.", dir_okay=False)],
+    schema: Annotated[Path, typer.Option("--schema", help="The schema: YAML.", dir_okay=False)],
+    leave_out_invalid: Annotated[
+        bool, typer.Option("--leave-out-invalid", help="Leave out rows that break the contract, and count them.")
+    ] = False,
+    output_format: FormatOption = OutputFormat.TEXT,
+) -> None:
+    """Check rows against their schema and keep them, sealed, as the next version of a data set."""
+    from parties.registration import register_dataset
+    from privacy.preparation.contract import OnViolation
+
+    on_violation = OnViolation.LEAVE_OUT if leave_out_invalid else OnViolation.REFUSE
+    record = register_dataset(
+        load_party_config(config), name=name, file=file, schema_file=schema, on_violation=on_violation, now=now()
+    )
+    left_out = sum(record.left_out.values())
+    text = f"Registered {record.num_rows} rows as {record.name}, version {record.version}; {left_out} left out."
+    Output(output_format).result(_describe(record), text)
+
+
+@app.command("list")
+@reported
+def list_all(*, config: PartyConfigOption, output_format: FormatOption = OutputFormat.TEXT) -> None:
+    """List the data sets registered here."""
+    from parties.storage.database import open_database
+
+    database = open_database(load_party_config(config).folder.database_file)
+    with database.transaction() as tables:
+        records = tables.datasets.latest()
+    database.close()
+    rows = [(r.name, str(r.version), str(r.num_rows), r.created.strftime(TIME_FORMAT)) for r in records]
+    text = table(("name", "version", "rows", "registered"), rows)
+    Output(output_format).result({"datasets": [_describe(record) for record in records]}, text)
+
+
+@app.command("show")
+@reported
+def show(
+    *,
+    config: PartyConfigOption,
+    name: Annotated[str, typer.Argument(help="The data set's name.")],
+    version: Annotated[int | None, typer.Option("--version", help="A version; the latest if not given.")] = None,
+    output_format: FormatOption = OutputFormat.TEXT,
+) -> None:
+    """Show one registration: what is public about it, and what was left out."""
+    from parties.storage.database import open_database
+
+    database = open_database(load_party_config(config).folder.database_file)
+    with database.transaction() as tables:
+        record = tables.datasets.get(name, version)
+    database.close()
+    data = _describe(record)
+    text = "\n".join(f"{field}: {value}" for field, value in data.items())
+    Output(output_format).result(data, text)
+
+
+def _describe(record: DatasetRecord) -> dict[str, Json]:
+    return {
+        "name": record.name,
+        "version": record.version,
+        "num_rows": record.num_rows,
+        "schema_digest": sha256_hex(record.schema_document),
+        "commitment": record.commitment,
+        "left_out": dict(record.left_out),
+        "registered": record.created.strftime(TIME_FORMAT),
+    }

@@ -1,0 +1,60 @@
+"""`confide`: the commands, one file per noun.
+
+Modules of commands import only what every start needs; what one command needs, it imports itself, so that `confide --help`
+never waits for a tensor library.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated
+
+import typer
+
+from parties.cli import consortium, dataset, harness, job, party, researcher
+from parties.cli.health import health
+from protocols import PROTOCOL_VERSION
+
+# The commands, in the order of `confide --help`: another noun is another line.
+COMMANDS: tuple[tuple[str, typer.Typer], ...] = (
+    ("consortium", consortium.app),
+    ("party", party.app),
+    ("researcher", researcher.app),
+    ("dataset", dataset.app),
+    ("job", job.app),
+    ("harness", harness.app),
+)
+
+app = typer.Typer(
+    name="confide",
+    help="Institutions train a model together under secret sharing; researchers query it; nobody sees anybody's secret.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+for _name, _commands in COMMANDS:
+    app.add_typer(_commands, name=_name)
+app.command("health")(health)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        try:
+            program = version("confide")
+        except PackageNotFoundError:  # run from a source tree that was not set up
+            program = "(not installed)"
+        print(f"confide {program} protocol {PROTOCOL_VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def confide(
+    show_version: Annotated[
+        bool, typer.Option("--version", help="Print program and protocol version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Confide."""
+
+
+def main() -> None:
+    """Runs the command line; the console script `confide`."""
+    app()

@@ -1,0 +1,60 @@
+"""What a researcher keeps of her jobs: the document, and the request id with which each output is fetched, once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from parties.storage.files import make_folder, read_secret, write_secret
+from protocols.errors import ConfideError, ErrorCode
+from protocols.job import Job
+
+
+@dataclass(frozen=True)
+class JobRecords:
+    """One file a job, mode 0600."""
+
+    folder: Path
+
+    def add(self, job: Job, *, request_ids: Mapping[str, str]) -> None:
+        """Keeps a job before it is submitted; one that is kept stays as it is."""
+        make_folder(self.folder)
+        path = self._path(job.job_id)
+        if not path.exists():
+            record = {"job": job.to_bytes().decode(), "request_ids": dict(request_ids)}
+            write_secret(path, json.dumps(record).encode())
+
+    def job(self, job_id: str) -> Job:
+        """Returns a job; an unambiguous beginning of its id is enough.
+
+        Raises:
+            ConfideError: UNKNOWN_JOB.
+        """
+        found = sorted(self.folder.glob(f"{job_id}*.json")) if job_id.isalnum() else []
+        if len(found) != 1:
+            what = "several jobs begin" if found else "no job that was submitted from this folder begins"
+            raise ConfideError(ErrorCode.UNKNOWN_JOB, f"{what} with {job_id[:32]}")
+        return Job.from_bytes(str(self._read(found[0])["job"]).encode())
+
+    def jobs(self) -> list[Job]:
+        """Returns all jobs, the latest first."""
+        found = [Job.from_bytes(str(self._read(path)["job"]).encode()) for path in self.folder.glob("*.json")]
+        return sorted(found, key=lambda job: job.created, reverse=True)
+
+    def request_id(self, job_id: str, output: str) -> str:
+        """Returns the request id of an output."""
+        ids = self._read(self._path(job_id))["request_ids"]
+        if not isinstance(ids, dict) or output not in ids:
+            raise ConfideError(ErrorCode.UNKNOWN_OUTPUT, f"job {job_id} has no output {output}")
+        return str(ids[output])
+
+    def _path(self, job_id: str) -> Path:
+        return self.folder / f"{job_id}.json"
+
+    def _read(self, path: Path) -> dict[str, object]:
+        record = json.loads(read_secret(path))
+        if not isinstance(record, dict):
+            raise ConfideError(ErrorCode.STATE_DAMAGED, f"{path} is no job record")
+        return record

@@ -1,0 +1,136 @@
+"""Registration of data sets at their owner: rows are checked, scaled, committed to, sealed; they never leave as rows.
+
+What becomes public with a registration: name, version, schema, number of rows, salted commitment. Rows, salt and the count of
+rows left out stay here.
+"""
+
+from __future__ import annotations
+
+import secrets
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+
+from parties.config import PartyConfig
+from parties.storage.arrays import arrays_from_bytes, arrays_to_bytes
+from parties.storage.database import Database, open_database
+from parties.storage.datasets import DatasetRecord, dataset_object_id
+from parties.storage.files import read_public
+from parties.storage.sealed import Purpose, SealedFiles
+from privacy.preparation.commitment import SALT_BYTES, commit, verify
+from privacy.preparation.contract import OnViolation, PreparedRows, prepare
+from privacy.preparation.schema import TableSchema
+from privacy.preparation.schema_file import MAX_SCHEMA_BYTES, schema_from_yaml
+from privacy.preparation.table import Content, FileFormat, read_table
+from protocols.canonical import canonical_bytes, sha256_hex
+from protocols.errors import ConfideError, ErrorCode, Problem
+from protocols.job import ID_PATTERN
+
+_FORMATS = {".csv": FileFormat.CSV, ".parquet": FileFormat.PARQUET}
+
+
+def register_dataset(
+    config: PartyConfig, *, name: str, file: Path, schema_file: Path, on_violation: OnViolation, now: datetime
+) -> DatasetRecord:
+    """Registers the rows of a file as the next version of a data set; works while the party serves.
+
+    Args:
+        config: the owner's configuration.
+        name: the data set's name here.
+        file: CSV (`.csv`) or Parquet (`.parquet`), secret.
+        schema_file: the schema (YAML), public.
+        on_violation: whether rows that break the contract stop everything or are left out and counted.
+        now: the time, UTC.
+
+    Returns:
+        The registration.
+
+    Raises:
+        ConfideError: INVALID_DATA (the owner's fault): schema, file or rows, with every problem; INVALID_ARGUMENT: name, files
+            or more rows than the configuration allows; STATE_SCHEMA or FILE_MODE: the state folder.
+    """
+    if not ID_PATTERN.fullmatch(name):
+        problem = Problem("name", "an identifier is 1 to 63 of a-z, 0-9 and -, not at the ends", "choose another")
+        raise ConfideError(ErrorCode.INVALID_ARGUMENT, "the data set cannot have this name", problems=[problem])
+    schema = schema_from_yaml(read_public(schema_file, max_bytes=MAX_SCHEMA_BYTES))
+    rows = _read_rows(file, schema, on_violation)
+    if rows.num_rows > config.max_rows:
+        raise ConfideError(
+            ErrorCode.INVALID_ARGUMENT,
+            f"{rows.num_rows} rows; this party's configuration allows {config.max_rows}",
+            remedy="Raise max_rows, or split the file.",
+        )
+    salt = secrets.token_bytes(SALT_BYTES)
+    sealed = config.folder.open_sealed()
+    database = open_database(config.folder.database_file)
+    try:
+        return _keep(database, sealed, name=name, schema=schema, rows=rows, salt=salt, now=now)
+    finally:
+        database.close()
+
+
+def open_rows(sealed: SealedFiles, record: DatasetRecord) -> PreparedRows:
+    """Opens the rows of a registration, for a session worker of their owner, and checks them against their commitment.
+
+    Returns:
+        The rows, secret: features (rows, features) float64 in [-1, 1], labels (rows,) float64 of 0 and 1.
+
+    Raises:
+        ConfideError: STATE_DAMAGED (the operator's fault): the sealed file does not open or holds other rows.
+    """
+    arrays = arrays_from_bytes(sealed.read(Purpose.DATASET, record.object_id, record.sealed_name))
+    if set(arrays) != {"features", "labels", "salt"}:
+        raise ConfideError(ErrorCode.STATE_DAMAGED, f"the sealed file of {record.object_id} does not hold rows")
+    rows = PreparedRows(arrays["features"], arrays["labels"], {})
+    digest = sha256_hex(record.schema_document)
+    if not verify(record.commitment, rows, schema_digest=digest, salt=arrays["salt"].tobytes()):
+        raise ConfideError(ErrorCode.STATE_DAMAGED, f"the rows of {record.object_id} are not those that were registered")
+    return rows
+
+
+def _keep(
+    database: Database,
+    sealed: SealedFiles,
+    *,
+    name: str,
+    schema: TableSchema,
+    rows: PreparedRows,
+    salt: bytes,
+    now: datetime,
+) -> DatasetRecord:
+    contents = arrays_to_bytes({"features": rows.features, "labels": rows.labels, "salt": np.frombuffer(salt, dtype=np.uint8)})
+    written = ""
+    try:
+        with database.transaction() as tables:
+            # The version is part of what the seal authenticates, so it must not change before the registration is kept.
+            version = tables.datasets.next_version(name)
+            written = sealed.write(Purpose.DATASET, dataset_object_id(name, version), contents)
+            record = DatasetRecord(
+                name=name,
+                version=version,
+                schema_document=canonical_bytes(schema.to_document()),
+                num_rows=rows.num_rows,
+                left_out={violation.name.lower(): count for violation, count in rows.left_out.items()},
+                commitment=commit(rows, schema_digest=schema.digest, salt=salt),
+                sealed_name=written,
+                created=now,
+            )
+            tables.datasets.add(record)
+    except BaseException:  # whatever stopped the transaction, no rows stay behind that no registration knows
+        if written:
+            sealed.delete(written)
+        raise
+    return record
+
+
+def _read_rows(file: Path, schema: TableSchema, on_violation: OnViolation) -> PreparedRows:
+    file_format = _FORMATS.get(file.suffix.lower())
+    if file_format is None:
+        raise ConfideError(ErrorCode.INVALID_ARGUMENT, f"{file} is neither a .csv nor a .parquet file")
+    try:
+        with file.open("rb") as source:
+            table = read_table(source, schema, content=Content.LABELLED_ROWS, file_format=file_format)
+    except OSError as error:
+        raise ConfideError(ErrorCode.INVALID_ARGUMENT, f"{file}: {error.strerror or 'cannot be read'}") from error
+    return prepare(table, schema, on_violation)

@@ -1,0 +1,1 @@
+"""The party process: one public port, jobs, sessions."""

@@ -1,0 +1,84 @@
+"""What the party shows of its sessions, to whoever asks and to whoever watches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from threading import Condition
+from typing import Any
+
+from governance.documents import SignedDocument
+from protocols.errors import ConfideError, ErrorCode
+from protocols.job import Job
+from protocols.session.states import State
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What this party's worker has done so far; public.
+
+    Attributes:
+        phase: the program's own name of what it does.
+        step: of `steps` in this phase.
+        steps: see step.
+        rounds: communication rounds so far, as the plan counts them.
+        payload_bytes: payload bytes that this party's links sent, as the plan counts them.
+        frame_bytes: all bytes that they sent: payload, headers, handshake, heartbeats.
+    """
+
+    phase: str = ""
+    step: int = 0
+    steps: int = 0
+    rounds: int = 0
+    payload_bytes: int = 0
+    frame_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Status:
+    """What this party shows of a session; `revision` grows with every change."""
+
+    job: Job
+    state: State
+    plan_digest: str = ""
+    countersigned_by: tuple[str, ...] = ()
+    measured: Measured = Measured()
+    ending: SignedDocument | None = None
+    revision: int = 0
+
+
+class Board:
+    """The statuses of all sessions in this process; safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._statuses: dict[str, Status] = {}
+        self._changed = Condition()
+
+    def post(self, status: Status) -> None:
+        """Shows a session for the first time."""
+        with self._changed:
+            self._statuses[status.job.job_id] = status
+            self._changed.notify_all()
+
+    def update(self, job_id: str, **changes: Any) -> None:
+        """Changes fields of a shown status."""
+        with self._changed:
+            status = self._statuses[job_id]
+            self._statuses[job_id] = replace(status, revision=status.revision + 1, **changes)
+            self._changed.notify_all()
+
+    def find(self, job_id: str) -> Status | None:
+        """Returns what is shown of a session, or None."""
+        with self._changed:
+            return self._statuses.get(job_id)
+
+    def wait(self, job_id: str, *, revision: int, timeout_s: float) -> Status:
+        """Returns the status once its revision is another one, or after the time.
+
+        Raises:
+            ConfideError: UNKNOWN_JOB: it is not shown.
+        """
+        with self._changed:
+            if job_id not in self._statuses:
+                raise ConfideError(ErrorCode.UNKNOWN_JOB, f"no job {job_id[:32]} is shown here")
+            self._changed.wait_for(lambda: self._statuses[job_id].revision != revision, timeout=timeout_s)
+            return self._statuses[job_id]

@@ -1,0 +1,114 @@
+"""What a serving party consists of: its configuration, identity, database and sealed files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Lock
+
+import structlog
+
+from governance.admission import Holdings, ModelFacts
+from governance.identity.directory import Directory
+from parties.config import PartyConfig
+from parties.storage.database import Database, Tables
+from parties.storage.datasets import DatasetRecord
+from parties.storage.sealed import SealedFiles
+from parties.storage.state import Member, MemberFolder
+from protocols.canonical import sha256_hex
+from protocols.errors import ConfideError
+from protocols.job import DatasetRef, Job
+
+_log = structlog.get_logger()
+
+
+class CurrentDirectory:
+    """The directory as it is now: `confide party join` may replace the file while the party serves."""
+
+    def __init__(self, folder: MemberFolder, first: Directory) -> None:
+        self._folder = folder
+        self._lock = Lock()
+        self._seen = self._stamp()
+        self._current = first
+
+    def get(self) -> Directory:
+        """Returns the newest directory; one that does not verify is not taken over, and the last good one stays."""
+        with self._lock:
+            stamp = self._stamp()
+            if stamp != self._seen:
+                self._seen = stamp
+                try:
+                    found = self._folder.load_directory()
+                except ConfideError as error:
+                    _log.error("directory_refused", code=error.code.name, what=error.what)
+                else:
+                    self._take(found)
+            return self._current
+
+    def _take(self, found: Directory) -> None:
+        if found.version > self._current.version:
+            self._current = found
+            _log.info("directory", version=found.version)
+
+    def _stamp(self) -> tuple[int, int]:
+        status = self._folder.directory_file.stat()
+        return status.st_mtime_ns, status.st_ino
+
+
+@dataclass(frozen=True)
+class Party:
+    """A serving party; shared by all threads."""
+
+    config: PartyConfig
+    member: Member
+    database: Database
+    sealed: SealedFiles
+    current_directory: CurrentDirectory
+
+    @property
+    def id(self) -> str:
+        """This party's id."""
+        return self.member.identity.id
+
+    @property
+    def directory(self) -> Directory:
+        """The directory, as it is now."""
+        return self.current_directory.get()
+
+    @property
+    def worker_log(self) -> Path:
+        """Where workers' own words go; they hold no values."""
+        return self.config.state / "worker.log"
+
+    def now(self) -> datetime:
+        """The time, UTC."""
+        return datetime.now(UTC)
+
+
+def dataset_ref(party: str, record: DatasetRecord) -> DatasetRef:
+    """Returns the public description of a registration."""
+    return DatasetRef(
+        party=party,
+        name=record.name,
+        version=record.version,
+        num_rows=record.num_rows,
+        schema_digest=sha256_hex(record.schema_document),
+        commitment=record.commitment,
+    )
+
+
+def holdings(party: Party, tables: Tables) -> Holdings:
+    """Returns what the party brings to jobs, as of one transaction."""
+    models = {}
+    for model in tables.models.usable():
+        training = Job.from_bytes(tables.jobs.get(model.job_id).document)
+        models[model.ref] = ModelFacts(training.computing_parties, model.model_document, sha256_hex(model.schema_document))
+    return Holdings(
+        party=party.id,
+        datasets={record.name: dataset_ref(party.id, record) for record in tables.datasets.latest()},
+        models=models,
+        min_evaluation_rows=party.config.min_evaluation_rows,
+        max_rows=party.config.max_rows,
+        max_query_rows=party.config.max_query_rows,
+    )

@@ -1,0 +1,93 @@
+"""`confide party serve`: one process, one public port, until it is told to stop."""
+
+from __future__ import annotations
+
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from importlib.metadata import version
+from threading import Event
+
+import grpc
+import structlog
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from governance.identity.names import MemberKind
+from parties.config import PartyConfig
+from parties.log import configure_log
+from parties.server.access import AccessInterceptor
+from parties.server.party import CurrentDirectory, Party
+from parties.server.services import Checker, JobsBehaviour, PartyBehaviour, SessionBehaviour
+from parties.server.sessions import Sessions
+from parties.server.workers import Template
+from parties.storage.database import open_database
+from parties.transport.peers import Peers
+from parties.transport.streams import LinkTable
+from parties.transport.tls import SERVER_OPTIONS, TlsIdentity, server_credentials
+from parties.wire.methods import JOBS_SERVICE, PARTY_SERVICE, SESSION_SERVICE
+from protocols.errors import ConfideError, ErrorCode
+
+_THREADS = 96
+_DRAIN_S = 3.0
+_log = structlog.get_logger()
+
+
+def serve(config: PartyConfig) -> None:
+    """Serves a party until SIGTERM or SIGINT.
+
+    Raises:
+        ConfideError: STATE_LOCKED, STATE_SCHEMA, FILE_MODE, NOT_ENROLLED, INVALID_CONFIG (the operator's fault).
+    """
+    configure_log(config.log_level)
+    folder = config.folder
+    stop = Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    with folder.serving():
+        member = folder.member.load_member(kind=MemberKind.PARTY, member=config.party, now=datetime.now(UTC))
+        database = open_database(folder.database_file)
+        directory = CurrentDirectory(folder.member, member.directory)
+        party = Party(config, member, database, folder.open_sealed(), directory)
+        _serve(party, stop)
+        database.close()
+
+
+def _serve(party: Party, stop: Event) -> None:
+    member = party.member
+    identity = TlsIdentity(
+        private_key=member.tls_key.export_secret_pem(),
+        certificate=member.certificate.encode(),
+        ca_certificate=party.directory.ca_certificate.encode(),
+    )
+    peers, links, template = Peers(identity, lambda: party.directory), LinkTable(), Template(party.worker_log)
+    template.start()
+    checker = Checker(party, template)
+    sessions = Sessions(party, peers=peers, links=links, template=template, check=checker.check)
+    server = grpc.server(
+        ThreadPoolExecutor(_THREADS, thread_name_prefix="call"),
+        interceptors=[AccessInterceptor(lambda: party.directory)],
+        options=SERVER_OPTIONS,
+    )
+    for service, handlers in (
+        (PARTY_SERVICE, PartyBehaviour(party, version("confide")).handlers()),
+        (JOBS_SERVICE, JobsBehaviour(party, sessions, checker.check).handlers()),
+        (SESSION_SERVICE, SessionBehaviour(party, sessions, links, checker.check).handlers()),
+    ):
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
+    healthy = health.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
+    try:
+        server.add_secure_port(party.config.listen, server_credentials(identity))
+    except RuntimeError as error:
+        raise ConfideError(ErrorCode.INVALID_CONFIG, f"{party.config.listen} cannot be bound: the port may be taken") from error
+    sessions.start()
+    server.start()
+    healthy.set("", health_pb2.HealthCheckResponse.SERVING)
+    _log.info("serving", party=party.id, listen=party.config.listen, directory=party.directory.version)
+    stop.wait()
+    healthy.enter_graceful_shutdown()
+    server.stop(_DRAIN_S).wait()
+    sessions.stop()
+    template.stop()
+    peers.close()
+    _log.info("stopped", party=party.id)

@@ -1,0 +1,138 @@
+"""The worker's side of one session at this party: starts it, hears what it says, seals what it made.
+
+Everything that a worker says becomes an event of the session's machine, with the number of the worker. Nothing here decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from threading import Lock
+from typing import Any
+
+import structlog
+
+from parties import defect
+from parties.server.board import Measured
+from parties.server.execution import Execution, Task
+from parties.server.party import Party
+from parties.server.results import seal_results
+from parties.server.workers import Template, failure
+from parties.transport.peers import Peers
+from parties.transport.streams import LinkTable
+from parties.worker.channel import Parcel
+from protocols.canonical import parse_canonical
+from protocols.errors import ConfideError, ErrorCode
+from protocols.plan.plan import Plan
+from protocols.session import events as ev
+from protocols.session.messages import FailureReport
+from protocols.session.states import State
+
+# Failures that this party can only have caused itself, so that it accuses itself.
+_CONFESSIONS = frozenset(
+    {ErrorCode.WORKER_LOST, ErrorCode.PARTY_RESTARTED, ErrorCode.STATE_DAMAGED, ErrorCode.INTERNAL, ErrorCode.SETUP_INCOMPLETE}
+)
+_log = structlog.get_logger()
+
+
+class Work:
+    """One session's worker; `start`, `open_links` and `stop` are called in this order, the latter two on pool threads."""
+
+    def __init__(
+        self,
+        party: Party,
+        task: Task,
+        *,
+        template: Template,
+        links: LinkTable,
+        peers: Peers,
+        tell: Callable[[ev.Event], None],
+        measure: Callable[[Measured], None],
+        state: Callable[[], State],
+    ) -> None:
+        self._party = party
+        self._task = task
+        self._template = template
+        self._links = links
+        self._peers = peers
+        self._tell = tell
+        self._measure = measure
+        self._state = state
+        self._number = 0
+        self._lock = Lock()
+        self._stopped = False
+        self._execution: Execution | None = None
+
+    def start(self, number: int) -> None:
+        """Starts the worker process, which loads its libraries while the others reserve."""
+        self._number = number
+        try:
+            self._execution = Execution(self._party, self._task, template=self._template, links=self._links, peers=self._peers)
+        except ConfideError as error:
+            self._failed(error)
+        except OSError as error:
+            self._failed(ConfideError(ErrorCode.WORKER_LOST, f"no worker can be started: {error.strerror}"))
+
+    def open_links(self) -> None:
+        """Gives the worker its task and joins its links to the peers."""
+        if self._execution is None:
+            return
+        try:
+            self._execution.open_links(on_parcel=self._heard, on_lost=self._failed)
+        except ConfideError as error:
+            self._failed(error)
+        except Exception as error:  # a defect, or a file or socket that failed: the session must end, not wait
+            _log.error("defect", job=self._task.job.job_id, path=defect.path(error), error=type(error).__name__)
+            self._failed(ConfideError(ErrorCode.INTERNAL, defect.place(error)))
+
+    def stop(self) -> None:
+        """Ends the worker; what it still says has no effect, and nothing is sealed any more. Safe to call again."""
+        with self._lock:
+            self._stopped = True
+        if self._execution is not None:
+            self._execution.stop()
+
+    def _heard(self, parcel: Parcel) -> None:
+        header = parcel.header
+        match header["event"]:
+            case "prepared":
+                self._tell(ev.WorkerPrepared(self._number))
+                self._tell(ev.WorkerRunning(self._number))
+            case "progress":
+                self._measure(_measured(header))
+                self._tell(ev.WorkerProgress(self._number, header["rounds"] + header["step"]))
+            case "finished":
+                self._measure(_measured(header))
+                self._seal(parcel)
+            case _:
+                self._failed(failure(parcel))
+
+    def _seal(self, parcel: Parcel) -> None:
+        plan = Plan.from_document(parse_canonical(self._task.plan))
+        try:
+            # Under the lock: results that are being destroyed must not appear after their destruction.
+            with self._lock:
+                if self._stopped:
+                    return
+                seal_results(self._party, self._task.job, plan, parcel)
+        except ConfideError as error:
+            self._failed(error)
+        except OSError as error:
+            self._failed(ConfideError(ErrorCode.WORKER_LOST, f"results cannot be kept: {error.strerror}"))
+        else:
+            self._tell(ev.WorkerFinished(self._number))
+
+    def _failed(self, error: ConfideError) -> None:
+        accused = error.party or (self._party.id if error.code in _CONFESSIONS else "")
+        _log.warning("work_failed", job=self._task.job.job_id, code=error.code.name, what=error.what, accused=accused)
+        self._tell(ev.WorkerFailed(self._number, FailureReport(error.code, self._state(), accused, error.what)))
+
+
+def _measured(header: Mapping[str, Any]) -> Measured:
+    return Measured(
+        phase=header["phase"],
+        step=header["step"],
+        steps=header["steps"],
+        rounds=header["rounds"],
+        payload_bytes=header["payload_bytes"],
+        frame_bytes=header["frame_bytes"],
+    )

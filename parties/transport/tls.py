@@ -1,0 +1,68 @@
+"""Mutual TLS 1.3 for every channel and port; the only module that makes gRPC credentials.
+
+gRPC has no setting for the TLS version. All certificates of a consortium hold ECDSA keys, and the only cipher suites left
+for TLS 1.2 need RSA certificates, so no 1.2 handshake can succeed (docs/adr/0004-tls-1-3-only.md; a test tries it).
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+
+_RSA_ONLY_SUITES = "ECDHE-RSA-AES256-GCM-SHA384"
+os.environ["GRPC_SSL_CIPHER_SUITES"] = _RSA_ONLY_SUITES  # read once, when gRPC first makes credentials
+
+import grpc  # noqa: E402  (the line above must run first)
+
+from governance.identity.names import tls_name  # noqa: E402
+
+MAX_MESSAGE_BYTES = 4 << 20
+MAX_STATUS_BYTES = 64 << 10
+_COMMON = [
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.optimization_target", "latency"),
+]
+SERVER_OPTIONS = [
+    *_COMMON,
+    ("grpc.so_reuseport", 0),  # a second process on the same port must fail, not share it
+    ("grpc.max_concurrent_streams", 64),
+    ("grpc.server_handshake_timeout_ms", 5_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    ("grpc.keepalive_time_ms", 15_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+]
+_CHANNEL_OPTIONS = [
+    *_COMMON,
+    # A failure with all its problems travels in the trailers; the usual 8 KiB would turn it into another failure.
+    ("grpc.max_metadata_size", MAX_STATUS_BYTES),
+    ("grpc.absolute_max_metadata_size", MAX_STATUS_BYTES),
+    ("grpc.enable_retries", 0),  # what may be repeated is decided where the call is made
+    ("grpc.keepalive_time_ms", 15_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.min_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+]
+
+
+@dataclass(frozen=True)
+class TlsIdentity:
+    """What one member needs for TLS: its own key and certificate, and the consortium's CA certificate; PEM."""
+
+    private_key: bytes = field(repr=False)
+    certificate: bytes
+    ca_certificate: bytes
+
+
+def server_credentials(identity: TlsIdentity) -> grpc.ServerCredentials:
+    """Credentials of the public port: callers must hold a certificate of the consortium."""
+    pair = [(identity.private_key, identity.certificate)]
+    return grpc.ssl_server_credentials(pair, root_certificates=identity.ca_certificate, require_client_auth=True)
+
+
+def open_channel(identity: TlsIdentity, *, endpoint: str, party: str) -> grpc.Channel:
+    """Opens a channel to the party's public port; whoever answers must hold that party's certificate."""
+    credentials = grpc.ssl_channel_credentials(identity.ca_certificate, identity.private_key, identity.certificate)
+    options = [*_CHANNEL_OPTIONS, ("grpc.ssl_target_name_override", tls_name(party))]
+    return grpc.secure_channel(endpoint, credentials, options)

@@ -1,0 +1,90 @@
+"""The methods of the wire contract with their types; servers register from it and callers call through it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import grpc
+from google.protobuf.message import Message
+
+from parties.wire.generated.confide.v1 import jobs_pb2, party_pb2, session_pb2
+from parties.wire.status import from_rpc_error
+
+Request = TypeVar("Request", bound=Message)
+Reply = TypeVar("Reply", bound=Message)
+
+
+@dataclass(frozen=True)
+class Method(Generic[Request, Reply]):
+    """One method: its path and the types of its messages."""
+
+    service: str
+    name: str
+    request: type[Request]
+    reply: type[Reply]
+
+    @property
+    def path(self) -> str:
+        """The path on the wire."""
+        return f"/{self.service}/{self.name}"
+
+    def call(self, channel: grpc.Channel, request: Request, *, party: str, timeout_s: float) -> Reply:
+        """Calls the method once.
+
+        Raises:
+            ConfideError: what the party reported, or PARTY_UNREACHABLE, PEER_SILENT or UNAUTHENTICATED, naming the party.
+        """
+        stub = channel.unary_unary(self.path, self.request.SerializeToString, self.reply.FromString)
+        try:
+            reply: Reply = stub(request, timeout=timeout_s)
+        except grpc.RpcError as error:
+            raise from_rpc_error(error, party=party) from error
+        return reply
+
+    def stream(self, channel: grpc.Channel, request: Request, *, party: str) -> Iterator[Reply]:
+        """Calls a method that answers with a stream; the stream is cancelled when the iterator is closed.
+
+        Raises:
+            ConfideError: as `call`.
+        """
+        stub = channel.unary_stream(self.path, self.request.SerializeToString, self.reply.FromString)
+        call = stub(request)
+        try:
+            yield from call
+        except grpc.RpcError as error:
+            raise from_rpc_error(error, party=party) from error
+        finally:
+            call.cancel()
+
+    def unary_handler(self, behaviour: Callable[[Request], Reply]) -> tuple[str, grpc.RpcMethodHandler[Any, Any]]:
+        """Returns the registration of a server's behaviour."""
+        handler = grpc.unary_unary_rpc_method_handler(
+            lambda request, _: behaviour(request), self.request.FromString, self.reply.SerializeToString
+        )
+        return self.name, handler
+
+    def stream_handler(self, behaviour: Callable[[Request], Iterator[Reply]]) -> tuple[str, grpc.RpcMethodHandler[Any, Any]]:
+        """Returns the registration of a server's behaviour that answers with a stream."""
+        handler = grpc.unary_stream_rpc_method_handler(
+            lambda request, _: behaviour(request), self.request.FromString, self.reply.SerializeToString
+        )
+        return self.name, handler
+
+
+PARTY_SERVICE = "confide.v1.PartyService"
+JOBS_SERVICE = "confide.v1.JobsService"
+SESSION_SERVICE = "confide.v1.SessionService"
+
+HELLO = Method(PARTY_SERVICE, "Hello", party_pb2.HelloRequest, party_pb2.HelloReply)
+LIST_DATASETS = Method(PARTY_SERVICE, "ListDatasets", party_pb2.ListDatasetsRequest, party_pb2.ListDatasetsReply)
+LIST_MODELS = Method(PARTY_SERVICE, "ListModels", party_pb2.ListModelsRequest, party_pb2.ListModelsReply)
+PLAN_JOB = Method(JOBS_SERVICE, "PlanJob", jobs_pb2.PlanJobRequest, jobs_pb2.PlanJobReply)
+SUBMIT_JOB = Method(JOBS_SERVICE, "SubmitJob", jobs_pb2.SubmitJobRequest, jobs_pb2.JobStatus)
+GET_JOB = Method(JOBS_SERVICE, "GetJob", jobs_pb2.GetJobRequest, jobs_pb2.JobStatus)
+LIST_JOBS = Method(JOBS_SERVICE, "ListJobs", jobs_pb2.ListJobsRequest, jobs_pb2.ListJobsReply)
+WATCH_JOB = Method(JOBS_SERVICE, "WatchJob", jobs_pb2.GetJobRequest, jobs_pb2.JobStatus)
+CANCEL_JOB = Method(JOBS_SERVICE, "CancelJob", jobs_pb2.CancelJobRequest, jobs_pb2.JobStatus)
+FETCH_OUTPUT = Method(JOBS_SERVICE, "FetchOutput", jobs_pb2.FetchOutputRequest, jobs_pb2.FetchOutputReply)
+DELIVER = Method(SESSION_SERVICE, "Deliver", session_pb2.DeliverRequest, session_pb2.DeliverReply)

@@ -1,0 +1,1 @@
+"""The worker process: one session, no network, no key."""

@@ -1,0 +1,153 @@
+"""What a worker does: derive one plan, or run one party's part of one session.
+
+Parcels of a session task (the header is public, the blobs are what they say):
+    in:  header party, attempt, participants, peers, plan_digest; blobs job, plan, initial_weights?, model_share?, query_share?,
+         rows/<index of the data set in the job>?
+    out: prepared; progress (phase, step, steps, rounds, bytes); finished (shapes, counters; blobs model_share?, output/<name>)
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from threading import Event, Thread
+
+import numpy as np
+
+from parties.storage.arrays import arrays_from_bytes, arrays_to_bytes
+from parties.transport.timing import HEARTBEAT_S
+from parties.worker.channel import Channel, Parcel
+from parties.worker.handshake import shake_hands
+from parties.worker.link import WorkerLink
+from protocols.canonical import canonical_bytes, parse_canonical
+from protocols.errors import ConfideError, ErrorCode
+from protocols.job import Job
+from protocols.model.weights import weights_from_safetensors
+from protocols.mpc.inputs import LocalInputs
+from protocols.mpc.keys import derive_keys
+from protocols.mpc.planning import derive_plan
+from protocols.mpc.session import Progress, SessionOutputs, run_session
+from protocols.plan.plan import Plan
+
+_PROGRESS_EVERY_S = 0.2
+
+
+def plan(parcel: Parcel, channel: Channel) -> None:
+    """Derives the plan of a job; needs no secret."""
+    job = Job.from_bytes(parcel.blobs["job"])
+    channel.send({"event": "finished"}, {"plan": canonical_bytes(derive_plan(job).to_document())})
+
+
+def run(parcel: Parcel, endpoints: Sequence[socket.socket], channel: Channel) -> None:
+    """Runs every role that this party has in one session."""
+    header, blobs = parcel.header, parcel.blobs
+    job = Job.from_bytes(blobs["job"])
+    the_plan = Plan.from_document(parse_canonical(blobs["plan"]))
+    session, attempt = bytes.fromhex(job.job_id), int(header["attempt"])
+    links = {
+        peer: WorkerLink(endpoint, peer=peer, session=session, attempt=attempt)
+        for peer, endpoint in zip(header["peers"], endpoints, strict=True)
+    }
+    reporter, stopped = _Reporter(channel, links), Event()
+    Thread(target=_keep_alive, args=(list(links.values()), reporter, stopped), daemon=True).start()
+    party, participants = header["party"], tuple(header["participants"])
+    agreed = shake_hands(party=party, participants=participants, links=links, job_digest=job.digest, plan_digest=the_plan.digest)
+    channel.send({"event": "prepared"})
+    keys = derive_keys(
+        party=party,
+        participants=participants,
+        pair_secrets=agreed.pair_secrets,
+        nonces=agreed.nonces,
+        job_digest=job.digest,
+        attempt=attempt,
+        plan_digest=the_plan.digest,
+    )
+    outputs = run_session(
+        job=job,
+        plan=the_plan,
+        party=party,
+        keys=keys,
+        links=links,
+        inputs=_inputs(job, blobs),
+        progress=reporter.report,
+    )
+    stopped.set()
+    _finish(channel, outputs, reporter)
+    for link in links.values():
+        link.close()
+
+
+def _inputs(job: Job, blobs: Mapping[str, bytes]) -> LocalInputs:
+    rows = {}
+    for index in range(len(job.datasets)):
+        if (blob := blobs.get(f"rows/{index}")) is not None:
+            arrays = arrays_from_bytes(blob)
+            rows[index] = (arrays["features"], arrays["labels"])
+    query = blobs.get("query_share")
+    query_share = None
+    if query is not None:
+        shape = (job.query_rows or 0, job.model.input_features)
+        if len(query) != 8 * shape[0] * shape[1]:
+            raise ConfideError(ErrorCode.INVALID_JOB, "the share of the samples has not the size that the job says")
+        query_share = np.frombuffer(query, "<i8").astype(np.int64).reshape(shape)
+    weights = blobs.get("initial_weights")
+    model_share = blobs.get("model_share")
+    return LocalInputs(
+        rows=rows,
+        initial_weights={} if weights is None else weights_from_safetensors(weights, job.model),
+        model_share=None if model_share is None else arrays_from_bytes(model_share),
+        query_share=query_share,
+    )
+
+
+def _keep_alive(links: list[WorkerLink], reporter: _Reporter, stopped: Event) -> None:
+    while not stopped.wait(HEARTBEAT_S):
+        for link in links:
+            link.heartbeat()
+        reporter.repeat()
+
+
+class _Reporter:
+    """Hands progress to the party process, at most a few times a second; counters are public, values never appear."""
+
+    def __init__(self, channel: Channel, links: dict[str, WorkerLink]) -> None:
+        self._channel = channel
+        self._links = links
+        self._next = 0.0
+        self._last: Progress | None = None
+
+    def report(self, progress: Progress) -> None:
+        """Takes the engine's progress."""
+        self._last = progress
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + _PROGRESS_EVERY_S
+            self.repeat()
+
+    def repeat(self) -> None:
+        """Says again how far the engine is: the sign of life of a long operation."""
+        self._channel.send({"event": "progress", **self.counters()})
+
+    def counters(self) -> dict[str, str | int]:
+        """Phase, rounds and bytes so far, as engine and links counted them."""
+        last = self._last
+        return {
+            "phase": "" if last is None else last.phase,
+            "step": 0 if last is None else last.step,
+            "steps": 0 if last is None else last.total,
+            "rounds": 0 if last is None else last.rounds,
+            "payload_bytes": sum(link.payload_bytes for link in self._links.values()),
+            "frame_bytes": sum(link.frame_bytes for link in self._links.values()),
+        }
+
+
+def _finish(channel: Channel, outputs: SessionOutputs, reporter: _Reporter) -> None:
+    blobs: dict[str, bytes] = {}
+    shapes: dict[str, list[int]] = {}
+    if outputs.model_share is not None:
+        blobs["model_share"] = arrays_to_bytes(outputs.model_share)
+    for name, share in (outputs.output_shares or {}).items():
+        blobs[f"output/{name}"] = np.ascontiguousarray(share, "<i8").tobytes()
+        shapes[name] = list(share.shape)
+    channel.send({"event": "finished", "shapes": shapes, **reporter.counters()}, blobs)

@@ -1,0 +1,281 @@
+"""The closed vocabulary of failures.
+
+Every failure that a person or another party can see is one `ConfideError` with one `ErrorCode`. A code is stable and never
+reused; it says whose fault the failure is, so that nobody has to read a traceback to know who must act. Details are public
+text: never put a row, a weight, a share or a key into one.
+
+    ConfideError
+      +-- code: ErrorCode        what happened, whose fault, what to do
+      +-- problems: (Problem...) every finding of a composite check at once
+      +-- party                  the party at fault, where that is provable
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Fault(Enum):
+    """Whose fault a failure is."""
+
+    REQUEST = "request"  # the person or document that asked
+    PEER = "peer"  # another party, or the network to it
+    POLICY = "policy"  # nobody's mistake: it is not permitted
+    OPERATOR = "operator"  # this institution's set-up
+    OURS = "ours"  # a defect of Confide
+
+
+class Kind(Enum):
+    """The coarse class of a failure; it decides the exit code and the gRPC status."""
+
+    INVALID = "invalid"
+    NOT_FOUND = "not_found"
+    CONFLICT = "conflict"
+    UNAUTHENTICATED = "unauthenticated"
+    DENIED = "denied"
+    NOT_READY = "not_ready"
+    UNAVAILABLE = "unavailable"
+    TIMEOUT = "timeout"
+    INTEGRITY = "integrity"
+    EXHAUSTED = "exhausted"
+    ENDED = "ended"
+    INTERNAL = "internal"
+
+
+@dataclass(frozen=True)
+class _Entry:
+    fault: Fault
+    kind: Kind
+    summary: str
+    remedy: str
+
+
+class ErrorCode(Enum):
+    """Stable names of failures. The value is the entry of the catalogue; the name travels."""
+
+    # requests and documents
+    INVALID_JOB = _Entry(Fault.REQUEST, Kind.INVALID, "The job is not valid.", "Correct the fields named and submit again.")
+    INVALID_MODEL = _Entry(Fault.REQUEST, Kind.INVALID, "The model cannot run under secret sharing.", "Change the modules named.")
+    INVALID_DATA = _Entry(
+        Fault.REQUEST,
+        Kind.INVALID,
+        "The rows break the contract of their schema.",
+        "Correct the rows named, or leave them out explicitly.",
+    )
+    INVALID_SCHEMA = _Entry(
+        Fault.REQUEST, Kind.INVALID, "The schema of a table is not valid.", "Correct the fields of the schema that are named."
+    )
+    INVALID_DOCUMENT = _Entry(Fault.REQUEST, Kind.INVALID, "A signed document cannot be read.", "Ask its author for a new one.")
+    INVALID_CONFIG = _Entry(Fault.OPERATOR, Kind.INVALID, "The configuration is not valid.", "Correct the fields named.")
+    INVALID_ARGUMENT = _Entry(Fault.REQUEST, Kind.INVALID, "An argument is not valid.", "Correct the argument named.")
+    JOB_CONFLICT = _Entry(Fault.REQUEST, Kind.CONFLICT, "That name is taken by something else.", "Choose another name.")
+    UNKNOWN_JOB = _Entry(Fault.REQUEST, Kind.NOT_FOUND, "No such job is known here.", "List the jobs and check the identifier.")
+    UNKNOWN_MODEL = _Entry(Fault.REQUEST, Kind.NOT_FOUND, "No such model version is held here.", "Check name and version.")
+    UNKNOWN_DATASET = _Entry(
+        Fault.REQUEST,
+        Kind.NOT_FOUND,
+        "No such data set is registered here.",
+        "Register it at its owner, or check the name.",
+    )
+    UNKNOWN_OUTPUT = _Entry(Fault.REQUEST, Kind.NOT_FOUND, "The job has no such output.", "Use an output that the job declares.")
+    NOT_ENOUGH_ROWS = _Entry(
+        Fault.POLICY,
+        Kind.DENIED,
+        "Too few rows for an output that may be opened.",
+        "Use at least the minimum number of rows.",
+    )
+    JOB_EXPIRED = _Entry(
+        Fault.REQUEST,
+        Kind.TIMEOUT,
+        "The job was not agreed before it expired.",
+        "Submit it again while all parties are up.",
+    )
+    # identity
+    UNAUTHENTICATED = _Entry(
+        Fault.PEER,
+        Kind.UNAUTHENTICATED,
+        "The caller has no valid certificate of this consortium.",
+        "Enrol, or renew the certificate.",
+    )
+    NOT_AUTHORISED = _Entry(Fault.PEER, Kind.DENIED, "The caller may not do this.", "Ask a person who holds the needed role.")
+    NOT_ENROLLED = _Entry(
+        Fault.OPERATOR,
+        Kind.NOT_FOUND,
+        "That identity is not in the directory.",
+        "Enrol it, then distribute the new directory.",
+    )
+    BAD_SIGNATURE = _Entry(
+        Fault.PEER, Kind.INTEGRITY, "A signature does not verify.", "Fetch the document again from its author."
+    )
+    STALE_DIRECTORY = _Entry(
+        Fault.OPERATOR,
+        Kind.CONFLICT,
+        "The parties hold different versions of the directory.",
+        "Import the newest directory at every party.",
+    )
+    FINGERPRINT_DIFFERS = _Entry(
+        Fault.OPERATOR,
+        Kind.INTEGRITY,
+        "The fingerprint is not the one that was read out.",
+        "Compare again out of band; do not approve.",
+    )
+    # sessions
+    UNKNOWN_SESSION = _Entry(
+        Fault.PEER, Kind.NOT_FOUND, "No such session is open here.", "Nothing to do: the session's end names the cause."
+    )
+    PLAN_DIFFERS = _Entry(
+        Fault.PEER,
+        Kind.INTEGRITY,
+        "The parties derived different plans from the job.",
+        "Run the same version of Confide at every party.",
+    )
+    VERSION_DIFFERS = _Entry(
+        Fault.OPERATOR, Kind.CONFLICT, "The parties run versions that do not fit.", "Upgrade the party named."
+    )
+    PEER_LOST = _Entry(
+        Fault.PEER,
+        Kind.UNAVAILABLE,
+        "The connection to a party ended.",
+        "Check that the party named is up, then submit the job again.",
+    )
+    PEER_SILENT = _Entry(
+        Fault.PEER,
+        Kind.TIMEOUT,
+        "A party stopped answering.",
+        "Check that the party named is up, then submit the job again.",
+    )
+    PARTY_UNREACHABLE = _Entry(
+        Fault.PEER,
+        Kind.UNAVAILABLE,
+        "A party cannot be reached.",
+        "Check that the party named is up and its endpoint is right.",
+    )
+    PARTY_BUSY = _Entry(Fault.PEER, Kind.EXHAUSTED, "A party runs another session.", "Nothing to do: the job waits for its turn.")
+    BAD_FRAME = _Entry(
+        Fault.PEER,
+        Kind.INTEGRITY,
+        "A message of the session is not the one that the plan expects.",
+        "Check the versions; if it happens again, treat the party named as faulty.",
+    )
+    DEADLINE_PASSED = _Entry(
+        Fault.PEER,
+        Kind.TIMEOUT,
+        "The session did not progress before its deadline.",
+        "Look at the logs of the party named.",
+    )
+    WORKER_LOST = _Entry(
+        Fault.OPERATOR,
+        Kind.UNAVAILABLE,
+        "The session's worker process ended early.",
+        "Look at the log of the party named; check memory.",
+    )
+    PARTY_RESTARTED = _Entry(
+        Fault.OPERATOR, Kind.UNAVAILABLE, "The party process ended during the session.", "Submit the job again."
+    )
+    CANCELLED = _Entry(Fault.REQUEST, Kind.ENDED, "The job was cancelled.", "Submit it again if it is still wanted.")
+    CANCEL_TOO_LATE = _Entry(
+        Fault.REQUEST,
+        Kind.CONFLICT,
+        "The job has ended, or its ending is already being agreed.",
+        "Look at the job's ending.",
+    )
+    JOB_FAILED = _Entry(
+        Fault.REQUEST,
+        Kind.ENDED,
+        "The job did not complete.",
+        "Read its ending: phase, party at fault, cause and remedy.",
+    )
+    # opening
+    NO_GRANT = _Entry(
+        Fault.POLICY,
+        Kind.DENIED,
+        "There is no grant for this opening.",
+        "Only the recipient named in the countersigned job receives an output.",
+    )
+    GRANT_USED = _Entry(Fault.POLICY, Kind.DENIED, "The grant for this opening has been used.", "Submit a new job.")
+    NOT_READY = _Entry(Fault.REQUEST, Kind.NOT_READY, "The job has not completed.", "Wait for the job to end.")
+    # this institution
+    STATE_LOCKED = _Entry(
+        Fault.OPERATOR, Kind.CONFLICT, "Another process serves this state folder.", "Stop the other process first."
+    )
+    STATE_SCHEMA = _Entry(
+        Fault.OPERATOR,
+        Kind.CONFLICT,
+        "The database was written by another version.",
+        "Run the version that wrote it, or migrate.",
+    )
+    STATE_DAMAGED = _Entry(
+        Fault.OPERATOR,
+        Kind.INTEGRITY,
+        "A sealed file does not open with this party's key.",
+        "Restore the file and the key from the same backup.",
+    )
+    FILE_MODE = _Entry(Fault.OPERATOR, Kind.INVALID, "A secret file can be read by others.", "Set its mode to 0600.")
+    SETUP_INCOMPLETE = _Entry(Fault.OPERATOR, Kind.NOT_READY, "The installation is not complete.", "Run `make setup`.")
+    INTERNAL = _Entry(Fault.OURS, Kind.INTERNAL, "A defect of Confide.", "Report it with the log lines around it.")
+
+    # Two codes may share an entry's text by accident; they must never become aliases of each other.
+    def __new__(cls, entry: _Entry) -> ErrorCode:
+        """Makes every member distinct, whatever its entry."""
+        member = object.__new__(cls)
+        member._value_ = (len(cls.__members__), entry)
+        return member
+
+    @property
+    def entry(self) -> _Entry:
+        """The catalogue entry: fault, kind, summary, remedy."""
+        entry: _Entry = self.value[1]
+        return entry
+
+    @property
+    def fault(self) -> Fault:
+        """Whose fault this is."""
+        return self.entry.fault
+
+    @property
+    def kind(self) -> Kind:
+        """The coarse class."""
+        return self.entry.kind
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One finding of a check.
+
+    Attributes:
+        where: the field, row and column, module or file; empty if the whole.
+        what: what is wrong, without any secret value.
+        remedy: what to do about it.
+    """
+
+    where: str
+    what: str
+    remedy: str
+
+    def __str__(self) -> str:
+        """One line for people."""
+        head = f"{self.where}: " if self.where else ""
+        return f"{head}{self.what}" + (f" ({self.remedy})" if self.remedy else "")
+
+
+class ConfideError(Exception):
+    """A failure with a stable code; see the module for its parts."""
+
+    def __init__(
+        self, code: ErrorCode, what: str = "", *, problems: Iterable[Problem] = (), remedy: str = "", party: str = ""
+    ) -> None:
+        self.code = code
+        self.what = what or code.entry.summary
+        self.problems = tuple(problems)
+        self.remedy = remedy or code.entry.remedy
+        self.party = party
+        super().__init__(self.what)
+
+    def __str__(self) -> str:
+        """Everything a person needs: what, every problem, what to do."""
+        lines = [f"{self.code.name}: {self.what}"]
+        lines += [f"  - {problem}" for problem in self.problems]
+        lines.append(f"  what to do: {self.remedy}")
+        return "\n".join(lines)

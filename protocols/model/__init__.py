@@ -1,0 +1,1 @@
+"""Models as data: `ModelSpec`, export from torch, validation, weights, plaintext reference."""

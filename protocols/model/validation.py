@@ -1,0 +1,149 @@
+"""Everything that keeps a torch module from running under secret sharing, found in one pass.
+
+Each problem names the module by its qualified name (`encoder.0`), says its kind (never, not yet, replace, misconfigured) and
+what to do. The checks:
+
+1. modules: their type is on the list; nothing hooks into them or replaces their forward;
+2. parameters: float32 on the CPU, finite, trainable, each of one nn.Linear alone;
+3. the recorded forward: one input, one output, one line of operators whose widths fit (`protocols.model.tracing`).
+"""
+
+from __future__ import annotations
+
+import types
+from collections import OrderedDict
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+from protocols.errors import Problem
+from protocols.model import tracing
+from protocols.model.chain import Step, read_chain
+from protocols.model.operators import LINEAR, ProblemKind, Verdict, module_verdict
+
+_HOOKS = (
+    "_forward_hooks",
+    "_forward_pre_hooks",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+)
+_HOOK = Verdict(ProblemKind.NEVER, "has a hook, and code does not travel", "remove the hook before the export")
+_FORWARD = Verdict(ProblemKind.NEVER, "its forward was replaced on the object", "define forward in the class")
+_LAMBDA = Verdict(
+    ProblemKind.REPLACE, "keeps a function or lambda as an attribute", "use a module such as nn.Sigmoid, or a method"
+)
+_DTYPE = Verdict(ProblemKind.MISCONFIGURED, "is not float32", "call model.float() before the export")
+_DEVICE = Verdict(ProblemKind.MISCONFIGURED, "is not in the memory of the CPU", "call model.cpu() before the export")
+_LAZY = Verdict(ProblemKind.MISCONFIGURED, "has no shape yet", "give both widths to nn.Linear")
+_NOT_FINITE = Verdict(ProblemKind.MISCONFIGURED, "holds NaN or infinite weights", "initialise or train it again")
+_FROZEN = Verdict(
+    ProblemKind.NOT_YET, "is frozen; all parameters are trained", "set requires_grad to True, or fold the layer into another"
+)
+_OWN = Verdict(ProblemKind.NOT_YET, "a parameter or buffer outside nn.Linear", "keep weights in nn.Linear layers only")
+_UNUSED = Verdict(ProblemKind.MISCONFIGURED, "is never used by forward", "remove it, or use it")
+
+
+def validate_model(module: nn.Module, input_features: int) -> tuple[Problem, ...]:
+    """Returns every problem of a model, in the order of its modules; empty if `export_model` accepts it.
+
+    Args:
+        module: the model; its forward takes one (batch, input_features) float32 tensor. Not changed.
+        input_features: width of the rows, public.
+    """
+    return inspect_model(module, input_features)[0]
+
+
+def inspect_model(module: nn.Module, input_features: int) -> tuple[tuple[Problem, ...], tuple[Step, ...]]:
+    """Returns every problem and the accepted steps of a model; the steps are the whole model only if there is no problem."""
+    root = nn.Sequential(OrderedDict(linear=module)) if tracing.is_leaf(module) else module
+    problems = [*_check_modules(root), *_check_parameters(root)]
+    trace = tracing.trace(root)
+    problems += trace.problems
+    if trace.graph is None:
+        return tuple(problems), ()
+    found, steps = read_chain(root, trace, input_features)
+    problems += found
+    problems += _check_use(root, trace)
+    # A module that stands at two places is looked at twice; say it once.
+    return tuple(dict.fromkeys(problems)), steps
+
+
+def _visible(root: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """The modules by qualified name, each once, without the inner modules of an operator such as attention."""
+    seen: set[int] = set()
+    waiting = [("", root)]
+    while waiting:
+        path, current = waiting.pop(0)
+        if id(current) in seen:
+            continue
+        seen.add(id(current))
+        yield path, current
+        if not tracing.is_leaf(current):
+            waiting = [(f"{path}.{child}".lstrip("."), inner) for child, inner in current.named_children()] + waiting
+
+
+def _check_modules(root: nn.Module) -> Iterator[Problem]:
+    for name, module in _visible(root):
+        verdict = module_verdict(module) if tracing.is_leaf(module) else None
+        if verdict is not None:
+            yield verdict.at(name)
+            continue  # the module has to go, and takes its hooks and parameters along
+        if any(getattr(module, hooks, None) for hooks in _HOOKS):
+            yield _HOOK.at(name)
+        if "forward" in vars(module):
+            yield _FORWARD.at(name)
+        for attribute, value in vars(module).items():
+            if isinstance(value, types.FunctionType) and attribute != "forward" and not attribute.startswith("_"):
+                yield _LAMBDA.at(f"{name}.{attribute}".lstrip("."))
+        yield from _check_own(name, module)
+
+
+def _check_own(name: str, module: nn.Module) -> Iterator[Problem]:
+    allowed = {"weight", "bias"} if type(module) is LINEAR else set()
+    for own in (*module._parameters, *module._buffers):
+        if own not in allowed:
+            yield _OWN.at(f"{name}.{own}".lstrip("."))
+
+
+def _check_parameters(root: nn.Module) -> Iterator[Problem]:
+    first_use: dict[int, str] = {}
+    for name, parameter in root.named_parameters(remove_duplicate=False):
+        if isinstance(parameter, nn.parameter.UninitializedParameter):
+            yield _LAZY.at(name)
+            continue
+        yield from _check_parameter(name, parameter)
+        if parameter.device.type == "cpu" and parameter.layout is torch.strided and parameter.numel():
+            # Storage, not identity: a view into another parameter is tied to it as well.
+            storage = parameter.untyped_storage().data_ptr()
+            other = first_use.setdefault(storage, name)
+            if other != name:
+                yield _tied(other).at(name)
+
+
+def _check_parameter(name: str, parameter: nn.Parameter) -> Iterator[Problem]:
+    if parameter.dtype is not torch.float32:
+        yield _DTYPE.at(name)
+    if not parameter.requires_grad:
+        yield _FROZEN.at(name)
+    if getattr(parameter, "_backward_hooks", None) or getattr(parameter, "_post_accumulate_grad_hooks", None):
+        yield _HOOK.at(name)
+    if parameter.device.type != "cpu" or parameter.layout is not torch.strided:
+        yield _DEVICE.at(name)
+    elif not bool(torch.isfinite(parameter.detach()).all()):
+        yield _NOT_FINITE.at(name)
+
+
+def _check_use(root: nn.Module, trace: tracing.Trace) -> Iterator[Problem]:
+    """Leaf modules that forward never calls, and linear layers that it calls twice."""
+    called = set(trace.called)
+    for name, module in _visible(root):
+        inside_opaque = any(name.startswith(f"{path}.") for path in trace.opaque)
+        if tracing.is_leaf(module) and name not in called and not inside_opaque:
+            yield _UNUSED.at(name)
+        if type(module) is LINEAR and trace.called.count(name) > 1:
+            yield _tied(name).at(name)
+
+
+def _tied(other: str) -> Verdict:
+    return Verdict(ProblemKind.NOT_YET, f"shares its weights with {other}", "give every layer weights of its own")

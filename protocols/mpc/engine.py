@@ -1,0 +1,180 @@
+"""Runs protocols in rounds: draws their correlated randomness, opens what they ask for, and keeps to the plan.
+
+A protocol is a generator. It yields an `Opening`, its masked shares of everything it opens in one round, and is sent the
+opened values; several run `together` in the same rounds. It never sees a link.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocols.errors import ConfideError, ErrorCode
+from protocols.links import TensorSpec
+from protocols.mpc.material.context import Material, Window
+from protocols.mpc.material.registry import deal
+from protocols.plan.operations import Deal, Open, Operation, Parameter
+from protocols.ring import BitArray, RingArray
+
+T = TypeVar("T")
+M = TypeVar("M")
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What a protocol opens in one round: this party's masked shares.
+
+    Attributes:
+        name: what for; goes into the plan.
+        numbers: additive shares, int64.
+        bits: exclusive-or shares, packed uint8.
+    """
+
+    name: str
+    numbers: tuple[RingArray, ...] = ()
+    bits: tuple[BitArray, ...] = ()
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What came of it; known to every computing party and uniform, since masked."""
+
+    numbers: tuple[RingArray, ...]
+    bits: tuple[BitArray, ...]
+
+
+Steps = Generator[Opening, Opened, T]
+
+
+class Exchange(Protocol):
+    """Opens shares among the computing parties: every party sends its own to every other."""
+
+    def open(self, numbers: Sequence[RingArray], bits: Sequence[BitArray]) -> Opened:
+        """One round: returns sums and exclusive-ors over all parties."""
+        ...
+
+
+class Tape(Protocol):
+    """Takes down every operation, or checks it against the plan."""
+
+    def note(self, operation: Operation) -> None:
+        """Notes the next operation of the segment.
+
+        Raises:
+            ConfideError: INTERNAL (ours) if the plan says otherwise.
+        """
+        ...
+
+
+class Engine:
+    """One computing party's side of a session, or its dry run.
+
+    Args:
+        index: this party's position among the computing parties.
+        exchange: how it opens.
+        material: its correlated randomness.
+        tape: the plan being written or kept to.
+    """
+
+    def __init__(self, *, index: int, exchange: Exchange, material: Material, tape: Tape) -> None:
+        self._index = index
+        self._exchange = exchange
+        self._material = material
+        self._tape = tape
+        self._next_mask = 0
+        self._session_masks = 0
+
+    @property
+    def leads(self) -> bool:
+        """Whether this party adds public numbers to its share; exactly one does."""
+        return self._index == 0
+
+    @property
+    def window(self) -> Window | None:
+        """The rows of the current batch."""
+        return self._material.window
+
+    @contextmanager
+    def segment(self, window: Window | None) -> Iterator[None]:
+        """Runs a segment of the plan; masks made in it end with it, unless made for the session."""
+        self._next_mask = self._session_masks
+        self._material.begin_segment(window)
+        yield
+
+    def new_mask(self, *, for_session: bool) -> int:
+        """Returns the id of the next mask, the same at all parties."""
+        mask_id = self._next_mask
+        self._next_mask += 1
+        if for_session:
+            self._session_masks = self._next_mask
+        return mask_id
+
+    def deal(self, kind: str, *parameters: Parameter, result: type[M]) -> M:
+        """Returns this party's shares of the next correlated randomness of the plan."""
+        operation = Deal(kind, parameters)
+        self._tape.note(operation)
+        dealt = deal(self._material, operation)
+        if not isinstance(dealt, result):
+            raise ConfideError(ErrorCode.INTERNAL, f"material {kind} is not a {result.__name__}")
+        return dealt
+
+    def run(self, protocol: Steps[T]) -> T:
+        """Runs a protocol to its end, one round for each opening, and returns its result."""
+        try:
+            opening = next(protocol)
+            while True:
+                opening = protocol.send(self._round(opening))
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+    def public(self, values: RingArray) -> RingArray:
+        """Returns this party's share of public ring elements: the elements at the lead, zeros elsewhere."""
+        return values if self.leads else np.zeros_like(values)
+
+    def _round(self, opening: Opening) -> Opened:
+        numbers = tuple(np.ascontiguousarray(array) for array in opening.numbers)
+        bits = tuple(np.ascontiguousarray(array) for array in opening.bits)
+        layout = (*(_layout(array) for array in numbers), *(_layout(array) for array in bits))
+        self._tape.note(Open(opening.name, layout))
+        return self._exchange.open(numbers, bits)
+
+
+def together(*protocols: Steps[T]) -> Steps[list[T]]:
+    """Runs protocols in the same rounds, as long as each lasts; returns their results in order."""
+    results: dict[int, T] = {}
+    waiting: dict[int, Opening] = {}
+    for index, protocol in enumerate(protocols):
+        _advance(index, protocol, None, waiting, results)
+    while waiting:
+        turn = dict(waiting)
+        waiting.clear()
+        opened = yield _merge(list(turn.values()))
+        numbers, bits = iter(opened.numbers), iter(opened.bits)
+        for index, opening in turn.items():
+            mine = Opened(tuple(next(numbers) for _ in opening.numbers), tuple(next(bits) for _ in opening.bits))
+            _advance(index, protocols[index], mine, waiting, results)
+    return [results[index] for index in range(len(protocols))]
+
+
+def _advance(index: int, protocol: Steps[T], opened: Opened | None, waiting: dict[int, Opening], results: dict[int, T]) -> None:
+    try:
+        waiting[index] = next(protocol) if opened is None else protocol.send(opened)
+    except StopIteration as end:
+        results[index] = end.value
+
+
+def _merge(openings: Sequence[Opening]) -> Opening:
+    names = dict.fromkeys(opening.name for opening in openings)
+    numbers = tuple(array for opening in openings for array in opening.numbers)
+    bits = tuple(array for opening in openings for array in opening.bits)
+    return Opening(" + ".join(names), numbers, bits)
+
+
+def _layout(array: NDArray[Any]) -> TensorSpec:
+    return TensorSpec(array.dtype.name, array.shape)

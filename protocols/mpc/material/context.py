@@ -1,0 +1,217 @@
+"""What a kind of correlated randomness is written against.
+
+A kind is a function of a `Material`. It asks for *uniform* values, which all computing parties expand from their own
+stream, and for *derived* values, given as a function of the plaintexts: all computing parties but the last expand their
+share, and the dealer sends the last one a correction that makes the shares add up. The same function runs
+
+    at a computing party   on shares              (`ShareMaterial`)
+    at the dealer          on plaintexts          (`DealerMaterial`)
+    in the dry run         on zeros, shapes only  (`ShapeMaterial`)
+
+so the three cannot drift apart. Learns: a party its shares, uniform and independent of everything; the dealer every mask,
+but no value, since it never sees an opening.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocols.errors import ConfideError, ErrorCode
+from protocols.prg import ByteSource
+from protocols.ring import BitArray, RingArray
+from protocols.sharing import combine_bits, draw_ring, sum_ring
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Window:
+    """The rows of the current batch: `start` to before `stop`; public."""
+
+    start: int
+    stop: int
+
+
+class Material(ABC):
+    """Where a kind of correlated randomness gets its values from."""
+
+    def __init__(self) -> None:
+        self.window: Window | None = None
+
+    @abstractmethod
+    def uniform(self, shape: Shape) -> RingArray:
+        """Returns uniform ring elements."""
+
+    @abstractmethod
+    def uniform_bits(self, shape: Shape) -> BitArray:
+        """Returns uniform bytes of packed bits, shared by exclusive-or."""
+
+    @abstractmethod
+    def derived(self, compute: Callable[[], RingArray], shape: Shape) -> RingArray:
+        """Returns ring elements that follow from others; `compute` runs on plaintexts, at the dealer alone."""
+
+    @abstractmethod
+    def derived_bits(self, compute: Callable[[], NDArray[Any]], shape: Shape, dtype: str) -> NDArray[Any]:
+        """Returns bits that follow from others, in unsigned integers of `dtype`, shared by exclusive-or."""
+
+    def begin_segment(self, window: Window | None) -> None:
+        """Starts a segment of the plan; masks that belong to a segment end with it."""
+        self.window = window
+
+    def remember(self, mask_id: int, value: RingArray, *, for_session: bool) -> None:
+        """Keeps the plaintext of a mask for the products that use it; only the dealer has one to keep."""
+        return
+
+    def recall(self, mask_id: int) -> RingArray:
+        """Returns the plaintext of a mask."""
+        raise ConfideError(ErrorCode.INTERNAL, f"mask {mask_id} is known to the dealer alone")
+
+
+class CorrectionSource(Protocol):
+    """Where the last computing party reads the dealer's corrections from, in plan order."""
+
+    def take(self, count: int) -> NDArray[np.uint8]:
+        """Returns the next `count` bytes."""
+        ...
+
+
+class CorrectionSink(Protocol):
+    """Where the dealer puts the corrections, in plan order."""
+
+    def put(self, data: NDArray[np.uint8]) -> None:
+        """Appends bytes."""
+        ...
+
+
+class ShareMaterial(Material):
+    """A computing party's shares.
+
+    Args:
+        stream: this party's stream shared with the dealer.
+        corrections: only at the last computing party.
+    """
+
+    def __init__(self, stream: ByteSource, corrections: CorrectionSource | None) -> None:
+        super().__init__()
+        self._stream = stream
+        self._derived: CorrectionSource = stream if corrections is None else corrections
+
+    def uniform(self, shape: Shape) -> RingArray:
+        """Expands this party's share."""
+        return draw_ring(self._stream, shape)
+
+    def uniform_bits(self, shape: Shape) -> BitArray:
+        """Expands this party's share."""
+        return self._stream.take(_size(shape)).reshape(shape)
+
+    def derived(self, compute: Callable[[], RingArray], shape: Shape) -> RingArray:
+        """Expands this party's share, or reads the correction."""
+        return self._derived.take(8 * _size(shape)).view(np.int64).reshape(shape)
+
+    def derived_bits(self, compute: Callable[[], NDArray[Any]], shape: Shape, dtype: str) -> NDArray[Any]:
+        """Expands this party's share, or reads the correction."""
+        return self._derived.take(np.dtype(dtype).itemsize * _size(shape)).view(dtype).reshape(shape)
+
+
+class ShapeMaterial(Material):
+    """Zeros of the right shape, and a count of the correction bytes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.correction_bytes = 0
+
+    def uniform(self, shape: Shape) -> RingArray:
+        """Zeros; takes no memory."""
+        return np.broadcast_to(np.int64(0), shape)
+
+    def uniform_bits(self, shape: Shape) -> BitArray:
+        """Zeros; takes no memory."""
+        return np.broadcast_to(np.uint8(0), shape)
+
+    def derived(self, compute: Callable[[], RingArray], shape: Shape) -> RingArray:
+        """Zeros; counts the correction."""
+        self.correction_bytes += 8 * _size(shape)
+        return np.broadcast_to(np.int64(0), shape)
+
+    def derived_bits(self, compute: Callable[[], NDArray[Any]], shape: Shape, dtype: str) -> NDArray[Any]:
+        """Zeros; counts the correction."""
+        self.correction_bytes += np.dtype(dtype).itemsize * _size(shape)
+        return np.broadcast_to(np.zeros((), dtype), shape)
+
+
+class DealerMaterial(Material):
+    """The plaintexts, at the dealer.
+
+    Args:
+        streams: the dealt streams of all computing parties, in order.
+        sink: takes the corrections for the last computing party.
+    """
+
+    def __init__(self, streams: Sequence[ByteSource], sink: CorrectionSink) -> None:
+        super().__init__()
+        self._streams = tuple(streams)
+        self._sink = sink
+        self._session_masks: dict[int, RingArray] = {}
+        self._segment_masks: dict[int, RingArray] = {}
+
+    def begin_segment(self, window: Window | None) -> None:
+        """Forgets the masks of the segment before."""
+        super().begin_segment(window)
+        self._segment_masks.clear()
+
+    def remember(self, mask_id: int, value: RingArray, *, for_session: bool) -> None:
+        """Keeps a mask; a mask has one value, so an id is used once."""
+        if mask_id in self._session_masks or mask_id in self._segment_masks:
+            raise ConfideError(ErrorCode.INTERNAL, f"the plan assigns mask {mask_id} twice")
+        (self._session_masks if for_session else self._segment_masks)[mask_id] = value
+
+    def recall(self, mask_id: int) -> RingArray:
+        """Returns a mask of this segment or of the session."""
+        value = self._segment_masks.get(mask_id, self._session_masks.get(mask_id))
+        if value is None:
+            raise ConfideError(ErrorCode.INTERNAL, f"the plan uses mask {mask_id} before it exists")
+        return value
+
+    def uniform(self, shape: Shape) -> RingArray:
+        """The sum of all parties' shares."""
+        return sum_ring([draw_ring(stream, shape) for stream in self._streams])
+
+    def uniform_bits(self, shape: Shape) -> BitArray:
+        """The exclusive-or of all parties' shares."""
+        return combine_bits([stream.take(_size(shape)).reshape(shape) for stream in self._streams])
+
+    def derived(self, compute: Callable[[], RingArray], shape: Shape) -> RingArray:
+        """Computes the value and sends what the last party's share must be."""
+        value = _checked(compute(), shape)
+        others = sum_ring([draw_ring(stream, shape) for stream in self._streams[:-1]])
+        self._sink.put(_bytes_of(value - others))
+        return value
+
+    def derived_bits(self, compute: Callable[[], NDArray[Any]], shape: Shape, dtype: str) -> NDArray[Any]:
+        """Computes the bits and sends what the last party's share must be."""
+        value = _checked(compute(), shape)
+        size = np.dtype(dtype).itemsize * _size(shape)
+        others = combine_bits([stream.take(size) for stream in self._streams[:-1]])
+        self._sink.put(_bytes_of(value.astype(dtype, copy=False) ^ others.view(dtype).reshape(shape)))
+        return value
+
+
+def _size(shape: Shape) -> int:
+    return math.prod(shape)
+
+
+def _bytes_of(values: NDArray[Any]) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(values).reshape(-1).view(np.uint8)
+
+
+def _checked(values: NDArray[Any], shape: Shape) -> NDArray[Any]:
+    if values.shape != shape:
+        raise ConfideError(ErrorCode.INTERNAL, f"material of shape {values.shape} where the plan says {shape}")
+    return values

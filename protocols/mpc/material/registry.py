@@ -1,0 +1,37 @@
+"""The closed list of kinds of correlated randomness. A plan names kinds from this list and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from protocols.errors import ConfideError, ErrorCode
+from protocols.mpc.material.comparison import sign
+from protocols.mpc.material.context import Material
+from protocols.mpc.material.products import elementwise, mask, product
+from protocols.mpc.material.sigmoid import sigmoid
+from protocols.mpc.material.truncation import truncation
+from protocols.plan.operations import Deal
+
+KINDS: Mapping[str, Callable[..., object]] = MappingProxyType(
+    {
+        "mask": mask,
+        "product": product,
+        "elementwise": elementwise,
+        "truncation": truncation,
+        "sign": sign,
+        "sigmoid": sigmoid,
+    }
+)
+
+
+def deal(material: Material, operation: Deal) -> object:
+    """Runs one kind on a material: expands shares, computes plaintexts and corrections, or counts.
+
+    Raises:
+        ConfideError: INTERNAL (ours) for a kind that is not on the list.
+    """
+    kind = KINDS.get(operation.kind)
+    if kind is None:
+        raise ConfideError(ErrorCode.INTERNAL, f"no correlated randomness of kind {operation.kind!r}")
+    return kind(material, *operation.parameters)

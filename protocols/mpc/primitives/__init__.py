@@ -1,0 +1,1 @@
+"""Protocols on shares: products, truncation, sign, sigmoid, refresh. Each states rounds, bytes and leakage."""

@@ -1,0 +1,1 @@
+"""What each type of job computes, written against CrypTen's modules, autograd and optimiser on our shared tensors."""

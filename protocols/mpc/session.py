@@ -1,0 +1,208 @@
+"""Runs one party's part of a session, in all its roles: data owner, computing party, dealer.
+
+Order at every party: it shares its own rows; then it deals, or takes its shares and computes. No role waits for a message
+that its sender has not yet reason to send, so the session cannot lock up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from protocols.errors import ConfideError, ErrorCode
+from protocols.job import Job, JobType
+from protocols.links import Link
+from protocols.mpc.channels import Channel, CorrectionReader, CorrectionWriter, LinkExchange
+from protocols.mpc.engine import Engine
+from protocols.mpc.inputs import LocalInputs, RowSharing, check_inputs
+from protocols.mpc.keys import Label, SessionKeys
+from protocols.mpc.material.context import DealerMaterial, ShareMaterial, Window
+from protocols.mpc.material.registry import deal
+from protocols.mpc.primitives.refresh import Refresher
+from protocols.mpc.programs.program import Program
+from protocols.mpc.tapes import CheckingTape
+from protocols.mpc.values import SharedValue
+from protocols.plan.operations import Deal
+from protocols.plan.plan import Plan, Run
+from protocols.ring import RingArray
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a party is; holds no value of the computation.
+
+    Attributes:
+        phase: "inputs", "dealing", "outputs", or the segment of the plan.
+        step: runs of segments done.
+        total: runs of segments in all.
+        rounds: of openings so far; 0 at a dealer.
+        sent_bytes: payload that this party sent so far.
+    """
+
+    phase: str
+    step: int
+    total: int
+    rounds: int
+    sent_bytes: int
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class SessionOutputs:
+    """What a computing party holds at the end: refreshed shares, uniform given the values; None if the job has none.
+
+    Attributes:
+        model_share: training: int64 share of every parameter, by name.
+        output_shares: evaluation and inference: int64 share of every output, by name; goes to the querier and nobody else.
+        rounds: rounds of openings that took place.
+        sent_bytes: payload bytes sent, by receiver.
+    """
+
+    model_share: Mapping[str, RingArray] | None
+    output_shares: Mapping[str, RingArray] | None
+    rounds: int
+    sent_bytes: Mapping[str, int]
+
+
+def run_session(
+    *,
+    job: Job,
+    plan: Plan,
+    party: str,
+    keys: SessionKeys,
+    links: Mapping[str, Link],
+    inputs: LocalInputs,
+    progress: Callable[[Progress], None],
+) -> SessionOutputs:
+    """Runs all roles of one party, after the parties have compared the plan's digest and exchanged fresh secrets.
+
+    Args:
+        job: the countersigned job.
+        plan: derived from it by this party.
+        party: this party's id.
+        keys: its key schedule for this attempt; erased at the end.
+        links: to every other participant, by id.
+        inputs: what it brings.
+        progress: told after every run of a segment.
+
+    Raises:
+        ConfideError: INVALID_DATA (this party's fault) for inputs that do not fit the job; what the links raise; INTERNAL
+            (ours) if program and plan differ.
+
+    Learns: a data owner and the dealer nothing; a computing party shapes and uniform numbers.
+    """
+    if plan.job_digest != job.digest:
+        raise ConfideError(ErrorCode.PLAN_DIFFERS, "the plan is of another job")
+    check_inputs(job, party, inputs)
+    channels = {peer: Channel(links[peer]) for peer in plan.participants if peer != party}
+    try:
+        return _Session(job, plan, party, keys, channels, inputs, progress).run()
+    finally:
+        keys.erase()
+
+
+@dataclass(frozen=True, repr=False)
+class _Session:
+    job: Job
+    plan: Plan
+    party: str
+    keys: SessionKeys
+    channels: Mapping[str, Channel]
+    inputs: LocalInputs
+    progress: Callable[[Progress], None]
+
+    def run(self) -> SessionOutputs:
+        rows = RowSharing(job=self.job, party=self.party, keys=self.keys, channels=self.channels)
+        self._report("inputs", 0, 0)
+        rows.give(self.inputs.rows)
+        if self.party == self.plan.dealer:
+            self._deal()
+        if self.party in self.plan.computing_parties:
+            return self._compute(rows)
+        return SessionOutputs(None, None, 0, self._sent())
+
+    def _deal(self) -> None:
+        streams = [self.keys.open_stream(Label.DEALT, self.party, computing) for computing in self.plan.computing_parties]
+        writer = CorrectionWriter(self.channels[self.plan.computing_parties[-1]])
+        material = DealerMaterial(streams, writer)
+        for step, run in enumerate(self.plan.runs(), 1):
+            material.begin_segment(_window(run))
+            for operation in self.plan.segment(run.segment).operations:
+                if isinstance(operation, Deal):
+                    deal(material, operation)
+            writer.end_run()
+            self._report("dealing", step, 0)
+
+    def _compute(self, rows: RowSharing) -> SessionOutputs:
+        # Only computing parties need CrypTen.
+        from protocols.mpc.tensor import use_engine
+
+        computing = self.plan.computing_parties
+        index = computing.index(self.party)
+        is_last = index == len(computing) - 1
+        exchange = LinkExchange([self.channels[peer] for peer in computing if peer != self.party])
+        corrections = CorrectionReader(self.channels[self.plan.dealer]) if is_last else None
+        dealt = self.keys.open_stream(Label.DEALT, self.plan.dealer, self.party)
+        tape = CheckingTape()
+        engine = Engine(index=index, exchange=exchange, material=ShareMaterial(dealt, corrections), tape=tape)
+        refresher = self._refresher(index)
+        with use_engine(engine):
+            program = self._program(rows)
+            for step, run in enumerate(self.plan.runs(), 1):
+                segment = self.plan.segment(run.segment)
+                if corrections is not None:
+                    corrections.begin_run(segment.correction_bytes)
+                tape.begin_run(segment)
+                with engine.segment(_window(run)):
+                    program.run_segment(run.segment)
+                tape.end_run()
+                self._report(run.segment, step, exchange.rounds)
+            results = program.results()
+        model = {name: refresher.refresh(value.share) for name, value in self._planned(results.model).items()}
+        outputs = {name: refresher.refresh(value.share) for name, value in self._planned(results.outputs).items()}
+        self._report("outputs", self.plan.num_runs, exchange.rounds)
+        return SessionOutputs(model or None, outputs or None, exchange.rounds, self._sent())
+
+    def _program(self, rows: RowSharing) -> Program:
+        from protocols.mpc.programs.serve import EvaluateProgram, InferProgram
+        from protocols.mpc.programs.train import TrainProgram
+
+        model_share = self.inputs.model_share or {}
+        match self.job.job_type:
+            case JobType.TRAIN:
+                features, labels = rows.take()
+                weights = self.inputs.initial_weights or {}
+                return TrainProgram(job=self.job, features=features, labels=labels, initial_weights=weights)
+            case JobType.EVALUATE:
+                features, labels = rows.take()
+                return EvaluateProgram(job=self.job, model_share=model_share, features=features, labels=labels)
+            case JobType.INFER:
+                if self.inputs.query_share is None:
+                    raise ConfideError(ErrorCode.INVALID_DATA, "no samples to predict")
+                return InferProgram(job=self.job, model_share=model_share, query_share=self.inputs.query_share)
+
+    def _refresher(self, index: int) -> Refresher:
+        computing = self.plan.computing_parties
+        streams = {
+            other: self.keys.open_stream(Label.REFRESH, computing[min(index, other)], computing[max(index, other)])
+            for other in range(len(computing))
+            if other != index
+        }
+        return Refresher(index, streams)
+
+    def _planned(self, results: Mapping[str, SharedValue]) -> Mapping[str, SharedValue]:
+        """Returns results after comparing them with the plan: nothing else may leave."""
+        planned = {result.name: (result.shape, result.scale_bits) for result in self.plan.results}
+        for name, value in results.items():
+            if planned.get(name) != (value.shape, value.scale_bits):
+                raise ConfideError(ErrorCode.INTERNAL, f"the result {name!r} is not the one of the plan")
+        return results
+
+    def _report(self, phase: str, step: int, rounds: int) -> None:
+        self.progress(Progress(phase, step, self.plan.num_runs, rounds, sum(self._sent().values())))
+
+    def _sent(self) -> dict[str, int]:
+        return {peer: channel.sent_bytes for peer, channel in self.channels.items()}
+
+
+def _window(run: Run) -> Window | None:
+    return Window(run.start, run.stop) if run.stop else None

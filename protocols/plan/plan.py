@@ -1,0 +1,330 @@
+"""The plan of a job: everything that will be computed, sent and opened, known before the first secret is shared.
+
+Every party derives the same plan from the job, and the parties compare its digest. Approvers read in it what leaves which
+site, the dealer works from it ahead of time, and afterwards what was measured is set beside it. All of it is public.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from protocols.canonical import Document, canonical_bytes, sha256_hex
+from protocols.errors import ConfideError, ErrorCode
+from protocols.links import TensorSpec
+from protocols.plan.operations import (
+    MAX_OPERATIONS,
+    Segment,
+    operation_document,
+    read_count,
+    read_operation,
+    read_text,
+)
+
+FORMAT = "confide.plan/1"
+ENGINE_VERSION = "confide.engine/1"
+ADVERSARY = "semi-honest; the dealer and the computing parties do not collude"
+MAX_SEGMENTS = 64
+
+
+@dataclass(frozen=True)
+class PlannedInput:
+    """Rows that one owner shares to the computing parties.
+
+    Attributes:
+        owner: party id.
+        dataset: position in the job's list.
+        num_elements: ring elements that are shared: all features, then all labels.
+        correction_to: who gets the correction; the owner itself if it computes, and then nothing is sent.
+    """
+
+    owner: str
+    dataset: int
+    num_elements: int
+    correction_to: str
+
+    @property
+    def sent_bytes(self) -> int:
+        """Payload bytes that the owner sends."""
+        return 0 if self.correction_to == self.owner else 8 * self.num_elements
+
+
+@dataclass(frozen=True)
+class Part:
+    """`count` runs of a segment, one after the other; with `batch_rows` each works on the next so many rows."""
+
+    segment: str
+    count: int
+    batch_rows: int
+
+
+@dataclass(frozen=True)
+class Stage:
+    """`count` passes over the same parts; batches start again at the first row in every pass."""
+
+    count: int
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a segment: its name and the rows from `start` to before `stop` that it works on (0, 0 if none)."""
+
+    segment: str
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class PlannedResult:
+    """A refreshed sharing that leaves the computation.
+
+    Attributes:
+        name: parameter of the model, or output of the job.
+        shape: of the tensor.
+        scale_bits: its fractional bits.
+        recipient: querier who receives all shares; empty if every computing party keeps its own (a model).
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    scale_bits: int
+    recipient: str
+
+    @property
+    def num_bytes(self) -> int:
+        """Payload bytes of one party's share."""
+        return TensorSpec("int64", self.shape).num_bytes
+
+
+@dataclass(frozen=True)
+class Direction:
+    """Payload bytes that one party sends to another one, by purpose."""
+
+    sender: str
+    receiver: str
+    input_bytes: int
+    opening_bytes: int
+    correction_bytes: int
+
+    @property
+    def total_bytes(self) -> int:
+        """All of them."""
+        return self.input_bytes + self.opening_bytes + self.correction_bytes
+
+
+@dataclass(frozen=True)
+class Plan:
+    """See the module. `schedule` says how often and in which order the segments run."""
+
+    job_digest: str
+    computing_parties: tuple[str, ...]
+    dealer: str
+    inputs: tuple[PlannedInput, ...]
+    segments: tuple[Segment, ...]
+    schedule: tuple[Stage, ...]
+    results: tuple[PlannedResult, ...]
+    engine: str = ENGINE_VERSION
+
+    @property
+    def participants(self) -> tuple[str, ...]:
+        """All parties: computing parties, dealer, then owners that are neither."""
+        owners = (item.owner for item in self.inputs)
+        return tuple(dict.fromkeys((*self.computing_parties, self.dealer, *owners)))
+
+    @property
+    def model(self) -> tuple[PlannedResult, ...]:
+        """Results that each computing party keeps."""
+        return tuple(result for result in self.results if not result.recipient)
+
+    @property
+    def outputs(self) -> tuple[PlannedResult, ...]:
+        """Results that the querier receives."""
+        return tuple(result for result in self.results if result.recipient)
+
+    @property
+    def num_runs(self) -> int:
+        """How many runs of segments the session has."""
+        return sum(stage.count * part.count for stage in self.schedule for part in stage.parts)
+
+    @property
+    def rounds(self) -> int:
+        """Rounds of masked openings among the computing parties."""
+        return sum(self.segment(name).rounds * count for name, count in self._run_counts().items())
+
+    @property
+    def correction_bytes(self) -> int:
+        """What the dealer sends the last computing party."""
+        return sum(self.segment(name).correction_bytes * count for name, count in self._run_counts().items())
+
+    @property
+    def opened_bytes(self) -> int:
+        """What every computing party sends to every other one."""
+        return sum(self.segment(name).opened_bytes * count for name, count in self._run_counts().items())
+
+    @property
+    def directions(self) -> tuple[Direction, ...]:
+        """Payload bytes by direction, for every direction that carries any."""
+        found = []
+        for sender in self.participants:
+            for receiver in self.participants:
+                if sender == receiver:
+                    continue
+                both_compute = sender in self.computing_parties and receiver in self.computing_parties
+                dealt = sender == self.dealer and receiver == self.computing_parties[-1]
+                given = sum(i.sent_bytes for i in self.inputs if i.owner == sender and i.correction_to == receiver)
+                direction = Direction(
+                    sender,
+                    receiver,
+                    given,
+                    self.opened_bytes if both_compute else 0,
+                    self.correction_bytes if dealt else 0,
+                )
+                if direction.total_bytes:
+                    found.append(direction)
+        return tuple(found)
+
+    @property
+    def payload_bytes(self) -> int:
+        """Payload bytes between parties in all."""
+        return sum(direction.total_bytes for direction in self.directions)
+
+    @property
+    def output_bytes(self) -> int:
+        """Payload bytes of output shares from all computing parties to the querier."""
+        return len(self.computing_parties) * sum(output.num_bytes for output in self.outputs)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical document; equal at all parties or the session does not start."""
+        return sha256_hex(canonical_bytes(self.to_document()))
+
+    def sent_bytes(self, party: str) -> int:
+        """Payload bytes that a party sends to other parties."""
+        return sum(direction.total_bytes for direction in self.directions if direction.sender == party)
+
+    def segment(self, name: str) -> Segment:
+        """Returns a segment by name.
+
+        Raises:
+            ConfideError: INTERNAL (ours) if there is none.
+        """
+        for segment in self.segments:
+            if segment.name == name:
+                return segment
+        raise ConfideError(ErrorCode.INTERNAL, f"the plan has no segment {name!r}")
+
+    def runs(self) -> Iterator[Run]:
+        """Yields every run of a segment in order."""
+        return runs_of(self.schedule)
+
+    def to_document(self) -> dict[str, Any]:
+        """Returns the plan as a document, with its totals for people to read."""
+        return {
+            "format": FORMAT,
+            "engine": self.engine,
+            "adversary": ADVERSARY,
+            "job": self.job_digest,
+            "computing_parties": list(self.computing_parties),
+            "dealer": self.dealer,
+            "inputs": [vars(item) for item in self.inputs],
+            "segments": [_segment_document(segment) for segment in self.segments],
+            "schedule": [{"count": s.count, "parts": [vars(part) for part in s.parts]} for s in self.schedule],
+            "results": [{**vars(result), "shape": list(result.shape)} for result in self.results],
+            "totals": {
+                "rounds": self.rounds,
+                "payload_bytes": self.payload_bytes,
+                "sent_bytes": {party: self.sent_bytes(party) for party in self.participants},
+                "directions": [vars(direction) for direction in self.directions],
+                "output_bytes": self.output_bytes,
+            },
+        }
+
+    @staticmethod
+    def from_document(document: Document) -> Plan:
+        """Reads a plan and checks that it is exactly what its parts say.
+
+        Raises:
+            ConfideError: INVALID_DOCUMENT (the author's fault).
+        """
+        try:
+            plan = _read(document)
+            same = canonical_bytes(plan.to_document()) == canonical_bytes(document)
+        except (KeyError, TypeError, ValueError, AttributeError, ConfideError) as error:
+            raise ConfideError(ErrorCode.INVALID_DOCUMENT, f"not a plan: {error}") from error
+        if not same:
+            raise ConfideError(ErrorCode.INVALID_DOCUMENT, "the plan's fields contradict each other, or are of another version")
+        return plan
+
+    def _run_counts(self) -> Mapping[str, int]:
+        counts: dict[str, int] = {}
+        for stage in self.schedule:
+            for part in stage.parts:
+                counts[part.segment] = counts.get(part.segment, 0) + stage.count * part.count
+        return counts
+
+
+def runs_of(schedule: tuple[Stage, ...]) -> Iterator[Run]:
+    """Yields every run of a schedule in order."""
+    for stage in schedule:
+        for _ in range(stage.count):
+            start = 0
+            for part in stage.parts:
+                for _ in range(part.count):
+                    yield Run(part.segment, start, start + part.batch_rows)
+                    start += part.batch_rows
+
+
+def _segment_document(segment: Segment) -> dict[str, Any]:
+    return {
+        "name": segment.name,
+        "rounds": segment.rounds,
+        "opened_bytes": segment.opened_bytes,
+        "correction_bytes": segment.correction_bytes,
+        "operations": [operation_document(operation) for operation in segment.operations],
+    }
+
+
+def _read(document: Document) -> Plan:
+    # Unknown and derived fields need no look here: the caller compares the canonical bytes of the whole.
+    return Plan(
+        job_digest=read_text(document["job"]),
+        computing_parties=tuple(read_text(party) for party in _items(document["computing_parties"], MAX_SEGMENTS)),
+        dealer=read_text(document["dealer"]),
+        inputs=tuple(_input(item) for item in _items(document["inputs"], MAX_OPERATIONS)),
+        segments=tuple(_segment(item) for item in _items(document["segments"], MAX_SEGMENTS)),
+        schedule=tuple(_stage(item) for item in _items(document["schedule"], MAX_SEGMENTS)),
+        results=tuple(_result(item) for item in _items(document["results"], MAX_OPERATIONS)),
+        engine=read_text(document["engine"]),
+    )
+
+
+def _input(item: Document) -> PlannedInput:
+    return PlannedInput(
+        read_text(item["owner"]), read_count(item["dataset"]), read_count(item["num_elements"]), read_text(item["correction_to"])
+    )
+
+
+def _segment(item: Document) -> Segment:
+    operations = tuple(read_operation(operation) for operation in _items(item["operations"], MAX_OPERATIONS))
+    return Segment(read_text(item["name"]), operations, read_count(item["correction_bytes"]))
+
+
+def _stage(item: Document) -> Stage:
+    parts = tuple(
+        Part(read_text(part["segment"]), read_count(part["count"]), read_count(part["batch_rows"]))
+        for part in _items(item["parts"], MAX_SEGMENTS)
+    )
+    return Stage(read_count(item["count"]), parts)
+
+
+def _result(item: Document) -> PlannedResult:
+    shape = tuple(read_count(size) for size in _items(item["shape"], 4))
+    return PlannedResult(read_text(item["name"]), shape, read_count(item["scale_bits"]), read_text(item["recipient"]))
+
+
+def _items(value: Any, most: int) -> list[Any]:
+    if not isinstance(value, list) or len(value) > most:
+        raise ValueError(f"a list of at most {most} entries is expected")
+    return value

@@ -1,0 +1,94 @@
+"""Votes: how a participant's part went, and when the lead has seen enough to decide."""
+
+from __future__ import annotations
+
+from protocols.errors import ErrorCode
+from protocols.session.deciding import give_slot_back, stop_work
+from protocols.session.memory import BallotPhase
+from protocols.session.messages import AskEnding, FailureReport, Refusal, Verdict, Vote
+from protocols.session.states import State
+from protocols.session.turn import Turn
+
+
+def fail(turn: Turn, report: FailureReport) -> None:
+    """Votes FAILED, stops the work and waits for the ending; a party that has voted stays with its vote."""
+    if turn.me in turn.memory.votes:
+        return
+    stop_work(turn)
+    turn.go(State.STOPPING)
+    cast(turn, Vote(Verdict.FAILED, report))
+
+
+def refuse(turn: Turn, report: FailureReport) -> None:
+    """Says to everybody that this party does not take part; for the lead that counts as its vote."""
+    if turn.me in turn.memory.votes:
+        return
+    if turn.memory.state is State.PROPOSED:
+        turn.go(State.STOPPING)
+    turn.memory.votes[turn.me] = Vote(Verdict.FAILED, report)
+    note_failure(turn)
+    for party in turn.others:
+        turn.post(party, Refusal(report))
+    consider(turn)
+
+
+def release(turn: Turn, vote: Vote) -> None:
+    """Votes that the work is done. Another session may have the slot; links stay open until the end, peers may still read."""
+    give_slot_back(turn)
+    turn.go(State.RELEASING)
+    cast(turn, vote)
+
+
+def cast(turn: Turn, vote: Vote) -> None:
+    """Stores the vote and tells the lead."""
+    turn.memory.votes[turn.me] = vote
+    if vote.verdict is Verdict.FAILED:
+        note_failure(turn)
+    if not turn.leads:
+        turn.post(turn.spec.lead, vote)
+    consider(turn)
+
+
+def count_vote(turn: Turn, sender: str, vote: Vote) -> None:
+    """Lead: counts a vote; the first one of a party stands."""
+    turn.demand(turn.leads, sender, "votes go to the lead")
+    turn.memory.votes.setdefault(sender, vote)
+    if vote.verdict is Verdict.FAILED:
+        note_failure(turn)
+    consider(turn)
+
+
+def find_silent(turn: Turn, party: str) -> None:
+    """Notes that a party is presumed gone."""
+    silence_s = round(turn.now - turn.last_heard(party))
+    report = turn.report(ErrorCode.PARTY_UNREACHABLE, f"{party} has not answered for {silence_s} s", accused=party)
+    turn.memory.findings[party] = report
+    note_failure(turn)
+    consider(turn)
+
+
+def note_failure(turn: Turn) -> None:
+    """Notes when the first failure became known here."""
+    if turn.memory.failing_since is None:
+        turn.memory.failing_since = turn.now
+
+
+def consider(turn: Turn) -> None:
+    """Lead: sets the time to decide. All in: at once. A failure: after a grace for reports that explain it better."""
+    memory = turn.memory
+    if not turn.leads or memory.accepted is not None or memory.ballot_phase is not BallotPhase.IDLE:
+        return
+    complete = set(memory.votes) | set(memory.findings) >= set(turn.spec.participants)
+    if memory.cancelled or (complete and memory.phase is not State.PROPOSED):  # before agreement more reasons may be coming
+        when = turn.now
+    elif turn.is_failing:
+        since = memory.failing_since if memory.failing_since is not None else turn.now
+        when = max(turn.now, since + turn.timing.grace_s)
+        # Whoever takes this question in time is alive, and an accusation of it is not proven.
+        if memory.decide_at is None:
+            for party in turn.others:
+                turn.say(party, AskEnding(0))
+    else:
+        return
+    when = max(when, memory.retry_at)
+    memory.decide_at = when if memory.decide_at is None else min(when, memory.decide_at)

@@ -1,0 +1,460 @@
+"""All participants of some sessions in one process, on a fake network and a fake clock, with faults drawn from a seed.
+
+The world is the runner of `protocols.session.machine`: it stores snapshots, performs actions and feeds events. Messages and
+snapshots pass through their documents, so that the simulation also tests those. It checks what must hold at every moment;
+`check_endings` checks what must hold once the network has healed.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from protocols.canonical import canonical_bytes, parse_canonical
+from protocols.errors import ConfideError, ErrorCode
+from protocols.session import actions as act
+from protocols.session import events as on
+from protocols.session import messages as said
+from protocols.session.machine import SessionMachine
+from protocols.session.spec import SessionSpec
+from protocols.session.states import State
+
+EPOCH = 1_800_000_000.0
+CALL_TIMEOUT_S = 5.0  # deadline of a runner's call
+LINK_SILENCE_S = 10.0  # after which a worker gives a silent peer up
+PLAN = "a" * 64
+
+
+@dataclass
+class Worker:
+    number: int
+    opened: bool = False
+    prepared: bool = False
+    finished: bool = False
+    stopped: bool = False
+    finish_at: float = 0.0
+    lost_since: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class Disk:
+    """What survives a crash, per session."""
+
+    snapshot: str
+    outputs: str = ""  # "", "sealed", "published" or "discarded"
+    published: int = 0
+
+
+@dataclass
+class Host:
+    """One party's process."""
+
+    name: str
+    up: bool = True
+    paused: bool = False
+    life: int = 0
+    machines: dict[str, SessionMachine] = field(default_factory=dict)
+    disk: dict[str, Disk] = field(default_factory=dict)
+    workers: dict[str, Worker] = field(default_factory=dict)
+    slot: tuple[str, int] | None = None
+    withdrawn: set[tuple[str, int]] = field(default_factory=set)
+    inbox: list[Callable[[], None]] = field(default_factory=list)  # what arrives while paused
+
+
+@dataclass
+class Chances:
+    """How unreliable the world is; probabilities per message or event."""
+
+    drop: float = 0.0
+    duplicate: float = 0.0
+    delay_s: float = 0.05
+    crash: float = 0.0
+    worker_fails: float = 0.0
+    work_s: float = 8.0
+
+
+class World:
+    """Runs sessions among parties; see the module."""
+
+    def __init__(self, parties: tuple[str, ...], seed: int, chances: Chances | None = None) -> None:
+        self.random = random.Random(seed)
+        self.now = EPOCH
+        self.hosts = {name: Host(name) for name in parties}
+        self.specs: dict[str, SessionSpec] = {}
+        self.chances = chances or Chances()
+        self.blocked: set[frozenset[str]] = set()
+        self.lost_messages: list[tuple[str, type[said.Body]]] = []  # (receiver, body): each loses one such message
+        self.plans: dict[tuple[str, str], str] = {}
+        self.refusals: dict[tuple[str, str], said.FailureReport] = {}
+        self.withheld: dict[tuple[str, str], said.FailureReport] = {}
+        self.ended_at: dict[tuple[str, str], float] = {}
+        self.log: list[tuple[float, str, str, str]] = []
+        self._queue: list[tuple[float, int, Callable[[], None]]] = []
+        self._count = 0
+
+    # time
+
+    def at(self, when: float, what: Callable[[], None]) -> None:
+        self._count += 1
+        heapq.heappush(self._queue, (when, self._count, what))
+
+    def after(self, delay_s: float, what: Callable[[], None]) -> None:
+        self.at(self.now + delay_s, what)
+
+    def run(self, seconds: float) -> None:
+        end = self.now + seconds
+        while self._queue and self._queue[0][0] <= end:
+            when, _, what = heapq.heappop(self._queue)
+            self.now = max(self.now, when)
+            what()
+        self.now = end
+
+    # what people and fate do
+
+    def submit(self, spec: SessionSpec, reach: tuple[str, ...] | None = None) -> None:
+        self.specs[spec.session] = spec
+        for party in spec.participants if reach is None else reach:
+            self.after(self._delay(), lambda party=party: self._propose(self.hosts[party], spec.session))
+
+    def cancel(self, session: str, party: str) -> None:
+        host = self.hosts[party]
+        if host.up and not host.paused and session in host.machines:
+            try:
+                self.feed(host, session, on.CancelRequested())
+            except ConfideError as error:
+                if error.code is not ErrorCode.CANCEL_TOO_LATE:
+                    raise
+
+    def crash(self, party: str) -> None:
+        host = self.hosts[party]
+        host.up, host.paused, host.slot = False, False, None
+        host.life += 1
+        host.machines.clear()
+        host.workers.clear()
+        host.withdrawn.clear()
+        host.inbox.clear()
+        self._note(host, "", "crash")
+
+    def restart(self, party: str) -> None:
+        host = self.hosts[party]
+        if host.up:
+            return
+        host.up = True
+        self._note(host, "", "restart")
+        for session, disk in host.disk.items():
+            host.machines[session] = SessionMachine.restore(self.specs[session], party, json.loads(disk.snapshot))
+        for session in list(host.machines):
+            self._feed_if(host, host.life, session, on.Recovered())
+
+    def pause(self, party: str) -> None:
+        self.hosts[party].paused = self.hosts[party].up
+
+    def resume(self, party: str) -> None:
+        host = self.hosts[party]
+        host.paused = False
+        waiting, host.inbox = host.inbox, []
+        for what in waiting:
+            what()
+
+    def cut(self, one: str, other: str) -> None:
+        self.blocked.add(frozenset({one, other}))
+
+    def mend(self, one: str, other: str) -> None:
+        self.blocked.discard(frozenset({one, other}))
+
+    def heal(self) -> None:
+        self.blocked.clear()
+        for name in self.hosts:
+            self.resume(name)
+            self.restart(name)
+
+    # the runner
+
+    def feed(self, host: Host, session: str, event: on.Event) -> bool:
+        """Handles one event; returns whether its effect was stored."""
+        machine = host.machines[session]
+        before = machine.state
+        fate = self.random.random() / self.chances.crash if self.chances.crash else 1.0
+        try:
+            actions = machine.handle(event, self.now)
+        except ConfideError as error:
+            if error.code is ErrorCode.INTERNAL:
+                raise AssertionError(f"{host.name} {session}: {error}") from error
+            raise
+        self._note(host, session, f"{self._name(event)} -> {machine.state.value} {[type(a).__name__ for a in actions]}")
+        if fate < 0.3:
+            self.crash(host.name)
+            return False
+        disk = host.disk.setdefault(session, Disk(""))
+        disk.snapshot = json.dumps(machine.snapshot())
+        if before.is_terminal:
+            self._check_after_end(machine, event, actions)
+        elif machine.state.is_terminal:
+            self.ended_at[host.name, session] = self.now
+        life = host.life
+        for action in actions:
+            if fate < 1.0 and self.random.random() < 0.3:
+                self.crash(host.name)
+                return True
+            self._perform(host, life, session, action)
+        self._schedule_tick(host, life, session)
+        return True
+
+    def _feed_if(self, host: Host, life: int, session: str, event: on.Event) -> None:
+        """Feeds an event of this life of the process; a stopped process gets it when it goes on."""
+        if not host.up or host.life != life or session not in host.machines:
+            return
+        if host.paused:
+            host.inbox.append(lambda: self._feed_if(host, life, session, event))
+            return
+        self.feed(host, session, event)
+
+    def _schedule_tick(self, host: Host, life: int, session: str) -> None:
+        deadline = host.machines[session].next_deadline
+        if deadline is None:
+            return
+
+        def tick() -> None:
+            if host.up and host.life == life and host.machines[session].next_deadline == deadline:
+                self._feed_if(host, life, session, on.Tick())
+
+        self.at(max(deadline, self.now + 0.001), tick)
+
+    def _perform(self, host: Host, life: int, session: str, action: act.Action) -> None:
+        def later(delay_s: float, event: on.Event) -> None:
+            self.after(delay_s, lambda: self._feed_if(host, life, session, event))
+
+        disk = host.disk[session]
+        match action:
+            case act.Send():
+                self._send(host, life, session, action)
+            case act.CheckJob():
+                self._check_job(host, life, session)
+            case act.TrySlot(ticket):
+                free = host.slot is None
+                if free:
+                    host.slot = (session, ticket)
+                later(0.001, on.SlotGranted(ticket) if free else on.SlotBusy(ticket))
+            case act.RequestSlot(ticket, backoff_s):
+                self.after(backoff_s * self.random.uniform(1, 2), lambda: self._wait_for_slot(host, life, session, ticket))
+            case act.ReleaseSlot(ticket):
+                host.withdrawn.add((session, ticket))
+                if host.slot == (session, ticket):
+                    host.slot = None
+            case act.StartWorker(number):
+                assert host.slot is not None
+                assert host.slot[0] == session, "a worker without a slot"
+                host.workers[session] = Worker(number)
+            case act.OpenLinks(number):
+                assert host.workers[session].number == number
+                host.workers[session].opened = True
+                self.after(0.1, lambda: self._watch_worker(host, life, session, number))
+            case act.StopWorker(number):
+                host.workers[session].stopped = True
+            case act.PublishOutputs():
+                assert host.machines[session].state is State.COMPLETED
+                assert disk.outputs in ("sealed", "published")
+                disk.published += disk.outputs == "sealed"
+                disk.outputs = "published"
+                later(0.01, on.OutputsSettled())
+            case act.DiscardOutputs():
+                assert disk.outputs != "published"
+                disk.outputs = "discarded"
+                later(0.01, on.OutputsSettled())
+            case act.Announce(ending):
+                assert ending == host.machines[session].ending
+
+    def _wait_for_slot(self, host: Host, life: int, session: str, ticket: int) -> None:
+        if not host.up or host.life != life or (session, ticket) in host.withdrawn:
+            return
+        if host.slot is None and not host.paused:
+            host.slot = (session, ticket)
+            self._feed_if(host, life, session, on.SlotGranted(ticket))
+        else:
+            self.after(0.25, lambda: self._wait_for_slot(host, life, session, ticket))
+
+    def _propose(self, host: Host, session: str) -> None:
+        if host.up and not host.paused and session not in host.machines:
+            host.machines[session] = SessionMachine(self.specs[session], host.name)
+            host.disk[session] = Disk(json.dumps(host.machines[session].snapshot()))
+            self._check_job(host, host.life, session)
+            self._schedule_tick(host, host.life, session)
+
+    def _check_job(self, host: Host, life: int, session: str) -> None:
+        refusal = self.refusals.get((host.name, session))
+        plan = self.plans.get((host.name, session), PLAN)
+        answer = on.JobAccepted(plan) if refusal is None else on.JobRefused(refusal)
+        self.after(self.random.uniform(0, 0.5), lambda: self._feed_if(host, life, session, answer))
+
+    # network
+
+    def _send(self, host: Host, life: int, session: str, send: act.Send) -> None:
+        document = canonical_bytes(send.message.to_document())
+
+        def answer(delay_s: float, event: on.Event) -> None:
+            self.after(delay_s, lambda: self._feed_if(host, life, session, event))
+
+        def arrive(*, counts: bool) -> None:
+            target = self.hosts[send.to]
+            failed = on.Undelivered(send.to, send.token, needs_job=False)
+            if frozenset({host.name, send.to}) in self.blocked:
+                return answer(CALL_TIMEOUT_S, failed) if counts else None
+            if target.paused:
+                target.inbox.append(lambda: self._receive(target, session, document, attach_job=False))
+                return answer(CALL_TIMEOUT_S, failed) if counts else None
+            outcome = self._receive(target, session, document, attach_job=send.attach_job)
+            if not counts:
+                return None
+            if outcome == "stored" and self.random.random() >= self.chances.drop:
+                return answer(self._delay(), on.Delivered(send.to, send.token))
+            if outcome == "needs job":
+                return answer(self._delay(), on.Undelivered(send.to, send.token, needs_job=True))
+            return answer(CALL_TIMEOUT_S if outcome == "stored" else self._delay(), failed)
+
+        loss = (send.to, type(send.message.body))
+        if loss in self.lost_messages or self.random.random() < self.chances.drop:
+            if loss in self.lost_messages:
+                self.lost_messages.remove(loss)
+            answer(self.random.uniform(0, CALL_TIMEOUT_S), on.Undelivered(send.to, send.token, needs_job=False))
+            return
+        self.after(self._delay(), lambda: arrive(counts=True))
+        if self.random.random() < self.chances.duplicate:
+            self.after(self._delay() * 10, lambda: arrive(counts=False))
+
+    def _receive(self, host: Host, session: str, document: bytes, *, attach_job: bool) -> str:
+        if not host.up:
+            return "down"
+        if session not in host.machines:
+            if not attach_job:
+                return "needs job"
+            self._propose(host, session)
+        message = said.SessionMessage.from_document(parse_canonical(document))
+        try:
+            return "stored" if self.feed(host, session, on.Received(message)) else "lost"
+        except ConfideError as error:
+            raise AssertionError(f"{host.name} refused a message of an honest party: {error}") from error
+
+    def _delay(self) -> float:
+        return self.random.expovariate(1 / self.chances.delay_s) if self.chances.delay_s else 0.0
+
+    # workers
+
+    def _watch_worker(self, host: Host, life: int, session: str, number: int) -> None:
+        """One look of a worker at its peers and its work, twice a second."""
+        worker = host.workers.get(session)
+        if host.life != life or worker is None or worker.number != number or worker.stopped or worker.finished:
+            return None
+
+        def tell(event: on.Event) -> None:
+            self._feed_if(host, life, session, event)
+
+        def look_again() -> None:
+            self.after(0.5, lambda: self._watch_worker(host, life, session, number))
+
+        def fail(code: ErrorCode, accused: str) -> None:
+            worker.stopped = True
+            report = said.FailureReport(code, host.machines[session].state, accused, f"{code.name} of {accused}")
+            tell(on.WorkerFailed(number, report))
+
+        if host.paused:
+            return look_again()
+        if self.random.random() < self.chances.worker_fails / 20:
+            return fail(ErrorCode.WORKER_LOST, host.name)
+        peers = [self.hosts[name] for name in self.specs[session].participants if name != host.name]
+        for peer in peers:
+            other = peer.workers.get(session)
+            reachable = not peer.paused and frozenset({host.name, peer.name}) not in self.blocked
+            if reachable:
+                worker.lost_since.pop(peer.name, None)
+                if worker.prepared and (not peer.up or other is None or (other.stopped and not other.finished)):
+                    return fail(ErrorCode.PEER_LOST, peer.name)
+            elif other is None or not other.finished:
+                lost_since = worker.lost_since.setdefault(peer.name, self.now)
+                if self.now - lost_since >= LINK_SILENCE_S:
+                    return fail(ErrorCode.PEER_SILENT, peer.name)
+        others = [peer.workers.get(session) for peer in peers]
+        if not worker.prepared and all(o is not None and o.opened and not o.stopped for o in others) and not worker.lost_since:
+            worker.prepared = True
+            worker.finish_at = self.now + self.random.uniform(0.2, 1) * self.chances.work_s
+            tell(on.WorkerPrepared(number))
+            tell(on.WorkerRunning(number))
+        elif worker.prepared and self.now >= worker.finish_at and host.up and session in host.machines:
+            worker.finished = True
+            host.disk[session].outputs = "sealed"
+            withheld = self.withheld.get((host.name, session))
+            tell(on.WorkerFinished(number) if withheld is None else on.OutputWithheld(number, withheld))
+            return None
+        tell(on.WorkerProgress(number, int(self.now - EPOCH)))
+        return look_again()
+
+    # what must hold
+
+    def _check_after_end(self, machine: SessionMachine, event: on.Event, actions: tuple[act.Action, ...]) -> None:
+        ending = machine.ending
+        assert ending is not None
+        for action in actions:
+            match action:
+                case act.Send(message=message):
+                    alone = isinstance(message.body, said.AskEnding) and not (ending.by_majority and isinstance(event, on.Tick))
+                    assert message.body == ending or alone
+                case act.Announce():
+                    assert isinstance(event, on.Recovered | on.Received)
+                case act.PublishOutputs() | act.DiscardOutputs():
+                    assert isinstance(event, on.Recovered)
+                case _:
+                    raise AssertionError(f"{action} after the end")
+
+    def state(self, party: str, session: str) -> State:
+        return self.hosts[party].machines[session].state
+
+    def endings(self, session: str) -> dict[str, said.Ending | None]:
+        return {name: host.machines[session].ending for name, host in self.hosts.items() if session in host.machines}
+
+    def check_endings(self, session: str) -> said.Ending:
+        """After healing: everybody that knows the session shows the same end, and outputs are usable only if it completed."""
+        found = self.endings(session)
+        assert None not in found.values(), f"somebody hangs: { {n: self.state(n, session) for n in found} }"
+        assert len(set(found.values())) == 1, f"different endings: {found}"
+        ending = next(iter(found.values()))
+        assert ending is not None
+        for name in found:
+            disk = self.hosts[name].disk[session]
+            assert disk.outputs == ("published" if ending.state is State.COMPLETED else "discarded")
+            assert disk.published == (ending.state is State.COMPLETED)
+            slot = self.hosts[name].slot
+            assert slot is None or slot[0] != session, "the slot was not released"
+            worker = self.hosts[name].workers.get(session)
+            assert worker is None or worker.stopped or worker.finished
+        return ending
+
+    def _note(self, host: Host, session: str, what: str) -> None:
+        self.log.append((round(self.now - EPOCH, 3), host.name, session, what))
+
+    @staticmethod
+    def _name(event: on.Event) -> str:
+        if isinstance(event, on.Received):
+            return f"{type(event.message.body).__name__} from {event.message.sender}"
+        return type(event).__name__
+
+
+def a_spec(
+    session: str = "job-1",
+    parties: tuple[str, ...] = ("alpha", "beta", "gamma"),
+    *,
+    agree_within_s: float = 60.0,
+    start_within_s: float = 600.0,
+    now: float = EPOCH,
+) -> SessionSpec:
+    """A spec for tests: the first party leads, the last two deal and own."""
+    return SessionSpec(
+        session=session,
+        job_digest="d" * 64,
+        participants=parties,
+        querier="rita",
+        attempt=1,
+        agree_by=now + agree_within_s,
+        start_by=now + start_within_s,
+    )

@@ -1,0 +1,102 @@
+"""Export accepts exactly what the operator list can express, and copies weights bit for bit."""
+
+from collections import OrderedDict
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from protocols.errors import ConfideError, ErrorCode
+from protocols.model.export import export_model
+from protocols.model.reference import probabilities
+from protocols.model.spec import Layer, LayerKind, ModelSpec
+
+
+class Nested(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Linear(5, 4), nn.Sigmoid(), nn.Identity())
+        self.drop = nn.Dropout(0.3)
+        self.head = nn.Linear(4, 1, bias=False)
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        hidden = torch.flatten(self.encoder(rows), 1)
+        return torch.sigmoid(self.head(self.drop(hidden)))
+
+
+def test_export_sequential_gives_layers_and_weights() -> None:
+    module = nn.Sequential(nn.Linear(3, 1), nn.Sigmoid())
+    spec, weights = export_model(module, 3)
+    assert spec.layers == (
+        Layer("layer_0", LayerKind.LINEAR, 3, 1, True),
+        Layer("layer_1", LayerKind.SIGMOID, 1, 1, False),
+    )
+    assert list(weights) == [parameter.name for parameter in spec.parameters]
+    assert np.array_equal(weights["layer_0.weight"], module[0].weight.detach().numpy())
+
+
+def test_export_single_linear_is_named_linear() -> None:
+    spec, weights = export_model(nn.Linear(3, 1), 3)
+    assert [layer.name for layer in spec.layers] == ["linear"]
+    assert set(weights) == {"linear.weight", "linear.bias"}
+
+
+def test_export_custom_forward_computes_the_same_as_torch() -> None:
+    torch.manual_seed(5)
+    module = Nested().eval()
+    spec, weights = export_model(module, 5)
+    assert [(layer.name, layer.kind.value) for layer in spec.layers] == [
+        ("encoder.0", "linear"),
+        ("encoder.1", "sigmoid"),
+        ("head", "linear"),
+        ("sigmoid", "sigmoid"),
+    ]
+    rows = torch.randn(7, 5)
+    expected = module(rows).detach().numpy()
+    # float32 against float64: a dot product of five terms and one of four, so a few units in the last place of float32
+    assert np.allclose(probabilities(spec, weights, rows.numpy().astype(np.float64)), expected, rtol=0, atol=16 * 2**-24)
+
+
+def test_export_result_is_a_copy_and_module_is_unchanged() -> None:
+    module = nn.Sequential(OrderedDict(out=nn.Linear(2, 1)))
+    before = set(vars(module))
+    _, weights = export_model(module, 2)
+    with torch.no_grad():
+        module.out.weight.zero_()
+    assert weights["out.weight"].any()
+    assert not weights["out.weight"].flags.writeable
+    assert set(vars(module)) == before
+
+
+def test_export_manifest_reads_back_equal() -> None:
+    spec, _ = export_model(Nested().eval(), 5)
+    assert ModelSpec.from_document(spec.to_document()) == spec
+
+
+def test_export_activation_used_twice_gives_two_layers() -> None:
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second, self.act = nn.Linear(2, 2), nn.Linear(2, 1), nn.Sigmoid()
+
+        def forward(self, rows: torch.Tensor) -> torch.Tensor:
+            return self.act(self.second(self.act(self.first(rows)))).sigmoid()
+
+    spec, _ = export_model(Shared(), 2)
+    assert [layer.name for layer in spec.layers] == ["first", "act", "second", "act_1", "sigmoid"]
+
+
+@pytest.mark.parametrize("width", [0, -1, 65_537, True])
+def test_export_width_out_of_range_is_an_argument_error(width: int) -> None:
+    with pytest.raises(ConfideError) as caught:
+        export_model(nn.Linear(3, 1), width)
+    assert caught.value.code is ErrorCode.INVALID_ARGUMENT
+
+
+def test_export_with_problems_raises_all_of_them() -> None:
+    module = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.BatchNorm1d(4), nn.Linear(4, 1).double())
+    with pytest.raises(ConfideError) as caught:
+        export_model(module, 2)
+    assert caught.value.code is ErrorCode.INVALID_MODEL
+    assert [problem.where for problem in caught.value.problems] == ["1", "2", "3.weight", "3.bias", "0"]

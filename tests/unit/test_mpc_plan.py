@@ -1,0 +1,206 @@
+"""The plan: equal at all parties, equal to what is measured, refused when altered."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from protocols.canonical import canonical_bytes
+from protocols.errors import ConfideError, ErrorCode
+from protocols.job import Job, JobType, OutputKind, Training
+from protocols.mpc.inputs import LocalInputs
+from protocols.mpc.planning import derive_plan
+from protocols.plan.estimate import LOOPBACK, estimate
+from protocols.plan.operations import Open
+from protocols.plan.plan import Plan
+from tests.support.mpc_world import World, a_job, a_model, random_ring, run_world, split
+
+FEATURES = 5
+
+
+def inputs_of(job: Job) -> dict[str, LocalInputs]:
+    """Rows, weights, model and samples that fit a job."""
+    generator = np.random.default_rng(3)
+    computing = job.computing_parties
+    parameters = {spec.name: spec.shape for spec in job.model.parameters}
+    model = {name: split(random_ring(1, shape) >> 36, len(computing)) for name, shape in parameters.items()}
+    query = None
+    if job.query_rows:
+        query = split(np.rint(generator.uniform(-1, 1, (job.query_rows, FEATURES)) * 2**16).astype(np.int64), len(computing))
+    found = {}
+    for party in dict.fromkeys((*computing, *(d.party for d in job.datasets))):
+        rows = {
+            i: (generator.uniform(-1, 1, (d.num_rows, FEATURES)), generator.integers(0, 2, d.num_rows).astype(np.float64))
+            for i, d in enumerate(job.datasets)
+            if d.party == party
+        }
+        computes = party in computing
+        found[party] = LocalInputs(
+            rows=rows,
+            initial_weights={n: np.zeros(s) for n, s in parameters.items()} if job.job_type is JobType.TRAIN else None,
+            model_share={n: shares[computing.index(party)] for n, shares in model.items()} if computes else None,
+            query_share=query[computing.index(party)] if computes and query else None,
+        )
+    return found
+
+
+ROWS = {"alpha": 11, "gamma": 7, "omega": 3}
+JOBS = {
+    "train": a_job(JobType.TRAIN, features=FEATURES, rows=ROWS),
+    "train, one batch": a_job(JobType.TRAIN, features=FEATURES, rows=ROWS, training=Training(2, 100, "0.3", "0", "ab" * 16)),
+    "train, three parties": a_job(
+        JobType.TRAIN, features=FEATURES, rows=ROWS, computing=("alpha", "beta", "omega"), dealer="gamma"
+    ),
+    "evaluate": a_job(JobType.EVALUATE, features=FEATURES, rows=ROWS),
+    "evaluate, three parties": a_job(JobType.EVALUATE, features=FEATURES, rows=ROWS, computing=("beta", "alpha", "delta")),
+    "labels": a_job(JobType.INFER, features=FEATURES, query_rows=9, output=OutputKind.LABEL),
+    "probabilities": a_job(JobType.INFER, features=FEATURES, query_rows=9, output=OutputKind.PROBABILITY),
+    "no bias": a_job(JobType.INFER, features=FEATURES, query_rows=1, model=a_model(FEATURES, bias=False, with_sigmoid=False)),
+}
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_measured_rounds_and_bytes_equal_the_plan(name: str) -> None:
+    job = JOBS[name]
+    plan = derive_plan(job)
+    world = run_world(job, plan, inputs_of(job))
+    assert_measured_as_planned(world)
+    assert {w.name: w.shape for w in plan.model} == (
+        {spec.name: spec.shape for spec in job.model.parameters} if job.job_type is JobType.TRAIN else {}
+    )
+
+
+def assert_measured_as_planned(world: World) -> None:
+    plan = world.plan
+    assert {world.outputs[party].rounds for party in plan.computing_parties} == {plan.rounds}
+    planned = {(d.sender, d.receiver): d.total_bytes for d in plan.directions}
+    measured = {(a, b): link.sent_bytes for a, mine in world.links.items() for b, link in mine.items() if link.sent_bytes}
+    assert measured == planned
+    for party in plan.participants:
+        assert sum(world.outputs[party].sent_bytes.values()) == plan.sent_bytes(party)
+    assert plan.payload_bytes == sum(measured.values())
+
+
+def test_dealer_sends_to_the_last_computing_party_alone() -> None:
+    plan = derive_plan(JOBS["train, three parties"])
+    assert [(d.receiver, d.opening_bytes) for d in plan.directions if d.sender == "gamma"] == [("omega", 0)]
+    assert plan.correction_bytes == next(d.correction_bytes for d in plan.directions if d.sender == "gamma")
+
+
+def test_owner_that_computes_sends_no_rows() -> None:
+    plan = derive_plan(JOBS["train"])
+    assert {i.owner: i.sent_bytes for i in plan.inputs} == {"alpha": 0, "gamma": 7 * 6 * 8, "omega": 3 * 6 * 8}
+
+
+def test_training_step_takes_seven_rounds() -> None:
+    plan = derive_plan(JOBS["train"])
+    assert {segment.name: segment.rounds for segment in plan.segments} == {"open data": 1, "step": 7, "last step": 7}
+
+
+def test_plan_of_a_long_training_is_small() -> None:
+    job = a_job(JobType.TRAIN, features=FEATURES, rows=ROWS, training=Training(1000, 2, "0.1", "0.9", "ab" * 16))
+    plan = derive_plan(job)
+    assert plan.num_runs == 1 + 1000 * 11
+    assert len(canonical_bytes(plan.to_document())) < 8_000
+
+
+def test_plan_read_from_its_document_is_the_same() -> None:
+    for job in JOBS.values():
+        plan = derive_plan(job)
+        assert Plan.from_document(plan.to_document()) == plan
+        assert derive_plan(job).digest == plan.digest
+
+
+def test_plans_of_different_jobs_differ() -> None:
+    assert len({derive_plan(job).digest for job in JOBS.values()}) == len(JOBS)
+
+
+def _alter(document: dict[str, Any], path: list[Any], value: Any) -> dict[str, Any]:
+    altered = copy.deepcopy(document)
+    place = altered
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    return altered
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (["format"], "confide.plan/2"),
+        (["engine"], 3),
+        (["totals", "rounds"], 1),
+        (["segments", 0, "rounds"], 5),
+        (["segments", 1, "operations", 0], {"deal": "mask"}),
+        (["segments", 1, "operations", 0], {"open": "x", "arrays": [["float64", [1]]]}),
+        (["schedule", 0, "parts", 0, "segment"], "unknown"),
+        (["schedule", 0, "count"], -1),
+        (["results", 0, "shape"], [1, -5]),
+        (["inputs", 0, "extra"], 1),
+        (["adversary"], "malicious"),
+    ],
+)
+def test_altered_plan_is_refused(path: list[Any], value: Any) -> None:
+    document = derive_plan(JOBS["train"]).to_document()
+    with pytest.raises(ConfideError) as caught:
+        Plan.from_document(_alter(document, path, value))
+    assert caught.value.code is ErrorCode.INVALID_DOCUMENT
+
+
+def test_session_with_another_job_s_plan_is_refused() -> None:
+    job = JOBS["labels"]
+    plan = derive_plan(JOBS["probabilities"])
+    with pytest.raises(ConfideError) as caught:
+        run_world(job, plan, inputs_of(job))
+    assert caught.value.code is ErrorCode.PLAN_DIFFERS
+
+
+def test_program_that_leaves_its_plan_stops() -> None:
+    job = JOBS["labels"]
+    plan = derive_plan(job)
+    segment = plan.segments[0]
+    renamed = tuple(Open("other", item.arrays) if isinstance(item, Open) else item for item in segment.operations)
+    with pytest.raises(ConfideError, match="leaves the agreed plan"):
+        run_world(job, replace(plan, segments=(replace(segment, operations=renamed),)), inputs_of(job))
+
+
+def test_inputs_that_do_not_fit_are_reported_all_at_once() -> None:
+    job = JOBS["train"]
+    wrong = LocalInputs(rows={0: (np.zeros((11, 4)), np.zeros(11)), 1: (np.zeros((7, 5)), np.full(7, 0.5))})
+    with pytest.raises(ConfideError) as caught:
+        run_world(job, derive_plan(job), {**inputs_of(job), "alpha": wrong})
+    assert caught.value.code is ErrorCode.INVALID_DATA
+    assert {problem.where for problem in caught.value.problems} == {"data set 1", "data set rows-alpha", "model"}
+
+
+def test_too_wide_model_is_refused_when_planning() -> None:
+    with pytest.raises(ConfideError) as caught:
+        derive_plan(a_job(JobType.TRAIN, features=60_000, rows={"alpha": 2, "beta": 2}))
+    assert caught.value.code is ErrorCode.INVALID_MODEL
+
+
+def test_progress_of_every_party_ends_at_the_last_run() -> None:
+    job = JOBS["train"]
+    plan = derive_plan(job)
+    world = run_world(job, plan, inputs_of(job))
+    for party in ("alpha", "beta", "gamma"):
+        steps = [progress.step for progress in world.progress[party]]
+        assert steps == sorted(steps)
+        assert steps[-1] == plan.num_runs
+    assert world.progress["alpha"][-1].rounds == plan.rounds
+
+
+def test_estimate_grows_with_the_work_and_stays_out_of_the_digest() -> None:
+    short = derive_plan(JOBS["train"])
+    training = Training(50, 8, "0.5", "0.9", "ab" * 16)
+    long = derive_plan(a_job(JobType.TRAIN, features=FEATURES, rows=ROWS, training=training))
+    distant = replace(LOOPBACK, round_trip_s=0.04)
+    assert estimate(long, LOOPBACK).seconds > 10 * estimate(short, LOOPBACK).seconds
+    # Over a distance the rounds are what counts.
+    assert estimate(long, distant).seconds - estimate(long, LOOPBACK).seconds == pytest.approx(long.rounds * 0.0396)
+    assert estimate(short, LOOPBACK).memory_bytes > LOOPBACK.worker_bytes
+    assert "seconds" not in str(short.to_document())
