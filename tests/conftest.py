@@ -13,6 +13,8 @@ from typing import NoReturn
 import pytest
 from hypothesis import HealthCheck, settings
 
+import parties  # noqa: F401  (before any test imports gRPC, or there would be no credentials; see there)
+
 # Time limits per example would fail on a busy machine and say nothing about the code; a failure prints how to repeat it.
 settings.register_profile("confide", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("confide")

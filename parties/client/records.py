@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from parties.storage.files import make_folder, read_secret, write_secret
+from protocols.canonical import MAX_DOCUMENT_BYTES
 from protocols.errors import ConfideError, ErrorCode
 from protocols.job import Job
+
+_MAX_RECORD_BYTES = 2 * MAX_DOCUMENT_BYTES + 64 * 1024  # a document inside a JSON text: every quote may take two bytes
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,10 @@ class JobRecords:
         return self.folder / f"{job_id}.json"
 
     def _read(self, path: Path) -> dict[str, object]:
-        record = json.loads(read_secret(path))
-        if not isinstance(record, dict):
+        try:
+            record = json.loads(read_secret(path, max_bytes=_MAX_RECORD_BYTES))
+        except ValueError as error:
+            raise ConfideError(ErrorCode.STATE_DAMAGED, f"{path} is no job record") from error
+        if not isinstance(record, dict) or set(record) != {"job", "request_ids"}:
             raise ConfideError(ErrorCode.STATE_DAMAGED, f"{path} is no job record")
         return record

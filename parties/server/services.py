@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from threading import BoundedSemaphore
 from typing import Any, TypeAlias
 
 import grpc
@@ -32,6 +33,7 @@ from protocols.session.states import State
 
 LISTED_JOBS = 100
 WATCH_EVERY_S = 2.0
+DERIVATIONS_AT_ONCE = 4  # each is a process: a researcher who asks for many plans waits, and the machine lives
 _REQUEST_ID = re.compile(r"[0-9a-f]{32}")
 Handlers: TypeAlias = "dict[str, grpc.RpcMethodHandler[Any, Any]]"  # gRPC's classes take no parameters at run time
 
@@ -42,6 +44,7 @@ class Checker:
     def __init__(self, party: Party, template: Template) -> None:
         self._party = party
         self._template = template
+        self._turns = BoundedSemaphore(DERIVATIONS_AT_ONCE)
 
     def check(self, job: Job) -> bytes:
         """Returns the plan of a job that this party takes part in.
@@ -55,7 +58,8 @@ class Checker:
         with party.database.transaction() as tables:
             brought = holdings(party, tables)
         admit(job, directory=party.directory, holdings=brought, now=party.now())
-        return derive_plan(job, template=self._template)
+        with self._turns:
+            return derive_plan(job, template=self._template)
 
 
 class PartyBehaviour:

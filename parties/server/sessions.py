@@ -273,7 +273,7 @@ class Sessions:
                 self._slots.release(Claim(job_id, ticket))
             case act.StartWorker(number=number):
                 session.work = self._work(session)
-                session.work.start(number)
+                self._pool.submit(session.work.start, number)
             case act.OpenLinks():
                 if session.work is not None:
                     self._pool.submit(session.work.open_links)

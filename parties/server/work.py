@@ -6,7 +6,7 @@ Everything that a worker says becomes an event of the session's machine, with th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from threading import Lock
+from threading import Event, Lock
 from typing import Any
 
 import structlog
@@ -35,7 +35,7 @@ _log = structlog.get_logger()
 
 
 class Work:
-    """One session's worker; `start`, `open_links` and `stop` are called in this order, the latter two on pool threads."""
+    """One session's worker; its methods are called on pool threads, in any order."""
 
     def __init__(
         self,
@@ -59,30 +59,31 @@ class Work:
         self._state = state
         self._number = 0
         self._lock = Lock()
+        self._started = Event()
         self._stopped = False
         self._execution: Execution | None = None
 
     def start(self, number: int) -> None:
-        """Starts the worker process, which loads its libraries while the others reserve."""
+        """Starts the worker process; may wait until the template has loaded its libraries."""
         self._number = number
         try:
-            self._execution = Execution(self._party, self._task, template=self._template, links=self._links, peers=self._peers)
-        except ConfideError as error:
-            self._failed(error)
-        except OSError as error:
-            self._failed(ConfideError(ErrorCode.WORKER_LOST, f"no worker can be started: {error.strerror}"))
+            execution = Execution(self._party, self._task, template=self._template, links=self._links, peers=self._peers)
+        except Exception as error:  # whatever it was: the session must end, not wait
+            self._failed(self._reason(error))
+        else:
+            self._take(execution)
+        finally:
+            self._started.set()
 
     def open_links(self) -> None:
-        """Gives the worker its task and joins its links to the peers."""
+        """Gives the worker its task and joins its links to the peers, once it has started."""
+        self._started.wait()
         if self._execution is None:
             return
         try:
             self._execution.open_links(on_parcel=self._heard, on_lost=self._failed)
-        except ConfideError as error:
-            self._failed(error)
-        except Exception as error:  # a defect, or a file or socket that failed: the session must end, not wait
-            _log.error("defect", job=self._task.job.job_id, path=defect.path(error), error=type(error).__name__)
-            self._failed(ConfideError(ErrorCode.INTERNAL, defect.place(error)))
+        except Exception as error:  # whatever it was: the session must end, not wait
+            self._failed(self._reason(error))
 
     def stop(self) -> None:
         """Ends the worker; what it still says has no effect, and nothing is sealed any more. Safe to call again."""
@@ -90,6 +91,19 @@ class Work:
             self._stopped = True
         if self._execution is not None:
             self._execution.stop()
+
+    def _take(self, execution: Execution) -> None:
+        with self._lock:
+            if not self._stopped:
+                self._execution = execution
+                return
+        execution.stop()
+
+    def _reason(self, error: Exception) -> ConfideError:
+        if isinstance(error, ConfideError):
+            return error
+        _log.error("defect", job=self._task.job.job_id, path=defect.path(error), error=type(error).__name__)
+        return ConfideError(ErrorCode.INTERNAL, defect.place(error))
 
     def _heard(self, parcel: Parcel) -> None:
         header = parcel.header

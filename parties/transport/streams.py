@@ -44,7 +44,7 @@ class LinkTable:
         """
         key = (session, attempt, peer)
         with self._changed:
-            if not self._changed.wait_for(lambda: key in self._waiting, timeout=CONNECT_S / 3):
+            if not self._changed.wait_for(lambda: key in self._waiting, timeout=CONNECT_S):
                 raise ConfideError(ErrorCode.UNKNOWN_SESSION, "no link of that session and attempt waits for this party")
             return self._waiting.pop(key)
 

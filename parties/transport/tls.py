@@ -1,20 +1,19 @@
 """Mutual TLS 1.3 for every channel and port; the only module that makes gRPC credentials.
 
-gRPC has no setting for the TLS version. All certificates of a consortium hold ECDSA keys, and the only cipher suites left
-for TLS 1.2 need RSA certificates, so no 1.2 handshake can succeed (docs/adr/0004-tls-1-3-only.md; a test tries it).
+gRPC has no setting for the TLS version. All certificates of a consortium hold ECDSA keys, and the only cipher suite left for
+TLS 1.2 needs an RSA certificate, so no 1.2 handshake can succeed (`parties/__init__.py`, docs/adr/0004-tls-1-3-only.md; a test
+tries it).
 """
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 
-_RSA_ONLY_SUITES = "ECDHE-RSA-AES256-GCM-SHA384"
-os.environ["GRPC_SSL_CIPHER_SUITES"] = _RSA_ONLY_SUITES  # read once, when gRPC first makes credentials
+import grpc
 
-import grpc  # noqa: E402  (the line above must run first)
-
-from governance.identity.names import tls_name  # noqa: E402
+import parties
+from governance.identity.names import tls_name
+from protocols.errors import ConfideError, ErrorCode
 
 MAX_MESSAGE_BYTES = 4 << 20
 MAX_STATUS_BYTES = 64 << 10
@@ -56,13 +55,29 @@ class TlsIdentity:
 
 
 def server_credentials(identity: TlsIdentity) -> grpc.ServerCredentials:
-    """Credentials of the public port: callers must hold a certificate of the consortium."""
+    """Credentials of the public port: callers must hold a certificate of the consortium.
+
+    Raises:
+        ConfideError: SETUP_INCOMPLETE (the operator's fault): this process could still be talked into TLS 1.2.
+    """
+    _require_tls_1_3()
     pair = [(identity.private_key, identity.certificate)]
     return grpc.ssl_server_credentials(pair, root_certificates=identity.ca_certificate, require_client_auth=True)
 
 
 def open_channel(identity: TlsIdentity, *, endpoint: str, party: str) -> grpc.Channel:
-    """Opens a channel to the party's public port; whoever answers must hold that party's certificate."""
+    """Opens a channel to the party's public port; whoever answers must hold that party's certificate.
+
+    Raises:
+        ConfideError: SETUP_INCOMPLETE (the operator's fault): this process could still be talked into TLS 1.2.
+    """
+    _require_tls_1_3()
     credentials = grpc.ssl_channel_credentials(identity.ca_certificate, identity.private_key, identity.certificate)
     options = [*_CHANNEL_OPTIONS, ("grpc.ssl_target_name_override", tls_name(party))]
     return grpc.secure_channel(endpoint, credentials, options)
+
+
+def _require_tls_1_3() -> None:
+    if not parties.IS_TLS_1_2_FORBIDDEN:
+        what = "gRPC was loaded before Confide, so TLS 1.2 cannot be switched off in this process"
+        raise ConfideError(ErrorCode.SETUP_INCOMPLETE, what, remedy="import the package `parties` before `grpc`")

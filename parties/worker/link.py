@@ -10,7 +10,7 @@ import socket
 import struct
 import time
 from collections.abc import Sequence
-from threading import Lock
+from threading import Lock, Thread
 
 import numpy as np
 
@@ -31,6 +31,7 @@ from protocols.links import Array, TensorSpec
 
 _LENGTH = struct.Struct("<I")
 _MAX_CONTROL_BYTES = 4096
+_INLINE_BYTES = 64 * 1024  # what a local socket takes without anybody reading
 
 
 class WorkerLink:
@@ -52,6 +53,8 @@ class WorkerLink:
         self._received = 0
         self._broken = False  # a frame was sent in part: nothing that follows could be understood
         self._lock = Lock()
+        self._sending: Thread | None = None
+        self._failure: ConfideError | None = None
         self.payload_bytes = 0
         self.frame_bytes = 0
 
@@ -65,7 +68,14 @@ class WorkerLink:
         layout = tuple(TensorSpec(array.dtype.name, array.shape) for array in arrays)
         flat = [np.ascontiguousarray(array).reshape(-1).view(np.uint8) for array in arrays]
         payload = (flat[0] if len(flat) == 1 else np.concatenate([np.empty(0, np.uint8), *flat])).data
-        self._send(FrameKind.DATA, operation, layout, payload)
+        self._settle()
+        if len(payload) <= _INLINE_BYTES:
+            self._send(FrameKind.DATA, operation, layout, payload)
+        else:
+            # In a round both sides send before they receive. A message that the sockets between them cannot hold must not
+            # keep this side from receiving, or both would wait for each other for good.
+            self._sending = Thread(target=self._send_aside, args=(operation, layout, memoryview(bytes(payload))), daemon=True)
+            self._sending.start()
         self.payload_bytes += len(payload)
 
     def send_control(self, kind: FrameKind, body: bytes) -> None:
@@ -94,8 +104,15 @@ class WorkerLink:
             self._lock.release()
 
     def close(self) -> None:
-        """Ends the link; what was sent still arrives."""
-        self._socket.close()
+        """Ends the link; what was sent still arrives.
+
+        Raises:
+            ConfideError: PEER_LOST or PEER_SILENT (the peer's fault): it did not take the last message.
+        """
+        try:
+            self._settle()
+        finally:
+            self._socket.close()
 
     def receive(self, operation: int, layout: Sequence[TensorSpec]) -> list[Array]:
         """Waits for one message of the plan; see `protocols.links.Link.receive`."""
@@ -130,6 +147,20 @@ class WorkerLink:
         if len(body) > _MAX_CONTROL_BYTES:
             raise self._fault(ErrorCode.BAD_FRAME, f"a handshake frame of {len(body)} bytes")
         return bytes(body)
+
+    def _send_aside(self, operation: int, layout: tuple[TensorSpec, ...], payload: memoryview) -> None:
+        try:
+            self._send(FrameKind.DATA, operation, layout, payload)
+        except ConfideError as error:
+            self._failure = error
+
+    def _settle(self) -> None:
+        """Waits until the last large message has been sent, and says what became of it."""
+        if self._sending is not None:
+            self._sending.join()
+            self._sending = None
+        if self._failure is not None:
+            raise self._failure
 
     def _header(self, kind: FrameKind, operation: int, layout: tuple[TensorSpec, ...], offset: int, total: int) -> bytes:
         return encode_header(Header(kind, self._session, self._attempt, self._sent, operation, offset, total, layout))

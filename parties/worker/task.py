@@ -73,9 +73,9 @@ def run(parcel: Parcel, endpoints: Sequence[socket.socket], channel: Channel) ->
         progress=reporter.report,
     )
     stopped.set()
-    _finish(channel, outputs, reporter)
     for link in links.values():
-        link.close()
+        link.close()  # waits until the peer has taken what was sent
+    _finish(channel, outputs, reporter)
 
 
 def _inputs(job: Job, blobs: Mapping[str, bytes]) -> LocalInputs:

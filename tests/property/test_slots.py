@@ -73,5 +73,5 @@ class SlotsUnderAnyOrder(RuleBasedStateMachine):
         assert len(self.slots._held) == len(self.holders)
 
 
-SlotsUnderAnyOrder.TestCase.settings = settings(max_examples=60, stateful_step_count=30)
+SlotsUnderAnyOrder.TestCase.settings = settings(max_examples=40, stateful_step_count=25)
 TestSlotsUnderAnyOrder = SlotsUnderAnyOrder.TestCase

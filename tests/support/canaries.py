@@ -13,7 +13,7 @@ import numpy as np
 
 SCALES = (16, 24, 32, 40)  # rows, weights, and products of them before truncation
 # A fixed-point canary must fill two bytes, or small counters look like it.
-_LEAST = 2.0**-3
+_LEAST = 1 << 13
 _KEY_BYTES = 8
 _TABLE_BITS = 24
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
@@ -43,8 +43,7 @@ def number_secret(name: str, raw: np.ndarray, scaled: np.ndarray) -> Secret:
             forms[f"{kind} {dtype}"] = {pair.astype(dtype).tobytes() for pair in pairs}
         forms[f"{kind} text"] = {repr(float(v)).encode() for v in values.reshape(-1) if len(repr(float(v))) >= 12}
     for scale in SCALES:
-        pairs = np.rint(_large(neighbours(scaled)) * 2.0**scale).astype(np.int64)
-        forms |= ring_forms(f"fixed point {scale}", pairs)
+        forms |= ring_forms(f"fixed point {scale}", _fixed_point(neighbours(scaled), scale))
     return Secret(name, {form: frozenset(patterns) for form, patterns in forms.items()})
 
 
@@ -57,15 +56,14 @@ def weight_secret(name: str, elements: np.ndarray, *, scale_bits: int) -> Secret
         forms[dtype] = {pair.astype(dtype).tobytes() for pair in pairs}
     forms["text"] = {repr(float(v)).encode() for v in decoded if len(repr(float(v))) >= 10}
     for scale in SCALES:
-        shifted = np.rint(_large(pairs) * 2.0**scale).astype(np.int64)
-        forms |= ring_forms(f"fixed point {scale}", shifted)
+        forms |= ring_forms(f"fixed point {scale}", _fixed_point(pairs, scale))
     return Secret(name, {form: frozenset(patterns) for form, patterns in forms.items()})
 
 
 def bit_secret(name: str, bits: np.ndarray) -> Secret:
     """Labels: the whole sequence of zeros and ones; at least 64, so that packed it fills 8 bytes."""
     forms: dict[str, set[bytes]] = {
-        "packed": {np.packbits(bits, bitorder=order).tobytes() for order in ("little", "big")},  # type: ignore[call-overload]
+        "packed": {np.packbits(bits, bitorder="little").tobytes(), np.packbits(bits, bitorder="big").tobytes()},
         "lines of a file": {b"\n".join(b"%d" % bit for bit in bits)},
         "list": {b", ".join(b"%d" % bit for bit in bits), b",".join(b"%d" % bit for bit in bits)},
     }
@@ -93,8 +91,9 @@ def neighbours(values: np.ndarray) -> np.ndarray:
     return np.concatenate([beside, below])
 
 
-def _large(pairs: np.ndarray) -> np.ndarray:
-    return pairs[(np.abs(pairs) >= _LEAST).all(axis=1)]
+def _fixed_point(pairs: np.ndarray, scale_bits: int) -> np.ndarray:
+    encoded = np.rint(pairs * 2.0**scale_bits).astype(np.int64)
+    return encoded[(np.abs(encoded) >= _LEAST).all(axis=1)]
 
 
 class Scanner:
@@ -129,7 +128,8 @@ class Scanner:
                 break
             words = np.frombuffer(data, "<u8", count, shift)
             likely = np.flatnonzero(self._table[self._hash(words)])
-            for index in likely[np.isin(words[likely], self._keys)]:
+            places = np.minimum(np.searchsorted(self._keys, words[likely]), len(self._keys) - 1)
+            for index in likely[self._keys[places] == words[likely]]:
                 at = shift + _KEY_BYTES * int(index)
                 for pattern, name in self._by_key[int(words[index])]:
                     if data.startswith(pattern, at):

@@ -17,8 +17,6 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-import grpc
-
 from parties.config import load_party_config
 from parties.server.serve import serve
 from parties.server.workers import Worker
@@ -78,17 +76,20 @@ def wrap_methods(recorder: Recorder) -> None:
 
         return serialise_recorded
 
+    def recorded_handler(handler: Any) -> Any:
+        read, write = reading(handler.request_deserializer), writing(handler.response_serializer)
+        return handler._replace(request_deserializer=read, response_serializer=write)
+
     def recorded_unary(self: Method[Any, Any], behaviour: Callable[[Any], Any]) -> tuple[str, Any]:
         name, handler = unary_handler(self, behaviour)
-        read, write = reading(handler.request_deserializer), writing(handler.response_serializer)
-        return name, grpc.unary_unary_rpc_method_handler(handler.unary_unary, read, write)
+        return name, recorded_handler(handler)
 
     def recorded_stream(self: Method[Any, Any], behaviour: Callable[[Any], Iterator[Any]]) -> tuple[str, Any]:
         name, handler = stream_handler(self, behaviour)
-        read, write = reading(handler.request_deserializer), writing(handler.response_serializer)
-        return name, grpc.unary_stream_rpc_method_handler(handler.unary_stream, read, write)
+        return name, recorded_handler(handler)
 
-    Method.unary_handler, Method.stream_handler = recorded_unary, recorded_stream
+    Method.unary_handler = recorded_unary  # type: ignore[method-assign]
+    Method.stream_handler = recorded_stream  # type: ignore[method-assign]
 
 
 def wrap_workers(recorder: Recorder) -> None:
@@ -106,7 +107,8 @@ def wrap_workers(recorder: Recorder) -> None:
         recorder.add("from_worker", json.dumps(dict(parcel.header)).encode(), *parcel.blobs.values())
         return parcel
 
-    Worker.give, Worker.take = recorded_give, recorded_take
+    Worker.give = recorded_give  # type: ignore[method-assign]
+    Worker.take = recorded_take  # type: ignore[method-assign]
 
 
 def main() -> None:

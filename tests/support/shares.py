@@ -9,9 +9,11 @@ from parties.storage.models import ModelRecord
 from parties.storage.sealed import Purpose
 from protocols.fixed_point import PARAMETER_BITS, decode
 from protocols.job import Job
+from protocols.model import reference
+from protocols.mpc.row_order import row_order
 from protocols.ring import RingArray
 from protocols.sharing import combine_additive
-from tests.support.trial import Trial
+from tests.support.trial import MODEL, ZEROS, Split, Trial, scaled
 
 
 def model_record(trial: Trial, party: str, job: Job) -> ModelRecord:
@@ -43,3 +45,14 @@ def combined_model(trial: Trial, job: Job) -> dict[str, RingArray]:
 def open_model(trial: Trial, job: Job) -> dict[str, np.ndarray]:
     """The weights, which nobody but a test may open."""
     return {name: decode(values, scale_bits=PARAMETER_BITS) for name, values in combined_model(trial, job).items()}
+
+
+def reference_weights(job: Job, split: Split) -> dict[str, np.ndarray]:
+    """What plain float64 training arrives at with the job's settings and row order."""
+    training = job.training
+    if training is None:
+        raise AssertionError("not a training job")
+    rows = [scaled(split.train[dataset.party]) for dataset in job.datasets]
+    features, labels = np.concatenate([f for f, _ in rows]), np.concatenate([truth for _, truth in rows])
+    order = row_order(training.shuffle_seed, len(labels))
+    return reference.train_logistic_regression(MODEL, ZEROS, features, labels, training=training, order=order)

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -251,6 +252,11 @@ class Trial:
         others = tuple(running if known.party == party else known for known in self.network.parties)
         self.network = harness.Harness(self.folder, others)
         harness.await_health(running)
+        deadline = time.monotonic() + JOB_WITHIN_S
+        while not self._reaches(party):  # a connection that was refused before is tried again after up to 2 s
+            if time.monotonic() > deadline:
+                raise AssertionError(f"{party} serves, and the researcher does not reach it")
+            time.sleep(_POLL_S)
 
     def kill(self, party: str) -> None:
         """Kills a party's process without warning; its template and workers must follow by themselves."""
@@ -281,6 +287,13 @@ class Trial:
         """Names of a party's sealed files."""
         return {path.name for path in self.network.party(party).config.folder.sealed_folder.iterdir()}
 
+    def _reaches(self, party: str) -> bool:
+        try:
+            self.client.models(party)
+        except ConfideError:
+            return False
+        return True
+
     def _ask(self, job_id: str, party: str) -> Progress | None:
         try:
             return self.client.progress(job_id, party)
@@ -288,6 +301,20 @@ class Trial:
             return None  # down or not told yet; the callers' deadlines decide
 
 
-def changed(prepared: PreparedJob, **changes: object) -> PreparedJob:
+@dataclass(frozen=True)
+class Trained:
+    """A joint model, and the job it came from."""
+
+    prepared: PreparedJob
+
+    @property
+    def label(self) -> str:
+        produced = self.prepared.job.produced_model
+        if produced is None:
+            raise AssertionError("a training job names its model")
+        return f"{produced.name}@{produced.version}"
+
+
+def changed(prepared: PreparedJob, **changes: Any) -> PreparedJob:
     """Returns the prepared job with fields of its document changed."""
     return replace(prepared, job=replace(prepared.job, **changes))

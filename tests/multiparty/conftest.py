@@ -1,0 +1,36 @@
+"""One consortium of real processes for all tests that leave it as it is; tests that break things start their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.trial import DEMO_TRAINING, HOSPITALS, Split, Trained, Trial, found_consortium, split_rows
+
+
+@pytest.fixture(scope="session")
+def split() -> Split:
+    return split_rows()
+
+
+@pytest.fixture(scope="session")
+def trial(tmp_path_factory: pytest.TempPathFactory, split: Split) -> Iterator[Trial]:
+    """Three hospitals with their rows registered; taken down whatever happens."""
+    folder: Path = tmp_path_factory.mktemp("trial")
+    found_consortium(folder)
+    running = Trial(folder)
+    try:
+        for party in HOSPITALS:
+            running.register(party, "train", split.train[party])
+            running.register(party, "holdout", split.holdout[party])
+        yield running
+    finally:
+        running.down()
+
+
+@pytest.fixture(scope="session")
+def trained(trial: Trial) -> Trained:
+    """A model that was trained jointly with the demo's settings."""
+    return Trained(trial.complete(trial.train(DEMO_TRAINING)))
