@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from parties.arrays import arrays_from_bytes, arrays_to_bytes
 from parties.config import PartyConfig
-from parties.storage.arrays import arrays_from_bytes, arrays_to_bytes
 from parties.storage.database import Database, open_database
 from parties.storage.datasets import DatasetRecord, dataset_object_id
 from parties.storage.files import read_public

@@ -6,11 +6,11 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from parties.arrays import arrays_to_bytes
 from parties.registration import open_rows
 from parties.server.party import Party
 from parties.server.results import model_share
 from parties.server.workers import Template, watch
-from parties.storage.arrays import arrays_to_bytes
 from parties.transport.peers import Peers
 from parties.transport.streams import LinkTable, dial
 from parties.worker.channel import Parcel

@@ -16,8 +16,11 @@ from governance.identity.names import MemberKind
 from parties.config import PartyConfig
 from parties.log import configure_log
 from parties.server.access import AccessInterceptor
+from parties.server.intake import Checker
+from parties.server.jobs_service import JobsService
 from parties.server.party import CurrentDirectory, Party
-from parties.server.services import Checker, JobsBehaviour, PartyBehaviour, SessionBehaviour
+from parties.server.party_service import PartyService
+from parties.server.session_service import SessionService
 from parties.server.sessions import Sessions
 from parties.server.workers import Template
 from parties.storage.database import open_database
@@ -69,9 +72,9 @@ def _serve(party: Party, stop: Event) -> None:
         options=SERVER_OPTIONS,
     )
     for service, handlers in (
-        (PARTY_SERVICE, PartyBehaviour(party, version("confide")).handlers()),
-        (JOBS_SERVICE, JobsBehaviour(party, sessions, checker.check).handlers()),
-        (SESSION_SERVICE, SessionBehaviour(party, sessions, links, checker.check).handlers()),
+        (PARTY_SERVICE, PartyService(party, version("confide")).handlers()),
+        (JOBS_SERVICE, JobsService(party, sessions, checker.check).handlers()),
+        (SESSION_SERVICE, SessionService(party, sessions, links, checker.check).handlers()),
     ):
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
     healthy = health.HealthServicer()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import grpc
 from google.protobuf.message import Message
@@ -14,6 +14,7 @@ from parties.wire.status import from_rpc_error
 
 Request = TypeVar("Request", bound=Message)
 Reply = TypeVar("Reply", bound=Message)
+Handlers: TypeAlias = "dict[str, grpc.RpcMethodHandler[Any, Any]]"  # gRPC's classes take no parameters at run time
 
 
 @dataclass(frozen=True)

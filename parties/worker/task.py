@@ -15,7 +15,7 @@ from threading import Event, Thread
 
 import numpy as np
 
-from parties.storage.arrays import arrays_from_bytes, arrays_to_bytes
+from parties.arrays import arrays_from_bytes, arrays_to_bytes
 from parties.transport.timing import HEARTBEAT_S
 from parties.worker.channel import Channel, Parcel
 from parties.worker.handshake import shake_hands

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.trial import DEMO_TRAINING, HOSPITALS, Split, Trained, Trial, found_consortium, split_rows
+from tests.support.trial import DEMO_TRAINING, HOSPITALS, Completed, Split, Trial, found_consortium, split_rows
 
 
 @pytest.fixture(scope="session")
@@ -31,6 +31,6 @@ def trial(tmp_path_factory: pytest.TempPathFactory, split: Split) -> Iterator[Tr
 
 
 @pytest.fixture(scope="session")
-def trained(trial: Trial) -> Trained:
+def trained(trial: Trial) -> Completed:
     """A model that was trained jointly with the demo's settings."""
-    return Trained(trial.complete(trial.train(DEMO_TRAINING)))
+    return trial.plan_and_complete(trial.train(DEMO_TRAINING))

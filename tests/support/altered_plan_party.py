@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from parties.config import load_party_config
-from parties.server import services
+from parties.server import intake
 from parties.server.serve import serve
 from parties.server.workers import Template, derive_plan
 from protocols.canonical import canonical_bytes, parse_canonical
@@ -26,7 +26,7 @@ def main() -> None:
         altered = replace(plan, schedule=(replace(first, count=first.count + 1), *others))
         return canonical_bytes(altered.to_document())
 
-    services.derive_plan = derive_altered_plan  # type: ignore[attr-defined]  # what the services call
+    intake.derive_plan = derive_altered_plan  # type: ignore[attr-defined]  # what the intake calls
     serve(load_party_config(config_file))
 
 

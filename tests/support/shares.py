@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from parties.storage.arrays import arrays_from_bytes
+from parties.arrays import arrays_from_bytes
 from parties.storage.models import ModelRecord
 from parties.storage.sealed import Purpose
 from protocols.fixed_point import PARAMETER_BITS, decode

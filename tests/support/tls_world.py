@@ -16,7 +16,7 @@ from governance.identity.directory import Directory, PartyEntry, ResearcherEntry
 from governance.identity.keys import generate_ecdsa_key, generate_signing_key
 from governance.identity.names import MemberKind, PeerIdentity, Role
 from parties.server.access import ACCESS, AccessInterceptor, caller
-from parties.server.services import SessionBehaviour
+from parties.server.session_service import SessionService
 from parties.transport.streams import LINK_METHOD, LinkTable
 from parties.transport.tls import SERVER_OPTIONS, TlsIdentity, server_credentials
 from protocols.errors import ConfideError, ErrorCode, Problem
@@ -104,7 +104,7 @@ def serving(world: TlsWorld, links: LinkTable) -> Iterator[str]:
         )
         if path == LINK_METHOD:
             # A link needs nothing of the party but its table of links.
-            handler = SessionBehaviour(cast(Any, None), cast(Any, None), links, cast(Any, None)).handlers()["Link"]
+            handler = SessionService(cast(Any, None), cast(Any, None), links, cast(Any, None)).handlers()["Link"]
         services.setdefault(service, {})[name] = handler
     server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(*entry) for entry in services.items()])
     port = server.add_secure_port("127.0.0.1:0", server_credentials(world.server))

@@ -35,6 +35,7 @@ from protocols.errors import ConfideError
 from protocols.job import Job
 from protocols.model.spec import Layer, LayerKind, ModelSpec
 from protocols.model.weights import weights_to_safetensors
+from protocols.plan.plan import Plan
 from protocols.session.messages import Ending
 from protocols.session.states import State
 from tests.support.processes import Program, descendants, end, is_running, start
@@ -209,6 +210,11 @@ class Trial:
             raise AssertionError(f"the job did not complete: {wrong}")
         return prepared
 
+    def plan_and_complete(self, prepared: PreparedJob) -> Completed:
+        """Looks at a job's plan, submits it and waits until it has completed everywhere."""
+        plan = self.client.plan(prepared.job)
+        return Completed(self.complete(prepared), plan)
+
     def endings(self, job: Job, *, parties: Sequence[str] = (), within_s: float = ENDING_WITHIN_S) -> dict[str, Ending]:
         """Waits until these parties show an ending and returns what each shows."""
         parties = tuple(parties or job.participants)
@@ -302,17 +308,23 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Trained:
-    """A joint model, and the job it came from."""
+class Completed:
+    """A job that has completed, and the plan that its researcher was shown before she submitted it."""
 
     prepared: PreparedJob
+    plan: Plan
 
     @property
-    def label(self) -> str:
-        produced = self.prepared.job.produced_model
-        if produced is None:
-            raise AssertionError("a training job names its model")
-        return f"{produced.name}@{produced.version}"
+    def job(self) -> Job:
+        """The job."""
+        return self.prepared.job
+
+    @property
+    def model(self) -> str:
+        """Name and version of the model that it left, for the next job's request."""
+        if self.job.produced_model is None:
+            raise AssertionError("only a training leaves a model")
+        return f"{self.job.produced_model.name}@{self.job.produced_model.version}"
 
 
 def changed(prepared: PreparedJob, **changes: Any) -> PreparedJob:

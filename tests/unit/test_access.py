@@ -8,7 +8,9 @@ import pytest
 
 from governance.identity.names import MemberKind, PeerIdentity
 from parties.server.access import ACCESS, permit
-from parties.server.services import JobsBehaviour, PartyBehaviour, SessionBehaviour
+from parties.server.jobs_service import JobsService
+from parties.server.party_service import PartyService
+from parties.server.session_service import SessionService
 from parties.wire.methods import JOBS_SERVICE, PARTY_SERVICE, SESSION_SERVICE
 from protocols.errors import ConfideError, ErrorCode
 
@@ -17,9 +19,9 @@ NOTHING = cast(Any, None)  # registering a method needs nothing of what calling 
 
 def test_table_lists_exactly_the_methods_that_are_served() -> None:
     served = {
-        PARTY_SERVICE: PartyBehaviour(NOTHING, "0").handlers(),
-        JOBS_SERVICE: JobsBehaviour(NOTHING, NOTHING, NOTHING).handlers(),
-        SESSION_SERVICE: SessionBehaviour(NOTHING, NOTHING, NOTHING, NOTHING).handlers(),
+        PARTY_SERVICE: PartyService(NOTHING, "0").handlers(),
+        JOBS_SERVICE: JobsService(NOTHING, NOTHING, NOTHING).handlers(),
+        SESSION_SERVICE: SessionService(NOTHING, NOTHING, NOTHING, NOTHING).handlers(),
         "grpc.health.v1.Health": ("Check", "Watch"),
     }
     assert {f"/{service}/{name}" for service, names in served.items() for name in names} == set(ACCESS)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from parties.storage.arrays import arrays_from_bytes, arrays_to_bytes
+from parties.arrays import arrays_from_bytes, arrays_to_bytes
 from parties.storage.files import exclusive_lock, make_folder, read_public, read_secret, write_public, write_secret
 from parties.storage.sealed import Purpose, SealedFiles, StorageKey, generate_storage_key
 from protocols.errors import ConfideError, ErrorCode

@@ -1,4 +1,4 @@
-"""Arrays as bytes inside sealed files: safetensors, which cannot carry code."""
+"""Arrays as bytes, in sealed files and on a worker's channel: safetensors, which cannot carry code."""
 
 from __future__ import annotations
 

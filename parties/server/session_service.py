@@ -1,0 +1,67 @@
+"""SessionService: what the other participants say, and the streams of links."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import grpc
+
+from governance.documents import DocumentKind, verify
+from parties.server.access import caller
+from parties.server.intake import read_papers
+from parties.server.party import Party
+from parties.server.sessions import Sessions
+from parties.transport.streams import ATTEMPT_KEY, LINK_METHOD, SESSION_KEY, LinkTable, accept
+from parties.wire import methods
+from parties.wire.documents import from_wire
+from parties.wire.generated.confide.v1 import session_pb2
+from parties.wire.methods import Handlers
+from protocols.errors import ConfideError, ErrorCode
+from protocols.job import Job
+from protocols.session.messages import SessionMessage
+
+
+class SessionService:
+    """SessionService: what the other participants say, and the streams of links."""
+
+    def __init__(self, party: Party, sessions: Sessions, links: LinkTable, check: Callable[[Job], bytes]) -> None:
+        self._party = party
+        self._sessions = sessions
+        self._links = links
+        self._check = check
+
+    def handlers(self) -> Handlers:
+        """Returns the registrations."""
+        link: grpc.RpcMethodHandler[Any, Any] = grpc.stream_stream_rpc_method_handler(self.link)
+        return dict((methods.DELIVER.unary_handler(self.deliver), (LINK_METHOD.rsplit("/", 1)[1], link)))
+
+    def deliver(self, request: session_pb2.DeliverRequest) -> session_pb2.DeliverReply:
+        """Takes one control message in."""
+        signed, sender = from_wire(request.message), caller().id
+        key = self._party.directory.signing_key(sender)
+        message = SessionMessage.from_document(verify(signed, kind=DocumentKind.SESSION_MESSAGE, signer=sender, key=key))
+        if message.sender != sender:
+            raise ConfideError(ErrorCode.BAD_SIGNATURE, "the sender of a session message is not its signer", party=sender)
+        if request.HasField("job") and not self._sessions.knows(message.session):
+            self._adopt(request)
+        self._sessions.deliver(message, signed)
+        return session_pb2.DeliverReply()
+
+    def link(self, incoming: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+        """Joins a peer's stream to the worker that expects it."""
+        metadata = {key: value for key, value in context.invocation_metadata() if isinstance(value, str)}
+        session, attempt = metadata.get(SESSION_KEY, ""), metadata.get(ATTEMPT_KEY, "")
+        if not attempt.isascii() or not attempt.isdigit() or len(attempt) > 6:
+            raise ConfideError(ErrorCode.INVALID_ARGUMENT, "a link names its session and attempt")
+        return accept(self._links.take(session, int(attempt), caller().id), incoming)
+
+    def _adopt(self, request: session_pb2.DeliverRequest) -> None:
+        job, papers = read_papers(self._party, request.job, request.initial_weights)
+        if job.query_rows is not None and self._party.id in job.computing_parties:
+            return  # the samples' share comes from the querier alone; until then this party does not know the session
+        try:
+            checked: bytes | ConfideError = self._check(job)
+        except ConfideError as error:
+            checked = error
+        self._sessions.propose(job, papers, query_share=None, checked=checked)
