@@ -54,6 +54,8 @@ class SessionService:
         session, attempt = metadata.get(SESSION_KEY, ""), metadata.get(ATTEMPT_KEY, "")
         if not attempt.isascii() or not attempt.isdigit() or len(attempt) > 6:
             raise ConfideError(ErrorCode.INVALID_ARGUMENT, "a link names its session and attempt")
+        if not self._sessions.knows(session):  # at once: only a peer of a known session may wait here for its worker
+            raise ConfideError(ErrorCode.UNKNOWN_SESSION, "no link of that session waits for this party")
         return accept(self._links.take(session, int(attempt), caller().id), incoming)
 
     def _adopt(self, request: session_pb2.DeliverRequest) -> None:

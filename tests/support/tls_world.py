@@ -103,8 +103,8 @@ def serving(world: TlsWorld, links: LinkTable) -> Iterator[str]:
             grpc.unary_stream_rpc_method_handler(_stream) if path in STREAMING else grpc.unary_unary_rpc_method_handler(_answer)
         )
         if path == LINK_METHOD:
-            # A link needs nothing of the party but its table of links.
-            handler = SessionService(cast(Any, None), cast(Any, None), links, cast(Any, None)).handlers()["Link"]
+            # A link needs nothing of the party but which sessions it knows and its table of links.
+            handler = SessionService(cast(Any, None), cast(Any, _EverySession()), links, cast(Any, None)).handlers()["Link"]
         services.setdefault(service, {})[name] = handler
     server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(*entry) for entry in services.items()])
     port = server.add_secure_port("127.0.0.1:0", server_credentials(world.server))
@@ -113,6 +113,13 @@ def serving(world: TlsWorld, links: LinkTable) -> Iterator[str]:
         yield f"127.0.0.1:{port}"
     finally:
         server.stop(0).wait()
+
+
+class _EverySession:
+    """Sessions of a party that has heard of every job, so that the table of links alone decides."""
+
+    def knows(self, _job_id: str) -> bool:
+        return True
 
 
 def _answer(request: bytes, _: grpc.ServicerContext) -> bytes:

@@ -145,7 +145,7 @@ def test_dataset_commands_register_list_and_show(run: Run, tmp_path: Path) -> No
     assert _data(run("dataset", "show", "tumours", "--config", made["config"], "--format", "json")) == registered
     listed = run("dataset", "list", "--config", made["config"])
     assert [line.split()[:3] for line in listed.stdout.splitlines()] == [["name", "version", "rows"], ["tumours", "1", "3"]]
-    assert run("dataset", "show", "absent", "--config", made["config"]).exit_code == 1
+    assert run("dataset", "show", "absent", "--config", made["config"]).exit_code == 2
 
 
 def test_version_names_program_and_protocol(run: Run) -> None:

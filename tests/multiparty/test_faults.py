@@ -1,0 +1,219 @@
+"""What happens to a job when a process dies, stops or leaves while it runs.
+
+After each fault all live parties and the researcher show one ending within 30 s, nothing of the job is usable anywhere, the
+party that failed shows the same ending once it is back, and the next job completes. All cases run on one consortium, one
+after the other, so each also begins in what the one before left behind.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from parties.client.client import Client, PreparedJob
+from protocols.errors import ConfideError, ErrorCode
+from protocols.job import Job
+from protocols.session.messages import Ending
+from protocols.session.states import State
+from tests.support.processes import end, session_workers
+from tests.support.trial import (
+    COMPUTING,
+    DEALER,
+    ENDING_WITHIN_S,
+    HOSPITALS,
+    LEAD,
+    LONG_TRAINING,
+    SECOND,
+    SHORT_TRAINING,
+    Split,
+    Trial,
+    changed,
+    found_consortium,
+)
+
+pytestmark = pytest.mark.multiparty
+
+
+@pytest.fixture(scope="module")
+def trial(tmp_path_factory: pytest.TempPathFactory, split: Split) -> Iterator[Trial]:
+    """A consortium of its own: parties are killed here."""
+    folder = tmp_path_factory.mktemp("faults")
+    found_consortium(folder)
+    running = Trial(folder)
+    try:
+        for party in HOSPITALS:
+            running.register(party, "train", split.train[party].head(50))
+        running.complete(running.train(SHORT_TRAINING))
+        yield running
+    finally:
+        running.down()
+
+
+@pytest.fixture
+def sealed_before(trial: Trial) -> dict[str, set[str]]:
+    return {party: trial.sealed_files(party) for party in HOSPITALS}
+
+
+@pytest.fixture
+def running(trial: Trial, sealed_before: dict[str, set[str]]) -> Iterator[Job]:
+    """A training that takes minutes, while it computes."""
+    prepared = trial.train(LONG_TRAINING, model_name="interrupted")
+    trial.client.submit(prepared)
+    trial.await_steps(prepared.job)
+    yield prepared.job
+    for party in HOSPITALS:  # a test that failed half-way leaves everybody up for the next one
+        if not trial.network.party(party).is_alive:
+            trial.restart(party)
+
+
+def others(party: str) -> tuple[str, ...]:
+    return tuple(other for other in HOSPITALS if other != party)
+
+
+def one_ending(trial: Trial, job: Job, parties: Sequence[str] = HOSPITALS, *, within_s: float = ENDING_WITHIN_S) -> Ending:
+    """The ending that these parties, and so the researcher, show within the time; it must be the same."""
+    began = time.monotonic()
+    endings = trial.endings(job, parties=parties, within_s=within_s)
+    assert time.monotonic() - began <= within_s
+    assert len({str(ending.to_document()) for ending in endings.values()}) == 1, endings
+    ending = endings[parties[0]]
+    assert bool(ending.cause) == bool(ending.remedy) == (ending.state is not State.COMPLETED)
+    assert trial.client.wait(job, timeout_s=5) == ending
+    return ending
+
+
+def assert_nothing_is_left(trial: Trial, job: Job, sealed_before: dict[str, set[str]]) -> None:
+    """No party holds a model or output of the job, usable or not, nor a new sealed file."""
+    for party in HOSPITALS:
+        assert job.job_id not in {model.job_id for model in trial.client.models(party)}
+        with trial.tables(party) as tables:
+            assert tables.outputs.of_job(job.job_id) == ()
+            assert tables.models.discard(job.job_id) == ()  # would forget one that is kept and not usable
+        assert trial.sealed_files(party) == sealed_before[party]
+
+
+def assert_next_job_completes(trial: Trial) -> None:
+    trial.complete(trial.train(SHORT_TRAINING, model_name="next"))
+
+
+@pytest.mark.parametrize("party", [SECOND, DEALER, LEAD], ids=["computing", "dealer", "lead"])
+def test_killed_party_ends_the_job_at_all_others_and_shows_the_same_ending_when_it_is_back(
+    trial: Trial, running: Job, sealed_before: dict[str, set[str]], party: str
+) -> None:
+    trial.kill(party)
+    ending = one_ending(trial, running, others(party))
+    assert ending.state is State.ABORTED
+    assert ending.phase is State.RUNNING
+    assert ending.code in ("PEER_LOST", "PEER_SILENT")
+    assert ending.at_fault == party
+    assert ending.by_majority
+    trial.restart(party)
+    assert one_ending(trial, running) == ending
+    assert_nothing_is_left(trial, running, sealed_before)
+    assert_next_job_completes(trial)
+
+
+def test_stopped_party_ends_the_job_at_all_others_and_shows_the_same_ending_when_it_goes_on(
+    trial: Trial, running: Job, sealed_before: dict[str, set[str]]
+) -> None:
+    pid = trial.network.party(SECOND).pid
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        ending = one_ending(trial, running, others(SECOND))
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert (ending.state, ending.phase, ending.at_fault) == (State.ABORTED, State.RUNNING, SECOND)
+    assert ending.code in ("PEER_LOST", "PEER_SILENT")
+    assert one_ending(trial, running) == ending
+    assert_nothing_is_left(trial, running, sealed_before)
+    assert_next_job_completes(trial)
+
+
+def test_killed_worker_ends_the_job_and_its_party_confesses(
+    trial: Trial, running: Job, sealed_before: dict[str, set[str]]
+) -> None:
+    (worker,) = session_workers(trial.network.party(SECOND).pid)
+    os.kill(worker, signal.SIGKILL)
+    ending = one_ending(trial, running)
+    assert (ending.state, ending.code) == (State.ABORTED, "WORKER_LOST")
+    assert (ending.phase, ending.at_fault) == (State.RUNNING, SECOND)
+    assert trial.network.party(SECOND).is_alive
+    assert_nothing_is_left(trial, running, sealed_before)
+    assert_next_job_completes(trial)
+
+
+def test_cancelled_job_ends_everywhere_and_its_workers_are_gone(
+    trial: Trial, running: Job, sealed_before: dict[str, set[str]]
+) -> None:
+    trial.client.cancel(running)
+    ending = one_ending(trial, running)
+    assert (ending.state, ending.code) == (State.CANCELLED, "CANCELLED")
+    with pytest.raises(ConfideError) as caught:
+        trial.client.cancel(running)
+    assert caught.value.code is ErrorCode.CANCEL_TOO_LATE
+    deadline = time.monotonic() + 5
+    while any(session_workers(trial.network.party(party).pid) for party in HOSPITALS):
+        assert time.monotonic() < deadline, "a worker outlives its job"
+        time.sleep(0.05)
+    assert_nothing_is_left(trial, running, sealed_before)
+    assert_next_job_completes(trial)
+
+
+def test_job_goes_on_when_its_researcher_is_gone(trial: Trial) -> None:
+    prepared = trial.train(SHORT_TRAINING, model_name="left-alone")
+    leaving = Client.open(trial.network.researcher_config, now=datetime.now(UTC))
+    leaving.submit(prepared)
+    leaving.close()
+    time.sleep(3.0)  # nobody asks meanwhile
+    assert one_ending(trial, prepared.job).state is State.COMPLETED
+    for party in COMPUTING:
+        assert prepared.job.job_id in {model.job_id for model in trial.client.models(party)}
+
+
+def test_job_submitted_while_a_party_is_down_fails_at_the_client_and_expires_everywhere(
+    trial: Trial, sealed_before: dict[str, set[str]]
+) -> None:
+    prepared: PreparedJob = trial.train(SHORT_TRAINING, model_name="too-early")
+    soon = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=7)
+    prepared = changed(prepared, expires=soon)
+    trial.kill(SECOND)
+    try:
+        began = time.monotonic()
+        with pytest.raises(ConfideError) as caught:
+            trial.client.submit(prepared)
+        assert time.monotonic() - began < 15
+        assert (caught.value.code, caught.value.party) == (ErrorCode.PARTY_UNREACHABLE, SECOND)
+        ending = one_ending(trial, prepared.job, others(SECOND))
+        assert (ending.state, ending.code, ending.phase) == (State.EXPIRED, "JOB_EXPIRED", State.PROPOSED)
+        assert SECOND in ending.cause
+    finally:
+        trial.restart(SECOND)
+    # The party that was down never knew the job. Given it now, it refuses, and learns how it had ended.
+    with pytest.raises(ConfideError) as caught:
+        trial.client.submit(prepared)
+    assert (caught.value.code, caught.value.party) == (ErrorCode.JOB_EXPIRED, SECOND)
+    assert one_ending(trial, prepared.job) == ending
+    assert_nothing_is_left(trial, prepared.job, sealed_before)
+    assert_next_job_completes(trial)
+
+
+def test_second_job_waits_for_its_turn_and_completes(trial: Trial) -> None:
+    first = trial.train(SHORT_TRAINING, model_name="first")
+    # Another lead, so that the two jobs' reservations meet.
+    second = trial.train(SHORT_TRAINING, model_name="second", computing=[SECOND, LEAD])
+    trial.client.submit(first)
+    trial.client.submit(second)
+    for prepared in (first, second):
+        assert one_ending(trial, prepared.job, within_s=60.0).state is State.COMPLETED
+
+
+def test_nothing_of_all_that_is_left_running_or_logged_as_a_defect(trial: Trial) -> None:
+    for party in HOSPITALS:
+        assert '"defect"' not in trial.party_log(party)
+        end(trial.network.party(party))
+        assert not session_workers(trial.network.party(party).pid)
