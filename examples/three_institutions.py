@@ -11,7 +11,7 @@ import json
 import shutil
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from sklearn.datasets import load_breast_cancer
 from sklearn.model_selection import train_test_split
 
 from parties import harness
-from parties.cli.job import plan_in_words
+from parties.cli.job_words import plan_in_words
 from parties.client.client import Client, PreparedJob
 from parties.client.prepare import COUNT_OUTPUT, PREDICTION_OUTPUT, prepare_job
 from parties.client.requests import EvaluateRequest, InferRequest, JobRequest, TrainingRequest, TrainRequest
@@ -48,7 +48,8 @@ SCHEMA_FILE = Path(__file__).parent / "breast_cancer_schema.yaml"
 SETTINGS = TrainingRequest(epochs=15, batch_size=48, learning_rate="0.5", momentum="0.9")
 RESEARCH_SAMPLES = 20
 JOB_TIMEOUT_S = 120.0
-console = Console(width=110)
+# As wide as the terminal, at most 100 columns; 100 where there is none.
+console = Console(width=min(100, shutil.get_terminal_size((100, 24)).columns), highlight=False, markup=False)
 
 
 @dataclass(frozen=True)
@@ -62,10 +63,11 @@ class Split:
 
 @dataclass
 class Measured:
-    """What the plan says and the links counted, by job name."""
+    """What the plan says, what the links counted, and how long it took, by job name."""
 
-    plan: dict[str, dict[str, int]]
-    measured: dict[str, dict[str, int]]
+    plan: dict[str, dict[str, int]] = field(default_factory=dict)
+    measured: dict[str, dict[str, int]] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
 
 
 def main() -> None:
@@ -75,7 +77,7 @@ def main() -> None:
     began = time.monotonic()
     clear(out)
     split = split_rows()
-    console.rule("1. Enrolment: keys are made at each institution, the founder approves fingerprints")
+    console.rule("1. Enrolment: keys made at each institution, fingerprints approved")
     network = harness.up(out / "consortium", parties=HOSPITALS)
     try:
         summary = run(network, split, out)
@@ -89,15 +91,16 @@ def main() -> None:
 
 
 def run(network: harness.Harness, split: Split, out: Path) -> dict[str, object]:
+    """Registers everybody's rows and runs the three jobs; returns what goes into the summary."""
     client = Client.open(network.researcher_config, now=datetime.now(UTC))
     for entry in client.directory.parties:
         roles = ", ".join(role.value for role in entry.roles)
-        console.print(f"  {entry.id} at {entry.endpoint}; may be {roles}; key {entry.signing_key.fingerprint[:16]}…")
+        console.print(f"  {entry.id}, key {entry.signing_key.fingerprint[:16]}…, may be {roles}")
 
-    console.rule("2. Registration: every owner's rows are checked, sealed and stay where they are")
+    console.rule("2. Registration: rows are checked, sealed and stay where they are")
     register(network, split, out)
 
-    counted = Measured({}, {})
+    counted = Measured()
     folder = export_logistic_regression(out)
     console.rule("3. Joint training")
     train = TrainRequest(
@@ -216,7 +219,7 @@ def submit(
     """Shows the plan, runs the job to its end, and keeps what was planned and measured."""
     prepared = prepare_job(client, request, folder=folder, now=datetime.now(UTC), samples=samples)
     plan = client.plan(prepared.job)
-    console.print(plan_in_words(plan), highlight=False)
+    console.print(plan_in_words(plan))
     began = time.monotonic()
     client.submit(prepared)
     ending = client.wait(prepared.job, timeout_s=JOB_TIMEOUT_S)
@@ -226,8 +229,8 @@ def submit(
     counted.plan[name] = planned(plan)
     counted.measured[name] = {"rounds": max(p.rounds for p in said), "bytes": sum(p.payload_bytes for p in said)}
     framing = sum(p.frame_bytes for p in said) - counted.measured[name]["bytes"]
-    took = time.monotonic() - began
-    console.print(f"\n  completed in {took:.1f} s, countersigned by all; framing and heartbeats beside it: {framing} bytes")
+    counted.seconds[name] = time.monotonic() - began
+    console.print(f"\n  completed in {counted.seconds[name]:.1f} s; countersigned by all; {framing:,} bytes of framing beside it")
     return prepared
 
 
@@ -260,25 +263,31 @@ def scaled(frame: pd.DataFrame, schema: TableSchema) -> tuple[np.ndarray, np.nda
 
 def closing_table(joint: float, pooled: float, alone: dict[str, float], counted: Measured) -> None:
     console.rule("What came of it")
-    accuracies = Table("model", "accuracy on held-out rows")
-    accuracies.add_row("joint, nobody sees the rows or the weights", f"{joint:.1%}")
-    accuracies.add_row("pooled training in the clear, same settings", f"{pooled:.1%}")
+    accuracies = Table("model", "accuracy on the same held-out rows")
+    accuracies.add_row("joint: nobody saw rows or weights", f"{joint:.1%}")
+    accuracies.add_row("pooled in the clear, same settings", f"{pooled:.1%}")
     for hospital, value in alone.items():
         accuracies.add_row(f"{hospital} alone", f"{value:.1%}")
     console.print(accuracies)
-    costs = Table("job", "rounds planned", "rounds measured", "payload bytes planned", "payload bytes measured")
+    costs = Table("job", "seconds", "rounds planned", "measured", "payload bytes planned", "measured")
+    for column in costs.columns[1:]:
+        column.justify = "right"
     for name, plan in counted.plan.items():
         measured = counted.measured[name]
-        costs.add_row(name, *(f"{v:,}" for v in (plan["rounds"], measured["rounds"], plan["bytes"], measured["bytes"])))
+        figures = (plan["rounds"], measured["rounds"], plan["bytes"], measured["bytes"])
+        costs.add_row(name, f"{counted.seconds[name]:.1f}", *(f"{figure:,}" for figure in figures))
     console.print(costs)
     learned = Table("who", "learned")
-    learned.add_row("hospital-a, hospital-b (computing)", "shapes, schedule, volumes; one uniform share of everything else")
+    learned.add_row(
+        "hospital-a, hospital-b (computing)",
+        "shapes, schedule, volumes; of everything else one share and masked values, uniform each",
+    )
     learned.add_row("hospital-c (dealer)", "shapes and schedule from the plan; no message of the computation")
-    learned.add_row("every hospital", "its own rows, and how many the others have")
+    learned.add_row("every hospital", "of the others' rows, how many there are")
     learned.add_row("the researcher", "how many held-out rows are right; the labels of her own samples")
     learned.add_row("nobody", "another one's rows, the weights, losses, gradients, the researcher's samples")
     console.print(learned)
-    console.print("If the dealer and a computing party pool what they hold, they can read all of it: docs and SECURITY.md.")
+    console.print("If the dealer and a computing party pool what they hold, they can read all of it: SECURITY.md.")
 
 
 if __name__ == "__main__":

@@ -119,7 +119,7 @@ class ErrorCode(Enum):
         Fault.OPERATOR,
         Kind.INTEGRITY,
         "The fingerprint is not the one that was read out.",
-        "Compare again out of band; do not approve.",
+        "Compare again out of band; do not go on while they differ.",
     )
     # sessions
     UNKNOWN_SESSION = _Entry(

@@ -41,7 +41,7 @@ def init(
 @reported
 def approve(
     *,
-    request: Annotated[Path, typer.Argument(help="The request file of the new member.", dir_okay=False)],
+    request: Annotated[Path, typer.Argument(metavar="REQUEST", help="The request file of the new member.", dir_okay=False)],
     fingerprint: Annotated[str, typer.Option("--fingerprint", help="What the member read out over another channel.")],
     folder: ConsortiumFolderOption,
     roles: Annotated[list[Role] | None, typer.Option("--roles", help="Roles of a party, instead of those it asks for.")] = None,
@@ -62,7 +62,7 @@ def approve(
 @reported
 def remove(
     *,
-    member: Annotated[str, typer.Argument(help="Id of a party or researcher.")],
+    member: Annotated[str, typer.Argument(metavar="MEMBER", help="Id of a party or researcher.")],
     folder: ConsortiumFolderOption,
     output_format: FormatOption = OutputFormat.TEXT,
 ) -> None:

@@ -65,7 +65,7 @@ def list_all(*, config: PartyConfigOption, output_format: FormatOption = OutputF
 def show(
     *,
     config: PartyConfigOption,
-    name: Annotated[str, typer.Argument(help="The data set's name.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The data set's name.")],
     version: Annotated[int | None, typer.Option("--version", help="A version; the latest if not given.")] = None,
     output_format: FormatOption = OutputFormat.TEXT,
 ) -> None:
@@ -77,7 +77,8 @@ def show(
         record = tables.datasets.get(name, version)
     database.close()
     data = _describe(record)
-    text = "\n".join(f"{field}: {value}" for field, value in data.items())
+    left_out = ", ".join(f"{count} {reason}" for reason, count in record.left_out.items()) or "none"
+    text = "\n".join(f"{field}: {value}" for field, value in (data | {"left_out": left_out}).items())
     Output(output_format).result(data, text)
 
 

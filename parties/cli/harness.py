@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 FolderOption = Annotated[Path, typer.Option("--folder", help="The harness's folder.", file_okay=False)]
 DEFAULT_FOLDER = Path("build/harness")
-app = typer.Typer(help="Start and stop a throw-away consortium of real processes on loopback.", no_args_is_help=True)
+app = typer.Typer(help="Run a throw-away consortium of real processes on this machine.", no_args_is_help=True)
 
 
 @app.command("up")

@@ -29,6 +29,7 @@ app = typer.Typer(
     name="confide",
     help="Institutions train a model together under secret sharing; researchers query it; nobody sees anybody's secret.",
     no_args_is_help=True,
+    rich_markup_mode=None,  # plain help: it reads the same on a narrow terminal, in a pipe and in a log
     pretty_exceptions_enable=False,
 )
 for _name, _commands in COMMANDS:

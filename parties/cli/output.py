@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
@@ -26,6 +27,7 @@ Json = str | int | float | bool | None | Sequence["Json"] | Mapping[str, "Json"]
 
 EXIT_CODES: Mapping[Kind, int] = {
     Kind.INVALID: 2,
+    Kind.NOT_FOUND: 2,  # a wrong name; 1 would say that a job ended badly
     Kind.UNAUTHENTICATED: 3,
     Kind.UNAVAILABLE: 3,
     Kind.TIMEOUT: 4,
@@ -34,6 +36,7 @@ EXIT_CODES: Mapping[Kind, int] = {
     Kind.INTEGRITY: 7,
 }
 OTHER_FAILURES = 1  # an interrupted command exits with 130, by typer
+READER_GONE = 141  # as a shell reports a process that SIGPIPE ended
 
 
 class OutputFormat(Enum):
@@ -88,8 +91,13 @@ class Output:
         """Tells people something that is no result."""
         _print_error(text)
 
-    def error(self, error: ConfideError) -> None:
-        """Prints a failure: text on stderr, and in the JSON formats the envelope on stdout."""
+    def error(self, error: ConfideError, *, data: Mapping[str, Json] | None = None) -> None:
+        """Prints a failure: text on stderr, and in the JSON formats the envelope on stdout.
+
+        Args:
+            error: the failure.
+            data: what is known all the same, for the JSON formats.
+        """
         _print_error(str(error))
         if self.format is OutputFormat.TEXT:
             return
@@ -105,6 +113,8 @@ class Output:
                 "party": error.party,
             },
         }
+        if data is not None:
+            envelope["data"] = data
         if self.format is OutputFormat.JSON:
             _print(json.dumps(envelope, indent=2, ensure_ascii=False))
         else:
@@ -152,7 +162,11 @@ def _compact(value: Mapping[str, Json]) -> str:
 
 
 def _print(text: str) -> None:
-    print(text, file=sys.stdout, flush=True)
+    try:
+        print(text, file=sys.stdout, flush=True)
+    except BrokenPipeError:  # whoever read, for example `head`, has gone; at exit nothing must be written there again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(READER_GONE) from None
 
 
 def _print_error(text: str) -> None:

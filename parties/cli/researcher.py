@@ -6,14 +6,17 @@ from typing import Annotated
 
 import typer
 
-from parties.cli.consortium import describe
+from governance.identity.certificates import parse_certificate
+from governance.identity.names import MemberKind
+from parties.cli.consortium import describe, in_words
 from parties.cli.options import DirectoryOption, FounderOption, NewFolderOption, ResearcherConfigOption, now
-from parties.cli.output import FormatOption, Output, OutputFormat, reported
+from parties.cli.output import FormatOption, Json, Output, OutputFormat, reported
 from parties.cli.party import describe_enrolment, enrolment_in_words
 from parties.config import load_researcher_config
 from parties.enrolment import init_researcher, join_researcher
 from parties.storage.files import read_public
 from protocols.canonical import MAX_DOCUMENT_BYTES
+from protocols.job import TIME_FORMAT
 
 app = typer.Typer(help="Set up a researcher's folder and enrol her.", no_args_is_help=True)
 
@@ -46,3 +49,19 @@ def join(
     joined = join_researcher(load_researcher_config(config), data, founder_fingerprint=founder_fingerprint, now=now())
     text = f"Joined {joined.consortium}, version {joined.version} of its directory."
     Output(output_format).result(describe(joined), text)
+
+
+@app.command("show")
+@reported
+def show(*, config: ResearcherConfigOption, output_format: FormatOption = OutputFormat.TEXT) -> None:
+    """Show this researcher's certificate, and the parties and roles that her requests may name."""
+    loaded = load_researcher_config(config)
+    member = loaded.folder.load_member(kind=MemberKind.RESEARCHER, member=loaded.researcher, now=now())
+    until = parse_certificate(member.certificate).not_after.strftime(TIME_FORMAT)
+    data: dict[str, Json] = {
+        "researcher": loaded.researcher,
+        "certificate_valid_until": until,
+        "directory": describe(member.directory),
+    }
+    text = f"researcher {loaded.researcher}, certificate valid until {until}\n{in_words(member.directory)}"
+    Output(output_format).result(data, text)

@@ -1,10 +1,10 @@
 """A researcher's side: she asks every party herself and believes what they agree on.
 
 client = Client.open(Path("alice/researcher.yaml"), now=...)
-prepared = client.prepare(read_request(path), folder=path.parent, now=...)
+prepared = prepare_job(client, read_request(path), folder=path.parent, now=...)
 plan = client.plan(prepared.job)            # every party derived the same plan, or an error names who did not
 client.submit(prepared)
-end = client.wait(prepared.job.job_id, prepared.job.participants, timeout_s=60)
+end = client.wait(prepared.job, timeout_s=60)
 values = client.result(prepared.job)        # shares of all computing parties, combined here and nowhere else
 """
 
@@ -214,7 +214,8 @@ class Client:
                 if ending is not None:
                     return ending
             if time.monotonic() > deadline:
-                raise ConfideError(ErrorCode.DEADLINE_PASSED, f"job {job.job_id} has not ended within {timeout_s:.0f} s")
+                what = f"job {job.job_id} has not ended within {timeout_s:.0f} s"
+                raise ConfideError(ErrorCode.DEADLINE_PASSED, what, remedy="Look at how it stands, or wait longer.")
             time.sleep(_POLL_S)
 
     def cancel(self, job: Job) -> None:

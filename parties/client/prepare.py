@@ -25,6 +25,7 @@ from protocols.model.weights import weights_from_safetensors
 MAX_FILE_BYTES = 64 << 20
 COUNT_OUTPUT = "correct"
 PREDICTION_OUTPUT = "prediction"
+_SHOWN_MODELS = 10  # of those that a party holds, where the one asked for is not among them
 
 
 def prepare_job(
@@ -147,9 +148,12 @@ def _model(client: Client, label: str, parties: Sequence[str]) -> tuple[ModelRef
     name, version = label.split("@")
     found = []
     for party in parties:
-        matching = [model for model in client.models(party) if (model.name, model.version) == (name, version)]
+        held = client.models(party)
+        matching = [model for model in held if (model.name, model.version) == (name, version)]
         if not matching:
-            raise ConfideError(ErrorCode.UNKNOWN_MODEL, f"{party} holds no share of {label}", party=party)
+            choice = ", ".join(f"{model.name}@{model.version}" for model in held[:_SHOWN_MODELS]) or "none"
+            problem = Problem(party, "holds no share of it", f"it holds shares of {choice}")
+            raise ConfideError(ErrorCode.UNKNOWN_MODEL, f"{party} holds no share of {label}", problems=[problem], party=party)
         found.append((matching[0].manifest, matching[0].schema))
     if len(set(found)) != 1:
         raise ConfideError(ErrorCode.PLAN_DIFFERS, f"the parties describe {label} differently")

@@ -38,7 +38,7 @@ class JobRecords:
         found = sorted(self.folder.glob(f"{job_id}*.json")) if job_id.isalnum() else []
         if len(found) != 1:
             what = "several jobs begin" if found else "no job that was submitted from this folder begins"
-            raise ConfideError(ErrorCode.UNKNOWN_JOB, f"{what} with {job_id[:32]}")
+            raise ConfideError(ErrorCode.UNKNOWN_JOB, f"{what} with {job_id[:32]!r}")
         return Job.from_bytes(str(self._read(found[0])["job"]).encode())
 
     def jobs(self) -> list[Job]:

@@ -21,12 +21,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
 
+from parties.yaml_file import YamlFile, read_yaml
 from protocols.errors import ConfideError, ErrorCode, Problem
 
-MAX_REQUEST_BYTES = 256 * 1024
 API_VERSION = "confide/v1"
 Identifier = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 DatasetName = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,63}/[a-z0-9-]{1,63}$")]
@@ -88,30 +88,52 @@ _KINDS: dict[str, type[TrainRequest] | type[EvaluateRequest] | type[InferRequest
     "evaluate": EvaluateRequest,
     "infer": InferRequest,
 }
+# What a text must look like, by field.
+_ID_FORM = "write 1 to 63 of a-z, 0-9 and -"
+_FORMS = {
+    "datasets": "write party/name, for example hospital-a/patients",
+    "model": "write name@version as `confide job wait` prints it after training",
+    "learning_rate": 'write a decimal in quotes, for example "0.5"',
+    "momentum": 'write a decimal in quotes, for example "0.9"',
+}
 
 
 def read_request(path: Path) -> JobRequest:
     """Reads a job request from a YAML file.
 
     Raises:
-        ConfideError: INVALID_JOB (the researcher's fault), with every problem and the field it is in.
+        ConfideError: INVALID_JOB (the researcher's fault), with file, line and field of every problem; INVALID_ARGUMENT if the
+            file cannot be read.
     """
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ConfideError(ErrorCode.INVALID_ARGUMENT, f"{path} cannot be read: {error.strerror}") from error
-    if len(data) > MAX_REQUEST_BYTES:
-        raise ConfideError(ErrorCode.INVALID_JOB, f"{path} has {len(data)} bytes; a request has at most {MAX_REQUEST_BYTES}")
-    try:
-        content = yaml.safe_load(data)
-    except yaml.YAMLError as error:
-        raise ConfideError(ErrorCode.INVALID_JOB, f"{path} is not YAML: {error}") from error
-    kind = content.get("type") if isinstance(content, dict) else None
+        file = read_yaml(path)
+    except ConfideError as error:
+        if error.code is not ErrorCode.INVALID_CONFIG:
+            raise
+        raise ConfideError(ErrorCode.INVALID_JOB, error.what, problems=error.problems) from error
+    kind = file.content.get("type")
     if not isinstance(kind, str) or kind not in _KINDS:
-        problem = Problem("type", "missing or unknown", "write train, evaluate or infer")
-        raise ConfideError(ErrorCode.INVALID_JOB, f"{path} says not which type of job it is", problems=[problem])
+        problem = file.problem(("type",), "missing or unknown", "write train, evaluate or infer")
+        raise ConfideError(ErrorCode.INVALID_JOB, f"{path} does not say which type of job it is", problems=[problem])
     try:
-        return _KINDS[kind].model_validate(content)
+        return _KINDS[kind].model_validate(dict(file.content))
     except ValidationError as error:
-        problems = [Problem(".".join(str(part) for part in e["loc"]), e["msg"], "") for e in error.errors()]
-        raise ConfideError(ErrorCode.INVALID_JOB, f"{path} is not a {kind} request", problems=problems) from error
+        problems = [_problem(file, item) for item in error.errors(include_url=False, include_context=False, include_input=False)]
+        what = f"{len(problems)} problem(s) in {path}, a request of type {kind}"
+        raise ConfideError(ErrorCode.INVALID_JOB, what, problems=problems) from error
+
+
+def _problem(file: YamlFile, item: ErrorDetails) -> Problem:
+    field = item["loc"]
+    match item["type"]:
+        case "missing":
+            return file.problem(field, "missing field", "add it")
+        case "extra_forbidden":
+            return file.problem(field, "unknown field", "remove it or correct its name")
+        case "string_type":
+            return file.problem(field, "must be a text", 'write it in quotes, for example "0.5"')
+        case "string_pattern_mismatch":
+            form = _FORMS.get(str(next((part for part in reversed(field) if isinstance(part, str)), "")), _ID_FORM)
+            return file.problem(field, "does not have the right form", form)
+        case _:
+            return file.problem(field, item["msg"][:1].lower() + item["msg"][1:], "correct it")

@@ -82,7 +82,11 @@ def _serve(party: Party, stop: Event) -> None:
     try:
         server.add_secure_port(party.config.listen, server_credentials(identity))
     except RuntimeError as error:
-        raise ConfideError(ErrorCode.INVALID_CONFIG, f"{party.config.listen} cannot be bound: the port may be taken") from error
+        raise ConfideError(
+            ErrorCode.INVALID_CONFIG,
+            f"{party.config.listen} cannot be bound: the port may be taken",
+            remedy="Stop what uses the port, or change `listen` in the configuration.",
+        ) from error
     sessions.start()
     server.start()
     healthy.set("", health_pb2.HealthCheckResponse.SERVING)

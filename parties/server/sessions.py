@@ -283,7 +283,7 @@ class Sessions:
             case act.PublishOutputs():
                 self._pool.submit(self._settle, session, results.publish)
             case act.DiscardOutputs():
-                self._pool.submit(self._discard, session)
+                self._pool.submit(self._settle, session, results.discard)
             case act.Announce(ending=ending):
                 self._announce(session, ending)
 
@@ -341,17 +341,15 @@ class Sessions:
             self._put(job_id, ev.JobAccepted(sha256_hex(plan)))
 
     def _settle(self, session: _Open, settle: Callable[[Party, Job], None]) -> None:
+        work, session.work = session.work, None  # and with it the query's share
+        if work is not None:
+            work.stop()  # first, so that nothing is sealed any more
         try:
             settle(self._party, session.job)
         except Exception as error:  # the machine asks again after a restart; nothing is released meanwhile
             log_defect(session.job.job_id, settle.__name__, error)
         else:
             self._put(session.job.job_id, ev.OutputsSettled())
-
-    def _discard(self, session: _Open) -> None:
-        if session.work is not None:
-            session.work.stop()
-        self._settle(session, results.discard)
 
     def _measure(self, job_id: str, measured: Measured) -> None:
         self._board.update(job_id, measured=measured)

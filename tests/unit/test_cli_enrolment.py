@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from typer.testing import CliRunner, Result
 
 from parties.cli.main import app
@@ -198,6 +200,20 @@ def test_output_error_as_text_lists_problems_on_stderr(capsys: pytest.CaptureFix
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.splitlines()[:3] == ["INVALID_JOB: two problems", "  - a: x (y)", "  - z"]
+
+
+def test_output_to_a_reader_that_has_gone_exits_without_an_error(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as pipe, monkeypatch.context() as patched:
+        patched.setattr(sys, "stdout", pipe)
+        with pytest.raises(typer.Exit) as raised:
+            Output(OutputFormat.TEXT).result({}, "done")
+        print("nothing fails now", flush=True)
+    assert raised.value.exit_code == 141
+    assert capfd.readouterr().err == ""
 
 
 def test_table_aligns_columns_without_trailing_blanks() -> None:
