@@ -9,7 +9,8 @@ from protocols.errors import ErrorCode
 from protocols.session.messages import Ending, FailureReport
 from protocols.session.spec import SessionSpec
 from protocols.session.states import State
-from tests.support.world import EPOCH, Chances, World, a_spec
+from tests.support.world import World
+from tests.support.world_parts import EPOCH, Chances, a_spec
 
 PARTIES = ("alpha", "beta", "gamma", "delta", "omega")
 FAULTY_S = 150.0  # faults happen in the first 40 s and are over after this

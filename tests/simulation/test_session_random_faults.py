@@ -10,7 +10,8 @@ from protocols.session import deciding, memory
 from protocols.session.messages import Ending, ProposeEnding
 from protocols.session.states import State
 from tests.simulation.schedules import PARTIES, run_schedule
-from tests.support.world import EPOCH, Chances, World, a_spec
+from tests.support.world import World
+from tests.support.world_parts import EPOCH, Chances, a_spec
 
 SCHEDULES = 300
 PER_TEST = 30

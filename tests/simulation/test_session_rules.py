@@ -14,7 +14,8 @@ from protocols.session.memory import Memory
 from protocols.session.states import OPEN, TERMINAL, State
 from protocols.session.table import TABLE, WITHOUT_OUTPUT, Rule, as_markdown, look_up
 from tests.simulation.write_states import BEGIN, END, PAGE
-from tests.support.world import EPOCH, PLAN, World, a_spec
+from tests.support.world import World
+from tests.support.world_parts import EPOCH, PLAN, a_spec
 
 REPORT = said.FailureReport(ErrorCode.WORKER_LOST, State.RUNNING, "beta", "the worker is gone")
 

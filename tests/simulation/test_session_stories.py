@@ -11,7 +11,8 @@ from protocols.session import messages as said
 from protocols.session.machine import SessionMachine
 from protocols.session.states import State
 from tests.simulation.schedules import TOO_FEW, TOO_RISKY
-from tests.support.world import EPOCH, PLAN, Chances, World, a_spec
+from tests.support.world import World
+from tests.support.world_parts import EPOCH, PLAN, Chances, a_spec
 
 TRIO = ("alpha", "beta", "gamma")  # alpha leads, gamma deals
 
