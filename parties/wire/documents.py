@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from governance.documents import DocumentKind, SignedDocument
+from governance.documents import SignedDocument
 from parties.wire.generated.confide.v1 import common_pb2
-from protocols.errors import ConfideError, ErrorCode
 
 
 def to_wire(signed: SignedDocument) -> common_pb2.SignedDocument:
@@ -16,8 +15,6 @@ def from_wire(message: common_pb2.SignedDocument) -> SignedDocument:
     """Returns our form; nothing about it is believed before `governance.documents.verify`.
 
     Raises:
-        ConfideError: INVALID_DOCUMENT (the sender's fault): an unknown kind.
+        ConfideError: INVALID_DOCUMENT (the sender's fault): unknown kind, wrong form, body not canonical.
     """
-    if message.kind not in [kind.value for kind in DocumentKind]:
-        raise ConfideError(ErrorCode.INVALID_DOCUMENT, "the signed document is of an unknown kind")
-    return SignedDocument(DocumentKind(message.kind), message.signer, message.body, message.signature)
+    return SignedDocument.from_parts(message.kind, message.signer, message.body, message.signature)

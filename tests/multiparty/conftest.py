@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.trial import DEMO_TRAINING, HOSPITALS, Completed, Split, Trial, found_consortium, split_rows
+from parties.config import load_researcher_config
+from parties.harness import RESEARCHER
+from tests.support.callers import Caller, calling
+from tests.support.trial import DEMO_TRAINING, HOSPITALS, OTHER_RESEARCHER, Completed, Split, Trial, found_consortium, split_rows
 
 
 @pytest.fixture(scope="session")
@@ -34,3 +37,17 @@ def trial(tmp_path_factory: pytest.TempPathFactory, split: Split) -> Iterator[Tr
 def trained(trial: Trial) -> Completed:
     """A model that was trained jointly with the demo's settings."""
     return trial.plan_and_complete(trial.train(DEMO_TRAINING))
+
+
+@pytest.fixture(scope="module")
+def researcher(trial: Trial) -> Iterator[Caller]:
+    """Calls of the researcher whose jobs the tests submit, past the client that would check them first."""
+    with calling(load_researcher_config(trial.folder / RESEARCHER / "researcher.yaml")) as caller:
+        yield caller
+
+
+@pytest.fixture(scope="module")
+def other(trial: Trial) -> Iterator[Caller]:
+    """Calls of another researcher of the consortium."""
+    with calling(load_researcher_config(trial.folder / OTHER_RESEARCHER / "researcher.yaml")) as caller:
+        yield caller

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -13,8 +13,6 @@ import pytest
 from parties.client.client import PreparedJob
 from parties.client.prepare import prepare_job
 from parties.client.requests import TrainRequest
-from parties.config import load_researcher_config
-from parties.harness import RESEARCHER
 from parties.transport.streams import ATTEMPT_KEY, LINK_METHOD, SESSION_KEY
 from parties.wire import methods
 from parties.wire.generated.confide.v1 import jobs_pb2
@@ -40,18 +38,6 @@ from tests.support.trial import (
 )
 
 pytestmark = pytest.mark.multiparty
-
-
-@pytest.fixture(scope="module")
-def researcher(trial: Trial) -> Iterator[Caller]:
-    with calling(load_researcher_config(trial.folder / RESEARCHER / "researcher.yaml")) as caller:
-        yield caller
-
-
-@pytest.fixture(scope="module")
-def other(trial: Trial) -> Iterator[Caller]:
-    with calling(load_researcher_config(trial.folder / OTHER_RESEARCHER / "researcher.yaml")) as caller:
-        yield caller
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -12,14 +12,12 @@ import pytest
 
 from parties.client.client import Client, PreparedJob
 from parties.client.prepare import PREDICTION_OUTPUT
-from parties.config import load_researcher_config
-from parties.harness import RESEARCHER
 from parties.wire import methods
 from parties.wire.generated.confide.v1 import jobs_pb2
 from protocols.errors import ConfideError, ErrorCode
-from tests.support.callers import Caller, calling
+from tests.support.callers import Caller
 from tests.support.command import confide
-from tests.support.trial import COMPUTING, DEALER, HOSPITALS, LEAD, LONG_TRAINING, OTHER_RESEARCHER, Completed, Split, Trial
+from tests.support.trial import COMPUTING, DEALER, HOSPITALS, LEAD, LONG_TRAINING, Completed, Split, Trial
 
 pytestmark = pytest.mark.multiparty
 
@@ -31,18 +29,6 @@ ASKED: dict[str, tuple[methods.Method[Any, Any], Callable[[str], Any]]] = {
         lambda job: jobs_pb2.FetchOutputRequest(job_id=job, output=PREDICTION_OUTPUT, request_id="0" * 32),
     ),
 }
-
-
-@pytest.fixture(scope="module")
-def researcher(trial: Trial) -> Iterator[Caller]:
-    with calling(load_researcher_config(trial.folder / RESEARCHER / "researcher.yaml")) as caller:
-        yield caller
-
-
-@pytest.fixture(scope="module")
-def other(trial: Trial) -> Iterator[Caller]:
-    with calling(load_researcher_config(trial.folder / OTHER_RESEARCHER / "researcher.yaml")) as caller:
-        yield caller
 
 
 @pytest.fixture(scope="module")
