@@ -66,7 +66,8 @@ class RunningParty:
             command = Path(f"/proc/{self.pid}/cmdline").read_bytes()
         except OSError:
             return False
-        return status != "Z" and str(self.config_file).encode() in command
+        # A process that has just been started has no command line for a moment.
+        return status != "Z" and (not command or str(self.config_file).encode() in command)
 
 
 @dataclass(frozen=True)
