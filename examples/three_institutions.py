@@ -118,7 +118,7 @@ def run(network: harness.Harness, split: Split, out: Path) -> dict[str, object]:
     produced = trained.job.produced_model
     if produced is None or trained.job.training is None:
         sys.exit("The training left no model.")
-    model = f"{produced.name}@{produced.version}"
+    model = produced.label
 
     console.rule("4. Joint evaluation on rows that nobody trained on")
     evaluate = EvaluateRequest(

@@ -122,7 +122,7 @@ def _datasets(job: Job, holdings: Holdings) -> Iterable[Finding]:
 def _model(job: Job, holdings: Holdings) -> Iterable[Finding]:
     if job.model_ref is None or holdings.party not in job.computing_parties:
         return
-    label = f"{job.model_ref.name}@{job.model_ref.version}"
+    label = job.model_ref.label
     facts = holdings.models.get(job.model_ref)
     if facts is None:
         yield _finding(ErrorCode.UNKNOWN_MODEL, "model_ref", f"no share of {label} is held here", "check name and version")

@@ -87,6 +87,11 @@ class ModelRef:
     name: str
     version: str
 
+    @property
+    def label(self) -> str:
+        """How requests and people name it."""
+        return f"{self.name}@{self.version}"
+
 
 @dataclass(frozen=True)
 class Training:

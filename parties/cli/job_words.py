@@ -63,7 +63,7 @@ def describe_job(job: Job) -> dict[str, Json]:
         "type": job.job_type.value,
         "participants": list(job.participants),
         "created": job.created.strftime(TIME_FORMAT),
-        "produced_model": None if produced is None else f"{produced.name}@{produced.version}",
+        "produced_model": None if produced is None else produced.label,
     }
 
 
@@ -76,7 +76,7 @@ def job_in_words(job: Job) -> str:
 def model_of(job: Job) -> str:
     """Returns the model that a job trains or uses, as requests name it."""
     model = job.produced_model or job.model_ref
-    return "" if model is None else f"{model.name}@{model.version}"
+    return "" if model is None else model.label
 
 
 def describe_progress(said: Progress) -> dict[str, Json]:

@@ -89,6 +89,7 @@ class Work:
         """Ends the worker; what it still says has no effect, and nothing is sealed any more. Safe to call again."""
         with self._lock:
             self._stopped = True
+        self._started.set()  # a start that never comes must not be waited for
         if self._execution is not None:
             self._execution.stop()
 

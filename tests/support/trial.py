@@ -324,7 +324,7 @@ class Completed:
         """Name and version of the model that it left, for the next job's request."""
         if self.job.produced_model is None:
             raise AssertionError("only a training leaves a model")
-        return f"{self.job.produced_model.name}@{self.job.produced_model.version}"
+        return self.job.produced_model.label
 
 
 def changed(prepared: PreparedJob, **changes: Any) -> PreparedJob:
