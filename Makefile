@@ -7,7 +7,7 @@ ALL_PYTHON := $(CODE) tests scripts $(wildcard examples benchmarks)
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint types contracts drift format proto soak bench image-check clean
+.PHONY: help setup demo digits test check lint types contracts drift format proto error-pages soak bench bench-transport fuzz chaos chaos-campaign faults-page image-check clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
@@ -17,6 +17,9 @@ setup: ## build .venv; does nothing when it is up to date
 
 demo: setup ## three institutions train together, a researcher queries: build/demo/summary.json
 	@$(BIN)/python examples/three_institutions.py --out build/demo
+
+digits: setup ## a network trained jointly on digits beside the same training in the clear; SEEDS=n repeats it (minutes)
+	@$(BIN)/python examples/digits_mlp.py --seeds $(or $(SEEDS),1)
 
 test: setup check ## everything that must pass before a change lands
 	$(BIN)/python -m pytest -q
@@ -36,6 +39,7 @@ contracts: setup
 
 drift: setup
 	$(BIN)/python scripts/generate_wire.py --check
+	$(BIN)/python scripts/generate_error_pages.py --check
 
 format: setup ## format and repair what the linter can
 	$(BIN)/ruff format $(ALL_PYTHON)
@@ -44,11 +48,29 @@ format: setup ## format and repair what the linter can
 proto: setup ## generate parties/wire/generated from proto/
 	$(BIN)/python scripts/generate_wire.py
 
+error-pages: setup ## generate docs/errors from the catalogue of failures
+	$(BIN)/python scripts/generate_error_pages.py
+
 soak: setup ## 10^9 truncations: no error above one unit in the last place (long)
 	$(BIN)/python benchmarks/soak_truncation.py
 
 bench: setup ## the engine beside CrypTen's own, same work, same run (long)
 	$(BIN)/python benchmarks/bench_engine.py
+
+bench-transport: setup ## a worker-to-worker exchange beside plain gloo, same run: build/bench/transport.json
+	$(BIN)/python benchmarks/bench_transport.py
+
+fuzz: setup ## coverage-guided fuzzing of every decoder, FUZZ_SECONDS each (3600); goes on where it was stopped
+	$(BIN)/python -m tests.fuzz.campaign --seconds $(or $(FUZZ_SECONDS),3600) $(FUZZ)
+
+chaos: setup ## 50 seeded points of the fault matrix, real processes; SEED=n chooses others (about ten minutes)
+	$(BIN)/python -m tests.chaos.campaign --points 50 --seed $(or $(SEED),1)
+
+chaos-campaign: setup ## 200 points; goes on where it was stopped (long)
+	$(BIN)/python -m tests.chaos.campaign --points 200 --seed $(or $(SEED),2)
+
+faults-page: setup ## write docs/faults.md from the promises and the recorded results
+	$(BIN)/python -m tests.chaos.report
 
 image-check: setup ## run the image's steps outside Docker in clean Debian roots; IMAGE_CHECK="..." passes options (minutes)
 	$(BIN)/python scripts/run_image_steps.py $(IMAGE_CHECK)

@@ -6,14 +6,17 @@ Pure: the directory, the party's own holdings and the time are arguments. All fi
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 
 from governance.identity.directory import Directory
 from governance.identity.names import Role
+from privacy.preparation.fit import fit_or_refuse
 from protocols.canonical import canonical_bytes, sha256_hex
 from protocols.errors import ConfideError, ErrorCode, Problem
-from protocols.job import DatasetRef, Job, JobType, ModelRef
+from protocols.job import DatasetRef, Job, JobType, ModelRef, Resumption
+from protocols.session.states import State
+from protocols.training import OptimiserKind
 
 # Clocks of honest parties may differ by this much.
 CLOCK_SKEW = timedelta(minutes=5)
@@ -21,11 +24,36 @@ CLOCK_SKEW = timedelta(minutes=5)
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What a computing party knows of a model that it holds a share of; public."""
+    """What a computing party knows of a model that it holds a share of; public.
+
+    Attributes:
+        computing_parties: who holds the shares, in order.
+        manifest: canonical bytes of the architecture.
+        schema_digest: of the rows.
+        steps: of training behind it.
+        optimiser: whose state is kept beside its weights.
+    """
 
     computing_parties: tuple[str, ...]
     manifest: bytes
     schema_digest: str
+    steps: int
+    optimiser: OptimiserKind
+
+
+@dataclass(frozen=True)
+class PastJob:
+    """What a party knows of the job that another one resumes; public.
+
+    Attributes:
+        job: its document.
+        state: where it stands here.
+        checkpoints: run and head of the checkpoints of which the party holds its shares.
+    """
+
+    job: Job
+    state: State
+    checkpoints: frozenset[tuple[int, str]]
 
 
 @dataclass(frozen=True)
@@ -39,6 +67,10 @@ class Holdings:
         min_evaluation_rows: fewer rows are never evaluated: a count over few rows says too much about each.
         max_rows: a job over more rows, of all owners together, is refused.
         max_query_rows: an inference over more samples is refused.
+        min_cell: no output of an evaluation of its rows may tell of fewer rows.
+        max_evaluations: one of its data sets is evaluated at most so often, over all models.
+        evaluations: how often each of its data sets, by name and version, was evaluated before.
+        resumed: the job that this one resumes, if the party knows it.
     """
 
     party: str
@@ -47,6 +79,10 @@ class Holdings:
     min_evaluation_rows: int
     max_rows: int
     max_query_rows: int
+    min_cell: int
+    max_evaluations: int
+    evaluations: Mapping[tuple[str, int], int]
+    resumed: PastJob | None
 
 
 @dataclass(frozen=True)
@@ -86,15 +122,32 @@ def examine(job: Job, *, directory: Directory, holdings: Holdings, now: datetime
         yield _finding(ErrorCode.INVALID_JOB, "created", "the job was made in the future", "set the clocks")
     yield from _datasets(job, holdings)
     yield from _model(job, holdings)
+    yield from _fit(job)
     if job.num_rows > holdings.max_rows:
         what = f"{job.num_rows} rows; this party takes part in jobs over at most {holdings.max_rows}"
         yield _finding(ErrorCode.INVALID_JOB, "datasets", what, "use fewer rows")
     if (job.query_rows or 0) > holdings.max_query_rows:
         what = f"{job.query_rows} samples; this party predicts at most {holdings.max_query_rows} at once"
         yield _finding(ErrorCode.INVALID_JOB, "query_rows", what, "submit several jobs")
-    if job.job_type is JobType.EVALUATE and job.num_rows < holdings.min_evaluation_rows:
-        what = f"{job.num_rows} rows; this party opens counts over at least {holdings.min_evaluation_rows}"
-        yield _finding(ErrorCode.NOT_ENOUGH_ROWS, "datasets", what, "evaluate on more rows")
+    if job.job_type is JobType.EVALUATE:
+        yield from _evaluation(job, holdings)
+    if job.resumes is not None:
+        yield from _resumption(job, job.resumes, holdings)
+
+
+def exhausted_evaluations(job: Job, evaluations: Mapping[tuple[str, int], int], *, party: str, most: int) -> ConfideError | None:
+    """Returns the refusal of an evaluation for which a data set of the party has been evaluated too often, or None.
+
+    Args:
+        job: the evaluation.
+        evaluations: how often each of the party's data sets, by name and version, was evaluated before.
+        party: the party.
+        most: how often it permits that.
+    """
+    problems = [finding.problem for finding in _exhausted(job, evaluations, party, most)]
+    if not problems:
+        return None
+    return ConfideError(ErrorCode.EVALUATIONS_EXHAUSTED, problems=problems, party=party)
 
 
 def _roles(job: Job, directory: Directory) -> Iterable[Finding]:
@@ -134,6 +187,79 @@ def _model(job: Job, holdings: Holdings) -> Iterable[Finding]:
         yield _finding(ErrorCode.INVALID_JOB, "model", f"the architecture is not that of {label}", "use the model's manifest")
     if facts.schema_digest != sha256_hex(canonical_bytes(job.schema)):
         yield _finding(ErrorCode.INVALID_JOB, "schema", f"the schema is not that of {label}", "use the model's schema")
+    if job.training is not None and job.training.steps_before != facts.steps:
+        what = f"{label} has {facts.steps} steps behind it, not {job.training.steps_before}"
+        yield _finding(ErrorCode.INVALID_JOB, "training.steps_before", what, f"write {facts.steps}")
+    if job.training is not None and OptimiserKind.ADAM is job.training.optimiser.kind is not facts.optimiser:
+        # Adam corrects its means by the steps they have seen; it has seen none of these.
+        what = f"{label} was trained by {facts.optimiser.value} and holds no state that Adam could go on with"
+        yield _finding(ErrorCode.INVALID_JOB, "training.optimiser", what, f"continue with {facts.optimiser.value}")
+
+
+def _evaluation(job: Job, holdings: Holdings) -> Iterable[Finding]:
+    if job.num_rows < holdings.min_evaluation_rows:
+        what = f"{job.num_rows} rows; this party opens counts over at least {holdings.min_evaluation_rows}"
+        yield _finding(ErrorCode.NOT_ENOUGH_ROWS, "datasets", what, "evaluate on more rows")
+    if holdings.party in {dataset.party for dataset in job.datasets}:
+        for output in job.outputs:
+            if output.min_cell < holdings.min_cell:
+                what = f"may tell of {output.min_cell} row(s); {holdings.party} permits at least {holdings.min_cell}"
+                where = f"outputs.{output.name}.min_cell"
+                yield _finding(ErrorCode.NOT_ENOUGH_ROWS, where, what, f"write at least {holdings.min_cell}")
+    yield from _exhausted(job, holdings.evaluations, holdings.party, holdings.max_evaluations)
+
+
+def _exhausted(job: Job, evaluations: Mapping[tuple[str, int], int], party: str, most: int) -> Iterable[Finding]:
+    for dataset in job.datasets:
+        before = evaluations.get((dataset.name, dataset.version), 0)
+        if dataset.party == party and before >= most:
+            what = f"evaluated {before} times; its owner permits {most}"
+            where = f"datasets.{party}.{dataset.name}"
+            yield _finding(ErrorCode.EVALUATIONS_EXHAUSTED, where, what, "use rows that have not been used for it")
+
+
+def _resumption(job: Job, resumes: Resumption, holdings: Holdings) -> Iterable[Finding]:
+    """Only what failed is taken up again, from a checkpoint held here, and as what it was.
+
+    A training that completed has its model; one that was cancelled is not wanted any more and its checkpoints are destroyed;
+    one that was rejected or expired never ran. So only an aborted one can be resumed.
+    """
+    past, computes = holdings.resumed, holdings.party in job.computing_parties
+    if past is None:
+        if computes:
+            what = f"job {resumes.job_id[:12]} is not known here"
+            yield _finding(ErrorCode.CHECKPOINT_DIFFERS, "resumes.job_id", what, "train again from the beginning")
+        return
+    before = past.job
+    # The directory may have moved on between the attempts; against the one in force the job is checked above.
+    same = replace(
+        job,
+        directory_version=before.directory_version,
+        resumes=before.resumes,
+        created=before.created,
+        expires=before.expires,
+        nonce=before.nonce,
+    )
+    if same != before:
+        differing = ", ".join(field.name for field in fields(Job) if getattr(same, field.name) != getattr(before, field.name))
+        what = f"not the training that job {resumes.job_id[:12]} was: {differing}"
+        yield _finding(ErrorCode.INVALID_JOB, "resumes", what, "resume it unchanged, or train again from the beginning")
+    if resumes.attempt != before.attempt + 1:
+        what = f"attempt {resumes.attempt} after attempt {before.attempt}"
+        yield _finding(ErrorCode.INVALID_JOB, "resumes.attempt", what, f"write {before.attempt + 1}")
+    if past.state is not State.ABORTED:
+        what = f"job {resumes.job_id[:12]} is {past.state.value}; only an aborted training is resumed"
+        yield _finding(ErrorCode.CHECKPOINT_DIFFERS, "resumes.job_id", what, "look at how it ended")
+    if computes and (resumes.run, resumes.head) not in past.checkpoints:
+        held = ", ".join(f"run {run} head {head[:12]}" for run, head in sorted(past.checkpoints, reverse=True)) or "none"
+        what = f"no checkpoint of run {resumes.run} with head {resumes.head[:12]} is held here; held: {held}"
+        yield _finding(ErrorCode.CHECKPOINT_DIFFERS, "resumes", what, "name one that all computing parties hold")
+
+
+def _fit(job: Job) -> Iterable[Finding]:
+    """What the labels are, and so what is predicted, follows from the schema and not from the querier's word."""
+    for code, problem in fit_or_refuse(job):
+        yield Finding(code, problem)
 
 
 def _finding(code: ErrorCode, where: str, what: str, remedy: str) -> Finding:

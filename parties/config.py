@@ -6,6 +6,7 @@ state folder, in files of mode 0600. There is no switch that turns a protection 
 
 from __future__ import annotations
 
+import ipaddress
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -25,6 +26,7 @@ RESEARCHER_FORMAT = "confide.researcher/1"
 PARTY_FILE = "party.yaml"
 RESEARCHER_FILE = "researcher.yaml"
 LEAST_EVALUATION_ROWS = 10
+LEAST_CELL = 3
 
 
 def _member_id(value: str) -> str:
@@ -41,8 +43,20 @@ def _sound(value: str, problems: Iterable[Problem]) -> str:
     return value
 
 
+def _private_endpoint(value: str) -> str:
+    host = _endpoint(value).rpartition(":")[0].strip("[]")
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        raise ValueError("a private listener names an address, not a host name; write for example 127.0.0.1:9464") from None
+    if not address.is_private or address.is_unspecified:
+        raise ValueError("metrics are served on a loopback or private address only; write for example 127.0.0.1:9464")
+    return value
+
+
 MemberId = Annotated[str, AfterValidator(_member_id)]
 Endpoint = Annotated[str, AfterValidator(_endpoint)]
+PrivateEndpoint = Annotated[str, AfterValidator(_private_endpoint)]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 
@@ -62,6 +76,11 @@ class PartyConfig(_Strict):
         min_evaluation_rows: an evaluation over fewer rows is refused here, since its count would tell about single rows.
         max_rows: a registration, and a job over all its data sets, with more rows is refused here.
         max_query_rows: an inference over more samples is refused here.
+        min_cell: an evaluation whose outputs may tell of fewer rows than this is refused here.
+        max_evaluations: an owner's data set is evaluated at most so often, over all models; every answer tells a little.
+        cores: processor cores that sessions may use together; None for all of the machine's.
+        memory_mib: memory that sessions may use together; None for three quarters of the machine's.
+        metrics: `host:port` of the private listener for Prometheus, on a loopback or private address; None for no listener.
         log_level: how much is logged; no level logs values.
     """
 
@@ -72,6 +91,11 @@ class PartyConfig(_Strict):
     min_evaluation_rows: Annotated[int, Field(ge=LEAST_EVALUATION_ROWS, le=MAX_ROWS)] = 20
     max_rows: Annotated[int, Field(ge=1, le=MAX_ROWS)] = 1_000_000
     max_query_rows: Annotated[int, Field(ge=1, le=MAX_QUERY_ROWS)] = 1_000
+    min_cell: Annotated[int, Field(ge=LEAST_CELL, le=MAX_ROWS)] = 5
+    max_evaluations: Annotated[int, Field(ge=1, le=1_000_000)] = 50
+    cores: Annotated[int, Field(ge=1, le=4_096)] | None = None
+    memory_mib: Annotated[int, Field(ge=512, le=64 << 20)] | None = None
+    metrics: PrivateEndpoint | None = None
     log_level: LogLevel = "info"
 
     @property

@@ -36,7 +36,7 @@ RESEARCHER = "researcher"
 MAX_PARTIES = 16
 START_TIMEOUT_S = 40.0
 STOP_TIMEOUT_S = 10.0
-_FILE = "harness.json"
+STATE_FILE = "harness.json"
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ def status(folder: Path) -> Harness:
         ConfideError: INVALID_ARGUMENT: nothing was.
     """
     try:
-        content = json.loads(read_public(folder.absolute() / _FILE, max_bytes=MAX_DOCUMENT_BYTES))
+        content = json.loads(read_public(folder.absolute() / STATE_FILE, max_bytes=MAX_DOCUMENT_BYTES))
         parties = tuple(
             RunningParty(entry["party"], Path(entry["config"]), entry["endpoint"], int(entry["pid"]))
             for entry in content["parties"]
@@ -246,4 +246,4 @@ def _reap(pid: int) -> None:
 
 def _save(harness: Harness) -> None:
     parties = [{"party": p.party, "config": str(p.config_file), "endpoint": p.endpoint, "pid": p.pid} for p in harness.parties]
-    write_public(harness.folder / _FILE, json.dumps({"parties": parties}, indent=2).encode())
+    write_public(harness.folder / STATE_FILE, json.dumps({"parties": parties}, indent=2).encode())

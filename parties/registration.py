@@ -74,7 +74,7 @@ def open_rows(sealed: SealedFiles, record: DatasetRecord) -> PreparedRows:
     """Opens the rows of a registration, for a session worker of their owner, and checks them against their commitment.
 
     Returns:
-        The rows, secret: features (rows, features) float64 in [-1, 1], labels (rows,) float64 of 0 and 1.
+        The rows, secret: features (rows, features) float64 in [-1, 1], labels (rows,) float64.
 
     Raises:
         ConfideError: STATE_DAMAGED (the operator's fault): the sealed file does not open or holds other rows.

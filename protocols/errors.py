@@ -152,7 +152,9 @@ class ErrorCode(Enum):
         "A party cannot be reached.",
         "Check that the party named is up and its endpoint is right.",
     )
-    PARTY_BUSY = _Entry(Fault.PEER, Kind.EXHAUSTED, "A party runs another session.", "Nothing to do: the job waits for its turn.")
+    PARTY_BUSY = _Entry(
+        Fault.PEER, Kind.EXHAUSTED, "A party has no room for another session now.", "Nothing to do: the job waits for its turn."
+    )
     BAD_FRAME = _Entry(
         Fault.PEER,
         Kind.INTEGRITY,
@@ -187,6 +189,24 @@ class ErrorCode(Enum):
         "The job did not complete.",
         "Read its ending: phase, party at fault, cause and remedy.",
     )
+    CHECKPOINT_DIFFERS = _Entry(
+        Fault.REQUEST,
+        Kind.CONFLICT,
+        "The computing parties hold no common checkpoint that the job could go on from.",
+        "Look at the checkpoints that the parties show of the failed job, or train again from the beginning.",
+    )
+    TOO_LARGE = _Entry(
+        Fault.REQUEST,
+        Kind.INVALID,
+        "The job needs more memory or cores than a party gives to sessions.",
+        "Use fewer rows, smaller batches or a smaller model, or ask the party named to give more.",
+    )
+    TOO_MANY_STREAMS = _Entry(
+        Fault.REQUEST,
+        Kind.EXHAUSTED,
+        "The caller holds as many streams open as one member may.",
+        "Close other watchers of this party, then try again.",
+    )
     # opening
     NO_GRANT = _Entry(
         Fault.POLICY,
@@ -196,6 +216,12 @@ class ErrorCode(Enum):
     )
     GRANT_USED = _Entry(Fault.POLICY, Kind.DENIED, "The grant for this opening has been used.", "Submit a new job.")
     NOT_READY = _Entry(Fault.REQUEST, Kind.NOT_READY, "The job has not completed.", "Wait for the job to end.")
+    EVALUATIONS_EXHAUSTED = _Entry(
+        Fault.POLICY,
+        Kind.EXHAUSTED,
+        "A data set has been evaluated as often as its owner permits.",
+        "Use other data sets, or ask the owner named to permit more.",
+    )
     # this institution
     STATE_LOCKED = _Entry(
         Fault.OPERATOR, Kind.CONFLICT, "Another process serves this state folder.", "Stop the other process first."
@@ -205,6 +231,12 @@ class ErrorCode(Enum):
         Kind.CONFLICT,
         "The database was written by another version.",
         "Run the version that wrote it, or migrate.",
+    )
+    DISK_FULL = _Entry(
+        Fault.OPERATOR,
+        Kind.UNAVAILABLE,
+        "A party cannot store its state: its disk is full or failing.",
+        "Free space on the disk of the party named; it goes on by itself.",
     )
     STATE_DAMAGED = _Entry(
         Fault.OPERATOR,

@@ -9,6 +9,7 @@ the plan expects; a frame that differs in anything ends the session. Nothing is 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -36,7 +37,7 @@ class TensorSpec:
     @property
     def num_bytes(self) -> int:
         """Payload bytes of the array."""
-        return int(np.dtype(self.dtype).itemsize * np.prod(self.shape, dtype=np.int64))
+        return np.dtype(self.dtype).itemsize * math.prod(self.shape)
 
 
 class Link(Protocol):

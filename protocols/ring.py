@@ -25,18 +25,25 @@ def unsigned(values: RingArray) -> NDArray[np.uint64]:
     return values.view(np.uint64)
 
 
+def subtract(left: RingArray, right: RingArray) -> RingArray:
+    """Returns left - right modulo 2^64, of one shape; repetitions of one number, as the dry run has them, take no memory."""
+    if left.size > 1 and not any(left.strides) and not any(right.strides):
+        return np.broadcast_to(left.reshape(-1)[:1] - right.reshape(-1)[:1], left.shape)
+    return left - right
+
+
 def matmul(left: RingArray, right: RingArray) -> RingArray:
     """Returns the matrix product modulo 2^64.
 
     Args:
-        left: (rows, inner) int64.
-        right: (inner, columns) int64.
+        left: (..., rows, inner) int64.
+        right: (..., inner, columns) int64; leading dimensions are broadcast.
     """
     # numpy multiplies int64 matrices ten times slower than torch. Loading torch takes seconds, so only who multiplies pays: a
     # researcher's command shares and combines, and does without.
     import torch
 
-    product: RingArray = torch.mm(_tensor(left), _tensor(right)).numpy()
+    product: RingArray = torch.matmul(_tensor(left), _tensor(right)).numpy()
     return product
 
 

@@ -28,6 +28,7 @@ NEEDED = (
     ("omegaconf", "omegaconf"),
     ("onnx", "onnx"),
     ("pandas", "pandas"),
+    ("prometheus-client", "prometheus_client"),
     ("protobuf", "google.protobuf.message"),
     ("pyarrow", "pyarrow"),
     ("pydantic", "pydantic"),

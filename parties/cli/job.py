@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from parties.cli.job_words import (
+    checkpoints_in_words,
     describe_job,
+    describe_outputs,
     describe_plan,
     describe_progress,
     ending_in_words,
@@ -28,6 +30,7 @@ from protocols.job import TIME_FORMAT
 
 if TYPE_CHECKING:
     from parties.client.client import Client, PreparedJob
+    from parties.client.progress import Progress
     from protocols.job import Job
     from protocols.session.messages import Ending
 
@@ -54,12 +57,7 @@ def submit(*, request: RequestArgument, config: ResearcherConfigOption, output_f
     output = Output(output_format)
     with _client(config) as client:
         prepared = _prepared(client, request)
-        try:
-            client.submit(prepared)
-        except ConfideError:
-            # Some participants may have taken it: without the id nobody could ask them what became of it.
-            output.note(f"job {prepared.job.job_id} was not taken by everybody; `job show` tells what became of it")
-            raise
+        _submit(client, prepared, output)
     output.result(describe_job(prepared.job), prepared.job.job_id)
 
 
@@ -85,6 +83,7 @@ def show(*, job_id: JobArgument, config: ResearcherConfigOption, output_format: 
     rows: list[tuple[str, ...]] = []
     parties: list[Json] = []
     unheard: list[str] = []
+    heard: dict[str, Progress] = {}
     ending: Ending | None = None
     with _client(config) as client:
         job = client.job(job_id)
@@ -96,10 +95,13 @@ def show(*, job_id: JobArgument, config: ResearcherConfigOption, output_format: 
                 parties.append({"party": party, "error": error.code.name})
                 unheard.append(f"{party}: {error.code.name}: {error.what}")
                 continue
+            heard[party] = said
             rows.append(progress_in_words(said))
             parties.append(describe_progress(said))
             ending = ending or said.ending
     lines = [job_in_words(job), table(("party", "state", "phase", "rounds", "payload bytes"), rows), *unheard]
+    if checkpoints := checkpoints_in_words(job, heard):
+        lines.append(checkpoints)
     if ending is not None and ending.code:
         lines += [ending_in_words(ending), f"what to do: {ending.remedy}"]
     Output(output_format).result({**describe_job(job), "parties": parties}, "\n".join(lines))
@@ -143,6 +145,19 @@ def cancel(*, job_id: JobArgument, config: ResearcherConfigOption, output_format
     Output(output_format).result(describe_job(job), f"Asked to cancel {job.job_id}.")
 
 
+@app.command("resume")
+@reported
+def resume(*, job_id: JobArgument, config: ResearcherConfigOption, output_format: FormatOption = OutputFormat.TEXT) -> None:
+    """Take a training that was aborted up at its newest checkpoint, as a new job; prints its id."""
+    from parties.client.resume import resume_job
+
+    output = Output(output_format)
+    with _client(config) as client:
+        prepared = resume_job(client, client.job(job_id), now())
+        _submit(client, prepared, output)
+    output.result(describe_job(prepared.job), prepared.job.job_id)
+
+
 @app.command("result")
 @reported
 def result(*, job_id: JobArgument, config: ResearcherConfigOption, output_format: FormatOption = OutputFormat.TEXT) -> None:
@@ -150,8 +165,7 @@ def result(*, job_id: JobArgument, config: ResearcherConfigOption, output_format
     with _client(config) as client:
         job = client.job(job_id)
         values = client.result(job)
-    data: dict[str, Json] = {name: value.tolist() for name, value in values.items()}
-    Output(output_format).result({"job": job.job_id, "outputs": data}, outputs_in_words(job, values))
+    Output(output_format).result({"job": job.job_id, "outputs": describe_outputs(values)}, outputs_in_words(job, values))
 
 
 @contextmanager
@@ -163,6 +177,15 @@ def _client(config: Path) -> Iterator[Client]:
         yield client
     finally:
         client.close()
+
+
+def _submit(client: Client, prepared: PreparedJob, output: Output) -> None:
+    try:
+        client.submit(prepared)
+    except ConfideError:
+        # Some participants may have taken it: without the id nobody could ask them what became of it.
+        output.note(f"job {prepared.job.job_id} was not taken by everybody; `job show` tells what became of it")
+        raise
 
 
 def _prepared(client: Client, request: Path) -> PreparedJob:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from parties.cli.output import Json, table
 from protocols.job import TIME_FORMAT
 from protocols.job import OutputKind as Kind
+from protocols.session.states import State
 
 if TYPE_CHECKING:
     from parties.client.client import Progress, Values
+    from privacy.preparation.columns import Column
     from protocols.job import Job
+    from protocols.job import Output as JobOutput
     from protocols.plan.plan import Plan
     from protocols.session.messages import Ending
 
@@ -92,6 +96,7 @@ def describe_progress(said: Progress) -> dict[str, Json]:
         "frame_bytes": said.frame_bytes,
         "plan_digest": said.plan_digest,
         "ending": None if said.ending is None else said.ending.to_document(),
+        "checkpoints": [{"run": kept.run, "head": kept.head} for kept in said.checkpoints],
     }
 
 
@@ -99,6 +104,19 @@ def progress_in_words(said: Progress) -> tuple[str, str, str, str, str]:
     """Returns what a party says of a job as the cells of a table: party, state, phase, rounds, payload bytes."""
     phase = f"{said.phase} {said.step}/{said.steps}" if said.steps else said.phase
     return said.party, said.state, phase, f"{said.rounds:,}", f"{said.payload_bytes:,}"
+
+
+def checkpoints_in_words(job: Job, heard: Mapping[str, Progress]) -> str:
+    """Returns what a training could go on from, for people; empty if no party that was heard holds a checkpoint."""
+    held = [set(heard[party].checkpoints) for party in job.computing_parties if party in heard]
+    if not any(held):
+        return ""
+    common = set.intersection(*held) if len(held) == len(job.computing_parties) else set()
+    if not common:
+        return "checkpoints: none that all computing parties are known to hold"
+    words = f"checkpoints: the newest that all computing parties hold is of run {max(kept.run for kept in common):,}"
+    aborted = all(said.state == State.ABORTED.value for said in heard.values())
+    return f"{words}; `confide job resume {job.job_id[:12]}` goes on from it" if aborted else words
 
 
 def ending_in_words(ending: Ending) -> str:
@@ -110,16 +128,79 @@ def ending_in_words(ending: Ending) -> str:
 
 
 def outputs_in_words(job: Job, values: Mapping[str, Values]) -> str:
-    """Returns opened outputs for people: a count with the number of rows, predictions one a line in the samples' order."""
-    parts = []
-    for output in job.outputs:
-        value = values[output.name]
-        if output.kind is Kind.CORRECT_COUNT:
-            parts.append(f"{output.name}: {int(value[0])} of {job.num_rows} rows")
-        else:
-            rows = [(str(number), f"{item:g}") for number, item in enumerate(value.tolist(), 1)]
-            parts.append(table(("sample", f"{output.name} ({output.kind.value})"), rows))
+    """Returns opened outputs for people: counts and rates, predictions one a line in the samples' order."""
+    from privacy.preparation.schema import TableSchema
+
+    label = TableSchema.from_document(job.schema).label
+    parts = [_output_in_words(job, label, output, values[output.name]) for output in job.outputs]
     return "\n".join(parts) or f"A {job.job_type.value} job opens nothing."
+
+
+def describe_outputs(values: Mapping[str, Values]) -> dict[str, Json]:
+    """Returns opened outputs for the JSON formats; null stands for a cell or rate that is withheld."""
+    return {name: _json(value.tolist()) for name, value in values.items()}
+
+
+def _json(value: Json) -> Json:
+    if isinstance(value, list):
+        return [_json(item) for item in value]
+    is_withheld = math.isnan(value) if isinstance(value, float) else type(value) is int and value < 0
+    return None if is_withheld else value
+
+
+def _output_in_words(job: Job, label: Column, output: JobOutput, value: Values) -> str:
+    # One job computes all its counts under the strictest of its minimum cells.
+    least = max(output.min_cell for output in job.outputs)
+    match output.kind:
+        case Kind.CORRECT_COUNT:
+            return f"{output.name}: {count_in_words(int(value[0]), num_rows=job.num_rows, min_cell=least)}"
+        case Kind.CONFUSION:
+            return f"{output.name}:\n{_confusion_in_words(label.class_names, value, min_cell=least)}"
+        case Kind.ROC_AUC | Kind.LOG_LOSS:
+            withheld = math.isnan(value[0])
+            return f"{output.name}: " + (f"withheld: a class has fewer than {least} rows" if withheld else f"{value[0]:.4f}")
+        case Kind.SQUARED_ERROR:
+            low, high = label.bounds
+            own_unit = math.sqrt(value[0]) * (high - low) / 2
+            return f"{output.name}: {value[0]:.6f} of labels scaled to [-1, 1]; its root in the label's own unit: {own_unit:.4g}"
+        case Kind.LABEL | Kind.PROBABILITY | Kind.VALUE:
+            return _predictions_in_words(label, output, value)
+
+
+def count_in_words(count: int, *, num_rows: int, min_cell: int) -> str:
+    """Returns a count of correct rows for people; none and all may stand for groups that are too small to be told."""
+    if min_cell > 1 and count == num_rows:
+        return f"{num_rows - min_cell + 1} or more of {num_rows} rows (fewer than {min_cell} wrong ones are not counted)"
+    if min_cell > 1 and count == 0:
+        return f"fewer than {min_cell} of {num_rows} rows"
+    return f"{count} of {num_rows} rows"
+
+
+def _confusion_in_words(names: Sequence[str], counts: Values, *, min_cell: int) -> str:
+    cells = [["-" if count < 0 else f"{count:g}" for count in line] for line in counts.tolist()]
+    text = table(("true \\ predicted", *names), [(name, *line) for name, line in zip(names, cells, strict=True)])
+    return (
+        f"{text}\n-: withheld: it, or what could be computed from it, is of fewer than {min_cell} rows"
+        if counts.min() < 0
+        else text
+    )
+
+
+def _predictions_in_words(label: Column, output: JobOutput, value: Values) -> str:
+    numbers = [str(number) for number in range(1, len(value) + 1)]
+    cells: list[tuple[str, ...]]
+    if output.kind is Kind.LABEL:
+        cells = [(label.class_names[int(item)],) for item in value]
+        heads: tuple[str, ...] = (f"{output.name} ({label.name})",)
+    elif output.kind is Kind.VALUE:
+        low, high = label.bounds
+        cells = [(f"{low + (item + 1) / 2 * (high - low):g}",) for item in value.tolist()]
+        heads = (f"{output.name} ({label.name})",)
+    elif value.ndim == 1:
+        cells, heads = [(f"{item:g}",) for item in value.tolist()], (f"{output.name} (probability of {label.class_names[1]})",)
+    else:
+        cells, heads = [tuple(f"{item:.4f}" for item in line) for line in value.tolist()], label.class_names
+    return table(("sample", *heads), [(number, *line) for number, line in zip(numbers, cells, strict=True)])
 
 
 def _to_the_right(heads: Sequence[str], values: Sequence[int]) -> list[str]:

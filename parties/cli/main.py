@@ -11,8 +11,10 @@ from typing import Annotated
 
 import typer
 
-from parties.cli import consortium, dataset, harness, job, party, researcher
+from parties.cli import catalogue, consortium, dataset, harness, job, net, party, researcher
+from parties.cli.doctor import doctor
 from parties.cli.health import health
+from parties.cli.status import status
 from protocols import PROTOCOL_VERSION
 
 # The commands, in the order of `confide --help`: another noun is another line.
@@ -20,8 +22,10 @@ COMMANDS: tuple[tuple[str, typer.Typer], ...] = (
     ("consortium", consortium.app),
     ("party", party.app),
     ("researcher", researcher.app),
+    ("catalogue", catalogue.app),
     ("dataset", dataset.app),
     ("job", job.app),
+    ("net", net.app),
     ("harness", harness.app),
 )
 
@@ -34,6 +38,8 @@ app = typer.Typer(
 )
 for _name, _commands in COMMANDS:
     app.add_typer(_commands, name=_name)
+app.command("status")(status)
+app.command("doctor")(doctor)
 app.command("health")(health)
 
 

@@ -18,6 +18,7 @@ from typing import Annotated, ParamSpec
 import typer
 
 from parties import defect
+from protocols.error_pages import page_of
 from protocols.errors import ConfideError, ErrorCode, Kind
 
 SCHEMA_VERSION = 1
@@ -34,6 +35,9 @@ EXIT_CODES: Mapping[Kind, int] = {
     Kind.DENIED: 5,
     Kind.EXHAUSTED: 6,
     Kind.INTEGRITY: 7,
+    # It cannot be done as things stand: not ready yet, taken, too late. 1 would say that a job ended badly.
+    Kind.CONFLICT: 8,
+    Kind.NOT_READY: 8,
 }
 OTHER_FAILURES = 1  # an interrupted command exits with 130, by typer
 READER_GONE = 141  # as a shell reports a process that SIGPIPE ended
@@ -98,7 +102,7 @@ class Output:
             error: the failure.
             data: what is known all the same, for the JSON formats.
         """
-        _print_error(str(error))
+        _print_error(f"{error}\n  more: {page_of(error.code)}")
         if self.format is OutputFormat.TEXT:
             return
         envelope: dict[str, Json] = {
@@ -110,6 +114,7 @@ class Output:
                 "what": error.what,
                 "problems": [{"where": p.where, "what": p.what, "remedy": p.remedy} for p in error.problems],
                 "remedy": error.remedy,
+                "page": page_of(error.code),
                 "party": error.party,
             },
         }

@@ -1,96 +1,67 @@
 """A researcher's side: she asks every party herself and believes what they agree on.
 
-client = Client.open(Path("alice/researcher.yaml"), now=...)
-prepared = prepare_job(client, read_request(path), folder=path.parent, now=...)
-plan = client.plan(prepared.job)            # every party derived the same plan, or an error names who did not
-client.submit(prepared)
-end = client.wait(prepared.job, timeout_s=60)
-values = client.result(prepared.job)        # shares of all computing parties, combined here and nowhere else
+with Client.from_profile() as client:                     # or Client.local(parties=3), to try things on one machine
+    job = client.train(module, datasets=[...], model_name="diagnosis", training={...})
+    job.wait(timeout_s=600)                               # JobFailed says phase, party at fault, cause and fix
+    labels = client.predict(job.model, samples)           # shares of all computing parties, combined here and nowhere else
+
+From files, as the command line does it: `prepare_job`, then `plan`, `submit`, `wait` and `result` with the job's document.
 """
 
 from __future__ import annotations
 
-import secrets
-import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from datetime import datetime
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from governance.documents import DocumentKind, SignedDocument, sign_bytes, verify
 from governance.identity.names import MemberKind
+from parties.client.calls import Calls
+from parties.client.calls import PreparedJob as PreparedJob
+from parties.client.calls import Values as Values
+from parties.client.failures import raises_typed
+from parties.client.handle import DEFAULT_TIMEOUT_S, HEADS, JobHandle
+from parties.client.listing import Listing
+from parties.client.placement import Placement
+from parties.client.profiles import load_profile
+from parties.client.progress import Progress as Progress
 from parties.client.records import JobRecords
 from parties.config import load_researcher_config
 from parties.storage.state import Member
-from parties.transport.peers import Peers
-from parties.transport.tls import TlsIdentity
-from parties.wire import methods
-from parties.wire.documents import from_wire, to_wire
-from parties.wire.generated.confide.v1 import jobs_pb2, party_pb2
-from protocols.canonical import parse_canonical
-from protocols.errors import ConfideError, ErrorCode, Problem
+from protocols.errors import ConfideError, ErrorCode
 from protocols.job import Job
-from protocols.mpc.query import combine_output, share_query
 from protocols.plan.plan import Plan
-from protocols.prg import KEY_BYTES, AesCtrStream
-from protocols.secrets import SecretBytes
 from protocols.session.messages import Ending
 
-CALL_TIMEOUT_S = 10.0
-CHECK_TIMEOUT_S = 90.0
-_POLL_S = 0.5
-Value = TypeVar("Value")
-Values: TypeAlias = NDArray[np.float64] | NDArray[np.int64]
+if TYPE_CHECKING:
+    import pandas as pd
+    import torch
+    from pydantic import BaseModel
 
-
-@dataclass(frozen=True)
-class PreparedJob:
-    """A job with what travels beside it; `features` are the querier's samples, (rows, features) float64, secret."""
-
-    job: Job
-    initial_weights: bytes = b""
-    features: NDArray[np.float64] | None = field(default=None, repr=False)
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What one party says of a job."""
-
-    party: str
-    state: str
-    phase: str
-    step: int
-    steps: int
-    rounds: int
-    payload_bytes: int
-    frame_bytes: int
-    plan_digest: str
-    ending: Ending | None
+    from parties.client.catalogue import DatasetEntry, ModelEntry
+    from parties.client.local import LocalNetwork, Schema
+    from parties.client.requests import JobRequest
+    from parties.client.tasks import Samples
+    from parties.storage.datasets import DatasetRecord
+    from parties.wire.generated.confide.v1 import party_pb2
 
 
 class Client:
     """One researcher's connections to the parties of her consortium."""
 
-    def __init__(self, member: Member, records: JobRecords) -> None:
-        """Takes her keys and directory, and where she keeps her jobs; use `open`."""
+    def __init__(self, member: Member, records: JobRecords, *, placement: Placement | None = None) -> None:
+        """Takes her keys and directory, where she keeps her jobs, and who computes and deals unless a call says otherwise."""
+        self.calls = Calls(member, records)
         self.directory = member.directory
         self.researcher = member.identity.id
-        self._key = member.signing_key
-        self._records = records
-        identity = TlsIdentity(
-            private_key=member.tls_key.export_secret_pem(),
-            certificate=member.certificate.encode(),
-            ca_certificate=member.directory.ca_certificate.encode(),
-        )
-        self._peers = Peers(identity, lambda: self.directory)
+        self.placement = placement or Placement()
+        self._network: LocalNetwork | None = None
+        self._stop_network: weakref.finalize[[Path], LocalNetwork] | None = None
 
     @staticmethod
-    def open(config_file: Path, *, now: datetime) -> Client:
+    @raises_typed
+    def open(config_file: Path, *, now: datetime, placement: Placement | None = None) -> Client:
         """Reads a researcher's folder.
 
         Raises:
@@ -98,86 +69,286 @@ class Client:
         """
         config = load_researcher_config(config_file)
         member = config.folder.load_member(kind=MemberKind.RESEARCHER, member=config.researcher, now=now)
-        return Client(member, JobRecords(config.folder.root / "jobs"))
+        return Client(member, JobRecords(config.folder.root / "jobs"), placement=placement)
+
+    @staticmethod
+    @raises_typed
+    def from_profile(name: str | None = None, path: Path | None = None) -> Client:
+        """Opens the identity of a profile: the one named, else that of the environment, else the active one.
+
+        Args:
+            name: of the profile.
+            path: the file of the profiles, in place of the usual one.
+
+        Raises:
+            SetupError: the profile, or the folder that it names, cannot be used.
+        """
+        profile = load_profile(name, path)
+        placement = Placement(profile.computing_parties, profile.dealer)
+        return Client.open(profile.researcher_config, now=datetime.now(UTC), placement=placement)
+
+    @staticmethod
+    @raises_typed
+    def local(parties: int = 3) -> Client:
+        """Starts a private network of real processes on this machine and opens its researcher.
+
+        `party-a` and `party-b` compute and the last party deals, unless a call says otherwise. Closing the client stops the
+        processes and removes everything; so does the end of the program.
+
+        Args:
+            parties: how many institutions, at least three.
+
+        Raises:
+            InvalidRequest: too few or too many; SetupError: a party did not start.
+        """
+        from parties.client.local import start_local, stop_local
+
+        network = start_local(parties)
+        stop = weakref.finalize(network, stop_local, network.folder)
+        try:
+            ids = network.parties
+            client = Client.open(network.researcher_config, now=datetime.now(UTC), placement=Placement(ids[:2], ids[-1]))
+        except BaseException:
+            stop()
+            raise
+        client._network, client._stop_network = network, stop
+        return client
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Client {self.researcher} of {self.directory.consortium}>"
 
     def close(self) -> None:
-        """Closes the connections."""
-        self._peers.close()
+        """Closes the connections, and stops a local network; safe to call again."""
+        self.calls.close()
+        if self._stop_network is not None:
+            self._stop_network()
 
-    def datasets(self, party: str) -> list[party_pb2.Dataset]:
-        """Returns the public descriptions of a party's data sets."""
-        request = party_pb2.ListDatasetsRequest()
-        return list(
-            methods.LIST_DATASETS.call(self._peers.channel(party), request, party=party, timeout_s=CALL_TIMEOUT_S).datasets
+    # What is there.
+
+    @raises_typed
+    def all_datasets(self) -> Listing[DatasetEntry]:
+        """Returns the data sets of all parties; those that cannot be asked are named in it."""
+        from parties.client.catalogue import list_datasets
+
+        return list_datasets(self)
+
+    @raises_typed
+    def all_models(self) -> Listing[ModelEntry]:
+        """Returns the models that the parties hold as shares, the latest first."""
+        from parties.client.catalogue import list_models
+
+        return list_models(self)
+
+    @raises_typed
+    def all_jobs(self) -> Listing[JobHandle]:
+        """Returns the jobs that were submitted from this folder, the latest first."""
+        return Listing(HEADS, [JobHandle(self, job) for job in self.jobs()])
+
+    @raises_typed
+    def handle(self, job_id: str) -> JobHandle:
+        """Returns the handle of a job that was submitted from this folder; a beginning of its id is enough.
+
+        Raises:
+            NotFound: no such job.
+        """
+        return JobHandle(self, self.job(job_id))
+
+    # What can be asked for.
+
+    @raises_typed
+    def train(
+        self,
+        model: torch.nn.Module | str,
+        *,
+        datasets: Sequence[str],
+        model_name: str,
+        training: Mapping[str, Any] | BaseModel,
+        placement: Placement | None = None,
+        expires_in_minutes: int | None = None,
+    ) -> JobHandle:
+        """Submits a joint training.
+
+        Args:
+            model: a torch module, whose weights now are public and where training begins; or a model held as shares,
+                `name@version`, to go on with.
+            datasets: `party/name` of each.
+            model_name: the name to keep the shares under.
+            training: the block of the request of that name (docs/jobs.md); numbers may be floats.
+            placement: who computes and deals; else the client's.
+            expires_in_minutes: until when everybody must have agreed and begun.
+
+        Raises:
+            InvalidRequest, NotFound: the request, with all problems; PolicyRefused, PartyUnavailable: a party.
+        """
+        from parties.client.tasks import prepare_training
+
+        who = (placement or Placement()).or_else(self.placement)
+        return self.submit(
+            prepare_training(
+                self,
+                model,
+                datasets=datasets,
+                model_name=model_name,
+                training=training,
+                placement=who,
+                expires_in_minutes=expires_in_minutes,
+            )
         )
 
-    def models(self, party: str) -> list[party_pb2.Model]:
-        """Returns the public descriptions of the models that a party holds shares of."""
-        request = party_pb2.ListModelsRequest()
-        return list(methods.LIST_MODELS.call(self._peers.channel(party), request, party=party, timeout_s=CALL_TIMEOUT_S).models)
+    @raises_typed
+    def evaluate(
+        self,
+        model: str,
+        *,
+        datasets: Sequence[str],
+        outputs: Sequence[str] | None = None,
+        min_cell: int | None = None,
+        placement: Placement | None = None,
+        expires_in_minutes: int | None = None,
+    ) -> JobHandle:
+        """Submits a joint evaluation by the parties that hold the model.
 
+        Args:
+            model: `name@version`.
+            datasets: `party/name` of each.
+            outputs: what is opened, by the names of docs/jobs.md; the usual one if None.
+            min_cell: counts of fewer rows are not told; the usual bound if None.
+            placement: who deals, and the model's computing parties in another order; else the client's dealer.
+            expires_in_minutes: until when everybody must have agreed and begun.
+
+        Raises:
+            InvalidRequest, NotFound: the request, with all problems; PolicyRefused, PartyUnavailable: a party.
+        """
+        from parties.client.tasks import prepare_evaluation
+
+        who = (placement or Placement()).or_else(Placement(dealer=self.placement.dealer))
+        return self.submit(
+            prepare_evaluation(
+                self,
+                model,
+                datasets=datasets,
+                outputs=outputs,
+                min_cell=min_cell,
+                placement=who,
+                expires_in_minutes=expires_in_minutes,
+            )
+        )
+
+    @raises_typed
+    def predict(
+        self,
+        model: str,
+        samples: Samples,
+        *,
+        output: str = "label",
+        placement: Placement | None = None,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+    ) -> Samples:
+        """Has a model that nobody holds predict samples that nobody else sees, and waits for the answer.
+
+        Args:
+            model: `name@version`.
+            samples: a frame with the schema's columns, or an array or tensor (samples, features) in their order; secret.
+            output: `label`, `probability` or `value`.
+            placement: who deals, and the model's computing parties in another order; else the client's dealer.
+            timeout_s: how long to wait.
+
+        Returns:
+            A frame with the samples' index for a frame, a tensor for a tensor, an array for an array.
+
+        Raises:
+            InvalidRequest, NotFound, PolicyRefused, PartyUnavailable, JobFailed, TimedOut.
+        """
+        from parties.client.tasks import as_given, prepare_inference
+
+        who = (placement or Placement()).or_else(Placement(dealer=self.placement.dealer))
+        prepared = prepare_inference(self, model, samples, output=output, placement=who, expires_in_minutes=None)
+        opened = self.submit(prepared).result(timeout_s)
+        return as_given(opened[prepared.job.outputs[0].name], samples, output=output)
+
+    @raises_typed
+    def register(self, party: str, name: str, rows: pd.DataFrame, schema: Schema) -> DatasetRecord:
+        """Registers rows at a party of a local network; elsewhere only the owner itself can.
+
+        Args:
+            party: the owner.
+            name: the data set's name there.
+            rows: with the schema's columns; secret.
+            schema: a YAML file, its text, or its content as a mapping (docs/datasets.md).
+
+        Raises:
+            InvalidRequest: the rows, the schema, or a client that is not local.
+        """
+        if self._network is None:
+            what = "rows are registered by their owner, at its own party"
+            raise ConfideError(ErrorCode.INVALID_ARGUMENT, what, remedy="The owner runs `confide dataset register`.")
+        return self._network.register(party, name, rows, schema)
+
+    # One step each, with the job's document; what the command line uses.
+
+    @raises_typed
+    def datasets(self, party: str) -> list[party_pb2.Dataset]:
+        """Returns the public descriptions of a party's data sets, as they arrived."""
+        return self.calls.datasets(party)
+
+    @raises_typed
+    def models(self, party: str) -> list[party_pb2.Model]:
+        """Returns the public descriptions of the models that a party holds shares of, as they arrived."""
+        return self.calls.models(party)
+
+    @raises_typed
     def plan(self, job: Job) -> Plan:
         """Asks every participant for the plan; nothing is kept and nothing runs.
 
         Raises:
-            ConfideError: a party's refusal with all its reasons, or PLAN_DIFFERS.
+            ClientError: a party's refusal with all its reasons, or IntegrityError if their plans differ.
         """
-        request = jobs_pb2.PlanJobRequest(job=job.to_bytes())
+        return self.calls.plan(job)
 
-        def ask(party: str) -> bytes:
-            reply = methods.PLAN_JOB.call(self._peers.channel(party), request, party=party, timeout_s=CHECK_TIMEOUT_S)
-            return reply.plan
+    @raises_typed
+    def submit(self, request: PreparedJob | JobRequest, *, folder: Path | None = None) -> JobHandle:
+        """Signs a job and gives it to every participant; shares the samples to the computing parties.
 
-        plans = self._everybody(job.participants, ask)
-        if len(set(plans)) != 1:
-            raise ConfideError(ErrorCode.PLAN_DIFFERS, "the parties derived different plans from the job")
-        plan = Plan.from_document(parse_canonical(plans[0]))
-        if plan.job_digest != job.digest:
-            raise ConfideError(ErrorCode.PLAN_DIFFERS, "the parties' plan is not of this job")
-        return plan
-
-    def submit(self, prepared: PreparedJob) -> None:
-        """Signs the job and gives it to every participant; shares the samples to the computing parties.
+        Args:
+            request: a prepared job, or a request as `read_request` gives it.
+            folder: where the files that a request names lie; else the current one.
 
         Learns: each computing party one share of the samples, which alone is uniformly random.
 
         Raises:
-            ConfideError: a party's refusal with all its reasons; the job then ends as rejected everywhere.
+            ClientError: a party's refusal with all its reasons; the job then ends as rejected everywhere.
         """
-        job = prepared.job
-        signed = sign_bytes(job.to_bytes(), kind=DocumentKind.JOB, signer=self.researcher, key=self._key)
-        shares: dict[str, bytes] = {}
-        if prepared.features is not None:
-            source = AesCtrStream(SecretBytes(secrets.token_bytes(KEY_BYTES)))
-            parts = share_query(prepared.features, num_parties=len(job.computing_parties), source=source)
-            shares = {p: np.ascontiguousarray(s, "<i8").tobytes() for p, s in zip(job.computing_parties, parts, strict=True)}
-        self._records.add(job, request_ids={output.name: secrets.token_hex(16) for output in job.outputs})
+        if isinstance(request, PreparedJob):
+            prepared = request
+        else:
+            from parties.client.prepare import prepare_job
 
-        def give(party: str) -> None:
-            request = jobs_pb2.SubmitJobRequest(
-                job=to_wire(signed), initial_weights=prepared.initial_weights, query_share=shares.get(party, b"")
-            )
-            methods.SUBMIT_JOB.call(self._peers.channel(party), request, party=party, timeout_s=CHECK_TIMEOUT_S)
-
-        self._everybody(job.participants, give)
+            prepared = prepare_job(self, request, folder=folder or Path(), now=datetime.now(UTC))
+        self.calls.submit(prepared)
+        return JobHandle(self, prepared.job)
 
     def job(self, job_id: str) -> Job:
-        """Returns a job that was submitted from this folder.
+        """Returns the document of a job that was submitted from this folder; a beginning of its id is enough.
 
         Raises:
             ConfideError: UNKNOWN_JOB.
         """
-        return self._records.job(job_id)
+        return self.calls.records.job(job_id)
 
     def jobs(self) -> list[Job]:
-        """Returns the jobs that were submitted from this folder, the latest first."""
-        return self._records.jobs()
+        """Returns the documents of the jobs that were submitted from this folder, the latest first."""
+        return self.calls.records.jobs()
 
+    @raises_typed
     def progress(self, job_id: str, party: str) -> Progress:
         """Asks one party how a job stands."""
-        request = jobs_pb2.GetJobRequest(job_id=job_id)
-        status = methods.GET_JOB.call(self._peers.channel(party), request, party=party, timeout_s=CALL_TIMEOUT_S)
-        return self._read(status, party=party, job_id=job_id)
+        return self.calls.progress(job_id, party)
 
     def watch(self, job: Job) -> Iterator[Progress]:
         """Yields how a job goes on until it has ended; turns to the next participant when one is lost.
@@ -185,123 +356,33 @@ class Client:
         Raises:
             ConfideError: if no participant can be asked any more.
         """
-        lost: ConfideError | None = None
-        for party in job.participants:
-            request = jobs_pb2.GetJobRequest(job_id=job.job_id)
-            try:
-                for status in methods.WATCH_JOB.stream(self._peers.channel(party), request, party=party):
-                    said = self._read(status, party=party, job_id=job.job_id)
-                    yield said
-                    if said.ending is not None:
-                        return
-            except ConfideError as error:
-                lost = error
-        raise lost or ConfideError(ErrorCode.PARTY_UNREACHABLE, "no participant can be asked about the job")
+        return self.calls.watch(job)
 
+    @raises_typed
     def wait(self, job: Job, *, timeout_s: float) -> Ending:
-        """Waits for a job's ending, whichever participants are up.
+        """Waits for a job's ending, whatever it is, whichever participants are up.
 
         Raises:
-            ConfideError: DEADLINE_PASSED if it has not ended in time.
+            TimedOut: it has not ended in time.
         """
-        deadline = time.monotonic() + timeout_s
-        while True:
-            for party in job.participants:
-                try:
-                    ending = self.progress(job.job_id, party).ending
-                except ConfideError:
-                    continue  # the others may know
-                if ending is not None:
-                    return ending
-            if time.monotonic() > deadline:
-                what = f"job {job.job_id} has not ended within {timeout_s:.0f} s"
-                raise ConfideError(ErrorCode.DEADLINE_PASSED, what, remedy="Look at how it stands, or wait longer.")
-            time.sleep(_POLL_S)
+        return self.calls.wait(job, timeout_s=timeout_s)
 
+    @raises_typed
     def cancel(self, job: Job) -> None:
         """Asks for a job's cancellation at the first participant that answers.
 
         Raises:
-            ConfideError: if none answers, or the job is unknown.
+            ClientError: none answers, the job is unknown, or it is too late.
         """
-        lost: ConfideError | None = None
-        for party in job.participants:
-            request = jobs_pb2.CancelJobRequest(job_id=job.job_id)
-            try:
-                methods.CANCEL_JOB.call(self._peers.channel(party), request, party=party, timeout_s=CALL_TIMEOUT_S)
-                return
-            except ConfideError as error:
-                lost = error
-        raise lost or ConfideError(ErrorCode.PARTY_UNREACHABLE, "no participant can be asked")
+        self.calls.cancel(job)
 
+    @raises_typed
     def result(self, job: Job) -> dict[str, Values]:
         """Fetches every output's shares from the computing parties and combines them here.
 
         Learns: the caller alone the outputs.
 
         Raises:
-            ConfideError: NOT_READY, JOB_FAILED, NO_GRANT, GRANT_USED, or a party's failure to answer.
+            ClientError: it has not completed, the outputs were opened before, or a party does not answer.
         """
-        return {output.name: self._open_output(job, output.name) for output in job.outputs}
-
-    def _open_output(self, job: Job, name: str) -> Values:
-        request_id = self._records.request_id(job.job_id, name)
-        request = jobs_pb2.FetchOutputRequest(job_id=job.job_id, output=name, request_id=request_id)
-
-        def fetch(party: str) -> jobs_pb2.FetchOutputReply:
-            return methods.FETCH_OUTPUT.call(self._peers.channel(party), request, party=party, timeout_s=CALL_TIMEOUT_S)
-
-        replies = self._everybody(job.computing_parties, fetch)
-        shares = []
-        for reply in replies:
-            if (reply.shape, reply.scale_bits) != (replies[0].shape, replies[0].scale_bits):
-                raise ConfideError(ErrorCode.BAD_FRAME, "the parties' shares of an output do not fit together", party=reply.party)
-            if len(reply.share) != 8 * int(np.prod(reply.shape, dtype=np.int64)):
-                raise ConfideError(ErrorCode.BAD_FRAME, "a share has not the size of its shape", party=reply.party)
-            shares.append(np.frombuffer(reply.share, "<i8").astype(np.int64).reshape(tuple(reply.shape)))
-        kind = next(output.kind for output in job.outputs if output.name == name)
-        return combine_output(shares, kind=kind, scale_bits=replies[0].scale_bits)
-
-    def _read(self, status: jobs_pb2.JobStatus, *, party: str, job_id: str) -> Progress:
-        ending = None
-        if status.HasField("ending"):
-            ending = self._read_ending(from_wire(status.ending), party=party, job_id=job_id)
-        return Progress(
-            party=party,
-            state=status.state,
-            phase=status.phase,
-            step=status.step,
-            steps=status.steps,
-            rounds=status.rounds,
-            payload_bytes=status.payload_bytes,
-            frame_bytes=status.frame_bytes,
-            plan_digest=status.plan_digest,
-            ending=ending,
-        )
-
-    def _read_ending(self, signed: SignedDocument, *, party: str, job_id: str) -> Ending:
-        key = self.directory.party(party).signing_key
-        ending = Ending.from_document(verify(signed, kind=DocumentKind.ENDING, signer=party, key=key))
-        if ending.session != job_id:
-            raise ConfideError(ErrorCode.BAD_SIGNATURE, "the ending is of another job", party=party)
-        return ending
-
-    def _everybody(self, parties: Sequence[str], ask: Callable[[str], Value]) -> list[Value]:
-        """Asks all at once; reports all failures together."""
-        with ThreadPoolExecutor(len(parties)) as pool:
-            futures = [pool.submit(ask, party) for party in parties]
-        errors = [(p, f.exception()) for p, f in zip(parties, futures, strict=True) if f.exception() is not None]
-        for _, error in errors:
-            if not isinstance(error, ConfideError):
-                raise error or RuntimeError
-        known = [(party, error) for party, error in errors if isinstance(error, ConfideError)]
-        if len(known) == 1:
-            raise known[0][1]
-        if known:
-            problems = [
-                Problem(f"{party} {problem.where}".strip(), problem.what, problem.remedy)
-                for party, error in known
-                for problem in (error.problems or (Problem("", error.what, error.remedy),))
-            ]
-            raise ConfideError(known[0][1].code, f"{len(known)} parties refuse", problems=problems)
-        return [future.result() for future in futures]
+        return self.calls.result(job)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,12 @@ from parties.client.requests import EvaluateRequest, InferRequest, JobRequest, T
 from parties.storage.files import read_public
 from parties.wire.generated.confide.v1 import party_pb2
 from privacy.preparation.contract import Samples, prepare_query
+from privacy.preparation.fit import check_fit
 from privacy.preparation.schema import TableSchema
 from privacy.preparation.table import Content, FileFormat, read_table
 from protocols.canonical import parse_canonical, sha256_hex
 from protocols.errors import ConfideError, ErrorCode, Problem
-from protocols.job import DatasetRef, Job, JobType, ModelRef, Output, OutputKind, Training, check
+from protocols.job import DatasetRef, Job, JobType, ModelRef, Output, OutputKind, Task, check
 from protocols.model.spec import ModelSpec
 from protocols.model.weights import weights_from_safetensors
 
@@ -26,6 +28,23 @@ MAX_FILE_BYTES = 64 << 20
 COUNT_OUTPUT = "correct"
 PREDICTION_OUTPUT = "prediction"
 _SHOWN_MODELS = 10  # of those that a party holds, where the one asked for is not among them
+# What is opened if a request does not say it.
+_EVALUATED = {
+    Task.BINARY: OutputKind.CORRECT_COUNT,
+    Task.CLASSES: OutputKind.CORRECT_COUNT,
+    Task.REAL: OutputKind.SQUARED_ERROR,
+}
+_PREDICTED = {Task.BINARY: OutputKind.LABEL, Task.CLASSES: OutputKind.LABEL, Task.REAL: OutputKind.VALUE}
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What the parties say of a model that they hold; public."""
+
+    ref: ModelRef
+    spec: ModelSpec
+    schema: dict[str, Any]
+    steps: int
 
 
 def prepare_job(
@@ -59,6 +78,7 @@ def prepare_job(
         "model_name": None,
         "model_ref": None,
         "training": None,
+        "resumes": None,
         "query_rows": None,
         "datasets": (),
         "outputs": (),
@@ -70,57 +90,72 @@ def prepare_job(
             prepared = _evaluate(client, request, common)
         case InferRequest():
             prepared = _infer(client, request, folder, common, samples)
-    problems = tuple(check(prepared.job))
+    problems = (*check(prepared.job), *check_fit(prepared.job))
     if problems:
         raise ConfideError(ErrorCode.INVALID_JOB, f"{len(problems)} problem(s) in the request", problems=problems)
     return prepared
 
 
+def output_name(kind: OutputKind) -> str:
+    """Returns the name that an output has in jobs prepared here."""
+    match kind:
+        case OutputKind.CORRECT_COUNT:
+            return COUNT_OUTPUT
+        case OutputKind.LABEL | OutputKind.PROBABILITY | OutputKind.VALUE:
+            return PREDICTION_OUTPUT
+        case _:
+            return str(kind.value).replace("_", "-")
+
+
 def _train(client: Client, request: TrainRequest, folder: Path, common: dict[str, Any]) -> PreparedJob:
-    model = _manifest(folder / request.manifest)
-    weights = read_public(folder / request.weights, max_bytes=MAX_FILE_BYTES)
-    weights_from_safetensors(weights, model)
     refs, schema = _datasets(client, request.datasets)
-    training = Training(
-        epochs=request.training.epochs,
-        batch_size=request.training.batch_size,
-        learning_rate=request.training.learning_rate,
-        momentum=request.training.momentum,
-        shuffle_seed=secrets.token_hex(16),
-    )
-    job = Job(
-        **common
-        | {
-            "model": model,
-            "schema": schema,
-            "datasets": refs,
-            "training": training,
-            "model_name": request.model_name,
-            "initial_weights_sha256": sha256_hex(weights),
-        }
-    )
-    return PreparedJob(job, initial_weights=weights)
+    task = _task(schema)
+    start: dict[str, Any]
+    weights, steps = b"", 0
+    if request.continues is not None:
+        known = _model(client, request.continues, request.computing_parties)
+        if known.schema != schema:
+            what = f"the data sets follow another schema than {request.continues}"
+            raise ConfideError(ErrorCode.INVALID_JOB, what, remedy="Name data sets registered under the model's schema.")
+        start, steps = {"model": known.spec, "model_ref": known.ref}, known.steps
+    else:
+        model = _manifest(folder / (request.manifest or ""))
+        weights = read_public(folder / (request.weights or ""), max_bytes=MAX_FILE_BYTES)
+        weights_from_safetensors(weights, model)
+        start = {"model": model, "initial_weights_sha256": sha256_hex(weights)}
+    training = request.training.training(task=task, shuffle_seed=secrets.token_hex(16), steps_before=steps)
+    fields = {"schema": schema, "task": task, "datasets": refs, "training": training, "model_name": request.model_name}
+    return PreparedJob(Job(**common | start | fields), initial_weights=weights)
 
 
 def _evaluate(client: Client, request: EvaluateRequest, common: dict[str, Any]) -> PreparedJob:
-    ref, model, schema = _model(client, request.model, request.computing_parties)
+    known = _model(client, request.model, request.computing_parties)
+    task = _task(known.schema)
     refs, _ = _datasets(client, request.datasets)
-    outputs = (Output(COUNT_OUTPUT, OutputKind.CORRECT_COUNT, client.researcher),)
-    return PreparedJob(Job(**common | {"model": model, "schema": schema, "datasets": refs, "model_ref": ref, "outputs": outputs}))
+    kinds = [OutputKind(name) for name in request.outputs or ()] or [_EVALUATED[task]]
+    outputs = tuple(Output(output_name(kind), kind, client.researcher, request.min_cell) for kind in kinds)
+    what = {"model": known.spec, "schema": known.schema, "task": task, "model_ref": known.ref}
+    return PreparedJob(Job(**common | what | {"datasets": refs, "outputs": outputs}))
 
 
 def _infer(client: Client, request: InferRequest, folder: Path, common: dict[str, Any], samples: Samples | None) -> PreparedJob:
-    ref, model, schema = _model(client, request.model, request.computing_parties)
-    table_schema = TableSchema.from_document(schema)
+    known = _model(client, request.model, request.computing_parties)
+    schema = TableSchema.from_document(known.schema)
     if samples is None:
         path = folder / request.samples
         file_format = FileFormat.PARQUET if path.suffix == ".parquet" else FileFormat.CSV
         data = read_public(path, max_bytes=MAX_FILE_BYTES)
-        samples = read_table(data, table_schema, content=Content.SAMPLES, file_format=file_format)
-    query = prepare_query(samples, table_schema)
-    outputs = (Output(PREDICTION_OUTPUT, OutputKind(request.output), client.researcher),)
-    job = Job(**common | {"model": model, "schema": schema, "model_ref": ref, "query_rows": query.num_rows, "outputs": outputs})
+        samples = read_table(data, schema, content=Content.SAMPLES, file_format=file_format)
+    query = prepare_query(samples, schema)
+    kind = _PREDICTED[schema.task] if request.output is None else OutputKind(request.output)
+    what = {"model": known.spec, "schema": known.schema, "task": schema.task, "model_ref": known.ref}
+    outputs = (Output(output_name(kind), kind, client.researcher),)
+    job = Job(**common | what | {"query_rows": query.num_rows, "outputs": outputs})
     return PreparedJob(job, features=query.features)
+
+
+def _task(schema: dict[str, Any]) -> Task:
+    return TableSchema.from_document(schema).task
 
 
 def _datasets(client: Client, names: Sequence[str]) -> tuple[tuple[DatasetRef, ...], dict[str, Any]]:
@@ -144,7 +179,7 @@ def _datasets(client: Client, names: Sequence[str]) -> tuple[tuple[DatasetRef, .
     return tuple(refs), parse_canonical(next(iter(schemas.values())))
 
 
-def _model(client: Client, label: str, parties: Sequence[str]) -> tuple[ModelRef, ModelSpec, dict[str, Any]]:
+def _model(client: Client, label: str, parties: Sequence[str]) -> _Known:
     name, version = label.split("@")
     found = []
     for party in parties:
@@ -154,11 +189,12 @@ def _model(client: Client, label: str, parties: Sequence[str]) -> tuple[ModelRef
             choice = ", ".join(f"{model.name}@{model.version}" for model in held[:_SHOWN_MODELS]) or "none"
             problem = Problem(party, "holds no share of it", f"it holds shares of {choice}")
             raise ConfideError(ErrorCode.UNKNOWN_MODEL, f"{party} holds no share of {label}", problems=[problem], party=party)
-        found.append((matching[0].manifest, matching[0].schema))
+        found.append((matching[0].manifest, matching[0].schema, matching[0].steps))
     if len(set(found)) != 1:
         raise ConfideError(ErrorCode.PLAN_DIFFERS, f"the parties describe {label} differently")
-    manifest, schema = found[0]
-    return ModelRef(name, version), ModelSpec.from_document(parse_canonical(manifest)), parse_canonical(schema)
+    manifest, schema, steps = found[0]
+    spec = ModelSpec.from_document(parse_canonical(manifest))
+    return _Known(ModelRef(name, version), spec, parse_canonical(schema), steps)
 
 
 def _manifest(path: Path) -> ModelSpec:

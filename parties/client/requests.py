@@ -8,11 +8,14 @@ datasets: [hospital-a/patients, hospital-b/patients, hospital-c/patients]
 model_name: diagnosis               # train: the name to keep the shares under
 manifest: model.json                # train: architecture, beside this file
 weights: model.safetensors          # train: public initial weights, beside this file
-training: {epochs: 10, batch_size: 32, learning_rate: "0.5", momentum: "0.9"}
+continues: diagnosis@0123456789ab   # train: in place of both, the model to go on from
+training: {epochs: 10, batch_size: 32, learning_rate: "0.5", momentum: "0.9"}    # more: training_request.py
 
 model: diagnosis@0123456789ab       # evaluate, infer: the model to use
+outputs: [correct_count, confusion] # evaluate: also roc_auc, log_loss, squared_error
+min_cell: 5                         # evaluate: no opened count tells of fewer rows
 samples: samples.csv                # infer: rows under the model's schema, without a label column
-output: label                       # infer: label | probability
+output: label                       # infer: label | probability | value
 expires_in_minutes: 30
 """
 
@@ -21,33 +24,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails, PydanticCustomError
 
+from parties.client.training_request import Strict
+from parties.client.training_request import TrainingRequest as TrainingRequest
 from parties.yaml_file import YamlFile, read_yaml
 from protocols.errors import ConfideError, ErrorCode, Problem
 
 API_VERSION = "confide/v1"
+DEFAULT_MIN_CELL = 5
 Identifier = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 DatasetName = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,63}/[a-z0-9-]{1,63}$")]
 ModelLabel = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,63}@[0-9a-f]{12}$")]
-DecimalText = Annotated[str, Field(pattern=r"^[0-9]{1,6}(\.[0-9]{1,9})?$")]
+EvaluationOutput = Literal["correct_count", "confusion", "roc_auc", "log_loss", "squared_error"]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class TrainingRequest(_Strict):
-    """Hyper-parameters; decimals are quoted so that everybody reads the same digits."""
-
-    epochs: int
-    batch_size: int
-    learning_rate: DecimalText
-    momentum: DecimalText = "0"
-
-
-class _Request(_Strict):
+class _Request(Strict):
     api_version: Literal["confide/v1"]
     computing_parties: Annotated[list[Identifier], Field(min_length=2)]
     dealer: Identifier
@@ -55,31 +48,42 @@ class _Request(_Strict):
 
 
 class TrainRequest(_Request):
-    """A joint training."""
+    """A joint training, from public weights or from the shares of a model that the parties hold."""
 
     type: Literal["train"]
     datasets: Annotated[list[DatasetName], Field(min_length=1)]
     model_name: Identifier
-    manifest: str
-    weights: str
+    manifest: str | None = None
+    weights: str | None = None
+    continues: ModelLabel | None = None
     training: TrainingRequest
+
+    @model_validator(mode="after")
+    def _one_start(self) -> TrainRequest:
+        if self.continues is None and (self.manifest is None or self.weights is None):
+            raise PydanticCustomError("no_start", "no manifest and weights to start from, and no model to go on from")
+        if self.continues is not None and (self.manifest is not None or self.weights is not None):
+            raise PydanticCustomError("two_starts", "a manifest or weights stand beside a model to go on from")
+        return self
 
 
 class EvaluateRequest(_Request):
-    """A joint evaluation: the number of correct predictions over the data sets."""
+    """A joint evaluation over the data sets; without `outputs`, the one measure that suits the labels."""
 
     type: Literal["evaluate"]
     datasets: Annotated[list[DatasetName], Field(min_length=1)]
     model: ModelLabel
+    outputs: Annotated[list[EvaluationOutput], Field(min_length=1)] | None = None
+    min_cell: int = DEFAULT_MIN_CELL
 
 
 class InferRequest(_Request):
-    """A private inference on the researcher's own samples."""
+    """A private inference on the researcher's own samples; without `output`, the label, or the value if it is a number."""
 
     type: Literal["infer"]
     model: ModelLabel
     samples: str
-    output: Literal["label", "probability"] = "label"
+    output: Literal["label", "probability", "value"] | None = None
 
 
 JobRequest = TrainRequest | EvaluateRequest | InferRequest
@@ -90,12 +94,20 @@ _KINDS: dict[str, type[TrainRequest] | type[EvaluateRequest] | type[InferRequest
 }
 # What a text must look like, by field.
 _ID_FORM = "write 1 to 63 of a-z, 0-9 and -"
+_DECIMAL_FORM = 'write a decimal in quotes, for example "0.5"'
 _FORMS = {
     "datasets": "write party/name, for example hospital-a/patients",
     "model": "write name@version as `confide job wait` prints it after training",
-    "learning_rate": 'write a decimal in quotes, for example "0.5"',
-    "momentum": 'write a decimal in quotes, for example "0.9"',
+    "continues": "write name@version as `confide job wait` prints it after training",
+} | dict.fromkeys(("learning_rate", "momentum", "weight_decay", "beta1", "beta2", "epsilon", "factor"), _DECIMAL_FORM)
+# Findings about several fields together.
+_REMEDIES = {
+    "no_learning_rate": 'add learning_rate: "0.5", or an optimiser',
+    "two_optimisers": "move them into the optimiser",
+    "no_start": "add manifest and weights, or continues",
+    "two_starts": "keep either of them",
 }
+_CHOICES = {"optimiser": "sgd or adam", "schedule": "constant, step or linear"}
 
 
 def read_request(path: Path) -> JobRequest:
@@ -124,7 +136,7 @@ def read_request(path: Path) -> JobRequest:
 
 
 def _problem(file: YamlFile, item: ErrorDetails) -> Problem:
-    field = item["loc"]
+    field = _written(item["loc"])
     match item["type"]:
         case "missing":
             return file.problem(field, "missing field", "add it")
@@ -135,5 +147,15 @@ def _problem(file: YamlFile, item: ErrorDetails) -> Problem:
         case "string_pattern_mismatch":
             form = _FORMS.get(str(next((part for part in reversed(field) if isinstance(part, str)), "")), _ID_FORM)
             return file.problem(field, "does not have the right form", form)
-        case _:
-            return file.problem(field, item["msg"][:1].lower() + item["msg"][1:], "correct it")
+        case "union_tag_invalid" | "union_tag_not_found":
+            known = _CHOICES.get(str(field[-1]), "one that docs/jobs.md names")
+            return file.problem((*field, "kind"), "missing or unknown", f"write {known}")
+        case other:
+            return file.problem(field, item["msg"][:1].lower() + item["msg"][1:], _REMEDIES.get(other, "correct it"))
+
+
+def _written(field: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """The path of a field as it stands in the file: the parser adds the kind of an optimiser or schedule to it."""
+    if len(field) > 2 and field[1] in _CHOICES:
+        return (*field[:2], *field[3:])
+    return field

@@ -8,9 +8,12 @@ does not exist. Whether this member may touch this session, job or output is the
 from __future__ import annotations
 
 import contextvars
+import secrets
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc
 import structlog
@@ -19,6 +22,7 @@ from grpc_status import rpc_status
 from governance.identity.directory import Directory
 from governance.identity.names import MemberKind, PeerIdentity
 from parties import defect
+from parties.server.stream_limits import call_limits, stream_limits
 from parties.wire.status import to_status
 from protocols.errors import ConfideError, ErrorCode, Kind
 
@@ -33,6 +37,7 @@ ACCESS: Mapping[str, frozenset[MemberKind]] = {
     "/confide.v1.PartyService/Hello": _ANY,
     "/confide.v1.PartyService/ListDatasets": _ANY,
     "/confide.v1.PartyService/ListModels": _ANY,
+    "/confide.v1.PartyService/Probe": _PARTIES,
     "/confide.v1.JobsService/PlanJob": _RESEARCHERS,
     "/confide.v1.JobsService/SubmitJob": _RESEARCHERS,
     "/confide.v1.JobsService/GetJob": _ANY,
@@ -50,6 +55,8 @@ _WITHOUT_DEADLINE = frozenset(
 
 MAX_DEADLINE_S = 3600.0
 
+Observe: TypeAlias = Callable[[str, str, float], None]
+_OK = "OK"
 _caller: contextvars.ContextVar[PeerIdentity] = contextvars.ContextVar("caller")
 _log = structlog.get_logger()
 
@@ -70,10 +77,17 @@ def permit(method: str, identity: PeerIdentity) -> None:
 
 
 class AccessInterceptor(grpc.ServerInterceptor):
-    """Authenticates and authorises every call, then translates what the method raises."""
+    """Authenticates and authorises every call, then translates what the method raises.
 
-    def __init__(self, directory: Callable[[], Directory]) -> None:
+    Every call has a random id: it stands in every log line that the call leads to, and in the text of a defect, so that the
+    caller can name the line to the operator.
+    """
+
+    def __init__(self, directory: Callable[[], Directory], *, observe: Observe = lambda method, code, seconds: None) -> None:
+        """Takes the directory as it is now, and who is told of every call's method, outcome and seconds."""
         self._directory = directory
+        self._observe = observe
+        self._streams, self._calls = stream_limits(), call_limits()
 
     def intercept_service(
         self,
@@ -96,23 +110,37 @@ class AccessInterceptor(grpc.ServerInterceptor):
 
     def _unary(self, method: str, behaviour: Callable[[Any, grpc.ServicerContext], Any]) -> Callable[..., Any]:
         def call(request: Any, context: grpc.ServicerContext) -> Any:
-            try:
+            with self._watched(method, context):
                 self._admit(method, context)
-                return behaviour(request, context)
-            except Exception as error:
-                self._refuse(method, error, context)
+                with self._calls.one_more(caller()):
+                    return behaviour(request, context)
 
         return call
 
     def _streaming(self, method: str, behaviour: Callable[[Any, grpc.ServicerContext], Iterator[Any]]) -> Callable[..., Any]:
         def call(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
-            try:
+            with self._watched(method, context):
                 self._admit(method, context)
-                yield from behaviour(request, context)
-            except Exception as error:
-                self._refuse(method, error, context)
+                with self._streams.one_more(caller()):
+                    yield from behaviour(request, context)
 
         return call
+
+    @contextmanager
+    def _watched(self, method: str, context: grpc.ServicerContext) -> Iterator[None]:
+        """Names the call in the log, tells its outcome and how long it took, and translates what it raises."""
+        structlog.contextvars.clear_contextvars()  # threads serve one call after another
+        structlog.contextvars.bind_contextvars(request_id=secrets.token_hex(8))
+        began, outcome = time.perf_counter(), _OK
+        try:
+            yield
+        except Exception as error:
+            outcome = error.code.name if isinstance(error, ConfideError) else ErrorCode.INTERNAL.name
+            self._refuse(method, error, context)
+        finally:
+            took = time.perf_counter() - began
+            self._observe(method, outcome, took)
+            _log.debug("call", method=method, code=outcome if outcome != _OK else "", after_s=round(took, 6))
 
     def _admit(self, method: str, context: grpc.ServicerContext) -> None:
         shown: bytes | Iterable[bytes] = context.auth_context().get("x509_pem_cert", [])
@@ -126,13 +154,15 @@ class AccessInterceptor(grpc.ServerInterceptor):
             what = f"the call has no deadline within {MAX_DEADLINE_S:.0f} s"
             raise ConfideError(ErrorCode.INVALID_ARGUMENT, what, remedy="set one on every call")
         _caller.set(identity)
+        structlog.contextvars.bind_contextvars(caller=identity.id)
 
     def _refuse(self, method: str, error: Exception, context: grpc.ServicerContext) -> None:
         if not isinstance(error, ConfideError):
             if not context.is_active():
                 raise error  # nobody listens any more
             _log.error("defect", method=method, path=defect.path(error), error=type(error).__name__)
-            error = ConfideError(ErrorCode.INTERNAL)
+            request_id = structlog.contextvars.get_contextvars().get("request_id", "")
+            error = ConfideError(ErrorCode.INTERNAL, f"a defect of Confide; its log calls this request {request_id}")
         elif error.code.kind in (Kind.UNAUTHENTICATED, Kind.DENIED, Kind.INTEGRITY):
             _log.warning("refused", method=method, code=error.code.name, what=error.what)
         context.abort_with_status(rpc_status.to_status(to_status(error)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from threading import Condition
 from typing import Any
@@ -32,6 +33,15 @@ class Measured:
     payload_bytes: int = 0
     frame_bytes: int = 0
 
+    def to_text(self) -> str:
+        """Returns all of it as JSON, to be kept."""
+        return json.dumps(vars(self), sort_keys=True)
+
+    @staticmethod
+    def from_text(text: str) -> Measured:
+        """Reads what `to_text` gave."""
+        return Measured(**json.loads(text))
+
 
 @dataclass(frozen=True)
 class Status:
@@ -47,7 +57,7 @@ class Status:
 
 
 class Board:
-    """The statuses of all sessions in this process; safe to use from several threads."""
+    """The statuses of the sessions that are open in this process; safe to use from several threads."""
 
     def __init__(self) -> None:
         self._statuses: dict[str, Status] = {}
@@ -60,10 +70,18 @@ class Board:
             self._changed.notify_all()
 
     def update(self, job_id: str, **changes: Any) -> None:
-        """Changes fields of a shown status."""
+        """Changes fields of a shown status; of one that is no longer shown, nothing."""
         with self._changed:
-            status = self._statuses[job_id]
+            status = self._statuses.get(job_id)
+            if status is None:
+                return
             self._statuses[job_id] = replace(status, revision=status.revision + 1, **changes)
+            self._changed.notify_all()
+
+    def remove(self, job_id: str) -> None:
+        """Shows a session no more."""
+        with self._changed:
+            self._statuses.pop(job_id, None)
             self._changed.notify_all()
 
     def find(self, job_id: str) -> Status | None:
@@ -71,14 +89,25 @@ class Board:
         with self._changed:
             return self._statuses.get(job_id)
 
+    def shown(self) -> tuple[Status, ...]:
+        """Returns what is shown of every session."""
+        with self._changed:
+            return tuple(self._statuses.values())
+
     def wait(self, job_id: str, *, revision: int, timeout_s: float) -> Status:
         """Returns the status once its revision is another one, or after the time.
 
         Raises:
-            ConfideError: UNKNOWN_JOB: it is not shown.
+            ConfideError: UNKNOWN_JOB: it is not shown, or no longer.
         """
+
+        def has_changed() -> bool:
+            shown = self._statuses.get(job_id)
+            return shown is None or shown.revision != revision
+
         with self._changed:
-            if job_id not in self._statuses:
+            self._changed.wait_for(has_changed, timeout=timeout_s)
+            status = self._statuses.get(job_id)
+            if status is None:
                 raise ConfideError(ErrorCode.UNKNOWN_JOB, f"no job {job_id[:32]} is shown here")
-            self._changed.wait_for(lambda: self._statuses[job_id].revision != revision, timeout=timeout_s)
-            return self._statuses[job_id]
+            return status

@@ -9,15 +9,13 @@ from dataclasses import dataclass, field
 from parties.arrays import arrays_to_bytes
 from parties.registration import open_rows
 from parties.server.party import Party
-from parties.server.results import model_share
+from parties.server.results import kept_shares
 from parties.server.workers import Template, watch
 from parties.transport.peers import Peers
 from parties.transport.streams import LinkTable, dial
 from parties.worker.channel import Parcel
 from protocols.errors import ConfideError, ErrorCode
 from protocols.job import Job
-
-ATTEMPT = 1
 
 
 @dataclass(frozen=True)
@@ -49,28 +47,33 @@ class Execution:
         self._ours: dict[str, socket.socket] = {}
         self._theirs: dict[str, socket.socket] = {}
         participants = task.job.participants
-        for peer in participants:
-            if peer == party.id:
-                continue
-            self._ours[peer], self._theirs[peer] = socket.socketpair()
-            if participants.index(party.id) < participants.index(peer):
-                links.expect(task.job.job_id, ATTEMPT, peer, self._ours[peer])
+        try:
+            for peer in participants:
+                if peer == party.id:
+                    continue
+                self._ours[peer], self._theirs[peer] = socket.socketpair()
+                if participants.index(party.id) < participants.index(peer):
+                    links.expect(task.job.job_id, task.job.attempt, peer, self._ours[peer])
+        except OSError:  # no descriptor is left: the worker and the links so far must not stay
+            self.stop()
+            raise
 
     def open_links(self, *, on_parcel: Callable[[Parcel], None], on_lost: Callable[[ConfideError], None]) -> None:
         """Dials the earlier participants, gives the worker its task, and reports what it says.
 
         Raises:
-            ConfideError: WORKER_LOST, STATE_DAMAGED, UNKNOWN_MODEL or UNKNOWN_DATASET (this party's fault).
+            ConfideError: WORKER_LOST, STATE_DAMAGED, UNKNOWN_MODEL, UNKNOWN_DATASET or CHECKPOINT_DIFFERS (this party's fault).
         """
         job, participants = self._task.job, self._task.job.participants
         mine = participants.index(self._party.id)
         for peer in participants[:mine]:
             channel = self._peers.channel(peer)
-            dial(channel, session=job.job_id, attempt=ATTEMPT, endpoint=self._ours[peer])
+            counter = self._links.counter(peer)
+            dial(channel, session=job.job_id, attempt=job.attempt, endpoint=self._ours[peer], count=counter)
         header = {
             "task": "session",
             "party": self._party.id,
-            "attempt": ATTEMPT,
+            "attempt": job.attempt,
             "participants": list(participants),
             "peers": list(self._theirs),
         }
@@ -96,9 +99,7 @@ class Execution:
                     rows = open_rows(party.sealed, record)
                     blobs[f"rows/{index}"] = arrays_to_bytes({"features": rows.features, "labels": rows.labels})
             if party.id in job.computing_parties:
-                share = model_share(party, tables, job)
-                if share is not None:
-                    blobs["model_share"] = share
+                blobs.update(kept_shares(party, tables, job))
                 if job.query_rows is not None:
                     if task.query_share is None:
                         what = "this party was restarted and no longer holds its share of the samples"

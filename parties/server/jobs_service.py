@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from governance.identity.names import MemberKind
 from parties.server.access import caller
 from parties.server.board import Status
-from parties.server.intake import read_papers, read_query_share
+from parties.server.intake import CheckedJob, read_papers, read_query_share
 from parties.server.party import Party
 from parties.server.results import hand_out
 from parties.server.sessions import Sessions
+from parties.storage.checkpoints import CheckpointRecord
 from parties.wire import methods
 from parties.wire.documents import to_wire
 from parties.wire.generated.confide.v1 import jobs_pb2
 from parties.wire.methods import Handlers
-from protocols.canonical import sha256_hex
 from protocols.errors import ConfideError, ErrorCode
-from protocols.job import Job
+from protocols.job import Job, JobType
 from protocols.session.states import State
 
 LISTED_JOBS = 100
@@ -29,7 +29,7 @@ _REQUEST_ID = re.compile(r"[0-9a-f]{32}")
 class JobsService:
     """JobsService: what researchers ask."""
 
-    def __init__(self, party: Party, sessions: Sessions, check: Callable[[Job], bytes]) -> None:
+    def __init__(self, party: Party, sessions: Sessions, check: Callable[[Job], CheckedJob]) -> None:
         self._party = party
         self._sessions = sessions
         self._check = check
@@ -53,8 +53,8 @@ class JobsService:
         job = Job.from_bytes(request.job)
         if caller().id != job.querier:
             raise ConfideError(ErrorCode.NOT_AUTHORISED, "a job's plan is asked for by its querier")
-        plan = self._check(job)
-        return jobs_pb2.PlanJobReply(party=self._party.id, plan=plan, plan_digest=sha256_hex(plan))
+        checked = self._check(job)
+        return jobs_pb2.PlanJobReply(party=self._party.id, plan=checked.plan, plan_digest=checked.plan_digest)
 
     def submit_job(self, request: jobs_pb2.SubmitJobRequest) -> jobs_pb2.JobStatus:
         """Takes a signed job in; a refusal goes to the caller and to the other parties."""
@@ -64,7 +64,7 @@ class JobsService:
         share = read_query_share(self._party, job, request.query_share)
         if not self._sessions.knows(job.job_id):
             try:
-                checked: bytes | ConfideError = self._check(job)
+                checked: CheckedJob | ConfideError = self._check(job)
             except ConfideError as error:
                 checked = error
             self._sessions.propose(job, papers, query_share=share, checked=checked)
@@ -79,7 +79,7 @@ class JobsService:
     def list_jobs(self, _request: jobs_pb2.ListJobsRequest) -> jobs_pb2.ListJobsReply:
         """Tells the caller's jobs, the latest first."""
         with self._party.database.transaction() as tables:
-            ids = [record.job_id for record in tables.jobs.recent(querier=caller().id, limit=LISTED_JOBS)]
+            ids = tables.jobs.recent_ids(querier=caller().id, limit=LISTED_JOBS)
         return jobs_pb2.ListJobsReply(jobs=[self._shown(job_id) for job_id in ids])
 
     def watch_job(self, request: jobs_pb2.GetJobRequest) -> Iterator[jobs_pb2.JobStatus]:
@@ -88,7 +88,7 @@ class JobsService:
 
         def follow(status: Status) -> Iterator[jobs_pb2.JobStatus]:
             while True:
-                yield _status(self._party.id, status)
+                yield self._status(status)
                 if status.ending is not None:
                     return
                 status = self._sessions.wait_for_change(request.job_id, revision=status.revision, timeout_s=WATCH_EVERY_S)
@@ -130,11 +130,19 @@ class JobsService:
         return status
 
     def _shown(self, job_id: str) -> jobs_pb2.JobStatus:
-        return _status(self._party.id, self._visible(job_id))
+        return self._status(self._visible(job_id))
+
+    def _status(self, status: Status) -> jobs_pb2.JobStatus:
+        checkpoints: Sequence[CheckpointRecord] = ()
+        if status.job.job_type is JobType.TRAIN and self._party.id in status.job.computing_parties:
+            with self._party.database.transaction() as tables:
+                checkpoints = tables.checkpoints.of_job(status.job.job_id)
+        return _status(self._party.id, status, checkpoints)
 
 
-def _status(party: str, status: Status) -> jobs_pb2.JobStatus:
+def _status(party: str, status: Status, checkpoints: Sequence[CheckpointRecord]) -> jobs_pb2.JobStatus:
     measured = status.measured
+    kept = [jobs_pb2.Checkpoint(run=c.run, head=c.head, created=c.created.isoformat()) for c in checkpoints]
     return jobs_pb2.JobStatus(
         job_id=status.job.job_id,
         party=party,
@@ -151,4 +159,6 @@ def _status(party: str, status: Status) -> jobs_pb2.JobStatus:
         created=status.job.created.isoformat(),
         terminal=status.ending is not None,
         countersigned_by=status.countersigned_by,
+        attempt=status.job.attempt,
+        checkpoints=kept,
     )

@@ -9,7 +9,7 @@ from threading import Lock
 
 import structlog
 
-from governance.admission import Holdings, ModelFacts
+from governance.admission import Holdings, ModelFacts, PastJob
 from governance.identity.directory import Directory
 from parties.config import PartyConfig
 from parties.storage.database import Database, Tables
@@ -19,6 +19,8 @@ from parties.storage.state import Member, MemberFolder
 from protocols.canonical import sha256_hex
 from protocols.errors import ConfideError
 from protocols.job import DatasetRef, Job
+from protocols.session.states import State
+from protocols.training import OptimiserKind
 
 _log = structlog.get_logger()
 
@@ -98,12 +100,14 @@ def dataset_ref(party: str, record: DatasetRecord) -> DatasetRef:
     )
 
 
-def holdings(party: Party, tables: Tables) -> Holdings:
-    """Returns what the party brings to jobs, as of one transaction."""
+def holdings(party: Party, tables: Tables, job: Job) -> Holdings:
+    """Returns what the party brings to a job, as of one transaction."""
     models = {}
     for model in tables.models.usable():
         training = Job.from_bytes(tables.jobs.get(model.job_id).document)
-        models[model.ref] = ModelFacts(training.computing_parties, model.model_document, sha256_hex(model.schema_document))
+        schema_digest = sha256_hex(model.schema_document)
+        optimiser = OptimiserKind.SGD if training.training is None else training.training.optimiser.kind
+        models[model.ref] = ModelFacts(training.computing_parties, model.model_document, schema_digest, model.steps, optimiser)
     return Holdings(
         party=party.id,
         datasets={record.name: dataset_ref(party.id, record) for record in tables.datasets.latest()},
@@ -111,4 +115,25 @@ def holdings(party: Party, tables: Tables) -> Holdings:
         min_evaluation_rows=party.config.min_evaluation_rows,
         max_rows=party.config.max_rows,
         max_query_rows=party.config.max_query_rows,
+        min_cell=party.config.min_cell,
+        max_evaluations=party.config.max_evaluations,
+        evaluations=past_evaluations(party, tables, job),
+        resumed=_resumed(tables, job),
     )
+
+
+def past_evaluations(party: Party, tables: Tables, job: Job) -> dict[tuple[str, int], int]:
+    """Returns how often the party's data sets in a job were evaluated by other jobs, by name and version."""
+    return {
+        (dataset.name, dataset.version): tables.evaluations.count(dataset.name, dataset.version, but=job.job_id)
+        for dataset in job.datasets
+        if dataset.party == party.id
+    }
+
+
+def _resumed(tables: Tables, job: Job) -> PastJob | None:
+    record = None if job.resumes is None else tables.jobs.find(job.resumes.job_id)
+    if record is None:
+        return None
+    checkpoints = frozenset((kept.run, kept.head) for kept in tables.checkpoints.of_job(record.job_id))
+    return PastJob(Job.from_bytes(record.document), State(record.state), checkpoints)

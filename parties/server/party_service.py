@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from parties.server.party import Party
+from parties.server.probe import Prober
 from parties.wire import methods
 from parties.wire.generated.confide.v1 import party_pb2
 from parties.wire.methods import Handlers
@@ -16,6 +17,7 @@ class PartyService:
     def __init__(self, party: Party, software_version: str) -> None:
         self._party = party
         self._version = software_version
+        self._prober = Prober(party, software_version)
 
     def handlers(self) -> Handlers:
         """Returns the registrations."""
@@ -24,6 +26,7 @@ class PartyService:
                 methods.HELLO.unary_handler(self.hello),
                 methods.LIST_DATASETS.unary_handler(self.list_datasets),
                 methods.LIST_MODELS.unary_handler(self.list_models),
+                methods.PROBE.unary_handler(self._prober.probe),
             )
         )
 
@@ -75,6 +78,7 @@ class PartyService:
                         computing_parties=training.computing_parties,
                         sources=sources,
                         created=record.created.isoformat(),
+                        steps=record.steps,
                     )
                 )
         return party_pb2.ListModelsReply(party=self._party.id, models=found)

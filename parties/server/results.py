@@ -5,18 +5,25 @@ The only place that hands an output share to anybody: `hand_out` uses up the ope
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import timedelta
 
 from governance.release import grants
 from parties.server.party import Party
+from parties.storage.checkpoints import CheckpointRecord, checkpoint_object_id
 from parties.storage.database import Tables
 from parties.storage.models import ModelRecord, model_object_id
 from parties.storage.outputs import GrantRecord, OutputRecord, output_object_id
 from parties.storage.sealed import Purpose
 from parties.worker.channel import Parcel
 from protocols.canonical import canonical_bytes
-from protocols.job import Job
+from protocols.errors import ConfideError, ErrorCode
+from protocols.job import Job, JobType
 from protocols.plan.plan import Plan
+
+KEPT_CHECKPOINTS = 2  # of a job: should a party have failed while it kept the last one, all hold the one before
+CHECKPOINT_RETENTION = timedelta(days=7)
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,20 @@ def seal_results(party: Party, job: Job, plan: Plan, parcel: Parcel) -> None:
         ConfideError: as the stores and sealed files.
     """
     records: list[ModelRecord | OutputRecord] = []
+    try:
+        _seal_results(party, job, plan, parcel, records)
+        with party.database.transaction() as tables:
+            for record in records:
+                if isinstance(record, ModelRecord):
+                    tables.models.add(record)
+                else:
+                    tables.outputs.add(record)
+    except BaseException:  # whatever it was, no file stays that no table names
+        _delete(party, (record.sealed_name for record in records))
+        raise
+
+
+def _seal_results(party: Party, job: Job, plan: Plan, parcel: Parcel, records: list[ModelRecord | OutputRecord]) -> None:
     produced, share = job.produced_model, parcel.blobs.get("model_share")
     if produced is not None and share is not None:
         records.append(
@@ -47,6 +68,7 @@ def seal_results(party: Party, job: Job, plan: Plan, parcel: Parcel) -> None:
                 commitments={f"{d.party}/{d.name}/{d.version}": d.commitment for d in job.datasets},
                 created=party.now(),
                 usable=False,
+                steps=_steps(job),
             )
         )
     for output in job.outputs:
@@ -63,12 +85,6 @@ def seal_results(party: Party, job: Job, plan: Plan, parcel: Parcel) -> None:
                 shape=tuple(parcel.header["shapes"][output.name]),
             )
         )
-    with party.database.transaction() as tables:
-        for record in records:
-            if isinstance(record, ModelRecord):
-                tables.models.add(record)
-            else:
-                tables.outputs.add(record)
 
 
 def publish(party: Party, job: Job) -> None:
@@ -94,8 +110,7 @@ def discard(party: Party, job: Job) -> None:
     """Destroys the results of a session that did not complete. Idempotent."""
     with party.database.transaction() as tables:
         names = tables.models.discard(job.job_id) + tables.outputs.discard(job.job_id)
-    for name in names:
-        party.sealed.delete(name)
+    _delete(party, names)
 
 
 def hand_out(party: Party, *, job_id: str, output: str, recipient: str, request_id: str) -> HandedOut:
@@ -118,9 +133,76 @@ def hand_out(party: Party, *, job_id: str, output: str, recipient: str, request_
     return HandedOut(record, party.sealed.read(Purpose.OUTPUT_SHARE, record.object_id, record.sealed_name))
 
 
-def model_share(party: Party, tables: Tables, job: Job) -> bytes | None:
-    """Returns this party's share of the model that a job uses, or None if it uses none."""
+def kept_shares(party: Party, tables: Tables, job: Job) -> dict[str, bytes]:
+    """Returns this party's kept shares that a job's worker needs, secret: `model_share`, or `training_state` to go on from.
+
+    Raises:
+        ConfideError: UNKNOWN_MODEL, CHECKPOINT_DIFFERS or STATE_DAMAGED (this party's fault): it no longer holds them.
+    """
+    if job.resumes is not None:
+        where = job.resumes
+        checkpoint = tables.checkpoints.find(where.job_id, run=where.run, head=where.head)
+        if checkpoint is None:
+            raise ConfideError(ErrorCode.CHECKPOINT_DIFFERS, "the checkpoint is no longer held here", party=party.id)
+        return {"training_state": party.sealed.read(Purpose.CHECKPOINT, checkpoint.object_id, checkpoint.sealed_name)}
     if job.model_ref is None:
-        return None
+        return {}
     record = tables.models.get(job.model_ref)
-    return party.sealed.read(Purpose.MODEL_SHARE, record.object_id, record.sealed_name)
+    name = "training_state" if job.job_type is JobType.TRAIN else "model_share"
+    return {name: party.sealed.read(Purpose.MODEL_SHARE, record.object_id, record.sealed_name)}
+
+
+def seal_checkpoint(party: Party, job: Job, *, run: int, head: str, state: bytes) -> None:
+    """Seals a checkpoint of a training under way and destroys the job's older ones but one.
+
+    Args:
+        party: this party.
+        job: the training.
+        run: runs of the plan's segments behind it.
+        head: 64 hexadecimal digits.
+        state: refreshed shares of parameters and optimiser state, secret.
+
+    Raises:
+        ConfideError: DISK_FULL (the operator's fault): nothing of it is kept then.
+    """
+    name = party.sealed.write(Purpose.CHECKPOINT, checkpoint_object_id(job.job_id, run, head), state)
+    try:
+        with party.database.transaction() as tables:
+            record = CheckpointRecord(job.job_id, run, head, name, party.now())
+            dropped = tables.checkpoints.add(record, keep=KEPT_CHECKPOINTS)
+    except BaseException:  # whatever it was, no file stays that no table names
+        party.sealed.delete(name)
+        raise
+    _delete(party, dropped)
+
+
+def drop_checkpoints(party: Party, job: Job, *, completed: bool) -> None:
+    """Destroys the checkpoints of a training that nobody will go on from; if it completed, those of its attempts before too.
+
+    Idempotent.
+    """
+    names: list[str] = []
+    with party.database.transaction() as tables:
+        known: Job | None = job
+        while known is not None:
+            names += tables.checkpoints.discard(known.job_id)
+            earlier = tables.jobs.find(known.resumes.job_id) if completed and known.resumes is not None else None
+            known = None if earlier is None else Job.from_bytes(earlier.document)
+    _delete(party, names)
+
+
+def drop_old_checkpoints(party: Party) -> None:
+    """Destroys checkpoints that are older than their retention."""
+    with party.database.transaction() as tables:
+        names = tables.checkpoints.discard_older(party.now() - CHECKPOINT_RETENTION)
+    _delete(party, names)
+
+
+def _delete(party: Party, names: Iterable[str]) -> None:
+    for name in names:
+        party.sealed.delete(name)
+
+
+def _steps(job: Job) -> int:
+    training = job.training
+    return 0 if training is None else training.steps_before + training.epochs * -(-job.num_rows // training.batch_size)

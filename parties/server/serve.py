@@ -18,6 +18,7 @@ from parties.log import configure_log
 from parties.server.access import AccessInterceptor
 from parties.server.intake import Checker
 from parties.server.jobs_service import JobsService
+from parties.server.metrics import Metrics, MetricsServer, PartyCollector
 from parties.server.party import CurrentDirectory, Party
 from parties.server.party_service import PartyService
 from parties.server.session_service import SessionService
@@ -30,8 +31,10 @@ from parties.transport.tls import SERVER_OPTIONS, TlsIdentity, server_credential
 from parties.wire.methods import JOBS_SERVICE, PARTY_SERVICE, SESSION_SERVICE
 from protocols.errors import ConfideError, ErrorCode
 
-_THREADS = 96
+_THREADS = 256  # each open stream holds one; what one member may hold is in stream_limits
 _DRAIN_S = 3.0
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 _log = structlog.get_logger()
 
 
@@ -62,13 +65,21 @@ def _serve(party: Party, stop: Event) -> None:
         certificate=member.certificate.encode(),
         ca_certificate=party.directory.ca_certificate.encode(),
     )
-    peers, links, template = Peers(identity, lambda: party.directory), LinkTable(), Template(party.worker_log)
+    metrics = Metrics()
+    peers, links = Peers(identity, lambda: party.directory), LinkTable(metrics.carried)
+    template = Template(party.worker_log)
     template.start()
     checker = Checker(party, template)
-    sessions = Sessions(party, peers=peers, links=links, template=template, check=checker.check)
+    healthy = health.HealthServicer()
+
+    def tell_health(stores: bool) -> None:
+        healthy.set("", _SERVING if stores else _NOT_SERVING)
+
+    sessions = Sessions(party, peers=peers, links=links, template=template, check=checker.check, tell_health=tell_health)
+    metrics.registry.register(PartyCollector(party, sessions.board, sessions, party.now))
     server = grpc.server(
         ThreadPoolExecutor(_THREADS, thread_name_prefix="call"),
-        interceptors=[AccessInterceptor(lambda: party.directory)],
+        interceptors=[AccessInterceptor(lambda: party.directory, observe=metrics.call_ended)],
         options=SERVER_OPTIONS,
     )
     for service, handlers in (
@@ -77,7 +88,6 @@ def _serve(party: Party, stop: Event) -> None:
         (SESSION_SERVICE, SessionService(party, sessions, links, checker.check).handlers()),
     ):
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
-    healthy = health.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
     try:
         server.add_secure_port(party.config.listen, server_credentials(identity))
@@ -87,14 +97,18 @@ def _serve(party: Party, stop: Event) -> None:
             f"{party.config.listen} cannot be bound: the port may be taken",
             remedy="Stop what uses the port, or change `listen` in the configuration.",
         ) from error
+    listener = MetricsServer(metrics, party, peers)
+    if party.config.metrics is not None:
+        listener.start(party.config.metrics)
     sessions.start()
     server.start()
-    healthy.set("", health_pb2.HealthCheckResponse.SERVING)
+    tell_health(sessions.stores)
     _log.info("serving", party=party.id, listen=party.config.listen, directory=party.directory.version)
     stop.wait()
     healthy.enter_graceful_shutdown()
     server.stop(_DRAIN_S).wait()
     sessions.stop()
+    listener.stop()
     template.stop()
     peers.close()
     _log.info("stopped", party=party.id)

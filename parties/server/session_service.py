@@ -9,7 +9,7 @@ import grpc
 
 from governance.documents import DocumentKind, verify
 from parties.server.access import caller
-from parties.server.intake import read_papers
+from parties.server.intake import CheckedJob, read_papers
 from parties.server.party import Party
 from parties.server.sessions import Sessions
 from parties.transport.streams import ATTEMPT_KEY, LINK_METHOD, SESSION_KEY, LinkTable, accept
@@ -25,7 +25,7 @@ from protocols.session.messages import SessionMessage
 class SessionService:
     """SessionService: what the other participants say, and the streams of links."""
 
-    def __init__(self, party: Party, sessions: Sessions, links: LinkTable, check: Callable[[Job], bytes]) -> None:
+    def __init__(self, party: Party, sessions: Sessions, links: LinkTable, check: Callable[[Job], CheckedJob]) -> None:
         self._party = party
         self._sessions = sessions
         self._links = links
@@ -56,14 +56,14 @@ class SessionService:
             raise ConfideError(ErrorCode.INVALID_ARGUMENT, "a link names its session and attempt")
         if not self._sessions.knows(session):  # at once: only a peer of a known session may wait here for its worker
             raise ConfideError(ErrorCode.UNKNOWN_SESSION, "no link of that session waits for this party")
-        return accept(self._links.take(session, int(attempt), caller().id), incoming)
+        return accept(self._links.take(session, int(attempt), caller().id), incoming, count=self._links.counter(caller().id))
 
     def _adopt(self, request: session_pb2.DeliverRequest) -> None:
         job, papers = read_papers(self._party, request.job, request.initial_weights)
         if job.query_rows is not None and self._party.id in job.computing_parties:
             return  # the samples' share comes from the querier alone; until then this party does not know the session
         try:
-            checked: bytes | ConfideError = self._check(job)
+            checked: CheckedJob | ConfideError = self._check(job)
         except ConfideError as error:
             checked = error
         self._sessions.propose(job, papers, query_share=None, checked=checked)

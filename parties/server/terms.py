@@ -7,7 +7,8 @@ import json
 import structlog
 
 from parties import defect
-from parties.server.execution import ATTEMPT
+from parties.server.capacity import need_of
+from parties.server.slots import Applicant
 from protocols.errors import ConfideError
 from protocols.job import Job
 from protocols.session.events import JobRefused
@@ -28,10 +29,16 @@ def spec_of(job: Job) -> SessionSpec:
         job_digest=job.digest,
         participants=job.participants,
         querier=job.querier,
-        attempt=ATTEMPT,
+        attempt=job.attempt,
         agree_by=min(created + AGREE_WITHIN_S, expires),
         start_by=expires,
     )
+
+
+def applicant_of(job: Job, *, party: str, memory_bytes: int) -> Applicant:
+    """Returns the session of a job as one that wants a slot of a party."""
+    need = need_of(job, party=party, memory_bytes=memory_bytes)
+    return Applicant(job.job_id, job.querier, job.created.timestamp(), need)
 
 
 def snapshot_text(machine: SessionMachine) -> str:

@@ -5,6 +5,7 @@ Everything that a worker says becomes an event of the session's machine, with th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from threading import Event, Lock
 from typing import Any
@@ -13,9 +14,10 @@ import structlog
 
 from parties import defect
 from parties.server.board import Measured
+from parties.server.disk import DiskWatch
 from parties.server.execution import Execution, Task
 from parties.server.party import Party
-from parties.server.results import seal_results
+from parties.server.results import seal_checkpoint, seal_results
 from parties.server.workers import Template, failure
 from parties.transport.peers import Peers
 from parties.transport.streams import LinkTable
@@ -29,8 +31,17 @@ from protocols.session.states import State
 
 # Failures that this party can only have caused itself, so that it accuses itself.
 _CONFESSIONS = frozenset(
-    {ErrorCode.WORKER_LOST, ErrorCode.PARTY_RESTARTED, ErrorCode.STATE_DAMAGED, ErrorCode.INTERNAL, ErrorCode.SETUP_INCOMPLETE}
+    {
+        ErrorCode.WORKER_LOST,
+        ErrorCode.PARTY_RESTARTED,
+        ErrorCode.DISK_FULL,
+        ErrorCode.STATE_DAMAGED,
+        ErrorCode.CHECKPOINT_DIFFERS,
+        ErrorCode.INTERNAL,
+        ErrorCode.SETUP_INCOMPLETE,
+    }
 )
+_HEAD = re.compile(r"[0-9a-f]{64}")
 _log = structlog.get_logger()
 
 
@@ -42,6 +53,7 @@ class Work:
         party: Party,
         task: Task,
         *,
+        disk: DiskWatch,
         template: Template,
         links: LinkTable,
         peers: Peers,
@@ -51,6 +63,7 @@ class Work:
     ) -> None:
         self._party = party
         self._task = task
+        self._disk = disk
         self._template = template
         self._links = links
         self._peers = peers
@@ -115,6 +128,8 @@ class Work:
             case "progress":
                 self._measure(_measured(header))
                 self._tell(ev.WorkerProgress(self._number, header["rounds"] + header["step"]))
+            case "checkpoint":
+                self._keep_checkpoint(parcel)
             case "finished":
                 self._measure(_measured(header))
                 self._seal(parcel)
@@ -130,13 +145,31 @@ class Work:
                     return
                 seal_results(self._party, self._task.job, plan, parcel)
         except ConfideError as error:
+            if error.code is ErrorCode.DISK_FULL:
+                self._disk.failed(error)
             self._failed(error)
         except OSError as error:
             self._failed(ConfideError(ErrorCode.WORKER_LOST, f"results cannot be kept: {error.strerror}"))
         else:
             self._tell(ev.WorkerFinished(self._number))
 
+    def _keep_checkpoint(self, parcel: Parcel) -> None:
+        run, head = parcel.header["run"], parcel.header["head"]
+        if type(run) is not int or not isinstance(head, str) or not _HEAD.fullmatch(head):
+            raise ConfideError(ErrorCode.INTERNAL, "a checkpoint is not one")  # ends the session
+        job = self._task.job
+        try:
+            with self._lock:  # as in `_seal`
+                if not self._stopped:
+                    seal_checkpoint(self._party, job, run=run, head=head, state=parcel.blobs["state"])
+        except ConfideError as error:  # the training goes on: without this one, a resumption loses more, and nothing else
+            _log.warning("checkpoint_lost", job=job.job_id, code=error.code.name, what=error.what)
+            if error.code is ErrorCode.DISK_FULL:
+                self._disk.failed(error)
+
     def _failed(self, error: ConfideError) -> None:
+        if self._stopped:  # a worker that was ended on purpose is not lost; an operator must not look for it
+            return
         accused = error.party or (self._party.id if error.code in _CONFESSIONS else "")
         _log.warning("work_failed", job=self._task.job.job_id, code=error.code.name, what=error.what, accused=accused)
         self._tell(ev.WorkerFailed(self._number, FailureReport(error.code, self._state(), accused, error.what)))

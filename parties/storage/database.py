@@ -18,15 +18,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, text
+from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, text, update
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from parties.storage.checkpoints import CheckpointStore
 from parties.storage.datasets import DatasetStore
+from parties.storage.evaluations import EvaluationStore
 from parties.storage.files import SECRET_MODE
 from parties.storage.jobs import JobStore
+from parties.storage.leases import LeaseStore
 from parties.storage.models import ModelStore
 from parties.storage.outputs import GrantStore, OutputStore
 from parties.storage.tables import SCHEMA_VERSION, SchemaInfo, Table
@@ -51,6 +54,14 @@ class Tables:
     models: ModelStore
     outputs: OutputStore
     grants: GrantStore
+    checkpoints: CheckpointStore
+    evaluations: EvaluationStore
+    leases: LeaseStore
+
+    def sealed_names(self) -> frozenset[str]:
+        """Returns the names of all sealed files that a table names."""
+        stores = (self.datasets, self.models, self.outputs, self.checkpoints)
+        return frozenset(name for store in stores for name in store.sealed_names())
 
 
 class Database:
@@ -67,16 +78,35 @@ class Database:
         """Begins a transaction; commits at the end of the block, rolls back if it raises.
 
         Raises:
-            ConfideError: whatever the stores in the block raise.
+            ConfideError: DISK_FULL (the operator's fault): the file takes nothing now, and nothing has changed; else whatever
+                the stores in the block raise.
         """
-        with self._turn, Session(self._engine, expire_on_commit=False) as session, session.begin():
-            yield Tables(
-                datasets=DatasetStore(session),
-                jobs=JobStore(session),
-                models=ModelStore(session),
-                outputs=OutputStore(session),
-                grants=GrantStore(session),
-            )
+        try:
+            with self._turn, Session(self._engine, expire_on_commit=False) as session, session.begin():
+                yield Tables(
+                    datasets=DatasetStore(session),
+                    jobs=JobStore(session),
+                    models=ModelStore(session),
+                    outputs=OutputStore(session),
+                    grants=GrantStore(session),
+                    checkpoints=CheckpointStore(session),
+                    evaluations=EvaluationStore(session),
+                    leases=LeaseStore(session),
+                )
+        except OperationalError as error:
+            raise ConfideError(ErrorCode.DISK_FULL, f"the database takes nothing: {error.orig}") from error
+
+    def probe(self) -> None:
+        """Writes what is there already, to see whether the file takes anything.
+
+        Raises:
+            ConfideError: DISK_FULL (the operator's fault): it does not.
+        """
+        try:
+            with self._turn, self._engine.begin() as connection:
+                connection.execute(update(SchemaInfo).values(version=SCHEMA_VERSION))
+        except OperationalError as error:
+            raise ConfideError(ErrorCode.DISK_FULL, f"the database takes nothing: {error.orig}") from error
 
     def close(self) -> None:
         """Closes every connection that is not in use."""

@@ -95,6 +95,10 @@ class DatasetStore:
             raise ConfideError(ErrorCode.UNKNOWN_DATASET, f"no data set {shown} is registered here")
         return _record(row)
 
+    def sealed_names(self) -> tuple[str, ...]:
+        """Returns the names of all sealed files of registrations."""
+        return tuple(self._session.scalars(select(DatasetRow.sealed_name)))
+
     def latest(self) -> tuple[DatasetRecord, ...]:
         """Returns the latest registration of every name, in the order of names."""
         rows = self._session.scalars(select(DatasetRow).order_by(DatasetRow.name, DatasetRow.version))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import secrets
@@ -17,6 +18,7 @@ PUBLIC_MODE = 0o644
 FOLDER_MODE = 0o700
 MAX_KEY_BYTES = 16 * 1024
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
+_DISK_FAILS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS})
 
 
 def make_folder(path: Path) -> None:
@@ -39,7 +41,7 @@ def write_secret(path: Path, data: bytes) -> None:
     """Writes a file of mode 0600, atomically and durably.
 
     Raises:
-        ConfideError: INVALID_ARGUMENT (the operator's fault): it cannot be written there.
+        ConfideError: DISK_FULL or INVALID_ARGUMENT (the operator's fault): it cannot be written there.
     """
     _write(path, data, mode=SECRET_MODE)
 
@@ -48,7 +50,7 @@ def write_public(path: Path, data: bytes) -> None:
     """Writes a file of mode 0644, atomically and durably.
 
     Raises:
-        ConfideError: INVALID_ARGUMENT (the operator's fault): it cannot be written there.
+        ConfideError: DISK_FULL or INVALID_ARGUMENT (the operator's fault): it cannot be written there.
     """
     _write(path, data, mode=PUBLIC_MODE)
 
@@ -143,4 +145,5 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _unusable(path: Path, error: OSError) -> ConfideError:
-    return ConfideError(ErrorCode.INVALID_ARGUMENT, f"{path}: {error.strerror or 'cannot be used'}")
+    code = ErrorCode.DISK_FULL if error.errno in _DISK_FAILS else ErrorCode.INVALID_ARGUMENT
+    return ConfideError(code, f"{path}: {error.strerror or 'cannot be used'}")

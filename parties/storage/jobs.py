@@ -52,11 +52,12 @@ class CountersignatureRecord:
 
 @dataclass(frozen=True)
 class PlanRecord:
-    """The plan that this party derived."""
+    """The plan that this party derived, and the memory that it predicts for one worker."""
 
     job_id: str
     document: bytes
     digest: str
+    memory_bytes: int
 
 
 class JobStore:
@@ -99,6 +100,11 @@ class JobStore:
             query = query.where(JobRow.querier == querier)
         return tuple(_job(row) for row in self._session.scalars(query))
 
+    def recent_ids(self, *, querier: str, limit: int) -> tuple[str, ...]:
+        """Returns the ids of the jobs of one querier, the latest first; reads no document."""
+        query = select(JobRow.job_id).where(JobRow.querier == querier).order_by(JobRow.created.desc(), JobRow.job_id).limit(limit)
+        return tuple(self._session.scalars(query))
+
     def without_ending(self) -> tuple[JobRecord, ...]:
         """Returns the jobs that have not ended, the oldest first: what a restarted party goes on with."""
         query = select(JobRow).outerjoin(EndingRow, EndingRow.job_id == JobRow.job_id).where(EndingRow.job_id.is_(None))
@@ -125,12 +131,20 @@ class JobStore:
         Raises:
             ConfideError: BAD_SIGNATURE (that party's fault): it signed two different things for one job.
         """
-        known = self._session.get(CountersignatureRow, (record.job_id, record.party))
-        if known is None:
+        if not self.check_countersignature(record):
             self._session.add(CountersignatureRow(**vars(record)))
             self._session.flush()
-        elif (known.plan_digest, known.document) != (record.plan_digest, record.document):
+
+    def check_countersignature(self, record: CountersignatureRecord) -> bool:
+        """Returns whether a countersignature is kept already.
+
+        Raises:
+            ConfideError: BAD_SIGNATURE (that party's fault): another one of that party is kept for this job.
+        """
+        known = self._session.get(CountersignatureRow, (record.job_id, record.party))
+        if known is not None and (known.plan_digest, known.document) != (record.plan_digest, record.document):
             raise ConfideError(ErrorCode.BAD_SIGNATURE, f"{record.party} countersigned two different things", party=record.party)
+        return known is not None
 
     def countersignatures(self, job_id: str) -> tuple[CountersignatureRecord, ...]:
         """Returns the countersignatures of a job, in the order of party ids."""
@@ -156,13 +170,19 @@ class JobStore:
     def plan(self, job_id: str) -> PlanRecord | None:
         """Returns the plan of a job, or None if none has been derived."""
         row = self._session.get(PlanRow, job_id)
-        return None if row is None else PlanRecord(row.job_id, row.document, row.digest)
+        return None if row is None else PlanRecord(row.job_id, row.document, row.digest, row.memory_bytes)
 
-    def put_ending(self, job_id: str, document: bytes) -> None:
-        """Keeps how a job ended; a later ending replaces it (a party that was cut off learns how the others ended)."""
+    def put_ending(self, job_id: str, document: bytes, *, measured: str) -> None:
+        """Keeps how a job ended; a later ending replaces it (a party that was cut off learns how the others ended).
+
+        Args:
+            job_id: the job.
+            document: the signed ending.
+            measured: what this party's worker had done by then, JSON; public. The first one stays.
+        """
         row = self._session.get(EndingRow, job_id)
         if row is None:
-            self._session.add(EndingRow(job_id=job_id, document=document))
+            self._session.add(EndingRow(job_id=job_id, document=document, measured=measured))
         else:
             row.document = document
         self._session.flush()
@@ -171,6 +191,11 @@ class JobStore:
         """Returns the ending of a job, or None if it has not ended."""
         row = self._session.get(EndingRow, job_id)
         return None if row is None else row.document
+
+    def measured(self, job_id: str) -> str | None:
+        """Returns what was measured of a job that has ended, JSON, or None."""
+        row = self._session.get(EndingRow, job_id)
+        return None if row is None else row.measured
 
 
 def _job(row: JobRow) -> JobRecord:

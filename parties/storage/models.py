@@ -29,6 +29,7 @@ class ModelRecord:
         commitments: salted commitments of the data sets it was trained on, by `party/name/version`.
         created: when it was kept, UTC.
         usable: false until its job has completed.
+        steps: training steps behind it, of all trainings that led to it.
     """
 
     ref: ModelRef
@@ -40,6 +41,7 @@ class ModelRecord:
     commitments: Mapping[str, str]
     created: datetime
     usable: bool
+    steps: int
 
     @property
     def object_id(self) -> str:
@@ -78,6 +80,7 @@ class ModelStore:
                 commitments=json.dumps(dict(record.commitments), sort_keys=True),
                 created=record.created,
                 usable=record.usable,
+                steps=record.steps,
             )
         )
         self._session.flush()
@@ -97,6 +100,10 @@ class ModelStore:
         """Returns the models that may be used, the latest first."""
         query = select(ModelRow).where(ModelRow.usable).order_by(ModelRow.created.desc(), ModelRow.name)
         return tuple(_record(row) for row in self._session.scalars(query))
+
+    def sealed_names(self) -> tuple[str, ...]:
+        """Returns the names of all sealed files of models, usable or not."""
+        return tuple(self._session.scalars(select(ModelRow.sealed_name)))
 
     def publish(self, job_id: str) -> None:
         """Makes the model of a completed job usable."""
@@ -127,4 +134,5 @@ def _record(row: ModelRow) -> ModelRecord:
         commitments=json.loads(row.commitments),
         created=row.created,
         usable=row.usable,
+        steps=row.steps,
     )

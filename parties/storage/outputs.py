@@ -100,6 +100,10 @@ class OutputStore:
         query = select(OutputRow).where(OutputRow.job_id == job_id).order_by(OutputRow.name)
         return tuple(_output(row) for row in self._session.scalars(query))
 
+    def sealed_names(self) -> tuple[str, ...]:
+        """Returns the names of all sealed files of outputs."""
+        return tuple(self._session.scalars(select(OutputRow.sealed_name)))
+
     def discard(self, job_id: str) -> tuple[str, ...]:
         """Forgets the outputs of a job that did not complete, with their grants.
 

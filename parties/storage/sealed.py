@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Collection
 from enum import Enum
 from pathlib import Path
 from typing import NoReturn
@@ -28,7 +29,9 @@ _NONCE_BYTES = 12
 _TAG_BYTES = 16
 _WRAPPED_BYTES = KEY_BYTES + _TAG_BYTES
 _HEADER_BYTES = len(_MAGIC) + _NONCE_BYTES + _WRAPPED_BYTES + _NONCE_BYTES
+_PROBE_BYTES = 256 << 10
 _NAME = re.compile(r"[0-9a-f]{32}\.sealed")
+_OURS = re.compile(r"\.?[0-9a-f]{32}\.sealed(\.[0-9a-f]{16})?")  # with a dot in front: still being written
 
 
 class Purpose(Enum):
@@ -38,6 +41,7 @@ class Purpose(Enum):
     MODEL_SHARE = "model-share"
     OUTPUT_SHARE = "output-share"
     QUERY_SHARE = "query-share"
+    CHECKPOINT = "checkpoint"
 
 
 class StorageKey:
@@ -85,7 +89,7 @@ class SealedFiles:
             The file's name in the folder, random.
 
         Raises:
-            ConfideError: INVALID_ARGUMENT: too large, or the folder cannot be written.
+            ConfideError: DISK_FULL (the operator's fault); INVALID_ARGUMENT: too large, or the folder cannot be written.
         """
         if len(data) > MAX_SEALED_BYTES:
             raise ConfideError(ErrorCode.INVALID_ARGUMENT, f"at most {MAX_SEALED_BYTES} bytes fit into a sealed file")
@@ -130,6 +134,30 @@ class SealedFiles:
     def delete(self, name: str) -> None:
         """Removes a sealed file with its wrapped key; one that is gone already is no error."""
         self._path(name).unlink(missing_ok=True)
+
+    def sweep(self, named: Collection[str]) -> int:
+        """Removes every sealed file that no table names, and what is left of files that were being written.
+
+        Call it inside a transaction whose tables gave the names: whoever seals a file and then names it in a table does both
+        in one transaction too, or in the process that sweeps.
+
+        Returns:
+            How many files were removed.
+        """
+        strays = [path for path in self._folder.iterdir() if path.name not in named and _OURS.fullmatch(path.name)]
+        for path in strays:
+            path.unlink(missing_ok=True)
+        return len(strays)
+
+    def probe(self) -> None:
+        """Writes and removes a file, to see whether the disk takes anything.
+
+        Raises:
+            ConfideError: DISK_FULL or INVALID_ARGUMENT (the operator's fault): it does not.
+        """
+        name = f"{secrets.token_hex(16)}.sealed"
+        write_secret(self._folder / name, bytes(_PROBE_BYTES))
+        self.delete(name)
 
     def _path(self, name: str) -> Path:
         if not _NAME.fullmatch(name):

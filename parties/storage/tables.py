@@ -12,7 +12,7 @@ from sqlalchemy import Dialect, ForeignKey, ForeignKeyConstraint, String, Unique
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class UtcTime(TypeDecorator[datetime]):
@@ -93,6 +93,7 @@ class PlanRow(Table):
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.job_id"), primary_key=True)
     document: Mapped[bytes]
     digest: Mapped[str]
+    memory_bytes: Mapped[int]
 
 
 class EndingRow(Table):
@@ -101,6 +102,7 @@ class EndingRow(Table):
     __tablename__ = "endings"
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.job_id"), primary_key=True)
     document: Mapped[bytes]
+    measured: Mapped[str]
 
 
 class ModelRow(Table):
@@ -117,6 +119,41 @@ class ModelRow(Table):
     commitments: Mapped[str]
     created: Mapped[datetime] = mapped_column(UtcTime)
     usable: Mapped[bool]
+    steps: Mapped[int]
+
+
+class CheckpointRow(Table):
+    """This party's shares of a training under way, in the sealed file."""
+
+    __tablename__ = "checkpoints"
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.job_id"), primary_key=True)
+    run: Mapped[int] = mapped_column(primary_key=True)
+    head: Mapped[str]
+    sealed_name: Mapped[str]
+    created: Mapped[datetime] = mapped_column(UtcTime, index=True)
+
+
+class EvaluationRow(Table):
+    """One evaluation of one of this party's data sets with a model, which its owner permits so often only."""
+
+    __tablename__ = "evaluations"
+    dataset: Mapped[str] = mapped_column(primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True)
+    model_name: Mapped[str] = mapped_column(primary_key=True)
+    model_version: Mapped[str] = mapped_column(primary_key=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.job_id"), primary_key=True)
+
+
+class LeaseRow(Table):
+    """What a session may use of this party's machine, for as long as the process that runs it renews this."""
+
+    __tablename__ = "leases"
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.job_id"), primary_key=True)
+    ticket: Mapped[int] = mapped_column(primary_key=True)
+    holder: Mapped[str] = mapped_column(index=True)
+    cores: Mapped[int]
+    memory_bytes: Mapped[int]
+    expires: Mapped[datetime] = mapped_column(UtcTime)
 
 
 class OutputRow(Table):

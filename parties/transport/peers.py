@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from threading import Lock
 
 import grpc
 
+from governance.identity.certificates import parse_certificate
 from governance.identity.directory import Directory
 from parties.transport.tls import TlsIdentity, open_channel
+from protocols.errors import ConfideError, ErrorCode
 
 
 class Peers:
@@ -19,15 +22,23 @@ class Peers:
         self._directory = directory
         self._lock = Lock()
         self._channels: dict[tuple[str, str], grpc.Channel] = {}
+        self._ends: dict[str, datetime] = {}
 
     def channel(self, party: str) -> grpc.Channel:
         """Returns the channel to a party at the endpoint that the directory gives now.
 
         Raises:
-            ConfideError: NOT_ENROLLED.
+            ConfideError: NOT_ENROLLED; UNAUTHENTICATED (that party's fault): its certificate has ended.
         """
-        endpoint = self._directory().party(party).endpoint
+        entry = self._directory().party(party)
+        endpoint = entry.endpoint
         with self._lock:
+            # TLS looks at the time only when it connects. Its calls are refused here from now on, so it must not be told
+            # anything either: a session whose parties hear each other in one direction only would never end.
+            if entry.certificate not in self._ends:
+                self._ends[entry.certificate] = parse_certificate(entry.certificate).not_after
+            if datetime.now(UTC) > self._ends[entry.certificate]:
+                raise ConfideError(ErrorCode.UNAUTHENTICATED, f"the certificate of {party} has ended", party=party)
             if (party, endpoint) not in self._channels:
                 self._channels[party, endpoint] = open_channel(self._identity, endpoint=endpoint, party=party)
             return self._channels[party, endpoint]

@@ -10,7 +10,9 @@ import socket
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from threading import Condition, Thread, Timer
+from typing import TypeAlias
 
 import grpc
 
@@ -21,14 +23,25 @@ from protocols.errors import ConfideError, ErrorCode
 LINK_METHOD = "/confide.v1.SessionService/Link"
 SESSION_KEY, ATTEMPT_KEY = "confide-session", "confide-attempt"
 _LENGTH = struct.Struct("<I")
+Count: TypeAlias = Callable[[str, int], None]  # told of every frame: `sent` or `received`, and its bytes
+
+
+def _uncounted(_kind: str, _size: int) -> None:
+    pass
 
 
 class LinkTable:
     """The links that this party's sessions expect, until each is joined to its stream."""
 
-    def __init__(self) -> None:
+    def __init__(self, carried: Callable[[str, str, int], None] = lambda peer, kind, size: None) -> None:
+        """Takes who is told of every frame that a stream carries: peer, `sent` or `received`, bytes."""
+        self._carried = carried
         self._waiting: dict[tuple[str, int, str], socket.socket] = {}
         self._changed = Condition()
+
+    def counter(self, peer: str) -> Count:
+        """Returns what a stream of this peer counts its frames with."""
+        return partial(self._carried, peer)
 
     def expect(self, session: str, attempt: int, peer: str, endpoint: socket.socket) -> None:
         """Offers the party's end of a worker's local socket for the stream of one peer."""
@@ -55,24 +68,24 @@ class LinkTable:
                 self._waiting.pop(key).close()
 
 
-def accept(endpoint: socket.socket, incoming: Iterator[bytes]) -> Iterator[bytes]:
+def accept(endpoint: socket.socket, incoming: Iterator[bytes], *, count: Count = _uncounted) -> Iterator[bytes]:
     """Serves the accepting side of a stream: yields the worker's frames, hands the peer's to the worker."""
-    Thread(target=_to_worker, args=(incoming, endpoint), daemon=True).start()
-    yield from _from_worker(endpoint)
+    Thread(target=_to_worker, args=(incoming, endpoint, count), daemon=True).start()
+    yield from _from_worker(endpoint, count)
 
 
-def dial(channel: grpc.Channel, *, session: str, attempt: int, endpoint: socket.socket) -> None:
+def dial(channel: grpc.Channel, *, session: str, attempt: int, endpoint: socket.socket, count: Count = _uncounted) -> None:
     """Opens the stream to a peer and carries frames until either side ends; returns at once."""
     call: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(
         LINK_METHOD, request_serializer=None, response_deserializer=None
     )
     metadata = ((SESSION_KEY, session), (ATTEMPT_KEY, str(attempt)))
-    stream = call(_from_worker(endpoint), metadata=metadata, wait_for_ready=True)
+    stream = call(_from_worker(endpoint, count), metadata=metadata, wait_for_ready=True)
     # Waiting for the peer's port has no limit of its own; without a first frame the worker has given up by this time.
     hang_up = Timer(2 * CONNECT_S, stream.cancel)
     hang_up.daemon = True
     hang_up.start()
-    Thread(target=_to_worker, args=(_heard(iter(stream), hang_up, stream.cancel), endpoint), daemon=True).start()
+    Thread(target=_to_worker, args=(_heard(iter(stream), hang_up, stream.cancel), endpoint, count), daemon=True).start()
 
 
 def _heard(frames: Iterator[bytes], hang_up: Timer, cancel: Callable[[], object]) -> Iterator[bytes]:
@@ -85,25 +98,25 @@ def _heard(frames: Iterator[bytes], hang_up: Timer, cancel: Callable[[], object]
         cancel()  # changes nothing about a stream that has ended; one that is no longer read must not stay open
 
 
-def _from_worker(endpoint: socket.socket) -> Iterator[bytes]:
-    with endpoint.makefile("rb", buffering=1 << 18) as source:
-        while True:
-            try:
-                head = source.read(4)
-                if len(head) < 4:
-                    return
-                (length,) = _LENGTH.unpack(head)
-                if length > MAX_FRAME_BYTES:
-                    return
-                frame = source.read(length)
-            except OSError:
+def _from_worker(endpoint: socket.socket, count: Count = _uncounted) -> Iterator[bytes]:
+    while True:
+        try:
+            head = endpoint.recv(_LENGTH.size, socket.MSG_WAITALL)
+            if len(head) < _LENGTH.size:
                 return
-            if len(frame) < length:
+            (length,) = _LENGTH.unpack(head)
+            if length > MAX_FRAME_BYTES:
                 return
-            yield frame
+            frame = endpoint.recv(length, socket.MSG_WAITALL)
+        except OSError:
+            return
+        if len(frame) < length:
+            return
+        yield frame
+        count("sent", length)
 
 
-def _to_worker(incoming: Iterator[bytes], endpoint: socket.socket) -> None:
+def _to_worker(incoming: Iterator[bytes], endpoint: socket.socket, count: Count = _uncounted) -> None:
     deaf = False
     ended = socket.SHUT_WR
     try:
@@ -111,6 +124,7 @@ def _to_worker(incoming: Iterator[bytes], endpoint: socket.socket) -> None:
             if len(frame) > MAX_FRAME_BYTES:
                 ended = socket.SHUT_RDWR  # not a party of ours: the stream ends in both directions
                 break
+            count("received", len(frame))
             if not deaf:
                 # A worker that is through hears nothing more, but the stream must stay: dropping it would cancel what the
                 # worker has said and the peer not yet received.
@@ -124,7 +138,9 @@ def _to_worker(incoming: Iterator[bytes], endpoint: socket.socket) -> None:
 
 def _hand_over(frame: bytes, endpoint: socket.socket) -> bool:
     try:
-        endpoint.sendall(_LENGTH.pack(len(frame)) + frame)
+        sent = endpoint.sendmsg([_LENGTH.pack(len(frame)), frame])
+        if sent < _LENGTH.size + len(frame):
+            endpoint.sendall((_LENGTH.pack(len(frame)) + frame)[sent:])
     except OSError:
         return False
     return True

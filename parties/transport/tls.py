@@ -25,9 +25,14 @@ _COMMON = [
 SERVER_OPTIONS = [
     *_COMMON,
     ("grpc.so_reuseport", 0),  # a second process on the same port must fail, not share it
-    ("grpc.max_concurrent_streams", 64),
+    ("grpc.max_concurrent_streams", 32),  # of one connection; what a member may hold open in all is counted in the services
+    ("grpc.max_allowed_incoming_connections", 1_024),
     ("grpc.server_handshake_timeout_ms", 5_000),
+    ("grpc.max_connection_idle_ms", 15 * 60_000),
+    # New calls then need a new connection, and so a certificate that is still good; streams that are open go on.
+    ("grpc.max_connection_age_ms", 60 * 60_000),
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    ("grpc.http2.max_ping_strikes", 2),
     ("grpc.keepalive_time_ms", 15_000),
     ("grpc.keepalive_timeout_ms", 10_000),
 ]

@@ -81,6 +81,7 @@ SESSION_SERVICE = "confide.v1.SessionService"
 HELLO = Method(PARTY_SERVICE, "Hello", party_pb2.HelloRequest, party_pb2.HelloReply)
 LIST_DATASETS = Method(PARTY_SERVICE, "ListDatasets", party_pb2.ListDatasetsRequest, party_pb2.ListDatasetsReply)
 LIST_MODELS = Method(PARTY_SERVICE, "ListModels", party_pb2.ListModelsRequest, party_pb2.ListModelsReply)
+PROBE = Method(PARTY_SERVICE, "Probe", party_pb2.ProbeRequest, party_pb2.ProbeReply)
 PLAN_JOB = Method(JOBS_SERVICE, "PlanJob", jobs_pb2.PlanJobRequest, jobs_pb2.PlanJobReply)
 SUBMIT_JOB = Method(JOBS_SERVICE, "SubmitJob", jobs_pb2.SubmitJobRequest, jobs_pb2.JobStatus)
 GET_JOB = Method(JOBS_SERVICE, "GetJob", jobs_pb2.GetJobRequest, jobs_pb2.JobStatus)

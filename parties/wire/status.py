@@ -1,6 +1,7 @@
 """Failures on the wire: `ConfideError` to google.rpc.Status and back. Nothing else translates.
 
-The status carries ErrorInfo (reason = the code's name, domain, who is at fault, what to do) and BadRequest with every problem.
+The status carries ErrorInfo (reason = the code's name, domain, who is at fault, what to do), Help (the code's page) and
+BadRequest with every problem.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from google.protobuf.message import DecodeError
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
+from protocols.error_pages import page_of
 from protocols.errors import ConfideError, ErrorCode, Kind, Problem
 
 DOMAIN = "confide"
@@ -37,6 +39,11 @@ _CODES = {
 }
 
 
+def grpc_status(code: ErrorCode) -> str:
+    """Returns the name of the gRPC status that a code travels under."""
+    return str(code_pb2.Code.Name(_CODES[code.kind]))
+
+
 def to_status(error: ConfideError) -> status_pb2.Status:
     """Returns the status that a caller receives; it holds public text only."""
     info = error_details_pb2.ErrorInfo(
@@ -44,7 +51,8 @@ def to_status(error: ConfideError) -> status_pb2.Status:
         domain=DOMAIN,
         metadata={"party": error.party, "remedy": error.remedy[:MAX_TEXT]},
     )
-    details = [_packed(info)]
+    page = error_details_pb2.Help.Link(description=f"what {error.code.name} means", url=page_of(error.code))
+    details = [_packed(info), _packed(error_details_pb2.Help(links=[page]))]
     if error.problems:
         details.append(_packed(error_details_pb2.BadRequest(field_violations=_violations(error.problems))))
     return status_pb2.Status(code=_CODES[error.code.kind], message=error.what[:MAX_TEXT], details=details)
@@ -119,7 +127,7 @@ def _shown(text: str) -> str:
     return "".join(letter if letter.isprintable() else " " for letter in text[:MAX_TEXT])
 
 
-def _packed(message: error_details_pb2.ErrorInfo | error_details_pb2.BadRequest) -> any_pb2.Any:
+def _packed(message: error_details_pb2.ErrorInfo | error_details_pb2.Help | error_details_pb2.BadRequest) -> any_pb2.Any:
     packed = any_pb2.Any()
     packed.Pack(message)
     return packed

@@ -4,9 +4,11 @@
    is sent.
 2. KEY to every peer: a digest over all nonces (so that everybody has the same ones) and, from the earlier participant of a
    pair, 32 fresh bytes that only the two of them hold.
+3. CONFIRM to every peer: the first frame under the pair's own tag keys, which depend on everything above. Whoever was told
+   anything else, or another secret, is found here, before the first message of the plan.
 
 Learns: nobody anything but the versions and digests, which are public among the participants; each pair its own secret.
-Cost: two rounds, under 1 KiB a peer; not counted as the plan's payload. Keys follow from it in `protocols.mpc.keys`.
+Cost: three rounds, under 1 KiB a peer; not counted as the plan's payload. The plan's keys follow in `protocols.mpc.keys`.
 """
 
 from __future__ import annotations
@@ -16,12 +18,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from parties.transport.frames import FrameKind
+from parties.transport.tags import TagKey
 from parties.worker.link import WorkerLink
 from protocols import PROTOCOL_VERSION
 from protocols.canonical import canonical_bytes, parse_canonical, sha256_hex
 from protocols.errors import ConfideError, ErrorCode
+from protocols.mpc.keys import expand_key
+from protocols.secrets import SecretBytes
 
 SECRET_BYTES = 32
+FORMAT = "confide.frames/1"
 
 
 @dataclass(frozen=True)
@@ -61,7 +67,29 @@ def shake_hands(
             secrets[peer] = _exactly(secret, peer)
         elif secret:
             raise ConfideError(ErrorCode.BAD_FRAME, "a secret from the party that does not choose it", party=peer)
+
+    for peer, link in links.items():
+        pair = PairKeys(secrets[peer], salt, {**mine, "attempt": link.attempt})
+        link.confirm(outgoing=pair.derive(party, peer), incoming=pair.derive(peer, party))
+    for link in links.values():
+        if link.receive_control(FrameKind.CONFIRM):
+            raise ConfideError(ErrorCode.BAD_FRAME, "a confirmation that says something", party=link.peer)
     return Agreed(secrets, nonces)
+
+
+class PairKeys:
+    """The tag keys of a pair: HKDF-SHA256(secret of the pair, salt = digest of all nonces, info = what runs and who speaks)."""
+
+    def __init__(self, secret: bytes, salt: str, said: Mapping[str, str | int]) -> None:
+        """Takes the pair's secret, the digest of all nonces (hexadecimal), and version, job, plan and attempt; both public."""
+        self._secret = SecretBytes(secret)
+        self._salt = bytes.fromhex(salt)
+        self._info = {"format": FORMAT, **{name: said[name] for name in ("version", "job", "plan", "attempt")}}
+
+    def derive(self, sender: str, receiver: str) -> TagKey:
+        """Returns the key of the frames from one of the pair to the other; secret."""
+        info = canonical_bytes({**self._info, "sender": sender, "receiver": receiver})
+        return TagKey(expand_key(self._secret, salt=self._salt, info=info))
 
 
 def _check_hello(peer: str, mine: Mapping[str, str], body: bytes) -> bytes:

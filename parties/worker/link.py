@@ -1,7 +1,8 @@
 """A session worker's end of a link: checked frames over a local socket that the party process joins to the peer's.
 
 The worker has no network. It writes length-prefixed frames to an inherited socket; the party process carries them over the
-mutual-TLS stream to the peer's party process, which hands them to the peer's worker.
+mutual-TLS stream to the peer's party process, which hands them to the peer's worker. Every frame ends with a tag under a key
+that only the two workers hold, so nothing between them can alter, forge, repeat, drop or reorder one unseen.
 """
 
 from __future__ import annotations
@@ -15,23 +16,23 @@ from threading import Lock, Thread
 import numpy as np
 
 from parties.transport.frames import (
-    HEADER_BYTES,
-    MAX_FRAME_BYTES,
     FrameKind,
     Header,
+    WireLayout,
     chunks,
     decode,
     difference,
-    encode_header,
-    encode_layout,
+    kind_and_sequence,
 )
+from parties.transport.tags import TAG_BYTES, TagKey, opening_key
 from parties.transport.timing import CONNECT_S, MESSAGE_S, SEND_S, SILENCE_S
+from parties.worker.incoming import Incoming
 from protocols.errors import ConfideError, ErrorCode
 from protocols.links import Array, TensorSpec
 
 _LENGTH = struct.Struct("<I")
 _MAX_CONTROL_BYTES = 4096
-_INLINE_BYTES = 64 * 1024  # what a local socket takes without anybody reading
+_NO_ARRAYS = WireLayout(())
 
 
 class WorkerLink:
@@ -51,10 +52,15 @@ class WorkerLink:
         self._attempt = attempt
         self._sent = 0
         self._received = 0
+        self._outgoing = self._incoming = opening_key(session, attempt)
+        self._next_incoming: TagKey | None = None  # in force from the peer's CONFIRM on
         self._broken = False  # a frame was sent in part: nothing that follows could be understood
         self._lock = Lock()
         self._sending: Thread | None = None
         self._failure: ConfideError | None = None
+        self._frames = Incoming(endpoint)
+        self._layouts: dict[tuple[TensorSpec, ...], WireLayout] = {}
+        self._layouts_by_form: dict[tuple[tuple[str, tuple[int, ...]], ...], WireLayout] = {}
         self.payload_bytes = 0
         self.frame_bytes = 0
 
@@ -63,24 +69,61 @@ class WorkerLink:
         """Party id of the other end."""
         return self._peer
 
+    @property
+    def attempt(self) -> int:
+        """The attempt of the session that this link serves; public."""
+        return self._attempt
+
     def send(self, operation: int, arrays: Sequence[Array]) -> None:
         """Sends one message of the plan; see `protocols.links.Link.send`."""
-        layout = tuple(TensorSpec(array.dtype.name, array.shape) for array in arrays)
-        flat = [np.ascontiguousarray(array).reshape(-1).view(np.uint8) for array in arrays]
-        payload = (flat[0] if len(flat) == 1 else np.concatenate([np.empty(0, np.uint8), *flat])).data
+        layout = self._layout_of(arrays)
+        flat = [np.ascontiguousarray(array).data.cast("B") for array in arrays]
         self._settle()
-        if len(payload) <= _INLINE_BYTES:
-            self._send(FrameKind.DATA, operation, layout, payload)
-        else:
-            # In a round both sides send before they receive. A message that the sockets between them cannot hold must not
-            # keep this side from receiving, or both would wait for each other for good.
-            self._sending = Thread(target=self._send_aside, args=(operation, layout, memoryview(bytes(payload))), daemon=True)
-            self._sending.start()
-        self.payload_bytes += len(payload)
+        # In a round both sides send before they receive. A message that the sockets between them cannot hold must not keep
+        # this side from receiving, or both would wait for each other for good: what they do not take at once is sent aside.
+        self._lock.acquire()
+        is_aside = False
+        try:
+            rest, frame_bytes = self._send_at_once(operation, layout, flat)
+            if rest:
+                self._sending = Thread(target=self._send_aside, args=(rest, frame_bytes), daemon=True)
+                self._sending.start()
+                is_aside = True
+        except OSError as error:
+            raise self._lost(error) from error
+        finally:
+            if not is_aside:
+                self._lock.release()
+        self.payload_bytes += layout.total
 
     def send_control(self, kind: FrameKind, body: bytes) -> None:
-        """Sends one small frame of the handshake."""
-        self._send(kind, 0, (), memoryview(body))
+        """Sends one small frame of the handshake.
+
+        Raises:
+            ConfideError: PEER_LOST or PEER_SILENT (the peer's fault).
+        """
+        try:
+            with self._lock:
+                self._send_control(kind, body)
+        except OSError as error:
+            raise self._lost(error) from error
+
+    def confirm(self, *, outgoing: TagKey, incoming: TagKey) -> None:
+        """Sends the first frame under the pair's keys, which shows the peer that this worker holds them.
+
+        All that follows is sent under `outgoing`; what comes is expected under `incoming` from the peer's CONFIRM on, which is
+        to be awaited with `receive_control`.
+
+        Raises:
+            ConfideError: PEER_LOST or PEER_SILENT (the peer's fault).
+        """
+        self._next_incoming = incoming
+        try:
+            with self._lock:
+                self._outgoing = outgoing
+                self._send_control(FrameKind.CONFIRM, b"")
+        except OSError as error:
+            raise self._lost(error) from error
 
     def heartbeat(self) -> None:
         """Tells the peer that this worker lives, unless a message is being sent or the peer takes nothing at the moment."""
@@ -89,15 +132,14 @@ class WorkerLink:
         try:
             if self._broken:
                 return
-            frame = self._header(FrameKind.HEARTBEAT, 0, (), 0, 0)
-            data = _LENGTH.pack(len(frame)) + frame
+            data = self._control_frame(FrameKind.HEARTBEAT, b"")
             sent = self._socket.send(data, socket.MSG_DONTWAIT)
             if sent < len(data):
                 self._broken = True
                 self._socket.sendall(data[sent:])
                 self._broken = False
             self._sent += 1
-            self.frame_bytes += len(frame)
+            self.frame_bytes += len(data) - _LENGTH.size
         except OSError:
             return  # full: the peer is busy, and has bytes to read; closed: the next receive says so
         finally:
@@ -116,24 +158,21 @@ class WorkerLink:
 
     def receive(self, operation: int, layout: Sequence[TensorSpec]) -> list[Array]:
         """Waits for one message of the plan; see `protocols.links.Link.receive`."""
-        layout = tuple(layout)
-        total = sum(spec.num_bytes for spec in layout)
-        buffer = np.empty(total, np.uint8)
-        header_bytes = HEADER_BYTES + len(encode_layout(layout))
+        wire = self._layout_from(tuple(layout))
+        buffer = np.empty(wire.total, np.uint8)
         target = buffer.data
         deadline = time.monotonic() + MESSAGE_S
-        for offset, length in chunks(total, header_bytes):
-            header, body = self._next(deadline)
-            self._check(header, self._expected(FrameKind.DATA, operation, layout, offset, total))
+        for offset, length in chunks(wire.total, wire.header_bytes):
+            body = self._next(FrameKind.DATA, operation, wire, offset, wire.total, deadline)
             if len(body) != length:
                 raise self._fault(ErrorCode.BAD_FRAME, "a frame whose length is not the plan's")
             target[offset : offset + length] = body
         buffer.flags.writeable = False
         arrays: list[Array] = []
         at = 0
-        for spec in layout:
-            arrays.append(buffer[at : at + spec.num_bytes].view(spec.dtype).reshape(spec.shape))
-            at += spec.num_bytes
+        for spec, size in zip(wire.specs, wire.sizes, strict=True):
+            arrays.append(buffer[at : at + size].view(spec.dtype).reshape(spec.shape))
+            at += size
         return arrays
 
     def receive_control(self, kind: FrameKind) -> bytes:
@@ -142,17 +181,90 @@ class WorkerLink:
         Raises:
             ConfideError: PEER_LOST, PEER_SILENT or BAD_FRAME (the peer's fault).
         """
-        header, body = self._next(time.monotonic() + MESSAGE_S)
-        self._check(header, self._expected(kind, 0, (), 0, len(body)))
+        body = self._next(kind, 0, _NO_ARRAYS, 0, None, time.monotonic() + MESSAGE_S)
         if len(body) > _MAX_CONTROL_BYTES:
             raise self._fault(ErrorCode.BAD_FRAME, f"a handshake frame of {len(body)} bytes")
         return bytes(body)
 
-    def _send_aside(self, operation: int, layout: tuple[TensorSpec, ...], payload: memoryview) -> None:
+    def _layout_of(self, arrays: Sequence[Array]) -> WireLayout:
+        form = tuple([(array.dtype.char, array.shape) for array in arrays])
+        layout = self._layouts_by_form.get(form)
+        if layout is None:
+            layout = self._layout_from(tuple(TensorSpec(array.dtype.name, array.shape) for array in arrays))
+            self._layouts_by_form[form] = layout
+        return layout
+
+    def _layout_from(self, specs: tuple[TensorSpec, ...]) -> WireLayout:
+        layout = self._layouts.get(specs)
+        if layout is None:
+            layout = self._layouts[specs] = WireLayout(specs)
+        return layout
+
+    # Sending. The lock is held.
+
+    def _send_at_once(self, operation: int, layout: WireLayout, flat: list[memoryview]) -> tuple[memoryview, int]:
+        """Makes the frames of a message and sends what the socket takes; returns the bytes that are left, and all counted."""
+        if self._broken:
+            raise BrokenPipeError
+        cuts = list(chunks(layout.total, layout.header_bytes))
+        overhead = layout.header_bytes + TAG_BYTES
+        payload = flat[0] if len(flat) == 1 else memoryview(b"".join(flat))
+        wire = np.empty(layout.total + len(cuts) * (_LENGTH.size + overhead), np.uint8).data
+        sent = made = 0
+        self._broken = True
+        for offset, length in cuts:
+            header = layout.header(
+                FrameKind.DATA, self._session, self._attempt, self._sent, operation, offset, total=layout.total
+            )
+            body = payload[offset : offset + length]
+            made += self._write_frame(wire[made : made + _LENGTH.size + overhead + length], header, body)
+            self._sent += 1
+            sent += self._send_now(wire[sent:made])
+        frame_bytes = layout.total + len(cuts) * overhead
+        if sent == made:
+            self._broken = False
+            self.frame_bytes += frame_bytes
+        return wire[sent:], frame_bytes
+
+    def _write_frame(self, into: memoryview, header: bytes, body: memoryview) -> int:
+        start, end = _LENGTH.size, len(into) - TAG_BYTES
+        _LENGTH.pack_into(into, 0, len(into) - start)
+        into[start : start + len(header)] = header
+        into[start + len(header) : end] = body
+        into[end:] = self._outgoing.tag(self._sent, into[start:end])
+        return len(into)
+
+    def _send_now(self, data: memoryview) -> int:
         try:
-            self._send(FrameKind.DATA, operation, layout, payload)
-        except ConfideError as error:
-            self._failure = error
+            return self._socket.send(data, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return 0
+
+    def _send_aside(self, rest: memoryview, frame_bytes: int) -> None:
+        try:
+            self._socket.sendall(rest)
+            self._broken = False
+            self.frame_bytes += frame_bytes
+        except OSError as error:
+            self._failure = self._lost(error)
+        finally:
+            self._lock.release()  # taken by `send`: nothing may come between the parts of a message
+
+    def _send_control(self, kind: FrameKind, body: bytes) -> None:
+        if self._broken:
+            raise BrokenPipeError
+        data = self._control_frame(kind, body)
+        self._broken = True
+        self._socket.sendall(data)
+        self._broken = False
+        self._sent += 1
+        self.frame_bytes += len(data) - _LENGTH.size
+
+    def _control_frame(self, kind: FrameKind, body: bytes) -> bytes:
+        header = _NO_ARRAYS.header(kind, self._session, self._attempt, self._sent, 0, 0, total=len(body))
+        data = bytearray(_LENGTH.size + len(header) + len(body) + TAG_BYTES)
+        self._write_frame(memoryview(data), header, memoryview(body))
+        return bytes(data)
 
     def _settle(self) -> None:
         """Waits until the last large message has been sent, and says what became of it."""
@@ -162,79 +274,85 @@ class WorkerLink:
         if self._failure is not None:
             raise self._failure
 
-    def _header(self, kind: FrameKind, operation: int, layout: tuple[TensorSpec, ...], offset: int, total: int) -> bytes:
-        return encode_header(Header(kind, self._session, self._attempt, self._sent, operation, offset, total, layout))
+    # Receiving.
 
-    def _expected(self, kind: FrameKind, operation: int, layout: tuple[TensorSpec, ...], offset: int, total: int) -> Header:
-        return Header(kind, self._session, self._attempt, self._received - 1, operation, offset, total, layout)
+    def _next(
+        self, kind: FrameKind, operation: int, layout: WireLayout, offset: int, total: int | None, deadline: float
+    ) -> memoryview:
+        """Returns the bytes of the next frame that is no heartbeat, which must be the expected one; valid until the next call.
 
-    def _send(self, kind: FrameKind, operation: int, layout: tuple[TensorSpec, ...], payload: memoryview) -> None:
-        header_bytes = HEADER_BYTES + len(encode_layout(layout))
-        try:
-            with self._lock:
-                if self._broken:
-                    raise BrokenPipeError
-                for offset, length in chunks(len(payload), header_bytes):
-                    header = self._header(kind, operation, layout, offset, len(payload))
-                    frame_bytes = header_bytes + length
-                    self._broken = True
-                    self._send_all(_LENGTH.pack(frame_bytes) + header, payload[offset : offset + length])
-                    self._broken = False
-                    self._sent += 1
-                    self.frame_bytes += frame_bytes
-        except BlockingIOError as error:
-            raise self._fault(ErrorCode.PEER_SILENT, f"{self._peer} took no bytes for {SEND_S:.0f} s") from error
-        except OSError as error:
-            raise self._fault(ErrorCode.PEER_LOST, f"the link to {self._peer} ended") from error
-
-    def _send_all(self, head: bytes, body: memoryview) -> None:
-        sent = self._socket.sendmsg([head, body])
-        if sent < len(head):
-            self._socket.sendall(head[sent:])
-            sent = len(head)
-        if sent < len(head) + len(body):
-            self._socket.sendall(body[sent - len(head) :])
-
-    def _check(self, header: Header, expected: Header) -> None:
-        field = difference(expected, header)
-        if field:
-            raise self._fault(ErrorCode.BAD_FRAME, f"a frame from {self._peer} differs from the plan in its {field}")
-
-    def _next(self, deadline: float) -> tuple[Header, memoryview]:
-        """Returns the next frame that is no heartbeat; the caller checks it against what it expects."""
+        Args:
+            kind: what it must be.
+            operation: whose message.
+            layout: of the message.
+            offset: where in the message it must begin.
+            total: payload bytes of the message; None for a handshake frame, which is a message of its own size.
+            deadline: when the peer must have sent it.
+        """
         while True:
-            header, body = self._read_frame(deadline)
-            if self._received == 0:
-                _limit(self._socket, socket.SO_RCVTIMEO, SILENCE_S)
-            self._received += 1
+            frame = self._read_frame(deadline)
+            expected = layout.header(
+                kind, self._session, self._attempt, self._received - 1, operation, offset,
+                total=len(frame) - layout.header_bytes if total is None else total,
+            )  # fmt: skip
+            if frame[: len(expected)] == expected:
+                return frame[len(expected) :]
+            header, body = self._decoded(frame)
             if header.kind is not FrameKind.HEARTBEAT:
-                return header, body
-            self._check(header, self._expected(FrameKind.HEARTBEAT, 0, (), 0, 0))
+                wanted = len(body) if total is None else total
+                raise self._differs(header, kind, operation, offset, wanted, layout)
+            if difference(self._header(FrameKind.HEARTBEAT, 0, 0, 0, _NO_ARRAYS), header) or body:
+                raise self._differs(header, FrameKind.HEARTBEAT, 0, 0, 0, _NO_ARRAYS)
 
-    def _read_frame(self, deadline: float) -> tuple[Header, memoryview]:
+    def _read_frame(self, deadline: float) -> memoryview:
+        """Returns the next frame without its tag, which was right."""
         try:
-            (length,) = _LENGTH.unpack(self._read(4, deadline))
-            if length > MAX_FRAME_BYTES:
-                raise self._fault(ErrorCode.BAD_FRAME, f"a frame of {length} bytes")
-            return decode(memoryview(self._read(length, deadline)))
+            frame = self._frames.next(deadline)
+        except TimeoutError as error:
+            what = f"{self._peer} lives but sent no message for {MESSAGE_S:.0f} s"
+            raise self._fault(ErrorCode.PEER_SILENT, what) from error
         except BlockingIOError as error:
             raise self._fault(ErrorCode.PEER_SILENT, f"nothing came from {self._peer} in time") from error
         except OSError as error:
             raise self._fault(ErrorCode.PEER_LOST, f"the link to {self._peer} ended") from error
         except ConfideError as error:
             raise self._fault(error.code, error.what) from error
+        if self._received == 0:
+            _limit(self._socket, socket.SO_RCVTIMEO, SILENCE_S)
+        self._received += 1
+        return self._authenticated(frame)
 
-    def _read(self, length: int, deadline: float) -> bytearray:
-        data = bytearray(length)
-        view = memoryview(data)
-        while view:
-            count = self._socket.recv_into(view)
-            if count == 0:
-                raise ConnectionResetError
-            view = view[count:]
-            if time.monotonic() > deadline:  # heartbeats or single bytes keep the socket's own limit from ending the wait
-                raise self._fault(ErrorCode.PEER_SILENT, f"{self._peer} lives but sent no message for {MESSAGE_S:.0f} s")
-        return data
+    def _authenticated(self, frame: memoryview) -> memoryview:
+        content, tag = frame[:-TAG_BYTES], frame[-TAG_BYTES:]
+        try:
+            kind, sequence = kind_and_sequence(content)
+        except ConfideError as error:
+            raise self._fault(error.code, error.what) from error
+        if kind == FrameKind.CONFIRM and self._next_incoming is not None:
+            self._incoming, self._next_incoming = self._next_incoming, None
+        if not self._incoming.matches(sequence, content, tag):
+            raise self._fault(ErrorCode.BAD_FRAME, f"a frame from {self._peer} was altered on its way, or made by somebody else")
+        return content
+
+    def _decoded(self, frame: memoryview) -> tuple[Header, memoryview]:
+        try:
+            return decode(frame)
+        except ConfideError as error:
+            raise self._fault(error.code, error.what) from error
+
+    def _header(self, kind: FrameKind, operation: int, offset: int, total: int, layout: WireLayout) -> Header:
+        return Header(kind, self._session, self._attempt, self._received - 1, operation, offset, total, layout.specs)
+
+    def _differs(
+        self, header: Header, kind: FrameKind, operation: int, offset: int, total: int, layout: WireLayout
+    ) -> ConfideError:
+        field = difference(self._header(kind, operation, offset, total, layout), header)
+        return self._fault(ErrorCode.BAD_FRAME, f"a frame from {self._peer} differs from the plan in its {field}")
+
+    def _lost(self, error: OSError) -> ConfideError:
+        if isinstance(error, BlockingIOError):
+            return self._fault(ErrorCode.PEER_SILENT, f"{self._peer} took no bytes for {SEND_S:.0f} s")
+        return self._fault(ErrorCode.PEER_LOST, f"the link to {self._peer} ended")
 
     def _fault(self, code: ErrorCode, what: str) -> ConfideError:
         return ConfideError(code, what, party=self._peer)

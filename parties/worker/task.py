@@ -1,13 +1,15 @@
 """What a worker does: derive one plan, or run one party's part of one session.
 
 Parcels of a session task (the header is public, the blobs are what they say):
-    in:  header party, attempt, participants, peers, plan_digest; blobs job, plan, initial_weights?, model_share?, query_share?,
-         rows/<index of the data set in the job>?
-    out: prepared; progress (phase, step, steps, rounds, bytes); finished (shapes, counters; blobs model_share?, output/<name>)
+    in:  header party, attempt, participants, peers, plan_digest; blobs job, plan, initial_weights?, training_state?,
+         model_share?, query_share?, rows/<index of the data set in the job>?
+    out: prepared; progress (phase, step, steps, rounds, bytes); checkpoint (run, head; blob state); finished (shapes, counters;
+         blobs model_share?, output/<name>)
 """
 
 from __future__ import annotations
 
+import resource
 import socket
 import time
 from collections.abc import Mapping, Sequence
@@ -31,12 +33,23 @@ from protocols.mpc.session import Progress, SessionOutputs, run_session
 from protocols.plan.plan import Plan
 
 _PROGRESS_EVERY_S = 0.2
+PLAN_BYTES = 2 << 30  # a job is a few kilobytes that a researcher wrote, whatever its plan would take
 
 
 def plan(parcel: Parcel, channel: Channel) -> None:
-    """Derives the plan of a job; needs no secret."""
+    """Derives the plan of a job within `PLAN_BYTES`; needs no secret.
+
+    Raises:
+        ConfideError: TOO_LARGE (the querier's fault) if that is not enough: the session would take several times as much.
+    """
     job = Job.from_bytes(parcel.blobs["job"])
-    channel.send({"event": "finished"}, {"plan": canonical_bytes(derive_plan(job).to_document())})
+    resource.setrlimit(resource.RLIMIT_DATA, (PLAN_BYTES, PLAN_BYTES))
+    try:
+        derived = derive_plan(job)
+    except MemoryError as error:
+        what = f"the job's plan alone takes more than {PLAN_BYTES >> 20} MiB; use smaller batches or narrower layers"
+        raise ConfideError(ErrorCode.TOO_LARGE, what) from error
+    channel.send({"event": "finished"}, {"plan": canonical_bytes(derived.to_document())})
 
 
 def run(parcel: Parcel, endpoints: Sequence[socket.socket], channel: Channel) -> None:
@@ -71,6 +84,10 @@ def run(parcel: Parcel, endpoints: Sequence[socket.socket], channel: Channel) ->
         links=links,
         inputs=_inputs(job, blobs),
         progress=reporter.report,
+        checkpoint=lambda made: channel.send(
+            {"event": "checkpoint", "run": made.run, "head": made.head}, {"state": arrays_to_bytes(made.state)}
+        ),
+        now=time.monotonic,
     )
     stopped.set()
     for link in links.values():
@@ -93,9 +110,11 @@ def _inputs(job: Job, blobs: Mapping[str, bytes]) -> LocalInputs:
         query_share = np.frombuffer(query, "<i8").astype(np.int64).reshape(shape)
     weights = blobs.get("initial_weights")
     model_share = blobs.get("model_share")
+    state = blobs.get("training_state")
     return LocalInputs(
         rows=rows,
         initial_weights={} if weights is None else weights_from_safetensors(weights, job.model),
+        training_state=None if state is None else arrays_from_bytes(state),
         model_share=None if model_share is None else arrays_from_bytes(model_share),
         query_share=query_share,
     )

@@ -40,7 +40,7 @@ class PreparedRows:
 
     Attributes:
         features: (rows, features) float64 in [-1, 1], in the schema's order, read-only.
-        labels: (rows,) float64, 0 or 1, read-only.
+        labels: (rows,) float64, read-only: 0 or 1, the index of a class, or a number scaled to [-1, 1].
         left_out: rows left out by violation, each counted once under its first violation; for the owner's eyes.
     """
 
@@ -79,7 +79,7 @@ class PreparedQuery:
 
 
 def prepare(table: Table, schema: TableSchema, on_violation: OnViolation) -> PreparedRows:
-    """Checks labelled rows and scales their features to [-1, 1] by the public ranges.
+    """Checks labelled rows and scales features, and labels that are numbers, to [-1, 1] by the public ranges.
 
     Args:
         table: labelled rows as read under the same schema, secret.
@@ -101,7 +101,8 @@ def prepare(table: Table, schema: TableSchema, on_violation: OnViolation) -> Pre
     if not kept.any():
         raise ConfideError(ErrorCode.INVALID_DATA, f"all {table.num_rows} rows break the contract of the schema")
     values = values[kept]
-    return PreparedRows(_frozen(schema.scale(values[:, :-1])), _frozen(values[:, -1]), _count(reasons[~kept]))
+    features, labels = schema.scale(values[:, :-1]), schema.scale_labels(values[:, -1])
+    return PreparedRows(_frozen(features), _frozen(labels), _count(reasons[~kept]))
 
 
 def prepare_query(samples: Samples, schema: TableSchema) -> PreparedQuery:

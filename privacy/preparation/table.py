@@ -164,7 +164,7 @@ def _read_parquet(data: bytes, schema: TableSchema, content: Content) -> Table:
             raise _refused(Problem("", f"unpacks to more than {_MAX_PARQUET_BYTES} bytes", "split the file"))
         _check_header(file.schema_arrow.names, schema, content)
         table = file.read(columns=list(kept), use_threads=False)
-    except (pa.ArrowException, OSError):
+    except (pa.ArrowException, OSError, ValueError):  # ValueError: names that are not UTF-8
         # Arrow's own messages may quote the file.
         raise _refused(Problem("", "is not a Parquet file that can be read", "export it again")) from None
     return _table({name: table.column(name) for name in kept}, None)

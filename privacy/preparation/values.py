@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from enum import IntEnum
 
 import numpy as np
@@ -15,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from privacy.preparation.schema import Column, ColumnType, Role
+from privacy.preparation.columns import Column, ColumnType, Role
 from protocols.errors import ConfideError, ErrorCode, Problem
 
 _NUMBER = r" *[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})? *"
@@ -59,7 +60,7 @@ _TEXTS = {
     Violation.NOT_AN_INTEGER: ("is not a whole number", f"correct it, or use the type float, {_LEAVE_OUT}"),
     Violation.NOT_A_BOOLEAN: ("is not true or false", f"write true or false, {_LEAVE_OUT}"),
     Violation.OUT_OF_RANGE: ("is outside the public range", f"check its unit, agree on a wider range, {_LEAVE_OUT}"),
-    Violation.UNKNOWN_LABEL: ("is not one of the label's two values", f"correct it, {_LEAVE_OUT}"),
+    Violation.UNKNOWN_LABEL: ("is not one of the label's values", f"correct it, {_LEAVE_OUT}"),
 }
 
 
@@ -109,9 +110,13 @@ def _check(values: NDArray[np.float64], reasons: NDArray[np.uint8], column: Colu
     match column.column_type:
         case ColumnType.FLOAT:
             mark(~((values >= low) & (values <= high)), Violation.OUT_OF_RANGE)
+        case ColumnType.INTEGER if column.classes is not None:
+            mark(~((values >= low) & (values <= high) & (values == np.floor(values))), Violation.UNKNOWN_LABEL)
         case ColumnType.INTEGER:
             mark(values != np.floor(values), Violation.NOT_AN_INTEGER)
             mark(~((values >= low) & (values <= high)), Violation.OUT_OF_RANGE)
+        case ColumnType.CHOICE:
+            pass  # a text is one of the choices or has been marked
         case _:
             mark((values != 0.0) & (values != 1.0), _not_boolean(column))
 
@@ -125,8 +130,9 @@ def _from_text(cells: list[str | None], column: Column) -> tuple[NDArray[np.floa
         if len(present) == len(cells) == joined.count("\n") and _NUMBER_PER_LINE.fullmatch(joined):
             return np.array(list(map(float, present))), reasons
     values = np.zeros(len(cells), np.float64)
+    names = {name: number for number, name in enumerate(column.class_names)} if column.column_type is ColumnType.CHOICE else {}
     for position, cell in enumerate(cells):
-        found = _cell(cell, column)
+        found = _cell(cell, column, names)
         if isinstance(found, Violation):
             reasons[position] = found
         else:
@@ -134,10 +140,10 @@ def _from_text(cells: list[str | None], column: Column) -> tuple[NDArray[np.floa
     return values, reasons
 
 
-def _cell(cell: str | None, column: Column) -> float | Violation:
+def _cell(cell: str | None, column: Column, names: Mapping[str, int]) -> float | Violation:
     text = (cell or "").strip()
-    if column.column_type is ColumnType.CHOICE and text in (column.negative, column.positive):
-        return 1.0 if text == column.positive else 0.0
+    if text in names:
+        return float(names[text])
     folded = text.casefold()
     if folded in _MISSING:
         return Violation.MISSING

@@ -14,27 +14,42 @@ from torch import fx, nn
 
 from protocols.errors import Problem
 from protocols.model import operators
-from protocols.model.operators import LINEAR, SIGMOID, ProblemKind, Verdict
+from protocols.model.operators import LINEAR, Operator, ProblemKind, Verdict
 from protocols.model.spec import MAX_LAYERS, MAX_WIDTH, Layer, LayerKind
 from protocols.model.tracing import Trace
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,63}")
 
 _ONE_INPUT = Verdict(ProblemKind.MISCONFIGURED, "forward takes more than one input", "take one (batch, features) tensor")
-_ONE_OUTPUT = Verdict(ProblemKind.MISCONFIGURED, "forward returns more or less than one tensor", "return one (batch, 1) tensor")
+_ONE_OUTPUT = Verdict(
+    ProblemKind.MISCONFIGURED, "forward returns more or less than one tensor", "return one (batch, outputs) tensor"
+)
 _NOT_LAST = Verdict(ProblemKind.NOT_YET, "forward returns something else than the last step's result", "return the last result")
 _BRANCH = Verdict(
     ProblemKind.NOT_YET, "branches and skip connections are not supported", "pass each layer the output of the one before"
 )
 _NO_LINEAR = Verdict(ProblemKind.MISCONFIGURED, "has no layer with weights", "use at least one nn.Linear")
 _TOO_LONG = Verdict(ProblemKind.NOT_YET, f"has more than {MAX_LAYERS} layers", "use fewer")
+_BAD_NAME = Verdict(
+    ProblemKind.MISCONFIGURED, "a layer's name is at most 64 letters, digits, _ and .", "name the module differently"
+)
+_INNER_SOFTMAX = Verdict(
+    ProblemKind.NOT_YET, "softmax between layers is not supported", "use it at the end, or another activation"
+)
+_NARROW_SOFTMAX = Verdict(
+    ProblemKind.REPLACE,
+    "softmax over two classes is one sigmoid with twice the exchange of messages",
+    "end with nn.Linear(..., 1) and nn.Sigmoid",
+)
+_LAST_DROPOUT = Verdict(ProblemKind.MISCONFIGURED, "dropout at the end would drop predictions", "remove it")
 _CONSTANT = Verdict(ProblemKind.REPLACE, "uses a parameter, buffer or constant tensor directly", "express it as nn.Linear")
 
 
 @dataclass(frozen=True)
 class Step:
-    """A layer and, for linear ones, the module that holds its weights."""
+    """A layer, where it stands in the author's model and, for linear ones, the module that holds its weights."""
 
+    path: str
     layer: Layer
     module: nn.Linear | None
 
@@ -75,9 +90,12 @@ class _Reader:
             yield from self._read_module(str(node.target))
             return
         name = operators.function_name(node.target)
-        if name in operators.SIGMOID_FUNCTIONS:
-            yield from self._append(".".join(filter(None, (self._scope(node), "sigmoid"))), LayerKind.SIGMOID, None)
-        elif not operators.function_dropped(name, tuple(node.args[1:]), node.kwargs):
+        if operators.function_dropped(name, tuple(node.args[1:]), node.kwargs):
+            return
+        operator = operators.function_operator(name, tuple(node.args[1:]), node.kwargs)
+        if operator is not None:
+            yield from self._append_operator(".".join(filter(None, (self._scope(node), operator.kind.value))), operator)
+        else:
             self.width = None
             yield operators.function_verdict(name).at(self._scope(node))
 
@@ -86,20 +104,19 @@ class _Reader:
         if path in self.trace.opaque or operators.module_verdict(module) is not None:
             self.width = None  # the verdict on the module itself has been given
         elif isinstance(module, LINEAR):
-            yield from self._append(path, LayerKind.LINEAR, module)
-        elif isinstance(module, SIGMOID):
-            yield from self._append(path, LayerKind.SIGMOID, None)
+            yield from self._append_linear(path, module)
+        elif (operator := operators.module_operator(module)) is not None:
+            yield from self._append_operator(path, operator)
 
-    def _append(self, path: str, kind: LayerKind, linear: nn.Linear | None) -> Iterator[Problem]:
+    def _append_operator(self, path: str, operator: Operator) -> Iterator[Problem]:
         name = self._layer_name(path)
-        if not _NAME.fullmatch(name):
-            yield Verdict(
-                ProblemKind.MISCONFIGURED, "a layer's name is at most 64 letters, digits, _ and .", "name the module differently"
-            ).at(path)
-        if linear is None:
-            if self.width is not None:
-                self.steps.append(Step(Layer(name, kind, self.width, self.width, False), None))
-            return
+        yield from _check_name(name, path)
+        if self.width is not None:
+            self.steps.append(Step(path, Layer(name, operator.kind, self.width, self.width, False, operator.rate), None))
+
+    def _append_linear(self, path: str, linear: nn.Linear) -> Iterator[Problem]:
+        name = self._layer_name(path)
+        yield from _check_name(name, path)
         wide_in, wide_out = linear.in_features, linear.out_features
         if self.width is not None and wide_in != self.width:
             source = "the step before gives" if self.steps else "the rows have"
@@ -111,7 +128,7 @@ class _Reader:
         if not (1 <= wide_in <= MAX_WIDTH and 1 <= wide_out <= MAX_WIDTH):
             yield Verdict(ProblemKind.NOT_YET, f"a width is outside 1 to {MAX_WIDTH}", "use narrower layers").at(path)
         self.width = wide_out
-        self.steps.append(Step(Layer(name, kind, wide_in, wide_out, linear.bias is not None), linear))
+        self.steps.append(Step(path, Layer(name, LayerKind.LINEAR, wide_in, wide_out, linear.bias is not None), linear))
 
     def _read_output(self, node: fx.Node) -> Iterator[Problem]:
         returned = node.args[0]
@@ -145,4 +162,22 @@ def read_chain(root: nn.Module, trace: Trace, input_features: int) -> tuple[list
         problems.append(_NO_LINEAR.at(""))
     if len(reader.steps) > MAX_LAYERS:
         problems.append(_TOO_LONG.at(""))
+    problems += _check_endings(reader.steps)
     return problems, tuple(reader.steps)
+
+
+def _check_name(name: str, path: str) -> Iterator[Problem]:
+    if not _NAME.fullmatch(name):
+        yield _BAD_NAME.at(path)
+
+
+def _check_endings(steps: list[Step]) -> Iterator[Problem]:
+    """What may stand only at the end of a model, or not there."""
+    for step in steps:
+        last, layer = step is steps[-1], step.layer
+        if layer.kind is LayerKind.SOFTMAX and not last:
+            yield _INNER_SOFTMAX.at(step.path)
+        elif layer.kind is LayerKind.SOFTMAX and layer.in_features <= 2:
+            yield _NARROW_SOFTMAX.at(step.path)
+        elif layer.kind is LayerKind.DROPOUT and last:
+            yield _LAST_DROPOUT.at(step.path)

@@ -1,7 +1,8 @@
 """Export of an ordinary torch module into a `ModelSpec` and its weights.
 
 The module's code stays where it is: what leaves is the list of operators and the float32 weights. Left out, because they
-compute nothing on (batch, features) rows: `nn.Identity`, `nn.Flatten` from dimension 1, and dropout that is switched off.
+compute nothing on (batch, features) rows: `nn.Identity`, `nn.Flatten` from dimension 1, and dropout with p = 0. Other dropout is
+exported whether or not the module is in training mode: it works where a job trains, and nowhere else.
 """
 
 from __future__ import annotations

@@ -1,34 +1,35 @@
 """The plaintext oracle: what a model computes, and what training must arrive at, in float64.
 
 Joint results are compared with these functions. They see rows and weights in the clear, so they run only where one person may
-see both: in tests, and in comparisons on public data.
+see both: in tests, and in comparisons on public data. Layers, losses and optimisers stand in modules of their own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from protocols.errors import ConfideError, ErrorCode
-from protocols.job import Training
-from protocols.model.spec import LayerKind, ModelSpec
+from protocols.job_parts import Task
+from protocols.model.plain_layers import Coin, Float64, Pass, Weights, layer_gradient, run_layers
+from protocols.model.plain_layers import sigmoid as sigmoid
+from protocols.model.plain_layers import softmax as softmax
+from protocols.model.plain_losses import confusion_counts as confusion_counts
+from protocols.model.plain_losses import loss_slope, loss_value, targets
+from protocols.model.plain_losses import roc_auc as roc_auc
+from protocols.model.plain_optimisers import State, make_step, state_suffixes
+from protocols.model.spec import Layer, LayerKind, ModelSpec
+from protocols.training import Loss, Training
 
-Float64 = NDArray[np.float64]
-Weights = Mapping[str, NDArray[Any]]
-
-
-def sigmoid(values: Float64) -> Float64:
-    """Returns 1 / (1 + exp(-x)), without overflow at any x."""
-    small = np.exp(-np.abs(values))
-    result: Float64 = np.where(values >= 0, 1.0, small) / (1.0 + small)
-    return result
+_ENDINGS = (LayerKind.SIGMOID, LayerKind.SOFTMAX)
+StepCoin = Callable[[int, str, tuple[int, ...]], NDArray[Any]]  # as Coin, with the number of the step before it
 
 
 def logits(spec: ModelSpec, weights: Weights, features: Float64) -> Float64:
-    """Returns the model's output before its last sigmoid, if it ends in one; else its output.
+    """Returns the model's output before its last sigmoid or softmax, if it ends in one; else its output.
 
     Args:
         spec: the architecture.
@@ -41,86 +42,158 @@ def logits(spec: ModelSpec, weights: Weights, features: Float64) -> Float64:
     Raises:
         ConfideError: INVALID_ARGUMENT (the caller's fault): the width of the rows is not the model's.
     """
-    if features.ndim != 2 or features.shape[1] != spec.input_features:
-        raise ConfideError(ErrorCode.INVALID_ARGUMENT, f"features must have the shape (rows, {spec.input_features})")
-    ends_in_sigmoid = spec.layers[-1].kind is LayerKind.SIGMOID
-    values = np.asarray(features, np.float64)
-    for layer in spec.layers[:-1] if ends_in_sigmoid else spec.layers:
-        match layer.kind:
-            case LayerKind.LINEAR:
-                values = values @ np.asarray(weights[f"{layer.name}.weight"], np.float64).T
-                if layer.bias:
-                    values = values + np.asarray(weights[f"{layer.name}.bias"], np.float64)
-            case LayerKind.SIGMOID:
-                values = sigmoid(values)
-    return values
+    return _last(run_layers(spec, weights, features, layers=_before_ending(spec), coin=None), features)
 
 
-def probabilities(spec: ModelSpec, weights: Weights, features: Float64) -> Float64:
-    """Returns sigmoid(logit) per row and output, (rows, output_features) float64; arguments as for `logits`."""
-    return sigmoid(logits(spec, weights, features))
+def outputs(spec: ModelSpec, weights: Weights, features: Float64) -> Float64:
+    """Returns what the model gives after its last layer, (rows, output_features) float64; arguments as for `logits`."""
+    return run_layers(spec, weights, features, layers=spec.layers, coin=None)[-1].values_out
 
 
-def labels(spec: ModelSpec, weights: Weights, features: Float64) -> NDArray[np.int64]:
-    """Returns 1 where the logit is at least 0, else 0, as (rows, output_features) int64; arguments as for `logits`."""
-    return (logits(spec, weights, features) >= 0).astype(np.int64)
+def probabilities(spec: ModelSpec, weights: Weights, features: Float64, *, task: Task = Task.BINARY) -> Float64:
+    """Returns the sigmoid of each logit, or for several classes the softmax of a row's; other arguments as for `logits`.
+
+    Returns:
+        (rows, output_features) float64.
+    """
+    values = logits(spec, weights, features)
+    return softmax(values) if task is Task.CLASSES else sigmoid(values)
 
 
-def accuracy(spec: ModelSpec, weights: Weights, features: Float64, truth: Float64) -> float:
-    """Returns the share of rows whose predicted label is the true one; `truth` is (rows,) of 0 and 1, one output."""
-    return float(np.mean(labels(spec, weights, features)[:, 0] == truth))
+def predicted(spec: ModelSpec, weights: Weights, features: Float64, *, task: Task = Task.BINARY) -> Float64:
+    """Returns what the model predicts for each row; arguments as for `probabilities`.
+
+    Returns:
+        (rows,) float64: 1 where the logit is at least 0, else 0; the first class of the greatest logit; or the real output.
+    """
+    match task:
+        case Task.BINARY:
+            return (logits(spec, weights, features)[:, 0] >= 0).astype(np.float64)
+        case Task.CLASSES:
+            classes: NDArray[np.int64] = logits(spec, weights, features).argmax(axis=1)
+            return classes.astype(np.float64)
+        case Task.REAL:
+            return outputs(spec, weights, features)[:, 0]
 
 
-def train_logistic_regression(
+def accuracy(spec: ModelSpec, weights: Weights, features: Float64, truth: Float64, *, task: Task = Task.BINARY) -> float:
+    """Returns the share of rows whose predicted class is the true one; `truth` is (rows,)."""
+    return float(np.mean(predicted(spec, weights, features, task=task) == truth))
+
+
+def mean_loss(spec: ModelSpec, weights: Weights, features: Float64, truth: Float64, *, loss: Loss, task: Task) -> float:
+    """Returns the mean loss over all rows, without dropout; `truth` is (rows,), labels as registered."""
+    take = outputs if loss is Loss.MEAN_SQUARED_ERROR else logits
+    return loss_value(loss, take(spec, weights, features), targets(truth, spec.output_features, task))
+
+
+def gradients(
+    spec: ModelSpec, weights: Weights, features: Float64, truth: Float64, *, loss: Loss, task: Task, coin: Coin | None
+) -> dict[str, Float64]:
+    """Returns the derivative of a batch's mean loss by every parameter, by name, float64.
+
+    Args:
+        spec: the architecture.
+        weights: by parameter name.
+        features: (rows, input_features) float64.
+        truth: (rows,) float64, labels as registered.
+        loss: what is derived.
+        task: what the labels are.
+        coin: the public masks of dropout by layer name and shape; None for a model without dropout.
+    """
+    # The slope of a cross-entropy is known at the logits; that of the squared error at the model's output.
+    layers = spec.layers if loss is Loss.MEAN_SQUARED_ERROR else _before_ending(spec)
+    passes = run_layers(spec, weights, features, layers=layers, coin=coin)
+    slope = loss_slope(loss, _last(passes, features), targets(truth, spec.output_features, task))
+    found: dict[str, Float64] = {}
+    for done in reversed(passes):
+        slope, of_layer = layer_gradient(done, weights, slope)
+        found |= of_layer
+    return found
+
+
+def train(
     spec: ModelSpec,
     initial: Weights,
     features: Float64,
-    truth: Float64,
+    labels: Float64,
     *,
     training: Training,
     order: NDArray[np.int64],
+    task: Task = Task.BINARY,
+    coin: StepCoin | None = None,
 ) -> dict[str, Float64]:
-    """Trains one linear layer with mini-batch SGD and momentum on the mean binary cross-entropy.
+    """Trains a model in mini-batches and returns its weights alone; everything else as for `train_on`."""
+    state = train_on(spec, initial, features, labels, training=training, order=order, task=task, coin=coin)
+    return {parameter.name: state[parameter.name] for parameter in spec.parameters}
 
-    The update is torch's: v = momentum * v + g, w = w - learning_rate * v, with v = 0 before the first step. The rows are
-    put in one order and cut into batches once; every epoch runs over the same batches, the last of which may be smaller.
+
+def train_on(
+    spec: ModelSpec,
+    state: Weights,
+    features: Float64,
+    labels: Float64,
+    *,
+    training: Training,
+    order: NDArray[np.int64],
+    task: Task = Task.BINARY,
+    coin: StepCoin | None = None,
+) -> State:
+    """Goes on with a training in mini-batches, from weights and what the optimiser kept.
+
+    The rows are put in one order and cut into batches once; every epoch runs over the same batches, the last of which may be
+    smaller. Steps follow torch's rules for SGD and Adam.
 
     Args:
-        spec: one linear layer with one output, with or without a sigmoid after it.
-        initial: its weights before the first step, by parameter name.
+        spec: the architecture.
+        state: the weights before the first step, by parameter name, and what the optimiser kept of an earlier training; what
+            is missing of the latter is zero.
         features: (rows, input_features) float64.
-        truth: (rows,) float64, 0 or 1.
-        training: hyper-parameters; the shuffle seed is not used, the order is.
+        labels: (rows,) float64, as registered.
+        training: hyper-parameters; the shuffle seed is not used, order and coin are.
         order: (rows,) int64, a permutation of the row numbers, as derived from the shuffle seed.
+        task: what the labels are.
+        coin: the public masks of dropout, by the number of the step (from `training.steps_before`), layer name and shape.
 
     Returns:
-        The weights after the last step, float64, by parameter name.
+        Weights and optimiser state after the last step, float64, by the names under which they are kept.
 
     Raises:
-        ConfideError: INVALID_ARGUMENT (the caller's fault): another architecture, or an order that is no permutation.
+        ConfideError: INVALID_ARGUMENT (the caller's fault): rows of another width, or an order that is no permutation.
     """
-    layer = spec.layers[0]
-    after = [other.kind for other in spec.layers[1:]]
-    if layer.kind is not LayerKind.LINEAR or layer.out_features != 1 or after not in ([], [LayerKind.SIGMOID]):
-        raise ConfideError(ErrorCode.INVALID_ARGUMENT, "logistic regression is one linear layer with one output")
-    if not np.array_equal(np.sort(order), np.arange(len(truth))) or len(features) != len(truth):
+    if not np.array_equal(np.sort(order), np.arange(len(labels))) or len(features) != len(labels):
         raise ConfideError(ErrorCode.INVALID_ARGUMENT, "the order must name every row once")
-    rate, momentum = float(training.learning_rate), float(training.momentum)
-    weight = np.array(initial[f"{layer.name}.weight"], np.float64)[0]
-    bias = np.array(initial[f"{layer.name}.bias"], np.float64) if layer.bias else np.zeros(1)
-    weight_velocity, bias_velocity = np.zeros_like(weight), np.zeros_like(bias)
-    shuffled, targets = features[order], truth[order]
-    for _ in range(training.epochs):
+    current = _start(spec, state, training)
+    shuffled, wanted = np.asarray(features, np.float64)[order], np.asarray(labels, np.float64)[order]
+    step = training.steps_before
+    for epoch in range(training.epochs):
+        multiplier = training.schedule.multiplier(epoch, training.epochs)
+        rate = float(training.optimiser.learning_rate) * float(multiplier)
         for start in range(0, len(order), training.batch_size):
-            rows, wanted = shuffled[start : start + training.batch_size], targets[start : start + training.batch_size]
-            # d(mean BCE)/d(logit) of every row of the batch
-            slope = (sigmoid(rows @ weight + bias) - wanted) / len(rows)
-            weight_velocity = momentum * weight_velocity + slope @ rows
-            weight = weight - rate * weight_velocity
-            if layer.bias:
-                bias_velocity = momentum * bias_velocity + slope.sum()
-                bias = bias - rate * bias_velocity
-    trained: dict[str, Float64] = {f"{layer.name}.weight": weight[np.newaxis, :]}
-    if layer.bias:
-        trained[f"{layer.name}.bias"] = bias
-    return trained
+            batch = slice(start, start + training.batch_size)
+            masks = None if coin is None else _at(coin, step)
+            found = gradients(spec, current, shuffled[batch], wanted[batch], loss=training.loss, task=task, coin=masks)
+            step += 1
+            make_step(current, found, optimiser=training.optimiser, learning_rate=rate, step=step)
+    return current
+
+
+def _start(spec: ModelSpec, state: Mapping[str, NDArray[Any]], training: Training) -> State:
+    current = {parameter.name: np.array(state[parameter.name], np.float64) for parameter in spec.parameters}
+    for parameter in spec.parameters:
+        for suffix in state_suffixes(training.optimiser):
+            name = parameter.name + suffix
+            current[name] = np.array(state[name], np.float64) if name in state else np.zeros(parameter.shape)
+    return current
+
+
+def _at(coin: StepCoin, step: int) -> Coin:
+    return lambda layer, shape: coin(step, layer, shape)
+
+
+def _before_ending(spec: ModelSpec) -> tuple[Layer, ...]:
+    return spec.layers[:-1] if spec.layers[-1].kind in _ENDINGS else spec.layers
+
+
+def _last(passes: list[Pass], features: Float64) -> Float64:
+    return passes[-1].values_out if passes else np.asarray(features, np.float64)

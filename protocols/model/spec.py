@@ -9,15 +9,18 @@ from __future__ import annotations
 import itertools
 import re
 from dataclasses import dataclass
+from decimal import Decimal
 from enum import Enum
 from typing import Any
 
 from protocols.canonical import Document
 from protocols.errors import ConfideError, ErrorCode
 
-FORMAT = "confide.model/1"
+FORMAT = "confide.model/2"
 MAX_LAYERS = 64
 MAX_WIDTH = 65_536
+_KEYS = ("name", "kind", "in_features", "out_features", "bias", "rate")
+_RATE = re.compile(r"0\.[0-9]{1,6}")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,63}")
 
 
@@ -25,7 +28,11 @@ class LayerKind(Enum):
     """The operators that a model may use."""
 
     LINEAR = "linear"
+    RELU = "relu"
     SIGMOID = "sigmoid"
+    TANH = "tanh"
+    SOFTMAX = "softmax"  # over the features of a row; ends a model
+    DROPOUT = "dropout"  # in training alone; which values are dropped is a public coin
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,7 @@ class Layer:
         in_features: width of its input.
         out_features: width of its output.
         bias: whether a linear layer adds a bias; False for other operators.
+        rate: dropout: the probability with which a value is dropped, a decimal from 0.01 to 0.99; empty for other operators.
     """
 
     name: str
@@ -45,6 +53,7 @@ class Layer:
     in_features: int
     out_features: int
     bias: bool
+    rate: str = ""
 
 
 @dataclass(frozen=True)
@@ -91,6 +100,7 @@ class ModelSpec:
                 "in_features": layer.in_features,
                 "out_features": layer.out_features,
                 "bias": layer.bias,
+                "rate": layer.rate,
             }
             for layer in self.layers
         ]
@@ -123,9 +133,9 @@ class ModelSpec:
 
 
 def _layer(entry: dict[str, Any]) -> Layer:
-    if set(entry) != {"name", "kind", "in_features", "out_features", "bias"}:
-        raise _invalid("a layer has exactly the keys name, kind, in_features, out_features, bias")
-    name, kind, wide_in, wide_out, bias = (entry[k] for k in ("name", "kind", "in_features", "out_features", "bias"))
+    if set(entry) != set(_KEYS):
+        raise _invalid(f"a layer has exactly the keys {', '.join(_KEYS)}")
+    name, kind, wide_in, wide_out, bias, rate = (entry[key] for key in _KEYS)
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise _invalid("a layer's name is 1 to 64 letters, digits, dots and underscores")
     if kind not in {known.value for known in LayerKind}:
@@ -135,10 +145,17 @@ def _layer(entry: dict[str, Any]) -> Layer:
             raise _invalid(f"layer {name!r} has a width outside 1 to {MAX_WIDTH}")
     if type(bias) is not bool:
         raise _invalid(f"layer {name!r}: bias is true or false")
-    layer = Layer(name, LayerKind(kind), wide_in, wide_out, bias)
+    if not isinstance(rate, str) or not (is_rate(rate) if kind == LayerKind.DROPOUT.value else rate == ""):
+        raise _invalid(f"layer {name!r}: a dropout has a rate from 0.01 to 0.99 as a text, other layers have an empty one")
+    layer = Layer(name, LayerKind(kind), wide_in, wide_out, bias, rate)
     if layer.kind is not LayerKind.LINEAR and (bias or wide_in != wide_out):
         raise _invalid(f"layer {name!r} keeps its width and has no bias")
     return layer
+
+
+def is_rate(text: str) -> bool:
+    """Says whether a text is the rate of a dropout as manifests write it: a decimal from 0.01 to 0.99, at most six places."""
+    return bool(_RATE.fullmatch(text)) and Decimal("0.01") <= Decimal(text) <= Decimal("0.99")
 
 
 def _invalid(what: str) -> ConfideError:

@@ -47,9 +47,21 @@ class Trace:
 
 def trace(root: nn.Module) -> Trace:
     """Records the forward of a model; the author's code runs once per module that cannot be read, and once more."""
+    attributes = set(vars(root))
+    modes = [(module, module.training) for module in root.modules()]
+    # A job trains or does not; the model is read as it trains, whatever mode its author left it in.
+    for module, _ in modes:
+        module.training = True
+    try:
+        return _record(root, attributes)
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def _record(root: nn.Module, attributes: set[str]) -> Trace:
     opaque: set[str] = set()
     problems: list[Problem] = []
-    attributes = set(vars(root))
     while True:
         tracer = _Tracer(frozenset(opaque))
         try:

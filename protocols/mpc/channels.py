@@ -63,8 +63,7 @@ class LinkExchange:
     def open(self, numbers: Sequence[RingArray], bits: Sequence[BitArray]) -> Opened:
         """Sends this party's masked shares to every other party, receives theirs, and combines."""
         self.rounds += 1
-        mine: list[Array] = [*numbers]
-        mine += bits
+        mine: list[Array] = [np.ascontiguousarray(array) for array in (*numbers, *bits)]
         layout = [TensorSpec(array.dtype.name, array.shape) for array in mine]
         for channel in self._channels:
             channel.send(mine)

@@ -14,6 +14,7 @@ from fractions import Fraction
 import numpy as np
 
 from protocols.errors import ConfideError, ErrorCode
+from protocols.fixed_point import VALUE_BITS
 from protocols.mpc.engine import Engine, Steps, together
 from protocols.mpc.primitives.truncation import truncate
 from protocols.mpc.values import MAX_MAGNITUDE_BITS, SharedValue, ValueView
@@ -66,13 +67,27 @@ class Combination:
         """Returns the transpose; masks are shared with it."""
         return Combination(tuple(Term(term.view.transpose, term.factor) for term in self.terms))
 
-    def mapped(self, function: Callable[[RingArray], RingArray], *, growth_bits: int) -> Combination:
-        """Returns a linear map of the shares; absolute values grow by at most 2^growth_bits."""
-        return Combination(tuple(Term(_mapped(term.view, function, growth_bits), term.factor) for term in self.terms))
+    def mapped(self, function: Callable[[RingArray], RingArray], *, growth_bits: int, scale_bits: int = 0) -> Combination:
+        """Returns a linear map of the shares.
+
+        Args:
+            function: the map, with whole coefficients.
+            growth_bits: absolute values of ring elements grow by at most 2^growth_bits.
+            scale_bits: fractional bits of the map's coefficients.
+        """
+        return Combination(tuple(_mapped(term, function, growth_bits, scale_bits, None) for term in self.terms))
+
+    def has_room(self, growth_bits: int) -> bool:
+        """Whether all terms may grow by 2^growth_bits and still be truncated and compared."""
+        return max(term.view.value.magnitude_bits for term in self.terms) + growth_bits <= MAX_MAGNITUDE_BITS
 
     def single(self) -> Term | None:
         """Returns the combination as one term if that is exact and costs nothing, else None."""
-        if len(self.terms) == 1:
+        return self.terms[0] if len(self.terms) == 1 else self.whole()
+
+    def whole(self) -> Term | None:
+        """Returns the combination as one value with factor 1 if that is exact and costs nothing, else None."""
+        if len(self.terms) == 1 and self.terms[0].factor == 1:
             return self.terms[0]
         exact = [_exact(term) for term in self.terms]
         known = [item for item in exact if item is not None]
@@ -85,7 +100,7 @@ class Combination:
             return None
         share = np.zeros(self.shape, np.int64)
         for item in known:
-            share += item.share() << np.int64(scale - item.scale_bits)
+            share = np.asarray(share + (item.share() << np.int64(scale - item.scale_bits)))
         return Term(ValueView(SharedValue(share, scale_bits=scale, magnitude_bits=magnitude)), _ONE)
 
     def is_settled(self, scale_bits: int) -> bool:
@@ -94,18 +109,25 @@ class Combination:
         return len(self.terms) == 1 and term.factor == 1 and term.view.value.scale_bits == scale_bits
 
     def settle(self, engine: Engine, scale_bits: int, *, magnitude_bits: int) -> Steps[SharedValue]:
-        """Returns the value at one scale, each term within 1 unit; one round, or none if no term needs truncation.
+        """Returns the value at one scale; one round, two where a term is too large for its factor, none if all is exact.
+
+        Each term is within 2 units of the result, or of 2^-16 times its factor if it is too large for its factor, and within
+        2^-16 of itself (2^-7 in the worst case that is not refused).
 
         Args:
             engine: this party's engine.
             scale_bits: the result's fractional bits.
-            magnitude_bits: the declared bound on the result as a ring element.
+            magnitude_bits: the declared bound on the result as a ring element; a smaller one that is proven is kept instead.
+
+        Raises:
+            ConfideError: INVALID_JOB (the querier's fault) if a term cannot be scaled exactly enough.
         """
-        shares = yield from together(*(_settle_term(engine, term, scale_bits) for term in self.terms))
+        settled = yield from together(*(_settle_term(engine, term, scale_bits) for term in self.terms))
         total = np.zeros(self.shape, np.int64)
-        for share in shares:
-            total = total + share
-        return SharedValue(total, scale_bits=scale_bits, magnitude_bits=magnitude_bits)
+        for share, _ in settled:
+            total = np.asarray(total + share.reshape(self.shape))
+        proven = max(bound for _, bound in settled) + (len(settled) - 1).bit_length()
+        return SharedValue(total, scale_bits=scale_bits, magnitude_bits=min(magnitude_bits, proven))
 
     def broadcast(self, shape: tuple[int, ...]) -> Combination:
         """Returns the combination repeated to a shape."""
@@ -124,8 +146,7 @@ class _Exact:
     magnitude_bits: int
 
     def share(self) -> RingArray:
-        share: RingArray = self.view.share * np.int64(self.multiplier)
-        return share
+        return np.asarray(self.view.share * np.int64(self.multiplier))
 
 
 def settle_all(
@@ -138,20 +159,53 @@ def settle_all(
     return settled
 
 
-def _settle_term(engine: Engine, term: Term, scale_bits: int) -> Steps[RingArray]:
+def _settle_term(engine: Engine, term: Term, scale_bits: int) -> Steps[tuple[RingArray, int]]:
+    """Returns the share of a term at one scale, and the bits that bound it."""
     value = term.view.value
     exact = _exact(term)
     if exact is not None:
-        share, scale = exact.share(), exact.scale_bits
+        share, scale, bound = exact.share(), exact.scale_bits, exact.magnitude_bits
     else:
-        multiplier, fraction_bits = _mantissa(term.factor, value.magnitude_bits)
-        share, scale = term.view.share * np.int64(multiplier), value.scale_bits + fraction_bits
+        share, scale, bound = term.view.share, value.scale_bits, value.magnitude_bits
+        cut = _cut_before_scaling(term, scale_bits)
+        if cut > 0:
+            share, scale, bound = (yield from truncate(engine, _at_least_1d(share), cut)), scale - cut, bound - cut
+        multiplier, fraction_bits = _mantissa(term.factor, bound)
+        share, scale = share * np.int64(multiplier), scale + fraction_bits
+        bound += abs(multiplier).bit_length()
     shift = scale - scale_bits
     if shift <= 0:
-        return share << np.int64(-shift)
+        return np.asarray(share << np.int64(-shift)), bound - shift
     if shift > MAX_MAGNITUDE_BITS:
         raise ConfideError(ErrorCode.INVALID_JOB, "a public factor is too small to be represented")
-    return (yield from truncate(engine, np.ascontiguousarray(share), shift))
+    # One bit more for the unit that rounding may add.
+    return (yield from truncate(engine, _at_least_1d(share), shift)), max(bound - shift, 0) + 1
+
+
+def _cut_before_scaling(term: Term, scale_bits: int) -> int:
+    """How many low bits of a value go first, so that 16 bits of its factor fit beside it.
+
+    Those that the result does not show, and those below 16 fractional bits: a rough factor would do more harm.
+    """
+    value = term.view.value
+    missing = FACTOR_BITS - (MAX_MAGNITUDE_BITS - 1 - value.magnitude_bits)
+    unseen = value.scale_bits - scale_bits - _top(term.factor)
+    return min(missing, max(unseen, value.scale_bits - VALUE_BITS))
+
+
+def _top(factor: Fraction) -> int:
+    """The least whole t with |factor| < 2^t, or one more."""
+    return abs(factor.numerator).bit_length() - factor.denominator.bit_length() + 1
+
+
+def _floor_log2(factor: Fraction) -> int:
+    """The largest whole t with 2^t <= |factor|."""
+    close = abs(factor.numerator).bit_length() - factor.denominator.bit_length()
+    return close if abs(factor) >= Fraction(2) ** close else close - 1
+
+
+def _at_least_1d(share: RingArray) -> RingArray:
+    return np.ascontiguousarray(share)
 
 
 def _mantissa(factor: Fraction, magnitude_bits: int) -> tuple[int, int]:
@@ -161,9 +215,7 @@ def _mantissa(factor: Fraction, magnitude_bits: int) -> tuple[int, int]:
         raise ConfideError(
             ErrorCode.INVALID_JOB, "a value is too large to be scaled exactly enough", remedy="Use smaller batches."
         )
-    # |factor| is in [2^(top - 1), 2^top) or, for numerators just below the next power, one more.
-    top = abs(factor.numerator).bit_length() - factor.denominator.bit_length() + 1
-    fraction_bits = bits - top
+    fraction_bits = bits - _top(factor)
     return round(factor * Fraction(2) ** fraction_bits), fraction_bits
 
 
@@ -181,10 +233,33 @@ def _exact(term: Term) -> _Exact | None:
     return _Exact(term.view, odd, scale, value.magnitude_bits + growth)
 
 
-def _mapped(view: ValueView, function: Callable[[RingArray], RingArray], growth_bits: int) -> ValueView:
-    value = view.value
-    share = np.asarray(function(view.share))
-    return ValueView(SharedValue(share, scale_bits=value.scale_bits, magnitude_bits=value.magnitude_bits + growth_bits))
+def bounded(factor: Fraction, proven_bits: int, *, scale_bits: int, limit_bits: int) -> int:
+    """Returns the smaller of a proven bound on a ring element and the one that follows from the declared limit of tensors.
+
+    Args:
+        factor: what the value is multiplied with, exactly.
+        proven_bits: the value is at most 2^proven_bits as a ring element.
+        scale_bits: its fractional bits.
+        limit_bits: declared: factor times value is below 2^limit_bits as a real number.
+    """
+    return min(proven_bits, scale_bits + limit_bits - _floor_log2(factor))
+
+
+def map_one(term: Term, function: Callable[[RingArray], RingArray], growth_bits: int, scale_bits: int, limit_bits: int) -> Term:
+    """Returns a linear map of one term whose result is declared to be below 2^limit_bits; see `Combination.mapped`."""
+    return _mapped(term, function, growth_bits, scale_bits, limit_bits)
+
+
+def _mapped(
+    term: Term, function: Callable[[RingArray], RingArray], growth_bits: int, scale_bits: int, limit_bits: int | None
+) -> Term:
+    value = term.view.value
+    share = np.asarray(function(term.view.share))
+    scale = value.scale_bits + scale_bits
+    magnitude = value.magnitude_bits + growth_bits
+    if limit_bits is not None:
+        magnitude = bounded(term.factor, magnitude, scale_bits=scale, limit_bits=limit_bits)
+    return Term(ValueView(SharedValue(share, scale_bits=scale, magnitude_bits=magnitude)), term.factor)
 
 
 def _merge(terms: list[Term], term: Term) -> None:
@@ -196,7 +271,7 @@ def _merge(terms: list[Term], term: Term) -> None:
             if magnitude > MAX_MAGNITUDE_BITS:
                 break
             sign = 1 if term.factor == other.factor else -1
-            share = other.view.share + sign * term.view.share
+            share = np.asarray(other.view.share + sign * term.view.share)
             merged = SharedValue(share, scale_bits=mine.scale_bits, magnitude_bits=magnitude)
             terms[index] = Term(ValueView(merged), other.factor)
             return

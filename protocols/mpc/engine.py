@@ -138,11 +138,9 @@ class Engine:
         return values if self.leads else np.zeros_like(values)
 
     def _round(self, opening: Opening) -> Opened:
-        numbers = tuple(np.ascontiguousarray(array) for array in opening.numbers)
-        bits = tuple(np.ascontiguousarray(array) for array in opening.bits)
-        layout = (*(_layout(array) for array in numbers), *(_layout(array) for array in bits))
+        layout = (*(_layout(array) for array in opening.numbers), *(_layout(array) for array in opening.bits))
         self._tape.note(Open(opening.name, layout))
-        return self._exchange.open(numbers, bits)
+        return self._exchange.open(opening.numbers, opening.bits)
 
 
 def together(*protocols: Steps[T]) -> Steps[list[T]]:

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from protocols.errors import ConfideError, ErrorCode, Problem
 from protocols.fixed_point import VALUE_BITS, encode
-from protocols.job import Job, JobType
+from protocols.job import Job, JobType, Task
 from protocols.mpc.channels import Channel
 from protocols.mpc.keys import Label, SessionKeys
+from protocols.mpc.training_state import STATES, state_names
 from protocols.mpc.values import SharedValue
 from protocols.plan.plan import PlannedInput
 from protocols.prg import AesCtrStream
@@ -26,6 +27,7 @@ from protocols.sharing import draw_ring, sum_ring
 
 ROW_LIMIT = 1.0 + 2.0**-20  # scaling to [-1, 1] may end a rounding error outside
 
+PARAMETER_LIMIT = 2.0**10  # declared: weights stay below it
 Rows = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
@@ -35,14 +37,18 @@ class LocalInputs:
 
     Attributes:
         rows: by position in the job's data sets, for the party's own: features (rows, features) float64 within [-1, 1] and
-            labels (rows,) float64 of 0 and 1.
-        initial_weights: training only: public start of every parameter, by name.
-        model_share: evaluation and inference, at computing parties: this party's int64 share of every parameter, by name.
+            labels (rows,) float64: 0 or 1, the index of a class, or a number within [-1, 1], as the job's task says.
+        initial_weights: training from public weights: the start of every parameter, by name.
+        training_state: training that continues or resumes, at computing parties: this party's int64 share of every parameter
+            and of the optimiser's state, by name (`protocols.mpc.training_state`).
+        model_share: evaluation and inference, at computing parties: this party's int64 share of every parameter, by name; the
+            optimiser's state may be among them.
         query_share: inference, at computing parties: (rows, features) int64, from the querier.
     """
 
     rows: Mapping[int, Rows] = field(default_factory=dict)
     initial_weights: Mapping[str, NDArray[np.floating]] | None = None
+    training_state: Mapping[str, RingArray] | None = None
     model_share: Mapping[str, RingArray] | None = None
     query_share: RingArray | None = None
 
@@ -51,18 +57,38 @@ def check_inputs(job: Job, party: str, inputs: LocalInputs) -> None:
     """Checks everything a party brings against the job, before anything is sent.
 
     Raises:
-        ConfideError: INVALID_DATA (this party's fault) with every problem found; values are never named.
+        ConfideError: INVALID_DATA (this party's fault) with every problem found, values are never named; INVALID_MODEL (the
+            querier's fault) for public initial weights beyond 2^10.
     """
     problems = list(_check_rows(job, party, inputs))
     if party in job.computing_parties:
         problems += _check_shares(job, inputs)
     if problems:
         raise ConfideError(ErrorCode.INVALID_DATA, f"{party} does not bring what the job names", problems=problems)
+    if party in job.computing_parties and starts_from_public_weights(job):
+        _check_weights(inputs.initial_weights or {})
+
+
+def starts_from_public_weights(job: Job) -> bool:
+    """Whether a job is a training whose parameters start from public weights and not from shares."""
+    return job.job_type is JobType.TRAIN and job.model_ref is None and job.resumes is None
+
+
+def label_columns(job: Job, labels: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns (rows, label_width) float64 of labels (rows,): one column, or one per class with a 1 at the label's.
+
+    Args:
+        job: whose task says what the labels are; public.
+        labels: checked before; secret.
+    """
+    if job.task is not Task.CLASSES:
+        return labels.reshape(-1, 1)
+    return np.asarray(labels[:, None] == np.arange(job.label_width)[None, :], np.float64)
 
 
 def planned_inputs(job: Job) -> tuple[PlannedInput, ...]:
     """Returns who shares how much, and where the correction goes."""
-    width = job.model.input_features + 1
+    width = job.model.input_features + job.label_width
     return tuple(
         PlannedInput(
             dataset.party,
@@ -105,7 +131,7 @@ class RowSharing:
             secret = np.concatenate(
                 [
                     encode(features, scale_bits=VALUE_BITS, limit=ROW_LIMIT).reshape(-1),
-                    encode(labels, scale_bits=VALUE_BITS, limit=1.0).reshape(-1),
+                    encode(label_columns(self._job, labels), scale_bits=VALUE_BITS, limit=ROW_LIMIT).reshape(-1),
                 ]
             )
             others = [party for party in self._job.computing_parties if party != planned.correction_to]
@@ -116,7 +142,10 @@ class RowSharing:
                 self._channels[planned.correction_to].send_bytes(correction.view(np.uint8))
 
     def take(self) -> tuple[RingArray, RingArray]:
-        """Returns this computing party's shares of all rows, in the job's order: (rows, features) and (rows, 1) int64."""
+        """Returns this computing party's shares of all rows, in the job's order: features and labels.
+
+        (rows, features) and (rows, label_width) int64 at 16 fractional bits.
+        """
         features: list[RingArray] = []
         labels: list[RingArray] = []
         for planned in planned_inputs(self._job):
@@ -124,7 +153,7 @@ class RowSharing:
             num_rows = self._job.datasets[planned.dataset].num_rows
             split = num_rows * self._job.model.input_features
             features.append(share[:split].reshape(num_rows, -1))
-            labels.append(share[split:].reshape(num_rows, 1))
+            labels.append(share[split:].reshape(num_rows, self._job.label_width))
         self._own.clear()
         return np.concatenate(features), np.concatenate(labels)
 
@@ -157,23 +186,66 @@ def _check_rows(job: Job, party: str, inputs: LocalInputs) -> Sequence[Problem]:
         where = f"data set {job.datasets[index].name}"
         if features.shape != (num_rows, job.model.input_features) or labels.shape != (num_rows,):
             problems.append(Problem(where, "its shape is not the job's", "register it again, then submit a new job"))
-        elif not np.isin(labels, (0.0, 1.0)).all():
-            problems.append(Problem(where, "a label is neither 0 nor 1", "correct the labels"))
+        elif not _are_labels(job, labels):
+            problems.append(Problem(where, f"a label is not one of {_EXPECTED[job.task]}", "correct the labels"))
     return problems
 
 
+_EXPECTED = {Task.BINARY: "0 and 1", Task.CLASSES: "the model's classes, counted from 0", Task.REAL: "the numbers from -1 to 1"}
+
+
+def _are_labels(job: Job, labels: NDArray[np.float64]) -> bool:
+    match job.task:
+        case Task.BINARY:
+            return bool(np.isin(labels, (0.0, 1.0)).all())
+        case Task.CLASSES:
+            return bool(np.isin(labels, np.arange(job.label_width)).all())
+        case Task.REAL:
+            return bool((np.abs(labels) <= ROW_LIMIT).all())  # False for NaN
+
+
 def _check_shares(job: Job, inputs: LocalInputs) -> Sequence[Problem]:
-    problems = []
-    wanted = {parameter.name: parameter.shape for parameter in job.model.parameters}
-    trains = job.job_type is JobType.TRAIN
-    brought: Mapping[str, NDArray[np.generic]] = (inputs.initial_weights if trains else inputs.model_share) or {}
-    if {name: array.shape for name, array in brought.items()} != wanted:
-        problems.append(Problem("model", "its parameters have not the names and shapes of the job's model", "choose another"))
-    if not trains and any(array.dtype != np.int64 for array in brought.values()):
-        problems.append(Problem("model", "a share is not int64", "restore the share file"))
+    problems: list[Problem] = []
+    if job.job_type is not JobType.TRAIN:
+        problems += _check_model(job, inputs.model_share or {}, whole=False)
+    elif not starts_from_public_weights(job):
+        problems += _check_model(job, inputs.training_state or {}, whole=job.resumes is not None)
+    elif {name: array.shape for name, array in (inputs.initial_weights or {}).items()} != _shapes(job):
+        problems.append(_other_model())
     if job.job_type is JobType.INFER:
         query = inputs.query_share
         shape = (job.query_rows, job.model.input_features)
         if query is None or query.shape != shape or query.dtype != np.int64:
             problems.append(Problem("query", f"a share of {shape} int64 is expected", "share the samples again"))
     return problems
+
+
+def _check_model(job: Job, brought: Mapping[str, RingArray], *, whole: bool) -> Sequence[Problem]:
+    """Checks shares of parameters; `whole` if all of the optimiser's state must be there too."""
+    shapes = _shapes(job)
+    states = {f"{name}#{state}": shape for name, shape in shapes.items() for state in STATES}
+    found = {name: array.shape for name, array in brought.items()}
+    needed = set(shapes)
+    if whole and job.training is not None:
+        needed |= {f"{name}#{state}" for name in shapes for state in state_names(job.training.optimiser)}
+    problems = []
+    if not needed <= set(found) or any({**shapes, **states}.get(name) != shape for name, shape in found.items()):
+        problems.append(_other_model())
+    if any(array.dtype != np.int64 for array in brought.values()):
+        problems.append(Problem("model", "a share is not int64", "restore the share file"))
+    return problems
+
+
+def _shapes(job: Job) -> dict[str, tuple[int, ...]]:
+    return {parameter.name: parameter.shape for parameter in job.model.parameters}
+
+
+def _other_model() -> Problem:
+    return Problem("model", "its parameters have not the names and shapes of the job's model", "choose another")
+
+
+def _check_weights(weights: Mapping[str, NDArray[np.floating]]) -> None:
+    beyond = [name for name, array in weights.items() if not bool((np.abs(array) < PARAMETER_LIMIT).all())]
+    if beyond:
+        problems = [Problem(name, f"a weight is not a number below {PARAMETER_LIMIT:g}", "scale the model") for name in beyond]
+        raise ConfideError(ErrorCode.INVALID_MODEL, "initial weights beyond the declared magnitude", problems=problems)

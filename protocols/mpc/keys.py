@@ -31,6 +31,7 @@ class Label(Enum):
 
     DEALT = "dealt"  # (dealer, computing party): shares of correlated randomness
     REFRESH = "refresh"  # (computing party, computing party): sharings of zero; the dealer never holds it
+    CHECKPOINT = "checkpoint"  # (computing party, computing party): sharings of zero for checkpoints
     INPUT = "input"  # (data owner, computing party): shares of rows
 
 
@@ -59,6 +60,11 @@ class SessionKeys:
     def party(self) -> str:
         """Whose keys these are; public."""
         return self._party
+
+    @property
+    def handshake(self) -> str:
+        """SHA-256 of all nonces of this attempt, hexadecimal; known to all participants, fresh in every attempt."""
+        return self._salt.hex()
 
     def open_stream(self, label: Label, first: str, second: str) -> AesCtrStream:
         """Derives the stream of a label and an ordered pair of parties, of which this party must be one.

@@ -6,31 +6,35 @@ Equal steps are run once. No secret and no randomness is involved.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from protocols.errors import ConfideError, ErrorCode
 from protocols.job import Job, JobType
 from protocols.mpc.channels import ZeroExchange
+from protocols.mpc.checkpoint import CheckpointTimes
 from protocols.mpc.engine import Engine
 from protocols.mpc.inputs import planned_inputs
 from protocols.mpc.material.context import ShapeMaterial, Window
-from protocols.mpc.programs.program import Program, Results
-from protocols.mpc.programs.serve import SCHEDULE, EvaluateProgram, InferProgram
-from protocols.mpc.programs.train import TrainProgram, training_schedule
+from protocols.mpc.programs.catalogue import Brought, program_of, schedule_of
+from protocols.mpc.programs.program import Results
+from protocols.mpc.programs.train import Steps
 from protocols.mpc.tapes import RecordingTape
 from protocols.mpc.tensor import use_engine
 from protocols.plan.operations import Segment
-from protocols.plan.plan import Plan, PlannedResult, Stage, runs_of
+from protocols.plan.plan import Plan, PlannedResult, first_runs
 from protocols.ring import RingArray
 
 
 def derive_plan(job: Job) -> Plan:
     """Returns the plan of a job; the same at every party that runs the same version.
 
+    The zeros take no memory, whatever the number of rows.
+
     Raises:
-        ConfideError: INVALID_JOB or INVALID_MODEL (the querier's fault) if the job cannot be computed within the ring.
+        ConfideError: INVALID_JOB or INVALID_MODEL (the querier's fault) if the job cannot be computed within the ring, nothing
+            is left to train, or too many rows are to be ranked.
     """
     schedule = schedule_of(job)
     material = ShapeMaterial()
@@ -38,12 +42,8 @@ def derive_plan(job: Job) -> Plan:
     engine = Engine(index=0, exchange=ZeroExchange(), material=material, tape=tape)
     segments: dict[str, Segment] = {}
     with use_engine(engine):
-        program = _dry_program(job)
-        for run in runs_of(schedule):
-            if run.segment in segments:
-                if len(segments) == len({part.segment for stage in schedule for part in stage.parts}):
-                    break
-                continue
+        program = program_of(job, engine, _zeros(job))
+        for run in first_runs(schedule):
             tape.operations = []
             material.correction_bytes = 0
             with engine.segment(Window(run.start, run.stop) if run.stop else None):
@@ -61,14 +61,21 @@ def derive_plan(job: Job) -> Plan:
         segments=tuple(segments.values()),
         schedule=schedule,
         results=tuple(_planned_results(job, results)),
+        signals=_signals(job),
     )
 
 
-def schedule_of(job: Job) -> tuple[Stage, ...]:
-    """Returns how often and in which order the segments of the job's program run."""
-    if job.job_type is JobType.TRAIN and job.training is not None:
-        return training_schedule(job.num_rows, job.training)
-    return SCHEDULE
+def checkpoint_times(job: Job) -> CheckpointTimes | None:
+    """Returns when the checkpoints of a job are made; None unless it is a training."""
+    if job.job_type is not JobType.TRAIN or job.training is None:
+        return None
+    steps = Steps.of(job)
+    return CheckpointTimes(job.training.checkpoints, steps.per_epoch, steps.total)
+
+
+def _signals(job: Job) -> int:
+    times = checkpoint_times(job)
+    return 0 if times is None else times.questions(Steps.of(job).before)
 
 
 def _planned_results(job: Job, results: Results) -> Sequence[PlannedResult]:
@@ -78,19 +85,18 @@ def _planned_results(job: Job, results: Results) -> Sequence[PlannedResult]:
     return [*kept, *sent]
 
 
-def _dry_program(job: Job) -> Program:
-    parameters = {spec.name: _zeros(spec.shape) for spec in job.model.parameters}
-    features, labels = _zeros((job.num_rows, job.model.input_features)), _zeros((job.num_rows, 1))
-    match job.job_type:
-        case JobType.TRAIN:
-            weights = {spec.name: np.zeros(spec.shape) for spec in job.model.parameters}
-            return TrainProgram(job=job, features=features, labels=labels, initial_weights=weights)
-        case JobType.EVALUATE:
-            return EvaluateProgram(job=job, model_share=parameters, features=features, labels=labels)
-        case JobType.INFER:
-            query = _zeros((job.query_rows or 0, job.model.input_features))
-            return InferProgram(job=job, model_share=parameters, query_share=query)
+def _zeros(job: Job) -> Brought:
+    parameters: Mapping[str, RingArray] = {spec.name: _zero(spec.shape) for spec in job.model.parameters}
+    infers = job.job_type is JobType.INFER
+    return Brought(
+        features=None if infers else _zero((job.num_rows, job.model.input_features)),
+        labels=None if infers else _zero((job.num_rows, job.label_width)),
+        initial_weights={spec.name: np.zeros(spec.shape) for spec in job.model.parameters},
+        training_state=parameters,
+        model_share=parameters,
+        query_share=_zero((job.query_rows or 0, job.model.input_features)) if infers else None,
+    )
 
 
-def _zeros(shape: tuple[int, ...]) -> RingArray:
-    return np.zeros(shape, np.int64)
+def _zero(shape: tuple[int, ...]) -> RingArray:
+    return np.broadcast_to(np.int64(0), shape)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from protocols.errors import ConfideError, ErrorCode
 from protocols.fixed_point import VALUE_BITS, decode, encode
-from protocols.job import OutputKind
+from protocols.job_parts import MAX_CLASSES, OutputKind
 from protocols.mpc.inputs import ROW_LIMIT
 from protocols.prg import ByteSource
 from protocols.ring import RingArray
@@ -42,7 +42,12 @@ def combine_output(shares: Sequence[RingArray], *, kind: OutputKind, scale_bits:
         scale_bits: its fractional bits, as the plan says.
 
     Returns:
-        correct_count: (1,) int64; label: (rows,) int64 of 0 and 1; probability: (rows,) float64 within 1e-4 and [0, 1].
+        correct_count: (1,) int64; with a minimum cell c above 1, 0 stands for fewer than c correct rows, and the number of all
+            rows for fewer than c wrong ones.
+        confusion: (classes, classes) int64, true class by predicted class; -1 in cells that are withheld.
+        roc_auc, log_loss, squared_error: (1,) float64; NaN if a rate or a log loss is withheld.
+        label: (rows,) int64, the index of the class.
+        probability: (rows,) or (rows, classes) float64 within [0, 1]; value: (rows,) float64.
 
     Raises:
         ConfideError: BAD_FRAME (a computing party's fault) if the shares do not fit together or give no such output.
@@ -53,15 +58,40 @@ def combine_output(shares: Sequence[RingArray], *, kind: OutputKind, scale_bits:
     if not _IS_POSSIBLE[kind](values):
         raise ConfideError(ErrorCode.BAD_FRAME, f"the shares do not combine to a {kind.value}")
     match kind:
-        case OutputKind.CORRECT_COUNT | OutputKind.LABEL:
+        case OutputKind.CORRECT_COUNT | OutputKind.CONFUSION | OutputKind.LABEL:
             return values.astype(np.int64)
         case OutputKind.PROBABILITY:
             return np.clip(values, 0.0, 1.0)
+        case OutputKind.ROC_AUC:
+            return np.where(values == WITHHELD, np.nan, np.clip(values, 0.0, 1.0))
+        case OutputKind.LOG_LOSS:
+            return np.where(values == WITHHELD, np.nan, np.maximum(values, 0.0))
+        case OutputKind.SQUARED_ERROR:
+            return np.maximum(values, 0.0)
+        case OutputKind.VALUE:
+            return values
 
 
-_ROUNDING = 2.0**-12  # the sigmoid's error may lead a probability this little outside [0, 1]
+WITHHELD = -1.0
+_ROUNDING = 2.0**-12  # the approximations may lead a probability or a rate this little outside its range
+_LARGEST = 2.0**20  # declared: no output reaches it
+
+
+def _is_whole(values: NDArray[np.float64], *, least: float) -> bool:
+    return bool(((values >= least) & (values == np.rint(values))).all())
+
+
+def _is_rate(values: NDArray[np.float64]) -> bool:
+    return bool(((values >= -_ROUNDING) & (values <= 1 + _ROUNDING) | (values == WITHHELD)).all())
+
+
 _IS_POSSIBLE: dict[OutputKind, Callable[[NDArray[np.float64]], bool]] = {
-    OutputKind.CORRECT_COUNT: lambda v: v.shape == (1,) and v[0] >= 0 and v[0] == np.rint(v[0]),
-    OutputKind.LABEL: lambda v: bool(np.isin(v, (0.0, 1.0)).all()),
-    OutputKind.PROBABILITY: lambda v: bool(((v >= -_ROUNDING) & (v <= 1 + _ROUNDING)).all()),
+    OutputKind.CORRECT_COUNT: lambda v: v.shape == (1,) and _is_whole(v, least=0),
+    OutputKind.CONFUSION: lambda v: v.ndim == 2 and v.shape[0] == v.shape[1] and _is_whole(v, least=WITHHELD),
+    OutputKind.ROC_AUC: lambda v: v.shape == (1,) and _is_rate(v),
+    OutputKind.LOG_LOSS: lambda v: v.shape == (1,) and bool(-_ROUNDING <= v[0] < _LARGEST or v[0] == WITHHELD),
+    OutputKind.SQUARED_ERROR: lambda v: v.shape == (1,) and bool(-_ROUNDING <= v[0] < _LARGEST),
+    OutputKind.LABEL: lambda v: v.ndim == 1 and _is_whole(v, least=0) and bool((v < MAX_CLASSES).all()),
+    OutputKind.PROBABILITY: lambda v: v.ndim in (1, 2) and bool(((v >= -_ROUNDING) & (v <= 1 + _ROUNDING)).all()),
+    OutputKind.VALUE: lambda v: v.ndim == 1 and bool((np.abs(v) < _LARGEST).all()),
 }

@@ -13,6 +13,7 @@ from protocols.errors import ConfideError, ErrorCode
 from protocols.job import Job, JobType
 from protocols.links import Link
 from protocols.mpc.channels import Channel, CorrectionReader, CorrectionWriter, LinkExchange
+from protocols.mpc.checkpoint import Checkpoint, Checkpointer
 from protocols.mpc.engine import Engine
 from protocols.mpc.inputs import LocalInputs, RowSharing, check_inputs
 from protocols.mpc.keys import Label, SessionKeys
@@ -51,7 +52,7 @@ class SessionOutputs:
     """What a computing party holds at the end: refreshed shares, uniform given the values; None if the job has none.
 
     Attributes:
-        model_share: training: int64 share of every parameter, by name.
+        model_share: training: int64 share of every parameter and of the optimiser's state, by name.
         output_shares: evaluation and inference: int64 share of every output, by name; goes to the querier and nobody else.
         rounds: rounds of openings that took place.
         sent_bytes: payload bytes sent, by receiver.
@@ -72,6 +73,8 @@ def run_session(
     links: Mapping[str, Link],
     inputs: LocalInputs,
     progress: Callable[[Progress], None],
+    checkpoint: Callable[[Checkpoint], None],
+    now: Callable[[], float],
 ) -> SessionOutputs:
     """Runs all roles of one party, after the parties have compared the plan's digest and exchanged fresh secrets.
 
@@ -83,6 +86,8 @@ def run_session(
         links: to every other participant, by id.
         inputs: what it brings.
         progress: told after every run of a segment.
+        checkpoint: given every checkpoint of a training, at computing parties; it must not block for long.
+        now: a clock in seconds that never goes back; only the lead's is read, for checkpoints every so many minutes.
 
     Raises:
         ConfideError: INVALID_DATA (this party's fault) for inputs that do not fit the job; what the links raise; INTERNAL
@@ -95,7 +100,7 @@ def run_session(
     check_inputs(job, party, inputs)
     channels = {peer: Channel(links[peer]) for peer in plan.participants if peer != party}
     try:
-        return _Session(job, plan, party, keys, channels, inputs, progress).run()
+        return _Session(job, plan, party, keys, channels, inputs, progress, checkpoint, now).run()
     finally:
         keys.erase()
 
@@ -109,6 +114,8 @@ class _Session:
     channels: Mapping[str, Channel]
     inputs: LocalInputs
     progress: Callable[[Progress], None]
+    checkpoint: Callable[[Checkpoint], None]
+    now: Callable[[], float]
 
     def run(self) -> SessionOutputs:
         rows = RowSharing(job=self.job, party=self.party, keys=self.keys, channels=self.channels)
@@ -144,46 +151,66 @@ class _Session:
         dealt = self.keys.open_stream(Label.DEALT, self.plan.dealer, self.party)
         tape = CheckingTape()
         engine = Engine(index=index, exchange=exchange, material=ShareMaterial(dealt, corrections), tape=tape)
-        refresher = self._refresher(index)
+        refresher = self._refresher(Label.REFRESH, index)
+        checkpointer = self._checkpointer(index)
         with use_engine(engine):
-            program = self._program(rows)
+            program = self._program(engine, rows)
             for step, run in enumerate(self.plan.runs(), 1):
                 segment = self.plan.segment(run.segment)
                 if corrections is not None:
                     corrections.begin_run(segment.correction_bytes)
                 tape.begin_run(segment)
+                done = program.steps_done
                 with engine.segment(_window(run)):
                     program.run_segment(run.segment)
                 tape.end_run()
                 self._report(run.segment, step, exchange.rounds)
+                if checkpointer is not None and program.steps_done > done:
+                    checkpointer.after_step(program.steps_done, program.state())
             results = program.results()
         model = {name: refresher.refresh(value.share) for name, value in self._planned(results.model).items()}
         outputs = {name: refresher.refresh(value.share) for name, value in self._planned(results.outputs).items()}
         self._report("outputs", self.plan.num_runs, exchange.rounds)
         return SessionOutputs(model or None, outputs or None, exchange.rounds, self._sent())
 
-    def _program(self, rows: RowSharing) -> Program:
-        from protocols.mpc.programs.serve import EvaluateProgram, InferProgram
-        from protocols.mpc.programs.train import TrainProgram
+    def _program(self, engine: Engine, rows: RowSharing) -> Program:
+        from protocols.mpc.programs.catalogue import Brought, in_step_order, program_of
 
-        model_share = self.inputs.model_share or {}
-        match self.job.job_type:
-            case JobType.TRAIN:
-                features, labels = rows.take()
-                weights = self.inputs.initial_weights or {}
-                return TrainProgram(job=self.job, features=features, labels=labels, initial_weights=weights)
-            case JobType.EVALUATE:
-                features, labels = rows.take()
-                return EvaluateProgram(job=self.job, model_share=model_share, features=features, labels=labels)
-            case JobType.INFER:
-                if self.inputs.query_share is None:
-                    raise ConfideError(ErrorCode.INVALID_DATA, "no samples to predict")
-                return InferProgram(job=self.job, model_share=model_share, query_share=self.inputs.query_share)
+        features, labels = (None, None) if self.job.job_type is JobType.INFER else rows.take()
+        return program_of(
+            self.job,
+            engine,
+            Brought(
+                features=None if features is None else in_step_order(self.job, features),
+                labels=None if labels is None else in_step_order(self.job, labels),
+                initial_weights=self.inputs.initial_weights or {},
+                training_state=self.inputs.training_state or {},
+                model_share=self.inputs.model_share or {},
+                query_share=self.inputs.query_share,
+            ),
+        )
 
-    def _refresher(self, index: int) -> Refresher:
+    def _checkpointer(self, index: int) -> Checkpointer | None:
+        from protocols.mpc.planning import checkpoint_times
+
+        times = checkpoint_times(self.job)
+        if times is None:
+            return None
+        return Checkpointer(
+            job=self.job,
+            times=times,
+            handshake=self.keys.handshake,
+            refresher=self._refresher(Label.CHECKPOINT, index),
+            channels=[self.channels[peer] for peer in self.plan.computing_parties if peer != self.party],
+            leads=index == 0,
+            now=self.now,
+            take=self.checkpoint,
+        )
+
+    def _refresher(self, label: Label, index: int) -> Refresher:
         computing = self.plan.computing_parties
         streams = {
-            other: self.keys.open_stream(Label.REFRESH, computing[min(index, other)], computing[max(index, other)])
+            other: self.keys.open_stream(label, computing[min(index, other)], computing[max(index, other)])
             for other in range(len(computing))
             if other != index
         }

@@ -19,7 +19,7 @@ from protocols.errors import ConfideError, ErrorCode
 from protocols.mpc.engine import Engine, Opening, Steps
 from protocols.mpc.material.context import Window
 from protocols.mpc.material.products import View
-from protocols.ring import RingArray
+from protocols.ring import RingArray, subtract
 
 MAX_MAGNITUDE_BITS = 62
 
@@ -98,7 +98,7 @@ class SharedValue:
             mask_id = engine.new_mask(for_session=value._for_session)
             mask = engine.deal("mask", mask_id, int(value._for_session), value.shape, result=np.ndarray)
             made.append((value, mask_id, mask))
-        opened = yield Opening("operands", tuple(value._share - mask for value, _, mask in made))
+        opened = yield Opening("operands", tuple(subtract(value._share, mask) for value, _, mask in made))
         for (value, mask_id, mask), difference in zip(made, opened.numbers, strict=True):
             value._masked = _Masked(mask_id, mask, difference)
 

@@ -22,10 +22,11 @@ from protocols.plan.operations import (
     read_text,
 )
 
-FORMAT = "confide.plan/1"
-ENGINE_VERSION = "confide.engine/1"
+FORMAT = "confide.plan/2"
+ENGINE_VERSION = "confide.engine/2"
 ADVERSARY = "semi-honest; the dealer and the computing parties do not collude"
 MAX_SEGMENTS = 64
+MAX_SIGNALS = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -61,10 +62,11 @@ class Part:
 
 @dataclass(frozen=True)
 class Stage:
-    """`count` passes over the same parts; batches start again at the first row in every pass."""
+    """`count` passes over the same parts; in every pass batches start at `first_row`."""
 
     count: int
     parts: tuple[Part, ...]
+    first_row: int = 0
 
 
 @dataclass(frozen=True)
@@ -107,16 +109,21 @@ class Direction:
     input_bytes: int
     opening_bytes: int
     correction_bytes: int
+    signal_bytes: int
 
     @property
     def total_bytes(self) -> int:
         """All of them."""
-        return self.input_bytes + self.opening_bytes + self.correction_bytes
+        return self.input_bytes + self.opening_bytes + self.correction_bytes + self.signal_bytes
 
 
 @dataclass(frozen=True)
 class Plan:
-    """See the module. `schedule` says how often and in which order the segments run."""
+    """See the module.
+
+    `schedule` says how often and in which order the segments run; `signals` how often the lead tells each other computing
+    party, in one byte, whether a checkpoint is made now (see docs/protocols/checkpoint.md).
+    """
 
     job_digest: str
     computing_parties: tuple[str, ...]
@@ -125,6 +132,7 @@ class Plan:
     segments: tuple[Segment, ...]
     schedule: tuple[Stage, ...]
     results: tuple[PlannedResult, ...]
+    signals: int = 0
     engine: str = ENGINE_VERSION
 
     @property
@@ -180,6 +188,7 @@ class Plan:
                     given,
                     self.opened_bytes if both_compute else 0,
                     self.correction_bytes if dealt else 0,
+                    self.signals if both_compute and sender == self.computing_parties[0] else 0,
                 )
                 if direction.total_bytes:
                     found.append(direction)
@@ -230,7 +239,8 @@ class Plan:
             "dealer": self.dealer,
             "inputs": [vars(item) for item in self.inputs],
             "segments": [_segment_document(segment) for segment in self.segments],
-            "schedule": [{"count": s.count, "parts": [vars(part) for part in s.parts]} for s in self.schedule],
+            "schedule": [{**vars(s), "parts": [vars(part) for part in s.parts]} for s in self.schedule],
+            "signals": self.signals,
             "results": [{**vars(result), "shape": list(result.shape)} for result in self.results],
             "totals": {
                 "rounds": self.rounds,
@@ -269,11 +279,23 @@ def runs_of(schedule: tuple[Stage, ...]) -> Iterator[Run]:
     """Yields every run of a schedule in order."""
     for stage in schedule:
         for _ in range(stage.count):
-            start = 0
+            start = stage.first_row
             for part in stage.parts:
                 for _ in range(part.count):
                     yield Run(part.segment, start, start + part.batch_rows)
                     start += part.batch_rows
+
+
+def first_runs(schedule: tuple[Stage, ...]) -> Iterator[Run]:
+    """Yields the first run of every segment, in order; takes as long as the schedule has parts, whatever their counts."""
+    found: set[str] = set()
+    for stage in schedule:
+        start = stage.first_row
+        for part in stage.parts:
+            if part.segment not in found:
+                found.add(part.segment)
+                yield Run(part.segment, start, start + part.batch_rows)
+            start += part.count * part.batch_rows
 
 
 def _segment_document(segment: Segment) -> dict[str, Any]:
@@ -296,6 +318,7 @@ def _read(document: Document) -> Plan:
         segments=tuple(_segment(item) for item in _items(document["segments"], MAX_SEGMENTS)),
         schedule=tuple(_stage(item) for item in _items(document["schedule"], MAX_SEGMENTS)),
         results=tuple(_result(item) for item in _items(document["results"], MAX_OPERATIONS)),
+        signals=_signals(document["signals"]),
         engine=read_text(document["engine"]),
     )
 
@@ -316,7 +339,14 @@ def _stage(item: Document) -> Stage:
         Part(read_text(part["segment"]), read_count(part["count"]), read_count(part["batch_rows"]))
         for part in _items(item["parts"], MAX_SEGMENTS)
     )
-    return Stage(read_count(item["count"]), parts)
+    return Stage(read_count(item["count"]), parts, read_count(item["first_row"]))
+
+
+def _signals(value: Any) -> int:
+    signals = read_count(value)
+    if signals > MAX_SIGNALS:
+        raise ValueError(f"at most {MAX_SIGNALS} signals are expected")
+    return signals
 
 
 def _result(item: Document) -> PlannedResult:

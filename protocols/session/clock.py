@@ -148,7 +148,8 @@ def _act_as_deputy(turn: Turn) -> None:
 
 def _check_alone(turn: Turn) -> None:
     memory, timing = turn.memory, turn.timing
-    reachable = 1 + sum(turn.now - turn.memory.heard.get(party, 0.0) < timing.alone_after_s for party in turn.others)
+    signs = memory.spoke if turn.leads else memory.heard
+    reachable = 1 + sum(turn.now - signs.get(party, 0.0) < timing.alone_after_s for party in turn.others)
     lonely = reachable < turn.spec.majority
     doubt_ends = (memory.seeking_since or turn.now) + timing.doubt_limit_s
     if (lonely and not deciding.may_be_completed(turn)) or turn.now >= doubt_ends:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from protocols.errors import ErrorCode
 from protocols.session.messages import BODIES, Body, FailureReport, SessionMessage
 
 
@@ -120,7 +121,12 @@ class CancelRequested:
 
 @dataclass(frozen=True)
 class Recovered:
-    """The party process has restarted: first event after `SessionMachine.restore`; workers and slots are gone."""
+    """First event after `SessionMachine.restore`: workers and slots are gone.
+
+    `cause` is PARTY_RESTARTED, or DISK_FULL if a step could not be stored and the session went back to the one before.
+    """
+
+    cause: ErrorCode = ErrorCode.PARTY_RESTARTED
 
 
 @dataclass(frozen=True)

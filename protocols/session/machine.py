@@ -10,12 +10,14 @@ How a runner uses it:
         to a Received event: only now answer the sender    # so that Delivered means stored
 
 1. A new machine wants `JobAccepted` or `JobRefused` as soon as the local check is done; messages may come before that.
-2. After `restore` the first event must be `Recovered`.
+2. After `restore` the first event must be `Recovered`. A snapshot that cannot be stored is as good as a crash: restore the
+   machine from the stored one, stop its worker, give its slot back, let whatever was still to come to it come to nothing, and
+   feed `Recovered` when storing works again.
 3. `Send` never blocks and always comes back as `Delivered` or `Undelivered`, at the latest after 5 s. A call that the receiver
    refuses for good counts as delivered; one that it refuses because it does not know the session is
    `Undelivered(needs_job=True)`. A receiver that gets the job with a message first checks the job and makes its machine.
-4. One slot, that is one worker, per party. Answers to `RequestSlot` and `TrySlot` carry the ticket; a grant that crosses a
-   `ReleaseSlot` is void at both ends.
+4. A slot is room for the session's one worker; how many a party has is the runner's matter. Answers to `RequestSlot` and
+   `TrySlot` carry the ticket; a grant that crosses a `ReleaseSlot` is void at both ends.
 5. Events of a worker carry the number that `StartWorker` gave it. It reports at least every 5 s.
 6. `handle` raises `ConfideError` and changes nothing if the event does not fit: BAD_FRAME, UNKNOWN_SESSION or NOT_AUTHORISED
    (the sender's fault), CANCEL_TOO_LATE (tell the querier), INTERNAL (the runner's).
@@ -90,6 +92,11 @@ class SessionMachine:
     def ending(self) -> said.Ending | None:
         """The end, once there is one."""
         return self._memory.ending
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the outputs are known to be published or discarded."""
+        return self._memory.settled
 
     @property
     def next_deadline(self) -> float | None:

@@ -106,7 +106,8 @@ class Memory:
         outbox: messages that must arrive.
         token: the last token given to a sending.
         lacks_job: parties that are up and do not know the session.
-        heard: when each party was last heard.
+        heard: when each party last said something or took a message.
+        spoke: when each party last said something.
         watch_since: nobody is presumed silent for anything before this.
         poll_at: when to ask the lead again.
         promised: the highest ballot supported.
@@ -159,6 +160,7 @@ class Memory:
     token: int = 0
     lacks_job: set[str] = field(default_factory=set)
     heard: dict[str, float] = field(default_factory=dict)
+    spoke: dict[str, float] = field(default_factory=dict)
     watch_since: float = 0.0
     poll_at: float = 0.0
 

@@ -1,4 +1,7 @@
-"""After a restart of the party process: what was remembered is restored, the worker and the slot are gone."""
+"""After a restart of the party process, or after a step that could not be stored.
+
+What was remembered is restored; the worker and the slot are gone.
+"""
 
 from __future__ import annotations
 
@@ -26,10 +29,14 @@ def recover_waiting(turn: Turn) -> None:
     consider(turn)
 
 
-def recover_working(turn: Turn) -> None:
+def recover_working(turn: Turn, cause: ErrorCode) -> None:
     """Confesses: the work cannot be taken up again under this attempt."""
     _wake(turn)
-    fail(turn, turn.report(ErrorCode.PARTY_RESTARTED, "the party process ended and started again", accused=turn.me))
+    if cause is ErrorCode.DISK_FULL:
+        text = "the party could not store its state for a while"
+    else:
+        text = "the party process ended and started again"
+    fail(turn, turn.report(cause, text, accused=turn.me))
 
 
 def recover_ending(turn: Turn) -> None:

@@ -1,6 +1,6 @@
 """Everybody's slot or nobody's: how the lead reserves one worker slot at every participant.
 
-One session at a time uses a party's slot. Two leads can want the same slots; then somebody answers busy, both give everything
+A party has room for so many sessions. Two leads can want the same room; then somebody answers busy, both give everything
 back and try again after a random wait (drawn by the runner), so that they neither deadlock nor collide for ever.
 """
 

@@ -77,7 +77,10 @@ def _go_on(turn: Turn, rule: Rule, event: on.Event) -> None:
         case Rule.KEEP_TIME, on.Tick():
             clock.keep_time(turn)
         case Rule.NOTE_DELIVERY, on.Delivered(to, token):
-            _hear(turn, to)
+            if turn.leads:
+                turn.reached(to)
+            else:
+                _hear(turn, to)
             turn.memory.outbox.delivered(token, turn.now, turn.timing)
         case Rule.NOTE_DELIVERY, on.Undelivered(to, token, needs_job):
             _note_undelivered(turn, to, token, needs_job)
@@ -87,8 +90,8 @@ def _go_on(turn: Turn, rule: Rule, event: on.Event) -> None:
             agreement.refuse_cancel(turn)
         case Rule.RECOVER_WAITING, on.Recovered():
             recovery.recover_waiting(turn)
-        case Rule.RECOVER_WORKING, on.Recovered():
-            recovery.recover_working(turn)
+        case Rule.RECOVER_WORKING, on.Recovered(cause):
+            recovery.recover_working(turn, cause)
         case Rule.RECOVER_ENDING, on.Recovered():
             recovery.recover_ending(turn)
         case Rule.RECOVER_ENDED, on.Recovered():

@@ -93,16 +93,26 @@ class Turn:
             memory.phase = state
 
     def heard(self, party: str) -> None:
-        """Notes a sign of life; it takes back what was presumed from silence."""
+        """Notes what a party said; it takes back what was presumed from silence."""
         memory = self.memory
-        memory.heard[party] = self.now
-        memory.lacks_job.discard(party)
+        memory.spoke[party] = self.now
+        self.reached(party)
         if memory.findings.pop(party, None) is not None and not self.is_failing:
             memory.failing_since = None
 
+    def reached(self, party: str) -> None:
+        """Notes that the party took a message: it lives, though what it says may not arrive."""
+        self.memory.heard[party] = self.now
+        self.memory.lacks_job.discard(party)
+
     def last_heard(self, party: str) -> float:
-        """When the party was last heard, or since when it could have been."""
-        return max(self.memory.heard.get(party, 0.0), self.memory.watch_since)
+        """When the party last gave the sign of life that this one waits for, or since when it could have.
+
+        The others ask the lead, whose taking the question is the sign. The lead waits to be asked: if it only spoke and heard
+        nothing, the others would have given it up, and it would not know.
+        """
+        signs = self.memory.spoke if self.leads else self.memory.heard
+        return max(signs.get(party, 0.0), self.memory.watch_since)
 
     def report(self, code: ErrorCode, text: str, *, accused: str = "") -> FailureReport:
         """Returns a report about the current phase."""

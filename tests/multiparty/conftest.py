@@ -8,9 +8,19 @@ from pathlib import Path
 import pytest
 
 from parties.config import load_researcher_config
-from parties.harness import RESEARCHER
+from parties.harness import RESEARCHER, free_ports
 from tests.support.callers import Caller, calling
-from tests.support.trial import DEMO_TRAINING, HOSPITALS, OTHER_RESEARCHER, Completed, Split, Trial, found_consortium, split_rows
+from tests.support.trial import (
+    DEALER,
+    DEMO_TRAINING,
+    HOSPITALS,
+    OTHER_RESEARCHER,
+    Completed,
+    Split,
+    Trial,
+    found_consortium,
+    split_rows,
+)
 
 
 @pytest.fixture(scope="session")
@@ -23,6 +33,8 @@ def trial(tmp_path_factory: pytest.TempPathFactory, split: Split) -> Iterator[Tr
     """Three hospitals with their rows registered; taken down whatever happens."""
     folder: Path = tmp_path_factory.mktemp("trial")
     found_consortium(folder)
+    with (folder / DEALER / "party.yaml").open("a") as config:
+        config.write(f"metrics: 127.0.0.1:{free_ports(1)[0]}\n")
     running = Trial(folder)
     try:
         for party in HOSPITALS:

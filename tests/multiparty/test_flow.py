@@ -75,7 +75,10 @@ def test_joint_training_accuracy_is_within_a_point_of_pooled_training(
     features, labels = np.concatenate([f for f, _ in rows]), np.concatenate([truth for _, truth in rows])
     pooled = reference.accuracy(MODEL, reference_weights(trained.job, split), features, labels)
     assert pooled > 0.9
-    assert abs(correct / evaluated.job.num_rows - pooled) <= ACCURACY_POINTS
+    num_rows = evaluated.job.num_rows
+    # Fewer wrong rows than the minimum cell are opened as none.
+    fewest = num_rows - evaluated.job.outputs[0].min_cell + 1 if correct == num_rows else correct
+    assert fewest / num_rows - ACCURACY_POINTS <= pooled <= correct / num_rows + ACCURACY_POINTS
 
 
 def test_inference_labels_are_the_reference_model_s_outside_the_derived_margin(
@@ -87,7 +90,7 @@ def test_inference_labels_are_the_reference_model_s_outside_the_derived_margin(
     logits = reference.logits(MODEL, plain, features)[:, 0]
     # Features lie in [-1, 1], so the two models' logits differ by at most the sum of their weights' differences; a feature is
     # off by half a unit of its encoding, and the product by its truncation.
-    apart = sum(np.abs(joint[name] - plain[name]).sum() for name in joint)
+    apart = sum(np.abs(joint[name] - plain[name]).sum() for name in plain)
     margin = apart + np.abs(joint["linear.weight"]).sum() * 2.0 ** -(VALUE_BITS + 1) + TRUNCATION
     certain = np.abs(logits) > margin
     assert certain.mean() > 0.9, "the margin leaves nothing to compare"

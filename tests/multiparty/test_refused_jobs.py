@@ -139,19 +139,20 @@ def test_model_with_an_operator_that_is_not_on_the_list_is_refused(
 ) -> None:
     document = training.job.to_document()
     document["model"]["layers"].append(
-        {"name": "activation", "kind": "softmax", "in_features": 1, "out_features": 1, "bias": False}
+        {"name": "activation", "kind": "gelu", "in_features": 1, "out_features": 1, "bias": False, "rate": ""}
     )
     error = refusal(lambda: researcher.submit(document, party=LEAD, weights=training.initial_weights))
     assert error.code is ErrorCode.INVALID_MODEL
     assert "'activation'" in error.what
-    assert "linear, sigmoid" in error.what
+    assert "linear, relu, sigmoid" in error.what
 
 
 def test_manifest_with_an_operator_that_is_not_on_the_list_is_refused_before_anything_is_sent(
     trial: Trial, training: PreparedJob
 ) -> None:
     document = training.job.model.to_document()
-    document["layers"].append({"name": "tail", "kind": "lstm", "in_features": 1, "out_features": 1, "bias": False})
+    layer = {"name": "tail", "kind": "lstm", "in_features": 1, "out_features": 1, "bias": False, "rate": ""}
+    document["layers"].append(layer)
     (trial.folder / "unsupported.json").write_bytes(canonical_bytes(document))
     request = TrainRequest(
         api_version="confide/v1",

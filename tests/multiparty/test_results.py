@@ -106,7 +106,7 @@ def test_result_before_completion_is_not_ready_and_after_cancellation_failed(tri
 
 def test_second_process_on_one_state_folder_is_refused_with_its_code(trial: Trial) -> None:
     said = confide("party", "serve", "--config", trial.network.party(LEAD).config_file, "--format", "json")
-    assert (said.exit_code, said.failure["code"]) == (1, "STATE_LOCKED")
+    assert (said.exit_code, said.failure["code"]) == (8, "STATE_LOCKED")
     assert trial.network.party(LEAD).is_alive
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Iterator
@@ -10,6 +11,10 @@ from pathlib import Path
 import pytest
 
 from parties.client.client import PreparedJob
+from parties.server.workers import Template, derive_plan
+from protocols.errors import ConfideError, ErrorCode
+from protocols.model.spec import Layer, LayerKind, ModelSpec
+from tests.support.jobs import a_training
 from tests.support.processes import children, session_workers
 from tests.support.trial import HOSPITALS, LONG_TRAINING, SECOND, Trial
 
@@ -119,3 +124,16 @@ def memory(pid: int) -> Iterator[bytes]:
                     yield source.read(stop - start)
     except PermissionError:
         pytest.skip("only root may look into a worker")
+
+
+def test_plan_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
+    # 34 GB of weights in a job of two kilobytes.
+    widths = [3, 65_536, 65_536, 1]
+    layers = [Layer(f"layer_{i}", LayerKind.LINEAR, *pair, True) for i, pair in enumerate(itertools.pairwise(widths))]
+    template = Template(tmp_path / "log")
+    try:
+        with pytest.raises(ConfideError, match="more than 2048 MiB") as caught:
+            derive_plan(a_training(model=ModelSpec(tuple(layers))), template=template)
+    finally:
+        template.stop()
+    assert caught.value.code is ErrorCode.TOO_LARGE

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from protocols.mpc.engine import Engine, Steps
+from protocols.mpc.material.clamping import ClampedWaveMaterial
 from protocols.mpc.material.context import DealerMaterial, ShareMaterial
 from protocols.mpc.material.registry import deal
-from protocols.mpc.material.sigmoid import SigmoidMaterial
 from protocols.mpc.primitives.products import product
 from protocols.mpc.primitives.refresh import Refresher
 from protocols.mpc.primitives.sigmoid import sigmoid
@@ -125,7 +125,7 @@ def recover_saturated_logit(operation: Deal, output_shares: list[RingArray]) -> 
     plain = _sigmoid_material(DealerMaterial([stream(seed) for seed in seeds], _Sink(sink)), operation)
     first = _sigmoid_material(ShareMaterial(stream(seeds[0]), None), operation)
     shift = 33
-    flips = first.sign.flip_number[:, 0].astype(object)
+    flips = first.clamp.sign.flip_number[:, 0].astype(object)
     for hidden in range(8):
         bits = [hidden & 1, hidden >> 1 & 1]
         sign = 1 - 2 * (hidden >> 2)
@@ -134,14 +134,14 @@ def recover_saturated_logit(operation: Deal, output_shares: list[RingArray]) -> 
             return sign * (top << (63 - shift)) - high
 
         known = sum((b + (1 - 2 * b) * f) << 15 for b, f in zip(bits, flips, strict=True))
-        known += (bits[0] - bits[1]) * part(int(first.truncation.high[0]), int(first.truncation.top[0]))
+        known += (bits[0] - bits[1]) * part(int(first.clamp.truncation.high[0]), int(first.clamp.truncation.top[0]))
         for index, factor in ((0, 1), (1, -1)):
-            dealt = part(int(first.flip_high[index, 0]), int(first.flip_top[index, 0]))
+            dealt = part(int(first.clamp.flip_high[index, 0]), int(first.clamp.flip_top[index, 0]))
             known += factor * (1 - 2 * bits[index]) * dealt
         slope = bits[0] - bits[1] + (1 - 2 * bits[0]) * int(flips[0]) - (1 - 2 * bits[1]) * int(flips[1])
         base = _divide(int(output_shares[0][0]) - known, slope)
         if base is not None and abs(base) < 2**31:
-            half = base + part(int(plain.truncation.high[0]), int(plain.truncation.top[0]))
+            half = base + part(int(plain.clamp.truncation.high[0]), int(plain.clamp.truncation.top[0]))
             series = 2 * half / 2**16
             if abs(series) < 0.99:
                 # Beyond 16 the series is reflected: S(x) = tanh((32 - x) / 2).
@@ -157,9 +157,9 @@ class _Sink:
         self._sink.append(data)
 
 
-def _sigmoid_material(material: DealerMaterial | ShareMaterial, operation: Deal) -> SigmoidMaterial:
+def _sigmoid_material(material: DealerMaterial | ShareMaterial, operation: Deal) -> ClampedWaveMaterial:
     dealt = deal(material, operation)
-    assert isinstance(dealt, SigmoidMaterial)
+    assert isinstance(dealt, ClampedWaveMaterial)
     return dealt
 
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from scipy.stats import chi2
 
-from protocols.job import JobType, OutputKind, Training
+from protocols.job import JobType, OutputKind
 from protocols.mpc.inputs import LocalInputs
 from protocols.mpc.planning import derive_plan
+from tests.support.jobs import sgd
 from tests.support.memory_links import all_bytes
 from tests.support.mpc_world import World, a_job, run_world, split
 
@@ -28,7 +29,7 @@ def assert_looks_uniform(data: np.ndarray) -> None:
 def training() -> World:
     # Constant rows: any structure that leaks would show in every byte.
     rows = {"alpha": ROWS, "gamma": ROWS}
-    job = a_job(JobType.TRAIN, features=FEATURES, rows=rows, training=Training(1, 64, "0.5", "0.9", "ab" * 16))
+    job = a_job(JobType.TRAIN, features=FEATURES, rows=rows, training=sgd(1, 64, "0.5", "0.9"))
     constant = (np.full((ROWS, FEATURES), 0.5), np.ones(ROWS))
     weights = {spec.name: np.zeros(spec.shape) for spec in job.model.parameters}
     inputs = {"alpha": LocalInputs({0: constant}, weights), "beta": LocalInputs({}, weights), "gamma": LocalInputs({1: constant})}

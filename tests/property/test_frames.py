@@ -19,6 +19,7 @@ from parties.transport.frames import (
     encode_header,
     encode_layout,
 )
+from parties.transport.tags import TAG_BYTES
 from protocols.errors import ConfideError, ErrorCode
 from protocols.links import DTYPES, TensorSpec
 
@@ -97,10 +98,10 @@ def test_difference_names_a_field_that_differs(one: Header, other: Header) -> No
 @given(st.integers(0, 3 * MAX_FRAME_BYTES), st.lists(SPECS, max_size=64))
 def test_chunks_cover_every_byte_once_and_fit_their_frames(total: int, layout: list[TensorSpec]) -> None:
     header_bytes = HEADER_BYTES + len(encode_layout(layout))
-    assume(header_bytes < MAX_FRAME_BYTES)
+    assume(header_bytes + TAG_BYTES < MAX_FRAME_BYTES)
     reached = 0
     for offset, length in chunks(total, header_bytes):
         assert offset == reached
-        assert header_bytes + length <= MAX_FRAME_BYTES
+        assert header_bytes + length + TAG_BYTES <= MAX_FRAME_BYTES
         reached += length
     assert reached == total

@@ -57,6 +57,7 @@ def _chances(rng: random.Random) -> Chances:
         crash=rng.choice([0, 0, 0.01, 0.03]),
         worker_fails=rng.choice([0, 0, 0.3]),
         work_s=rng.choice([2, 8, 20]),
+        store_fails=rng.choice([0, 0, 0.01, 0.05]),
     )
 
 
@@ -81,11 +82,13 @@ def _strike(world: World, rng: random.Random, parties: tuple[str, ...]) -> None:
     when, lasts_s = EPOCH + rng.uniform(0, 40), rng.choice([1, 5, 20, 60, 100])
     one, other = rng.sample(parties, 2)
     begin: list[Callable[[], None]]
-    match rng.choice(["crash", "pause", "cut", "isolate"]):
+    match rng.choice(["crash", "pause", "cut", "isolate", "full"]):
         case "crash":
             begin, end = [lambda: world.crash(one)], [lambda: world.restart(one)]
         case "pause":
             begin, end = [lambda: world.pause(one)], [lambda: world.resume(one)]
+        case "full":
+            begin, end = [lambda: fill(world, one, full=True)], [lambda: fill(world, one, full=False)]
         case "cut":
             begin, end = [lambda: world.cut(one, other)], [lambda: world.mend(one, other)]
         case _:
@@ -95,3 +98,8 @@ def _strike(world: World, rng: random.Random, parties: tuple[str, ...]) -> None:
         world.at(when, what)
     for what in end:
         world.at(when + lasts_s, what)
+
+
+def fill(world: World, party: str, *, full: bool) -> None:
+    """Fills the disk of a party, or makes room on it again."""
+    world.hosts[party].full = full

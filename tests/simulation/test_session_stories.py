@@ -248,6 +248,23 @@ def test_session_party_cut_off_ends_alone_within_30_s_and_takes_the_majority_end
     assert world.check_endings("job-1") == together
 
 
+def test_session_lead_that_is_heard_and_hears_nobody_ends_within_30_s() -> None:
+    """What it says arrives; that must not pass for a sign that the others go on."""
+    world = a_world(work_s=300)
+    world.submit(a_spec())
+    run_until(world, "alpha", State.RUNNING)
+    world.deafen("alpha")
+    world.run(30)
+    alone, together = world.endings("job-1")["alpha"], world.endings("job-1")["beta"]
+    assert alone is not None
+    assert (alone.state, alone.by_majority, alone.at_fault) == (State.ABORTED, False, "")
+    assert together is not None
+    assert together.by_majority
+    world.heal()
+    world.run(15)
+    assert world.check_endings("job-1") == together
+
+
 def test_session_cut_off_after_voting_done_waits_and_takes_completed() -> None:
     world = a_world()
     world.submit(a_spec())
@@ -289,6 +306,40 @@ def test_session_two_leads_want_the_same_slots_both_complete() -> None:
     world.submit(a_spec("job-3", ("beta", "alpha", "gamma")))
     world.run(90)
     assert {world.check_endings(f"job-{n}").state for n in (1, 2, 3)} == {State.COMPLETED}
+
+
+@pytest.mark.parametrize("party", TRIO)
+def test_session_party_that_cannot_store_falls_silent_and_shows_the_same_ending_later(party: str) -> None:
+    world = a_world(work_s=300)
+    world.submit(a_spec())
+    run_until(world, party, State.RUNNING)
+    world.hosts[party].full = True
+    report = said.FailureReport(ErrorCode.WORKER_LOST, State.RUNNING, party, "killed by signal 9")
+    world.feed(world.hosts[party], "job-1", on.WorkerFailed(world.hosts[party].workers["job-1"].number, report))
+    assert world.state(party, "job-1") is State.RUNNING, "the step was not stored, so it was not made"
+    world.run(30)
+    others = [world.endings("job-1")[other] for other in TRIO if other != party]
+    assert others[0] is not None
+    assert others[0] == others[1]
+    assert (others[0].state, others[0].at_fault) == (State.ABORTED, party)
+    assert world.endings("job-1")[party] is None
+    world.hosts[party].full = False
+    world.run(30)
+    assert world.check_endings("job-1") == others[0]
+
+
+def test_session_party_that_could_not_store_for_a_moment_confesses() -> None:
+    world = a_world(work_s=300)
+    world.submit(a_spec())
+    run_until(world, "gamma", State.RUNNING)
+    gamma = world.hosts["gamma"]
+    gamma.full = True
+    world.feed(gamma, "job-1", on.CancelRequested())
+    gamma.full = False
+    world.feed(gamma, "job-1", on.Recovered(ErrorCode.DISK_FULL))
+    world.run(20)
+    ending = world.check_endings("job-1")
+    assert (ending.state, ending.code, ending.at_fault) == (State.ABORTED, "DISK_FULL", "gamma")
 
 
 # Found by the random schedules.

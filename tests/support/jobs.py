@@ -7,15 +7,34 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from protocols.canonical import canonical_bytes, sha256_hex
-from protocols.job import DatasetRef, Job, JobType, ModelRef, Output, OutputKind, Training
+from protocols.job import DatasetRef, Job, JobType, ModelRef, Output, OutputKind, Task
 from protocols.model.spec import Layer, LayerKind, ModelSpec
+from protocols.training import CheckpointRule, Loss, Optimiser, OptimiserKind, Schedule, Training
 
 CREATED = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
-SCHEMA: dict[str, Any] = {"format": "confide.schema/1", "name": "tumours"}
+SCHEMA: dict[str, Any] = {
+    "api_version": "confide/v1",
+    "kind": "TableSchema",
+    "name": "tumours",
+    "columns": [
+        *({"name": name, "role": "feature", "type": "float", "range": ["0", "10"]} for name in ("radius", "texture", "area")),
+        {"name": "benign", "role": "label", "type": "boolean"},
+    ],
+}
 SCHEMA_DIGEST = sha256_hex(canonical_bytes(SCHEMA))
 MODEL = ModelSpec((Layer("linear", LayerKind.LINEAR, 3, 1, True), Layer("sigmoid", LayerKind.SIGMOID, 1, 1, False)))
 MODEL_REF = ModelRef("diagnosis", "0123456789ab")
-TRAINING = Training(epochs=2, batch_size=8, learning_rate="0.5", momentum="0.9", shuffle_seed="ab" * 16)
+
+
+def sgd(
+    epochs: int, batch_size: int, learning_rate: str, momentum: str = "0", *, loss: Loss = Loss.BINARY_CROSS_ENTROPY
+) -> Training:
+    """Hyper-parameters of SGD, with the public seed that all tests use."""
+    optimiser = Optimiser(OptimiserKind.SGD, learning_rate, momentum=momentum)
+    return Training(epochs, batch_size, loss, optimiser, Schedule(), CheckpointRule(0, 0), "ab" * 16)
+
+
+TRAINING = sgd(2, 8, "0.5", "0.9")
 
 
 def a_dataset(party: str = "hospital-a", name: str = "patients", *, num_rows: int = 100) -> DatasetRef:
@@ -32,11 +51,13 @@ def a_training(**changes: Any) -> Job:
         dealer="hospital-c",
         datasets=(a_dataset("hospital-a"), a_dataset("hospital-b"), a_dataset("hospital-c")),
         schema=SCHEMA,
+        task=Task.BINARY,
         model=MODEL,
         initial_weights_sha256="d" * 64,
         model_name="diagnosis",
         model_ref=None,
         training=TRAINING,
+        resumes=None,
         query_rows=None,
         outputs=(),
         created=CREATED,
@@ -54,7 +75,7 @@ def an_evaluation(**changes: Any) -> Job:
             "model_name": None,
             "model_ref": MODEL_REF,
             "training": None,
-            "outputs": (Output("correct", OutputKind.CORRECT_COUNT, "alice"),),
+            "outputs": (Output("correct", OutputKind.CORRECT_COUNT, "alice", 5),),
         }
         | changes
     )

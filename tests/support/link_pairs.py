@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from threading import Thread
 
 from parties.transport.frames import FrameKind, Header, encode_header
+from parties.transport.tags import TAG_BYTES, opening_key
 from parties.worker.link import WorkerLink
 from protocols.links import TensorSpec
 
@@ -56,12 +57,19 @@ def framed(frame: bytes) -> bytes:
     return struct.pack("<I", len(frame)) + frame
 
 
+def tagged(frame: bytes, sequence: int = 0) -> bytes:
+    """A frame with the tag that anybody can make before a pair has keys."""
+    return frame + opening_key(SESSION, ATTEMPT).tag(sequence, frame)
+
+
 def a_frame(body: bytes = bytes(24), **changes: object) -> bytes:
-    return framed(encode_header(a_header(**changes)) + body)
+    """What a hostile peer, who knows how tags are made, puts on the local socket."""
+    header = a_header(**changes)
+    return framed(tagged(encode_header(header) + body, header.sequence))
 
 
 def read_frames(endpoint: socket.socket) -> list[bytes]:
-    """Every whole frame that waits at a bare socket."""
+    """Every whole frame that waits at a bare socket, without its tag."""
     endpoint.setblocking(False)
     data = b""
     try:
@@ -73,7 +81,7 @@ def read_frames(endpoint: socket.socket) -> list[bytes]:
     frames = []
     while data:
         (length,) = struct.unpack_from("<I", data)
-        frames.append(data[4 : 4 + length])
+        frames.append(data[4 : 4 + length - TAG_BYTES])
         data = data[4 + length :]
     return frames
 

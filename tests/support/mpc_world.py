@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from protocols.canonical import canonical_bytes, sha256_hex
-from protocols.job import DatasetRef, Job, JobType, ModelRef, Output, OutputKind, Training, check
+from protocols.job import DatasetRef, Job, JobType, ModelRef, Output, OutputKind, Task, check
 from protocols.model.spec import Layer, LayerKind, ModelSpec
 from protocols.mpc.channels import Channel, CorrectionReader, CorrectionWriter, LinkExchange
+from protocols.mpc.checkpoint import Checkpoint
 from protocols.mpc.engine import Engine, Steps
 from protocols.mpc.inputs import LocalInputs
 from protocols.mpc.keys import SessionKeys, derive_keys
@@ -26,6 +27,8 @@ from protocols.plan.operations import Deal, Operation
 from protocols.plan.plan import Plan
 from protocols.prg import AesCtrStream
 from protocols.secrets import SecretBytes
+from protocols.training import Training
+from tests.support.jobs import sgd
 from tests.support.memory_links import MemoryLink, as_links, connect, cut_all
 
 SCHEMA: dict[str, Any] = {"format": "test"}
@@ -64,13 +67,19 @@ def a_job(
     training: Training | None = None,
     query_rows: int | None = None,
     output: OutputKind | None = None,
+    outputs: Sequence[OutputKind] | None = None,
+    min_cell: int = 1,
     model: ModelSpec | None = None,
+    task: Task = Task.BINARY,
+    model_ref: ModelRef | None = None,
 ) -> Job:
     """A valid job document."""
     digest = sha256_hex(canonical_bytes(SCHEMA))
     trains = job_type is JobType.TRAIN
     kinds = {JobType.EVALUATE: OutputKind.CORRECT_COUNT, JobType.INFER: OutputKind.LABEL}
-    outputs = () if trains else (Output("answer", output or kinds[job_type], "researcher"),)
+    wanted = [] if trains else list(outputs or [output or kinds[job_type]])
+    cell = min_cell if job_type is JobType.EVALUATE else 0
+    names = ["answer"] if len(wanted) == 1 else [kind.value.replace("_", "-") for kind in wanted]
     created = datetime(2030, 1, 1, tzinfo=UTC)
     job = Job(
         consortium="demo",
@@ -81,13 +90,15 @@ def a_job(
         dealer=dealer,
         datasets=tuple(DatasetRef(p, f"rows-{p}", 1, n, digest, "0" * 64) for p, n in (rows or {}).items()),
         schema=SCHEMA,
+        task=task,
         model=model or a_model(features),
-        initial_weights_sha256="0" * 64 if trains else None,
+        initial_weights_sha256="0" * 64 if trains and model_ref is None else None,
         model_name="risk" if trains else None,
-        model_ref=None if trains else ModelRef("risk", "0" * 12),
-        training=(training or Training(2, 8, "0.5", "0.9", "ab" * 16)) if trains else None,
+        model_ref=model_ref if trains else ModelRef("risk", "0" * 12),
+        training=(training or sgd(2, 8, "0.5", "0.9")) if trains else None,
+        resumes=None,
         query_rows=query_rows,
-        outputs=outputs,
+        outputs=tuple(Output(name, kind, "researcher", cell) for name, kind in zip(names, wanted, strict=True)),
         created=created,
         expires=created + timedelta(hours=1),
         nonce="cd" * 16,
@@ -125,13 +136,20 @@ class World:
     links: dict[str, dict[str, MemoryLink]]
     progress: dict[str, list[Progress]]
     inputs: Mapping[str, LocalInputs]
+    checkpoints: dict[str, list[Checkpoint]]
 
 
-def run_world(job: Job, plan: Plan, inputs: Mapping[str, LocalInputs], *, seed: str = "") -> World:
-    """Runs all parties of a session."""
+def run_world(
+    job: Job, plan: Plan, inputs: Mapping[str, LocalInputs], *, seed: str = "", clock: Callable[[], float] = lambda: 0.0
+) -> World:
+    """Runs all parties of a session; only the lead has the clock, the others' raises."""
     links = connect(plan.participants)
-    keys = keys_for(plan, job, seed=seed)
+    keys = keys_for(plan, job, attempt=job.attempt, seed=seed)
     progress: dict[str, list[Progress]] = {name: [] for name in plan.participants}
+    checkpoints: dict[str, list[Checkpoint]] = {name: [] for name in plan.participants}
+
+    def no_clock() -> float:
+        raise AssertionError("only the lead looks at its clock")
 
     def party(name: str) -> SessionOutputs:
         return run_session(
@@ -142,10 +160,12 @@ def run_world(job: Job, plan: Plan, inputs: Mapping[str, LocalInputs], *, seed: 
             links=as_links(links[name]),
             inputs=inputs.get(name, LocalInputs()),
             progress=progress[name].append,
+            checkpoint=checkpoints[name].append,
+            now=clock if name == job.lead else no_clock,
         )
 
     outputs = in_threads({name: lambda name=name: party(name) for name in plan.participants}, links)
-    return World(plan, outputs, links, progress, inputs)
+    return World(plan, outputs, links, progress, inputs, checkpoints)
 
 
 def in_threads(tasks: Mapping[str, Callable[[], Any]], links: dict[str, dict[str, MemoryLink]]) -> dict[str, Any]:

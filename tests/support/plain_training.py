@@ -6,8 +6,8 @@ import numpy as np
 from scipy.special import expit
 from sklearn.datasets import load_breast_cancer
 
-from protocols.job import Training
 from protocols.mpc.row_order import row_order
+from protocols.training import Training
 
 
 def breast_cancer() -> tuple[np.ndarray, np.ndarray]:
@@ -27,7 +27,7 @@ def train_plain(
     """SGD with momentum over the same batches; weight (1, features), bias (1,)."""
     order = row_order(training.shuffle_seed, len(features))
     features, labels = features[order], labels[order]
-    rate, decay = float(training.learning_rate), float(training.momentum)
+    rate, decay = float(training.optimiser.learning_rate), float(training.optimiser.momentum)
     weight, bias = weight.copy(), bias.copy()
     weight_momentum, bias_momentum = np.zeros_like(weight), np.zeros_like(bias)
     for _ in range(training.epochs):

@@ -48,8 +48,8 @@ def wrap_streams(recorder: Recorder) -> None:
         recorder.add("received", frame)
         return hand_over(frame, endpoint)
 
-    def recorded_from_worker(endpoint: socket.socket) -> Iterator[bytes]:
-        for frame in from_worker(endpoint):
+    def recorded_from_worker(endpoint: socket.socket, count: streams.Count) -> Iterator[bytes]:
+        for frame in from_worker(endpoint, count):
             recorder.add("sent", frame)
             yield frame
 

@@ -55,4 +55,4 @@ def reference_weights(job: Job, split: Split) -> dict[str, np.ndarray]:
     rows = [scaled(split.train[dataset.party]) for dataset in job.datasets]
     features, labels = np.concatenate([f for f, _ in rows]), np.concatenate([truth for _, truth in rows])
     order = row_order(training.shuffle_seed, len(labels))
-    return reference.train_logistic_regression(MODEL, ZEROS, features, labels, training=training, order=order)
+    return reference.train(MODEL, ZEROS, features, labels, training=training, order=order)

@@ -20,7 +20,17 @@ from protocols.session import messages as said
 from protocols.session.machine import SessionMachine
 from protocols.session.spec import SessionSpec
 from protocols.session.states import State
-from tests.support.world_parts import CALL_TIMEOUT_S, EPOCH, LINK_SILENCE_S, PLAN, Chances, Disk, Host, Worker
+from tests.support.world_parts import (
+    CALL_TIMEOUT_S,
+    EPOCH,
+    LINK_SILENCE_S,
+    PLAN,
+    Chances,
+    Disk,
+    Host,
+    Worker,
+    check_after_end,
+)
 
 
 class World:
@@ -33,6 +43,7 @@ class World:
         self.specs: dict[str, SessionSpec] = {}
         self.chances = chances or Chances()
         self.blocked: set[frozenset[str]] = set()
+        self.deaf: set[str] = set()
         self.lost_messages: list[tuple[str, type[said.Body]]] = []  # (receiver, body): each loses one such message
         self.plans: dict[tuple[str, str], str] = {}
         self.refusals: dict[tuple[str, str], said.FailureReport] = {}
@@ -78,6 +89,7 @@ class World:
     def crash(self, party: str) -> None:
         host = self.hosts[party]
         host.up, host.paused, host.slot = False, False, None
+        host.asleep.clear()
         host.life += 1
         host.machines.clear()
         host.workers.clear()
@@ -94,7 +106,7 @@ class World:
         for session, disk in host.disk.items():
             host.machines[session] = SessionMachine.restore(self.specs[session], party, json.loads(disk.snapshot))
         for session in list(host.machines):
-            self._feed_if(host, host.life, session, on.Recovered())
+            self._feed_if(host, host.life_of(session), session, on.Recovered())
 
     def pause(self, party: str) -> None:
         self.hosts[party].paused = self.hosts[party].up
@@ -112,9 +124,15 @@ class World:
     def mend(self, one: str, other: str) -> None:
         self.blocked.discard(frozenset({one, other}))
 
+    def deafen(self, party: str) -> None:
+        """From now on nothing that the others say reaches this party; what it says reaches them."""
+        self.deaf.add(party)
+
     def heal(self) -> None:
         self.blocked.clear()
+        self.deaf.clear()
         for name in self.hosts:
+            self.hosts[name].full = False
             self.resume(name)
             self.restart(name)
 
@@ -122,6 +140,9 @@ class World:
 
     def feed(self, host: Host, session: str, event: on.Event) -> bool:
         """Handles one event; returns whether its effect was stored."""
+        if (session in host.asleep) != (isinstance(event, on.Recovered) and event.cause is ErrorCode.DISK_FULL):
+            return False
+        host.asleep.discard(session)
         machine = host.machines[session]
         before = machine.state
         fate = self.random.random() / self.chances.crash if self.chances.crash else 1.0
@@ -135,13 +156,16 @@ class World:
         if fate < 0.3:
             self.crash(host.name)
             return False
+        if host.full or (self.chances.store_fails and self.random.random() < self.chances.store_fails):
+            self._lay_down(host, session)
+            return False
         disk = host.disk.setdefault(session, Disk(""))
         disk.snapshot = json.dumps(machine.snapshot())
         if before.is_terminal:
-            self._check_after_end(machine, event, actions)
+            check_after_end(machine, event, actions)
         elif machine.state.is_terminal:
             self.ended_at[host.name, session] = self.now
-        life = host.life
+        life = host.life_of(session)
         for action in actions:
             if fate < 1.0 and self.random.random() < 0.3:
                 self.crash(host.name)
@@ -150,27 +174,47 @@ class World:
         self._schedule_tick(host, life, session)
         return True
 
-    def _feed_if(self, host: Host, life: int, session: str, event: on.Event) -> None:
+    def _lay_down(self, host: Host, session: str) -> None:
+        """A step could not be stored: the session goes back to the one before and sleeps."""
+        self._note(host, session, "not stored")
+        host.setbacks[session] = host.setbacks.get(session, 0) + 1
+        host.machines[session] = SessionMachine.restore(self.specs[session], host.name, json.loads(host.disk[session].snapshot))
+        host.asleep.add(session)
+        if session in host.workers:
+            host.workers[session].stopped = True
+        if host.slot is not None and host.slot[0] == session:
+            host.slot = None
+        host.withdrawn = {(other, ticket) for other, ticket in host.withdrawn if other != session}
+        life = host.life_of(session)
+        self.after(self.random.uniform(0.5, 15), lambda: self._wake(host, life, session))
+
+    def _wake(self, host: Host, life: tuple[int, int], session: str) -> None:
+        if host.full and host.life_of(session) == life:
+            self.after(1, lambda: self._wake(host, life, session))
+        else:
+            self._feed_if(host, life, session, on.Recovered(ErrorCode.DISK_FULL))
+
+    def _feed_if(self, host: Host, life: tuple[int, int], session: str, event: on.Event) -> None:
         """Feeds an event of this life of the process; a stopped process gets it when it goes on."""
-        if not host.up or host.life != life or session not in host.machines:
+        if not host.up or host.life_of(session) != life or session not in host.machines:
             return
         if host.paused:
             host.inbox.append(lambda: self._feed_if(host, life, session, event))
             return
         self.feed(host, session, event)
 
-    def _schedule_tick(self, host: Host, life: int, session: str) -> None:
+    def _schedule_tick(self, host: Host, life: tuple[int, int], session: str) -> None:
         deadline = host.machines[session].next_deadline
         if deadline is None:
             return
 
         def tick() -> None:
-            if host.up and host.life == life and host.machines[session].next_deadline == deadline:
+            if host.up and host.life_of(session) == life and host.machines[session].next_deadline == deadline:
                 self._feed_if(host, life, session, on.Tick())
 
         self.at(max(deadline, self.now + 0.001), tick)
 
-    def _perform(self, host: Host, life: int, session: str, action: act.Action) -> None:
+    def _perform(self, host: Host, life: tuple[int, int], session: str, action: act.Action) -> None:
         def later(delay_s: float, event: on.Event) -> None:
             self.after(delay_s, lambda: self._feed_if(host, life, session, event))
 
@@ -214,8 +258,8 @@ class World:
             case act.Announce(ending):
                 assert ending == host.machines[session].ending
 
-    def _wait_for_slot(self, host: Host, life: int, session: str, ticket: int) -> None:
-        if not host.up or host.life != life or (session, ticket) in host.withdrawn:
+    def _wait_for_slot(self, host: Host, life: tuple[int, int], session: str, ticket: int) -> None:
+        if not host.up or host.life_of(session) != life or (session, ticket) in host.withdrawn:
             return
         if host.slot is None and not host.paused:
             host.slot = (session, ticket)
@@ -224,13 +268,13 @@ class World:
             self.after(0.25, lambda: self._wait_for_slot(host, life, session, ticket))
 
     def _propose(self, host: Host, session: str) -> None:
-        if host.up and not host.paused and session not in host.machines:
+        if host.up and not host.paused and not host.full and session not in host.machines:
             host.machines[session] = SessionMachine(self.specs[session], host.name)
             host.disk[session] = Disk(json.dumps(host.machines[session].snapshot()))
-            self._check_job(host, host.life, session)
-            self._schedule_tick(host, host.life, session)
+            self._check_job(host, host.life_of(session), session)
+            self._schedule_tick(host, host.life_of(session), session)
 
-    def _check_job(self, host: Host, life: int, session: str) -> None:
+    def _check_job(self, host: Host, life: tuple[int, int], session: str) -> None:
         refusal = self.refusals.get((host.name, session))
         plan = self.plans.get((host.name, session), PLAN)
         answer = on.JobAccepted(plan) if refusal is None else on.JobRefused(refusal)
@@ -238,7 +282,7 @@ class World:
 
     # network
 
-    def _send(self, host: Host, life: int, session: str, send: act.Send) -> None:
+    def _send(self, host: Host, life: tuple[int, int], session: str, send: act.Send) -> None:
         document = canonical_bytes(send.message.to_document())
 
         def answer(delay_s: float, event: on.Event) -> None:
@@ -247,7 +291,7 @@ class World:
         def arrive(*, counts: bool) -> None:
             target = self.hosts[send.to]
             failed = on.Undelivered(send.to, send.token, needs_job=False)
-            if frozenset({host.name, send.to}) in self.blocked:
+            if frozenset({host.name, send.to}) in self.blocked or send.to in self.deaf:
                 return answer(CALL_TIMEOUT_S, failed) if counts else None
             if target.paused:
                 target.inbox.append(lambda: self._receive(target, session, document, attach_job=False))
@@ -278,6 +322,8 @@ class World:
             if not attach_job:
                 return "needs job"
             self._propose(host, session)
+            if session not in host.machines:
+                return "lost"
         message = said.SessionMessage.from_document(parse_canonical(document))
         try:
             return "stored" if self.feed(host, session, on.Received(message)) else "lost"
@@ -289,10 +335,10 @@ class World:
 
     # workers
 
-    def _watch_worker(self, host: Host, life: int, session: str, number: int) -> None:
+    def _watch_worker(self, host: Host, life: tuple[int, int], session: str, number: int) -> None:
         """One look of a worker at its peers and its work, twice a second."""
         worker = host.workers.get(session)
-        if host.life != life or worker is None or worker.number != number or worker.stopped or worker.finished:
+        if host.life_of(session) != life or worker is None or worker.number != number or worker.stopped or worker.finished:
             return None
 
         def tell(event: on.Event) -> None:
@@ -338,21 +384,6 @@ class World:
         return look_again()
 
     # what must hold
-
-    def _check_after_end(self, machine: SessionMachine, event: on.Event, actions: tuple[act.Action, ...]) -> None:
-        ending = machine.ending
-        assert ending is not None
-        for action in actions:
-            match action:
-                case act.Send(message=message):
-                    alone = isinstance(message.body, said.AskEnding) and not (ending.by_majority and isinstance(event, on.Tick))
-                    assert message.body == ending or alone
-                case act.Announce():
-                    assert isinstance(event, on.Recovered | on.Received)
-                case act.PublishOutputs() | act.DiscardOutputs():
-                    assert isinstance(event, on.Recovered)
-                case _:
-                    raise AssertionError(f"{action} after the end")
 
     def state(self, party: str, session: str) -> State:
         return self.hosts[party].machines[session].state

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from protocols.session import actions as act
+from protocols.session import events as on
+from protocols.session import messages as said
 from protocols.session.machine import SessionMachine
 from protocols.session.spec import SessionSpec
 
@@ -46,8 +49,15 @@ class Host:
     disk: dict[str, Disk] = field(default_factory=dict)
     workers: dict[str, Worker] = field(default_factory=dict)
     slot: tuple[str, int] | None = None
+    full: bool = False  # its disk takes nothing
+    asleep: set[str] = field(default_factory=set)  # sessions whose last step could not be stored
+    setbacks: dict[str, int] = field(default_factory=dict)  # how often that happened, per session
     withdrawn: set[tuple[str, int]] = field(default_factory=set)
     inbox: list[Callable[[], None]] = field(default_factory=list)  # what arrives while paused
+
+    def life_of(self, session: str) -> tuple[int, int]:
+        """Changes when the process restarts and when the session goes back to its stored step."""
+        return self.life, self.setbacks.get(session, 0)
 
 
 @dataclass
@@ -60,6 +70,24 @@ class Chances:
     crash: float = 0.0
     worker_fails: float = 0.0
     work_s: float = 8.0
+    store_fails: float = 0.0
+
+
+def check_after_end(machine: SessionMachine, event: on.Event, actions: tuple[act.Action, ...]) -> None:
+    """Checks that a session that has ended says and does nothing but what its ending demands."""
+    ending = machine.ending
+    assert ending is not None
+    for action in actions:
+        match action:
+            case act.Send(message=message):
+                alone = isinstance(message.body, said.AskEnding) and not (ending.by_majority and isinstance(event, on.Tick))
+                assert message.body == ending or alone
+            case act.Announce():
+                assert isinstance(event, on.Recovered | on.Received)
+            case act.PublishOutputs() | act.DiscardOutputs():
+                assert isinstance(event, on.Recovered)
+            case _:
+                raise AssertionError(f"{action} after the end")
 
 
 def a_spec(

@@ -13,11 +13,12 @@ from governance.identity.directory import Directory
 from governance.identity.names import Role
 from protocols.canonical import canonical_bytes
 from protocols.errors import ConfideError, ErrorCode
-from protocols.job import Job, ModelRef
+from protocols.job import Job, ModelRef, Task
+from protocols.training import OptimiserKind
 from tests.support.jobs import CREATED, MODEL, MODEL_REF, SCHEMA_DIGEST, a_dataset, a_training, an_evaluation, an_inference
 from tests.support.members import Founder, a_founder, new_keys
 
-FACTS = ModelFacts(("hospital-a", "hospital-b"), canonical_bytes(MODEL.to_document()), SCHEMA_DIGEST)
+FACTS = ModelFacts(("hospital-a", "hospital-b"), canonical_bytes(MODEL.to_document()), SCHEMA_DIGEST, 10, OptimiserKind.SGD)
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +49,10 @@ def holdings_of(party: str = "hospital-a", **changes: object) -> Holdings:
         min_evaluation_rows=50,
         max_rows=1_000,
         max_query_rows=10,
+        min_cell=5,
+        max_evaluations=2,
+        evaluations={},
+        resumed=None,
     )
     return replace(holdings, **changes)  # type: ignore[arg-type]  # tests name the fields
 
@@ -69,6 +74,8 @@ def test_admit_sound_job_is_accepted_by_every_participant(make: Callable[[], Job
     ("job", "code", "where"),
     [
         (a_training(consortium="other"), ErrorCode.INVALID_JOB, "consortium"),
+        (a_training(task=Task.REAL), ErrorCode.INVALID_JOB, "task"),
+        (a_training(schema={"format": "other"}), ErrorCode.INVALID_SCHEMA, "api_version"),
         (a_training(directory_version=2), ErrorCode.STALE_DIRECTORY, "directory_version"),
         (a_training(directory_version=4), ErrorCode.STALE_DIRECTORY, "directory_version"),
         (a_training(querier="mallory"), ErrorCode.NOT_ENROLLED, "querier"),

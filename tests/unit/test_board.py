@@ -84,3 +84,13 @@ def test_updates_of_several_threads_are_all_counted(board: Board) -> None:
     status = board.find(JOB.job_id)
     assert status is not None
     assert status.revision == 200
+
+
+def test_remove_ends_a_wait_and_later_changes_have_no_effect(board: Board) -> None:
+    waiting = Running(lambda: board.wait(JOB.job_id, revision=0, timeout_s=10))
+    board.remove(JOB.job_id)
+    with pytest.raises(ConfideError) as caught:
+        waiting.result()
+    assert caught.value.code is ErrorCode.UNKNOWN_JOB
+    board.update(JOB.job_id, state=State.RUNNING)
+    assert board.find(JOB.job_id) is None

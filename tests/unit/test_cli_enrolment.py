@@ -90,7 +90,7 @@ def test_approve_with_wrong_fingerprint_exits_7_and_says_so_on_stderr(run: Run) 
     assert "what to do: " in result.stderr
 
 
-def test_join_older_directory_exits_1(run: Run) -> None:
+def test_join_older_directory_exits_8(run: Run) -> None:
     founder = _data(run("consortium", "init", "--id", "cardio", "--folder", "cardio", "--format", "json"))["founder_fingerprint"]
     config = _enrol(run, "hospital-a", "computing")
     run("consortium", "publish", "--folder", "cardio", "--out", "old.json")
@@ -98,7 +98,7 @@ def test_join_older_directory_exits_1(run: Run) -> None:
     join = ("party", "join", "--config", config, "--founder-fingerprint", founder, "--directory")
     assert run(*join, "cardio/directory.json").exit_code == 0
     result = run(*join, "old.json")
-    assert result.exit_code == 1
+    assert result.exit_code == 8
     assert result.stderr.startswith("STALE_DIRECTORY: ")
 
 

@@ -143,5 +143,5 @@ def test_job_in_words_says_which_model_it_trains_or_uses() -> None:
 def test_outputs_in_words_counts_rows_numbers_samples_and_says_when_there_are_none() -> None:
     assert outputs_in_words(an_evaluation(), {"correct": np.array([271])}) == "correct: 271 of 300 rows"
     labels = outputs_in_words(an_inference(), {"prediction": np.array([1, 0])})
-    assert [line.split() for line in labels.splitlines()[1:]] == [["1", "1"], ["2", "0"]]
+    assert [line.split() for line in labels.splitlines()[1:]] == [["1", "true"], ["2", "false"]]
     assert outputs_in_words(a_training(), {}) == "A train job opens nothing."

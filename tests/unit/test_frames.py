@@ -18,6 +18,7 @@ from parties.transport.frames import (
     encode_header,
     encode_layout,
 )
+from parties.transport.tags import TAG_BYTES
 from protocols.errors import ConfideError, ErrorCode
 from protocols.links import TensorSpec
 
@@ -34,7 +35,7 @@ def refusal(frame: bytes) -> str:
 
 def test_header_bytes_are_the_documented_ones() -> None:
     expected = (
-        b"CFD1\x03\x01"
+        b"CFD2\x03\x01"
         + bytes(range(16))
         + (1).to_bytes(4, "little")
         + (7).to_bytes(8, "little")
@@ -56,7 +57,7 @@ def test_decode_whole_frame_gives_header_and_body() -> None:
 @pytest.mark.parametrize("excess", [-1, 0, 1])
 @pytest.mark.parametrize("frames", [1, 2, 5])
 def test_chunks_around_frame_limit_cover_the_message_in_full_frames(header_bytes: int, excess: int, frames: int) -> None:
-    room = MAX_FRAME_BYTES - header_bytes
+    room = MAX_FRAME_BYTES - header_bytes - TAG_BYTES
     total = frames * room + excess
     found = list(chunks(total, header_bytes))
     assert [offset for offset, _ in found] == [number * room for number in range(len(found))]
@@ -93,10 +94,10 @@ def test_difference_same_header_is_empty() -> None:
 
 
 def test_decode_other_magic_is_refused() -> None:
-    assert refusal(b"CFD2" + encode_header(HEADER)[4:]) == "not a frame of this protocol version"
+    assert refusal(b"CFD1" + encode_header(HEADER)[4:]) == "not a frame of this protocol version"
 
 
-@pytest.mark.parametrize("kind", [0, 5, 255])
+@pytest.mark.parametrize("kind", [0, 6, 255])
 def test_decode_unknown_kind_is_refused(kind: int) -> None:
     data = bytearray(encode_header(HEADER))
     data[4] = kind

@@ -12,7 +12,7 @@ import pytest
 
 from parties.transport.frames import FrameKind, decode
 from parties.worker import handshake
-from parties.worker.handshake import SECRET_BYTES, Agreed, shake_hands
+from parties.worker.handshake import SECRET_BYTES, Agreed, PairKeys, shake_hands
 from parties.worker.link import WorkerLink
 from protocols import PROTOCOL_VERSION
 from protocols.canonical import canonical_bytes, parse_canonical, sha256_hex
@@ -201,6 +201,49 @@ def test_handshake_secret_of_a_wrong_length_is_refused(secret: str) -> None:
         error = failed(world.alpha)
     assert (error.code, error.party) == (ErrorCode.BAD_FRAME, ALPHA)
     assert secret == "" or secret not in f"{error}{error!r}"
+
+
+@pytest.mark.parametrize("what", ["secret", "plan"])
+def test_handshake_peer_with_other_keys_is_refused_before_any_message_of_the_plan(what: str) -> None:
+    """beta under test: what alpha told it is not what alpha's own keys follow from."""
+    with alpha_among_hostile_peers(BETA) as world:
+        alpha, gamma = world.beta, world.gamma
+        for peer in (alpha, gamma):
+            peer.send_control(FrameKind.HELLO, a_hello())
+        own = parse_canonical(alpha.receive_control(FrameKind.HELLO))["nonce"]
+        salt = sha256_hex(bytes.fromhex(NONCE + own + NONCE))
+        alpha.send_control(FrameKind.KEY, canonical_bytes({"salt": salt, "secret": "ab" * SECRET_BYTES}))
+        gamma.send_control(FrameKind.KEY, canonical_bytes({"salt": salt, "secret": ""}))
+        secret = ("cd" if what == "secret" else "ab") * SECRET_BYTES
+        said = {"version": PROTOCOL_VERSION, "job": JOB, "plan": OTHER if what == "plan" else PLAN, "attempt": 1}
+        keys = PairKeys(bytes.fromhex(secret), salt, said)
+        alpha.confirm(outgoing=keys.derive(ALPHA, BETA), incoming=keys.derive(BETA, ALPHA))
+        error = failed(world.alpha)
+    assert (error.code, error.party) == (ErrorCode.BAD_FRAME, ALPHA)
+    assert "altered" in error.what
+
+
+def test_handshake_keys_of_a_pair_differ_by_direction_peer_and_everything_agreed() -> None:
+    said = {"version": PROTOCOL_VERSION, "job": JOB, "plan": PLAN, "attempt": 1}
+    variants = [said | change for change in ({}, {"version": "x"}, {"job": OTHER}, {"plan": OTHER}, {"attempt": 2})]
+    makers = [PairKeys(bytes(SECRET_BYTES), "0f" * 32, variant) for variant in variants]
+    makers += [PairKeys(b"\1" * SECRET_BYTES, "0f" * 32, said), PairKeys(bytes(SECRET_BYTES), "0e" * 32, said)]
+    keys = [maker.derive(ALPHA, BETA) for maker in makers]
+    keys += [makers[0].derive(BETA, ALPHA), makers[0].derive(ALPHA, GAMMA)]
+    assert len({key.tag(0, b"frame") for key in keys}) == len(keys)
+    assert all("Key()" in repr(key) for key in keys)
+
+
+def test_handshake_silent_after_keys_is_not_prepared() -> None:
+    with alpha_among_hostile_peers() as world:
+        for peer in (world.beta, world.gamma):
+            peer.send_control(FrameKind.HELLO, a_hello())
+        own = parse_canonical(world.beta.receive_control(FrameKind.HELLO))["nonce"]
+        salt = sha256_hex(bytes.fromhex(own + NONCE + NONCE))
+        for peer in (world.beta, world.gamma):
+            peer.send_control(FrameKind.KEY, canonical_bytes({"salt": salt, "secret": ""}))
+        world.beta_socket.close()
+        assert failed(world.alpha).code is ErrorCode.PEER_LOST
 
 
 def test_handshake_secret_from_the_later_party_is_refused() -> None:

@@ -8,6 +8,17 @@ import pytest
 
 from parties.client.requests import EvaluateRequest, InferRequest, TrainRequest, read_request
 from protocols.errors import ConfideError, ErrorCode, Problem
+from protocols.job import Task
+from protocols.training import (
+    CheckpointRule,
+    Loss,
+    Optimiser,
+    OptimiserKind,
+    Schedule,
+    ScheduleKind,
+    Training,
+    check_training,
+)
 
 COMMON = "api_version: confide/v1\ncomputing_parties: [hospital-a, hospital-b]\ndealer: hospital-c\n"
 TRAIN = COMMON + (
@@ -36,10 +47,104 @@ def _refused(tmp_path: Path, text: str) -> dict[str, Problem]:
 def test_request_of_every_type_is_read_with_its_defaults(tmp_path: Path) -> None:
     train, evaluate, infer = (read_request(_write(tmp_path, text)) for text in (TRAIN, EVALUATE, INFER))
     assert isinstance(train, TrainRequest)
-    assert (train.training.momentum, train.expires_in_minutes) == ("0", 30)
+    assert (train.continues, train.expires_in_minutes) == (None, 30)
     assert isinstance(evaluate, EvaluateRequest)
+    assert (evaluate.outputs, evaluate.min_cell) == (None, 5)
     assert isinstance(infer, InferRequest)
-    assert infer.output == "label"
+    assert infer.output is None
+
+
+def _trained(tmp_path: Path, settings: str, task: Task = Task.BINARY) -> Training:
+    text = TRAIN.replace('{epochs: 15, batch_size: 48, learning_rate: "0.5"}', settings)
+    request = read_request(_write(tmp_path, text))
+    assert isinstance(request, TrainRequest)
+    return request.training.training(task=task, shuffle_seed="ab" * 16, steps_before=7)
+
+
+def test_training_in_short_form_is_sgd_with_the_loss_of_its_task(tmp_path: Path) -> None:
+    short = '{epochs: 15, batch_size: 48, learning_rate: "0.5", momentum: "0.9"}'
+    expected = Training(
+        epochs=15,
+        batch_size=48,
+        loss=Loss.BINARY_CROSS_ENTROPY,
+        optimiser=Optimiser(OptimiserKind.SGD, "0.5", momentum="0.9"),
+        schedule=Schedule(),
+        checkpoints=CheckpointRule(1, 0),
+        shuffle_seed="ab" * 16,
+        steps_before=7,
+    )
+    assert _trained(tmp_path, short) == expected
+    assert _trained(tmp_path, short, Task.CLASSES).loss is Loss.CROSS_ENTROPY
+    assert _trained(tmp_path, short, Task.REAL).loss is Loss.MEAN_SQUARED_ERROR
+    assert list(check_training(expected)) == []
+
+
+def test_training_in_long_form_names_optimiser_schedule_and_checkpoints(tmp_path: Path) -> None:
+    settings = """
+  epochs: 10
+  batch_size: 32
+  loss: mean_squared_error
+  optimiser: {kind: adam, learning_rate: "0.01", weight_decay: "0.001"}
+  schedule: {kind: step, every_epochs: 5, factor: "0.5"}
+  checkpoints: {every_epochs: 0, every_minutes: 10}"""
+    found = _trained(tmp_path, settings)
+    assert found.loss is Loss.MEAN_SQUARED_ERROR
+    assert found.optimiser == Optimiser(OptimiserKind.ADAM, "0.01", "0.001", beta1="0.9", beta2="0.999", epsilon="0.0001")
+    assert found.schedule == Schedule(ScheduleKind.STEP, 5, "0.5")
+    assert found.checkpoints == CheckpointRule(0, 10)
+    assert list(check_training(found)) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "where", "words"),
+    [
+        ("{epochs: 1, batch_size: 8}", "9 training", "add learning_rate"),
+        (
+            '{epochs: 1, batch_size: 8, momentum: "0.9", optimiser: {kind: sgd, learning_rate: "1"}}',
+            "9 training",
+            "move them into the optimiser",
+        ),
+        ('{epochs: 1, batch_size: 8, optimiser: {kind: lion, learning_rate: "1"}}', "9 training.optimiser.kind", "sgd or adam"),
+        ('{epochs: 1, batch_size: 8, optimiser: {learning_rate: "1"}}', "9 training.optimiser.kind", "sgd or adam"),
+        ("{epochs: 1, batch_size: 8, optimiser: {kind: sgd}}", "9 training.optimiser.learning_rate", "add it"),
+        (
+            '{epochs: 1, batch_size: 8, optimiser: {kind: adam, learning_rate: "1", momentum: "0.9"}}',
+            "9 training.optimiser.momentum",
+            "remove it",
+        ),
+        (
+            '{epochs: 1, batch_size: 8, learning_rate: "1", schedule: {kind: linear, factor: "a"}}',
+            "9 training.schedule.factor",
+            "a decimal in quotes",
+        ),
+        (
+            '{epochs: 1, batch_size: 8, learning_rate: "1", schedule: {kind: cosine}}',
+            "9 training.schedule.kind",
+            "constant, step or linear",
+        ),
+    ],
+)
+def test_training_with_one_mistake_is_refused_at_its_field(tmp_path: Path, settings: str, where: str, words: str) -> None:
+    problems = _refused(tmp_path, TRAIN.replace('{epochs: 15, batch_size: 48, learning_rate: "0.5"}', settings))
+    assert list(problems) == [where]
+    assert words in problems[where].remedy
+
+
+def test_training_goes_on_from_a_model_in_place_of_files(tmp_path: Path) -> None:
+    files = "manifest: model.json\nweights: model.safetensors\n"
+    text = TRAIN.replace(files, "continues: diagnosis@0123456789ab\n")
+    request = read_request(_write(tmp_path, text))
+    assert isinstance(request, TrainRequest)
+    assert (request.continues, request.manifest, request.weights) == ("diagnosis@0123456789ab", None, None)
+    for wrong, remedy in ((TRAIN.replace(files, ""), "add manifest"), (text + "manifest: model.json\n", "keep either")):
+        assert [remedy in problem.remedy for problem in _refused(tmp_path, wrong).values()] == [True]
+
+
+def test_evaluation_names_its_outputs_and_their_least_cell(tmp_path: Path) -> None:
+    request = read_request(_write(tmp_path, EVALUATE + "outputs: [correct_count, confusion, log_loss]\nmin_cell: 10\n"))
+    assert isinstance(request, EvaluateRequest)
+    assert (request.outputs, request.min_cell) == (["correct_count", "confusion", "log_loss"], 10)
+    assert list(_refused(tmp_path, EVALUATE + "outputs: [recall]\n")) == ["7 outputs.0"]
 
 
 def test_request_with_several_mistakes_names_line_field_and_remedy_of_each(tmp_path: Path) -> None:

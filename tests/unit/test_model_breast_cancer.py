@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from sklearn.model_selection import train_test_split
 
-from protocols.job import Training
 from protocols.model import reference
 from protocols.model.spec import Layer, LayerKind, ModelSpec
+from tests.support.jobs import sgd
 from tests.support.tables import breast_cancer_frame, breast_cancer_schema
 
 LOGISTIC = ModelSpec((Layer("linear", LayerKind.LINEAR, 30, 1, True), Layer("sigmoid", LayerKind.SIGMOID, 1, 1, False)))
-TRAINING = Training(epochs=15, batch_size=48, learning_rate="0.5", momentum="0.9", shuffle_seed="00" * 16)
+TRAINING = sgd(epochs=15, batch_size=48, learning_rate="0.5", momentum="0.9")
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -20,7 +20,5 @@ def test_pooled_training_reaches_the_expected_accuracy_on_held_out_rows(seed: in
     known, held_out = train_test_split(np.arange(569), test_size=0.2, random_state=seed, stratify=truth)
     initial = {"linear.weight": np.zeros((1, 30)), "linear.bias": np.zeros(1)}
     order = np.random.default_rng(seed).permutation(len(known))
-    trained = reference.train_logistic_regression(
-        LOGISTIC, initial, features[known], truth[known], training=TRAINING, order=order
-    )
+    trained = reference.train(LOGISTIC, initial, features[known], truth[known], training=TRAINING, order=order)
     assert reference.accuracy(LOGISTIC, trained, features[held_out], truth[held_out]) >= 0.955

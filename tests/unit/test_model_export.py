@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from protocols.errors import ConfideError, ErrorCode
+from protocols.job import Task
 from protocols.model.export import export_model
 from protocols.model.reference import probabilities
 from protocols.model.spec import Layer, LayerKind, ModelSpec
+from protocols.model.weights import weights_from_safetensors, weights_to_safetensors
 
 
 class Nested(nn.Module):
@@ -49,6 +52,7 @@ def test_export_custom_forward_computes_the_same_as_torch() -> None:
     assert [(layer.name, layer.kind.value) for layer in spec.layers] == [
         ("encoder.0", "linear"),
         ("encoder.1", "sigmoid"),
+        ("drop", "dropout"),
         ("head", "linear"),
         ("sigmoid", "sigmoid"),
     ]
@@ -74,6 +78,49 @@ def test_export_manifest_reads_back_equal() -> None:
     assert ModelSpec.from_document(spec.to_document()) == spec
 
 
+def test_export_network_has_every_operator_and_weights_survive_their_bytes() -> None:
+    torch.manual_seed(6)
+    module = nn.Sequential(
+        nn.Linear(5, 4), nn.ReLU(), nn.Dropout(0.25), nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 3), nn.Softmax(1)
+    )
+    spec, weights = export_model(module, 5)
+    assert [(layer.name, layer.kind.value, layer.rate) for layer in spec.layers] == [
+        ("layer_0", "linear", ""),
+        ("layer_1", "relu", ""),
+        ("layer_2", "dropout", "0.25"),
+        ("layer_3", "linear", ""),
+        ("layer_4", "tanh", ""),
+        ("layer_5", "linear", ""),
+        ("layer_6", "softmax", ""),
+    ]
+    assert ModelSpec.from_document(spec.to_document()) == spec
+    read = weights_from_safetensors(weights_to_safetensors(weights, spec), spec)
+    assert all(np.array_equal(read[name], value) for name, value in weights.items())
+    rows = torch.randn(7, 5)
+    expected = module.eval()(rows).detach().numpy()
+    # float32 against float64: three layers of at most five terms each, a few units in the last place of float32
+    found = probabilities(spec, weights, rows.numpy().astype(np.float64), task=Task.CLASSES)
+    assert np.allclose(found, expected, rtol=0, atol=64 * 2**-24)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_export_functions_give_the_same_layers_in_either_mode(training: bool) -> None:
+    class Functions(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(5, 4), nn.Linear(4, 3)
+
+        def forward(self, rows: torch.Tensor) -> torch.Tensor:
+            hidden = functional.dropout(torch.tanh(functional.relu(self.first(rows))), 0.1, self.training)
+            return functional.softmax(self.second(functional.dropout(hidden, 0.5, False)), dim=-1)
+
+    module = Functions().train(training)
+    spec, _ = export_model(module, 5)
+    names = ["first", "relu", "tanh", "dropout", "second", "softmax"]
+    assert [(layer.name, layer.rate) for layer in spec.layers] == [(name, "0.1" if name == "dropout" else "") for name in names]
+    assert {part.training for part in module.modules()} == {training}
+
+
 def test_export_activation_used_twice_gives_two_layers() -> None:
     class Shared(nn.Module):
         def __init__(self) -> None:
@@ -95,7 +142,7 @@ def test_export_width_out_of_range_is_an_argument_error(width: int) -> None:
 
 
 def test_export_with_problems_raises_all_of_them() -> None:
-    module = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.BatchNorm1d(4), nn.Linear(4, 1).double())
+    module = nn.Sequential(nn.Linear(3, 4), nn.GELU(), nn.BatchNorm1d(4), nn.Linear(4, 1).double())
     with pytest.raises(ConfideError) as caught:
         export_model(module, 2)
     assert caught.value.code is ErrorCode.INVALID_MODEL

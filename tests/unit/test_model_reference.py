@@ -1,80 +1,119 @@
-"""The plaintext oracle agrees with torch, which is an independent implementation of the same rules."""
+"""What the plaintext oracle predicts agrees with torch and scikit-learn, which are independent implementations of the rules."""
 
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import confusion_matrix, roc_auc_score
 from torch import nn
 
 from protocols.errors import ConfideError
-from protocols.job import Training
+from protocols.job import Task
 from protocols.model import reference
-from protocols.model.export import export_model
 from protocols.model.spec import Layer, LayerKind, ModelSpec
+from protocols.training import Loss
 
 LOGISTIC = ModelSpec((Layer("linear", LayerKind.LINEAR, 4, 1, True), Layer("sigmoid", LayerKind.SIGMOID, 1, 1, False)))
+LINEAR = {"linear.weight": np.array([[1.0, -2.0, 0.5, 0.0]]), "linear.bias": np.array([0.25])}
+ENDINGS = {LayerKind.SOFTMAX: torch.nn.Softmax(dim=1), LayerKind.SIGMOID: torch.nn.Sigmoid(), LayerKind.TANH: torch.nn.Tanh()}
 
 
-def test_forward_matches_torch_in_float64() -> None:
-    torch.manual_seed(1)
-    module = nn.Sequential(nn.Linear(4, 3), nn.Sigmoid(), nn.Linear(3, 2, bias=False), nn.Sigmoid())
-    spec, weights = export_model(module, 4)
-    rows = torch.randn(9, 4, dtype=torch.float64)
-    before_last = nn.Sequential(*list(module.double())[:-1])(rows).detach().numpy()
+def network(ending: LayerKind, width: int) -> tuple[ModelSpec, dict[str, np.ndarray], nn.Sequential]:
+    """A network with every activation, and the same in torch and float64; dropout does nothing in it."""
+    generator = torch.Generator().manual_seed(1)
+    module = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 5), nn.Tanh(), nn.Linear(5, 5, bias=False), nn.Sigmoid())
+    module = nn.Sequential(*module, nn.Linear(5, width), ENDINGS[ending]).double()
+    for parameter in module.parameters():
+        nn.init.normal_(parameter, std=0.7, generator=generator)
+    layers = (
+        Layer("layer_0", LayerKind.LINEAR, 4, 5, True),
+        Layer("layer_1", LayerKind.RELU, 5, 5, False),
+        Layer("drop", LayerKind.DROPOUT, 5, 5, False, "0.4"),
+        Layer("layer_2", LayerKind.LINEAR, 5, 5, True),
+        Layer("layer_3", LayerKind.TANH, 5, 5, False),
+        Layer("layer_4", LayerKind.LINEAR, 5, 5, False),
+        Layer("layer_5", LayerKind.SIGMOID, 5, 5, False),
+        Layer("layer_6", LayerKind.LINEAR, 5, width, True),
+        Layer("layer_7", ending, width, width, False),
+    )
+    weights = {f"layer_{name}": parameter.detach().numpy() for name, parameter in module.named_parameters()}
+    return ModelSpec(layers), weights, module
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_forward_matches_torch_in_float64(ending: LayerKind) -> None:
+    spec, weights, module = network(ending, 3)
+    rows = torch.randn(9, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    whole, before_last = module(rows).detach().numpy(), module[:-1](rows).detach().numpy()
     # the same sums in float64, at most a few roundings of 2^-53 apart
-    assert np.allclose(reference.logits(spec, weights, rows.numpy()), before_last, rtol=0, atol=1e-14)
-    expected = torch.sigmoid(torch.from_numpy(before_last)).numpy()
-    assert np.allclose(reference.probabilities(spec, weights, rows.numpy()), expected, rtol=0, atol=1e-14)
-    assert np.array_equal(reference.labels(spec, weights, rows.numpy()), before_last >= 0)
+    assert np.allclose(reference.outputs(spec, weights, rows.numpy()), whole, rtol=0, atol=1e-14)
+    expected = whole if ending is LayerKind.TANH else before_last
+    assert np.allclose(reference.logits(spec, weights, rows.numpy()), expected, rtol=0, atol=1e-14)
+
+
+def test_probabilities_and_predictions_follow_the_task() -> None:
+    spec, weights, module = network(LayerKind.SOFTMAX, 3)
+    rows = torch.randn(9, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    expected = module(rows).detach().numpy()
+    assert np.allclose(reference.probabilities(spec, weights, rows.numpy(), task=Task.CLASSES), expected, rtol=0, atol=1e-14)
+    found = reference.predicted(spec, weights, rows.numpy(), task=Task.CLASSES)
+    assert np.array_equal(found, expected.argmax(axis=1))
+    assert reference.accuracy(spec, weights, rows.numpy(), found, task=Task.CLASSES) == 1.0
+    assert reference.predicted(LOGISTIC, LINEAR, np.eye(4)).tolist() == [1, 0, 1, 1]
+    bare = ModelSpec(LOGISTIC.layers[:1])
+    assert reference.predicted(bare, LINEAR, np.eye(4), task=Task.REAL).tolist() == [1.25, -1.75, 0.75, 0.25]
 
 
 def test_forward_without_last_sigmoid_has_the_same_logits() -> None:
-    weights = {"linear.weight": np.array([[1.0, -2.0, 0.5, 0.0]]), "linear.bias": np.array([0.25])}
     rows = np.eye(4)
     bare = ModelSpec(LOGISTIC.layers[:1])
-    assert np.array_equal(reference.logits(LOGISTIC, weights, rows), reference.logits(bare, weights, rows))
-    assert np.array_equal(reference.probabilities(LOGISTIC, weights, rows), reference.probabilities(bare, weights, rows))
+    assert np.array_equal(reference.logits(LOGISTIC, LINEAR, rows), reference.logits(bare, LINEAR, rows))
+    assert np.array_equal(reference.probabilities(LOGISTIC, LINEAR, rows), reference.probabilities(bare, LINEAR, rows))
 
 
 def test_label_of_logit_zero_is_one() -> None:
     weights = {"linear.weight": np.zeros((1, 4)), "linear.bias": np.zeros(1)}
-    assert reference.labels(LOGISTIC, weights, np.zeros((1, 4)))[0, 0] == 1
+    assert reference.predicted(LOGISTIC, weights, np.zeros((1, 4)))[0] == 1
 
 
-def test_sigmoid_at_extremes_neither_overflows_nor_leaves_its_range() -> None:
+def test_forward_of_rows_of_another_width_is_refused() -> None:
+    with pytest.raises(ConfideError, match=r"\(rows, 4\)"):
+        reference.logits(LOGISTIC, LINEAR, np.zeros((2, 3)))
+
+
+def test_sigmoid_and_softmax_at_extremes_neither_overflow_nor_leave_their_range() -> None:
     values = reference.sigmoid(np.array([-1e308, -745.0, 0.0, 745.0, 1e308]))
     assert values[0] == 0.0
     assert values[2] == 0.5
     assert values[-1] == 1.0
+    assert reference.softmax(np.array([[1e307, 0.0, -1e307], [-700.0, -700.0, -1e307]])).tolist() == [[1, 0, 0], [0.5, 0.5, 0]]
 
 
-@pytest.mark.parametrize("batch_size", [1, 7, 10, 50])
-def test_training_matches_torch_sgd_with_the_last_smaller_batch(batch_size: int) -> None:
-    generator = np.random.default_rng(2)
-    features, truth = generator.uniform(-1, 1, (23, 4)), generator.integers(0, 2, 23).astype(np.float64)
-    order = generator.permutation(23)
-    module = nn.Linear(4, 1)
-    _, initial = export_model(module, 4)
-    module = module.double()
-    optimiser = torch.optim.SGD(module.parameters(), lr=0.5, momentum=0.9)
-    for _ in range(4):
-        for start in range(0, 23, batch_size):
-            rows = torch.from_numpy(features[order[start : start + batch_size]])
-            wanted = torch.from_numpy(truth[order[start : start + batch_size]])
-            optimiser.zero_grad()
-            nn.functional.binary_cross_entropy_with_logits(module(rows)[:, 0], wanted).backward()
-            optimiser.step()
-    training = Training(epochs=4, batch_size=batch_size, learning_rate="0.5", momentum="0.9", shuffle_seed="00" * 16)
-    trained = reference.train_logistic_regression(LOGISTIC, initial, features, truth, training=training, order=order)
-    # at most 92 steps of float64, each adding a few roundings that momentum enlarges tenfold: 92 * 10 * 8 * 2^-53 < 1e-12
-    assert np.allclose(trained["linear.weight"], module.weight.detach().numpy(), rtol=0, atol=1e-12)
-    assert np.allclose(trained["linear.bias"], module.bias.detach().numpy(), rtol=0, atol=1e-12)
+@pytest.mark.parametrize("task", Task)
+def test_mean_loss_matches_torch(task: Task) -> None:
+    width = 3 if task is Task.CLASSES else 1
+    ending = {Task.BINARY: LayerKind.SIGMOID, Task.CLASSES: LayerKind.SOFTMAX, Task.REAL: LayerKind.TANH}[task]
+    spec, weights, module = network(ending, width)
+    generator = torch.Generator().manual_seed(4)
+    rows = torch.randn(9, 4, dtype=torch.float64, generator=generator)
+    classes = torch.randint(0, max(width, 2), (9,), generator=generator)
+    whole, before_last = module(rows), module[:-1](rows)
+    match task:
+        case Task.BINARY:
+            loss, expected = Loss.BINARY_CROSS_ENTROPY, nn.functional.binary_cross_entropy(whole[:, 0], classes.double())
+        case Task.CLASSES:
+            loss, expected = Loss.CROSS_ENTROPY, nn.functional.cross_entropy(before_last, classes)
+        case Task.REAL:
+            loss, expected = Loss.MEAN_SQUARED_ERROR, nn.functional.mse_loss(whole[:, 0], classes.double())
+    found = reference.mean_loss(spec, weights, rows.numpy(), classes.numpy(), loss=loss, task=task)
+    # nine rows, each a few roundings of 2^-53 of numbers below 10
+    assert found == pytest.approx(expected.item(), rel=0, abs=1e-13)
 
 
-@pytest.mark.parametrize("order", [[0, 1], [0, 1, 1], [1, 2, 3]])
-def test_training_order_that_is_no_permutation_is_refused(order: list[int]) -> None:
-    initial = {"linear.weight": np.zeros((1, 4)), "linear.bias": np.zeros(1)}
-    training = Training(1, 2, "0.5", "0.9", "00" * 16)
-    with pytest.raises(ConfideError, match="every row once"):
-        reference.train_logistic_regression(
-            LOGISTIC, initial, np.zeros((3, 4)), np.zeros(3), training=training, order=np.array(order, np.int64)
-        )
+def test_confusion_and_auc_match_scikit_learn_also_with_ties() -> None:
+    generator = np.random.default_rng(5)
+    truth, guessed = generator.integers(0, 4, 200), generator.integers(0, 4, 200)
+    assert np.array_equal(reference.confusion_counts(truth, guessed, 4), confusion_matrix(truth, guessed, labels=range(4)))
+    scores = generator.integers(-5, 5, 200) / 4
+    # both are whole numbers of halves divided by the same number of pairs
+    assert reference.roc_auc(truth > 1, scores) == pytest.approx(roc_auc_score(truth > 1, scores), rel=0, abs=1e-15)
+    assert np.isnan(reference.roc_auc(np.ones(3), np.zeros(3)))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import time
+import tracemalloc
 from dataclasses import replace
 from typing import Any
 
@@ -11,13 +13,15 @@ import pytest
 
 from protocols.canonical import canonical_bytes
 from protocols.errors import ConfideError, ErrorCode
-from protocols.job import Job, JobType, OutputKind, Training
+from protocols.job import Job, JobType, OutputKind
 from protocols.mpc.inputs import LocalInputs
 from protocols.mpc.planning import derive_plan
 from protocols.plan.estimate import LOOPBACK, estimate
 from protocols.plan.operations import Open
-from protocols.plan.plan import Plan
-from tests.support.mpc_world import World, a_job, a_model, random_ring, run_world, split
+from protocols.plan.plan import Part, Plan, Run, Stage, first_runs, runs_of
+from tests.support.jobs import sgd
+from tests.support.mpc_world import a_job, a_model, random_ring, run_world, split
+from tests.support.programs import assert_measured_as_planned
 
 FEATURES = 5
 
@@ -51,7 +55,7 @@ def inputs_of(job: Job) -> dict[str, LocalInputs]:
 ROWS = {"alpha": 11, "gamma": 7, "omega": 3}
 JOBS = {
     "train": a_job(JobType.TRAIN, features=FEATURES, rows=ROWS),
-    "train, one batch": a_job(JobType.TRAIN, features=FEATURES, rows=ROWS, training=Training(2, 100, "0.3", "0", "ab" * 16)),
+    "train, one batch": a_job(JobType.TRAIN, features=FEATURES, rows=ROWS, training=sgd(2, 100, "0.3", "0")),
     "train, three parties": a_job(
         JobType.TRAIN, features=FEATURES, rows=ROWS, computing=("alpha", "beta", "omega"), dealer="gamma"
     ),
@@ -69,20 +73,15 @@ def test_measured_rounds_and_bytes_equal_the_plan(name: str) -> None:
     plan = derive_plan(job)
     world = run_world(job, plan, inputs_of(job))
     assert_measured_as_planned(world)
-    assert {w.name: w.shape for w in plan.model} == (
-        {spec.name: spec.shape for spec in job.model.parameters} if job.job_type is JobType.TRAIN else {}
-    )
+    assert {w.name: w.shape for w in plan.model} == kept_by(job)
 
 
-def assert_measured_as_planned(world: World) -> None:
-    plan = world.plan
-    assert {world.outputs[party].rounds for party in plan.computing_parties} == {plan.rounds}
-    planned = {(d.sender, d.receiver): d.total_bytes for d in plan.directions}
-    measured = {(a, b): link.sent_bytes for a, mine in world.links.items() for b, link in mine.items() if link.sent_bytes}
-    assert measured == planned
-    for party in plan.participants:
-        assert sum(world.outputs[party].sent_bytes.values()) == plan.sent_bytes(party)
-    assert plan.payload_bytes == sum(measured.values())
+def kept_by(job: Job) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of what a job keeps."""
+    if job.training is None:
+        return {}
+    kept = ("", "#momentum") if float(job.training.optimiser.momentum) else ("",)
+    return {spec.name + state: spec.shape for spec in job.model.parameters for state in kept}
 
 
 def test_dealer_sends_to_the_last_computing_party_alone() -> None:
@@ -102,7 +101,7 @@ def test_training_step_takes_seven_rounds() -> None:
 
 
 def test_plan_of_a_long_training_is_small() -> None:
-    job = a_job(JobType.TRAIN, features=FEATURES, rows=ROWS, training=Training(1000, 2, "0.1", "0.9", "ab" * 16))
+    job = a_job(JobType.TRAIN, features=FEATURES, rows=ROWS, training=sgd(1000, 2, "0.1", "0.9"))
     plan = derive_plan(job)
     assert plan.num_runs == 1 + 1000 * 11
     assert len(canonical_bytes(plan.to_document())) < 8_000
@@ -131,7 +130,7 @@ def _alter(document: dict[str, Any], path: list[Any], value: Any) -> dict[str, A
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        (["format"], "confide.plan/2"),
+        (["format"], "confide.plan/3"),
         (["engine"], 3),
         (["totals", "rounds"], 1),
         (["segments", 0, "rounds"], 5),
@@ -139,6 +138,8 @@ def _alter(document: dict[str, Any], path: list[Any], value: Any) -> dict[str, A
         (["segments", 1, "operations", 0], {"open": "x", "arrays": [["float64", [1]]]}),
         (["schedule", 0, "parts", 0, "segment"], "unknown"),
         (["schedule", 0, "count"], -1),
+        (["schedule", 0, "first_row"], -8),
+        (["signals"], 1),
         (["results", 0, "shape"], [1, -5]),
         (["inputs", 0, "extra"], 1),
         (["adversary"], "malicious"),
@@ -177,10 +178,34 @@ def test_inputs_that_do_not_fit_are_reported_all_at_once() -> None:
     assert {problem.where for problem in caught.value.problems} == {"data set 1", "data set rows-alpha", "model"}
 
 
-def test_too_wide_model_is_refused_when_planning() -> None:
-    with pytest.raises(ConfideError) as caught:
-        derive_plan(a_job(JobType.TRAIN, features=60_000, rows={"alpha": 2, "beta": 2}))
-    assert caught.value.code is ErrorCode.INVALID_MODEL
+def test_planning_many_rows_takes_little_memory() -> None:
+    tracemalloc.start()
+    derive_plan(a_job(JobType.TRAIN, features=30, rows={"alpha": 1_000_000}))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # The rows themselves would be 240 MB.
+    assert peak < 8 << 20
+
+
+def test_first_runs_are_those_of_all_runs() -> None:
+    stages = (
+        Stage(1, (Part("open", 1, 0),)),
+        Stage(1, (Part("step", 2, 4), Part("rest", 1, 3)), first_row=8),
+        Stage(3, (Part("step", 4, 4), Part("rest", 1, 3))),
+    )
+    found: dict[str, Run] = {}
+    for run in runs_of(stages):
+        found.setdefault(run.segment, run)
+    assert list(first_runs(stages)) == list(found.values())
+
+
+def test_planning_takes_no_time_for_each_step() -> None:
+    # Counting to the last step of the epoch, with a row less, took a minute.
+    job = a_job(JobType.TRAIN, features=FEATURES, rows={"alpha": 10_000_000, "beta": 9_999_999}, training=sgd(1, 2, "0.1"))
+    started = time.process_time()
+    plan = derive_plan(job)
+    assert plan.num_runs == 1 + 10_000_000
+    assert time.process_time() - started < 5
 
 
 def test_progress_of_every_party_ends_at_the_last_run() -> None:
@@ -196,7 +221,7 @@ def test_progress_of_every_party_ends_at_the_last_run() -> None:
 
 def test_estimate_grows_with_the_work_and_stays_out_of_the_digest() -> None:
     short = derive_plan(JOBS["train"])
-    training = Training(50, 8, "0.5", "0.9", "ab" * 16)
+    training = sgd(50, 8, "0.5", "0.9")
     long = derive_plan(a_job(JobType.TRAIN, features=FEATURES, rows=ROWS, training=training))
     distant = replace(LOOPBACK, round_trip_s=0.04)
     assert estimate(long, LOOPBACK).seconds > 10 * estimate(short, LOOPBACK).seconds

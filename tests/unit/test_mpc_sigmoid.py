@@ -8,8 +8,17 @@ import numpy as np
 import pytest
 
 from protocols.errors import ConfideError
-from protocols.mpc.primitives.sigmoid import MAX_ERROR, MAX_SCALE_BITS, RESULT_BITS, sigmoid
-from protocols.mpc.waves import COEFFICIENTS, HARMONICS, LIMIT, cosines, series_weights, sines
+from protocols.mpc.primitives.sigmoid import (
+    COEFFICIENTS,
+    HARMONICS,
+    LIMIT,
+    MAX_ERROR,
+    MAX_SCALE_BITS,
+    RESULT_BITS,
+    SERIES,
+    sigmoid,
+)
+from protocols.mpc.waves import cosines, series_weights, sines
 from tests.support.mpc_world import run_protocol, split
 from tests.support.plain_training import logistic
 
@@ -51,13 +60,13 @@ def test_waves_agree_with_the_library_s() -> None:
     turns = (values % 2**46) / 2.0**46
     angles = 2 * np.pi * np.array(HARMONICS)[:, None] * turns[None, :]
     # The angle of the reference is itself rounded: up to 170 radians times 2^-53.
-    assert np.abs(sines(values, 46) - np.sin(angles)).max() < 1e-12 + 200 * 2.0**-53
-    assert np.abs(cosines(values, 46) - np.cos(angles)).max() < 1e-12 + 200 * 2.0**-53
+    assert np.abs(sines(values, 46, HARMONICS) - np.sin(angles)).max() < 1e-12 + 200 * 2.0**-53
+    assert np.abs(cosines(values, 46, HARMONICS) - np.cos(angles)).max() < 1e-12 + 200 * 2.0**-53
 
 
 def test_public_weights_are_the_same_to_the_bit_everywhere() -> None:
     # Two parties whose weights differed in one unit would compute garbage; a change of this digest is a new engine version.
-    weights = series_weights(np.arange(-50_000, 50_000) * 987_654_321, 46)
+    weights = series_weights(SERIES, np.arange(-50_000, 50_000) * 987_654_321, period_bits=46, weight_bits=24)
     assert hashlib.sha256(weights[0].tobytes() + weights[1].tobytes()).hexdigest() == WEIGHTS_DIGEST
 
 

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from protocols.errors import ConfideError, ErrorCode
-from protocols.job import Job, JobType, OutputKind, Training
+from protocols.job import Job, JobType, OutputKind
 from protocols.mpc.inputs import LocalInputs
 from protocols.mpc.planning import derive_plan
 from protocols.mpc.primitives.sigmoid import MAX_ERROR
 from protocols.mpc.query import combine_output, share_query
+from protocols.training import Training
+from tests.support.jobs import sgd
 from tests.support.mpc_world import World, a_job, run_world, stream
 from tests.support.plain_training import accuracy, breast_cancer, logistic, train_plain
 
@@ -61,7 +63,7 @@ class Trained:
 @pytest.fixture(scope="module", params=[("alpha", "beta"), ("alpha", "omega", "beta")], ids=["2 parties", "3 parties"])
 def trained(request: pytest.FixtureRequest) -> Trained:
     """A joint model of all rows."""
-    training = Training(5, 64, "1", "0.9", "12" * 16)
+    training = sgd(5, 64, "1", "0.9")
     return Trained(train(request.param, training, OWNERS, ZEROS), training)
 
 
@@ -80,7 +82,7 @@ def test_only_computing_parties_hold_the_model(trained: Trained) -> None:
 
 @pytest.mark.parametrize(("rows", "momentum", "rate"), [(100, "0.9", "0.7"), (64, "0", "0.25"), (569, "0.5", "1.9")])
 def test_single_step_is_within_its_derived_bound(rows: int, momentum: str, rate: str) -> None:
-    training = Training(1, rows, rate, momentum, "12" * 16)
+    training = sgd(1, rows, rate, momentum)
     generator = np.random.default_rng(5)
     start = {
         "linear.weight": np.rint(generator.uniform(-1, 1, (1, 30)) * 2**20) / 2**20,
@@ -148,7 +150,17 @@ def test_query_with_wrong_values_names_their_positions() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "scale_bits", "value"),
-    [(OutputKind.LABEL, 0, 2), (OutputKind.PROBABILITY, 16, 1 << 17), (OutputKind.CORRECT_COUNT, 16, 12345)],
+    [
+        (OutputKind.LABEL, 0, 64),
+        (OutputKind.LABEL, 0, -1),
+        (OutputKind.PROBABILITY, 16, 1 << 17),
+        (OutputKind.CORRECT_COUNT, 16, 12345),
+        (OutputKind.CONFUSION, 16, 1 << 16),
+        (OutputKind.ROC_AUC, 16, 1 << 17),
+        (OutputKind.LOG_LOSS, 16, -(1 << 15)),
+        (OutputKind.SQUARED_ERROR, 16, -(1 << 16)),
+        (OutputKind.VALUE, 16, 1 << 37),
+    ],
 )
 def test_shares_of_no_possible_output_are_refused(kind: OutputKind, scale_bits: int, value: int) -> None:
     with pytest.raises(ConfideError) as caught:

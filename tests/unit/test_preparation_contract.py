@@ -74,7 +74,7 @@ def test_prepare_refusal_names_row_line_column_expectation_and_remedy_but_no_val
     found = caught.value.problems
     assert found[0].where == "row 2 (line 3), column age"
     assert found[0].what == "is outside the public range; expected a whole number from 0 to 120"
-    assert found[2].what == "is not one of the label's two values; expected 'well' or 'ill'"
+    assert found[2].what == "is not one of the label's values; expected 'well' or 'ill'"
     assert all(problem.remedy for problem in found)
     assert "4711" not in str(caught.value)
 

@@ -45,6 +45,7 @@ MODEL = ModelRecord(
     commitments={"hospital-a/tumours/1": "c0" * 32},
     created=NOW,
     usable=False,
+    steps=40,
 )
 OUTPUT = OutputRecord(JOB.job_id, "labels", "alice", "2" * 32 + ".sealed", 0, (5, 1))
 GRANT = GrantRecord("e0" * 16, JOB.job_id, "labels", "alice", NOW)
@@ -219,6 +220,7 @@ def test_jobs_are_listed_by_querier_latest_first(with_job: Database) -> None:
         tables.jobs.add(later)
         tables.jobs.add(other)
         assert tables.jobs.recent(querier="alice", limit=10) == (later, JOB)
+        assert tables.jobs.recent_ids(querier="alice", limit=1) == (later.job_id,)
         assert tables.jobs.recent(querier=None, limit=2) == (other, later)
 
 
@@ -226,15 +228,15 @@ def test_jobs_without_ending_are_those_to_go_on_with(with_job: Database) -> None
     other = replace(JOB, job_id="cd" * 16)
     with with_job.transaction() as tables:
         tables.jobs.add(other)
-        tables.jobs.put_ending(JOB.job_id, b"ended")
+        tables.jobs.put_ending(JOB.job_id, b"ended", measured="{}")
         assert tables.jobs.without_ending() == (other,)
 
 
 def test_ending_is_kept_and_a_later_one_replaces_it(with_job: Database) -> None:
     with with_job.transaction() as tables:
         assert tables.jobs.ending(JOB.job_id) is None
-        tables.jobs.put_ending(JOB.job_id, b"aborted: cut off from the others")
-        tables.jobs.put_ending(JOB.job_id, b"completed")
+        tables.jobs.put_ending(JOB.job_id, b"aborted: cut off from the others", measured='{"rounds": 7}')
+        tables.jobs.put_ending(JOB.job_id, b"completed", measured="{}")
     with with_job.transaction() as tables:
         assert tables.jobs.ending(JOB.job_id) == b"completed"
 
@@ -254,7 +256,7 @@ def test_countersignature_is_kept_once_and_a_second_one_differing_is_refused(wit
 
 
 def test_plan_is_kept_once_and_another_one_is_refused(with_job: Database) -> None:
-    plan = PlanRecord(JOB.job_id, b"{}", "d0" * 32)
+    plan = PlanRecord(JOB.job_id, b"{}", "d0" * 32, 300 << 20)
     with with_job.transaction() as tables:
         assert tables.jobs.plan(JOB.job_id) is None
         tables.jobs.add_plan(plan)

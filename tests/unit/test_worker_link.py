@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from parties.transport.frames import HEADER_BYTES, MAX_FRAME_BYTES, FrameKind, decode, encode_layout
+from parties.transport.tags import TAG_BYTES
 from parties.worker import link as link_module
 from parties.worker.link import WorkerLink
 from protocols.errors import ConfideError, ErrorCode
@@ -22,6 +23,7 @@ from tests.support.link_pairs import (
     a_link_and_raw_peer,
     framed,
     read_frames,
+    tagged,
     two_links,
 )
 
@@ -74,12 +76,12 @@ def test_message_without_arrays_arrives() -> None:
     with two_links() as (ours, theirs):
         ours.send(1, [])
         assert theirs.receive(1, []) == []
-    assert (ours.payload_bytes, ours.frame_bytes) == (0, HEADER_BYTES)
+    assert (ours.payload_bytes, ours.frame_bytes) == (0, HEADER_BYTES + TAG_BYTES)
 
 
 def test_message_of_five_mebibytes_arrives_in_frames_below_the_limit() -> None:
     array = np.random.default_rng(2).integers(-(2**63), 2**63 - 1, (5 << 20) // 8, dtype=np.int64)
-    header_bytes = HEADER_BYTES + len(encode_layout([spec(array)]))
+    header_bytes = HEADER_BYTES + len(encode_layout([spec(array)])) + TAG_BYTES
     with two_links() as (ours, theirs):
         sending = Running(lambda: ours.send(1, [array]))
         (received,) = theirs.receive(1, [spec(array)])
@@ -108,7 +110,11 @@ def test_counters_messages_handshake_and_heartbeats_count_exactly() -> None:
         link.send(2, [np.zeros(2, np.uint16), np.zeros(1, np.uint8)])
         frames = read_frames(peer)
     assert link.payload_bytes == 24 + 5
-    assert link.frame_bytes == sum(len(frame) for frame in frames) == 4 * HEADER_BYTES + 5 + 6 + 24 + 12 + 5
+    assert (
+        link.frame_bytes
+        == sum(len(frame) + TAG_BYTES for frame in frames)
+        == 4 * (HEADER_BYTES + TAG_BYTES) + 5 + 6 + 24 + 12 + 5
+    )
     assert [decode(memoryview(frame))[0].sequence for frame in frames] == [0, 1, 2, 3]
 
 
@@ -201,7 +207,7 @@ def test_receive_frame_of_the_other_direction_is_refused() -> None:
     with a_link_and_raw_peer() as (link, peer):
         link.send(1, [np.zeros(3, np.int64)])
         (mine,) = read_frames(peer)
-        peer.sendall(framed(mine))
+        peer.sendall(framed(tagged(mine)))
         assert refusal(link, operation=2).what.endswith("in its operation")
 
 
@@ -371,7 +377,7 @@ def test_heartbeat_while_a_message_is_being_sent_is_left_out() -> None:
         theirs.receive(1, [spec(array)])
         sending.result()
         ours.close()
-    header_bytes = HEADER_BYTES + len(encode_layout([spec(array)]))
+    header_bytes = HEADER_BYTES + len(encode_layout([spec(array)])) + TAG_BYTES
     assert ours.frame_bytes == array.nbytes + 5 * header_bytes
 
 

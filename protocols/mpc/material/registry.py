@@ -6,10 +6,15 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from protocols.errors import ConfideError, ErrorCode
+from protocols.mpc.material.clamping import clamped_waves
 from protocols.mpc.material.comparison import sign
 from protocols.mpc.material.context import Material
+from protocols.mpc.material.exponential import exponential
+from protocols.mpc.material.maximum import winner
+from protocols.mpc.material.multiplication import fan_out, scaling, triple
 from protocols.mpc.material.products import elementwise, mask, product
-from protocols.mpc.material.sigmoid import sigmoid
+from protocols.mpc.material.series import waves
+from protocols.mpc.material.staircase import signs, staircase
 from protocols.mpc.material.truncation import truncation
 from protocols.plan.operations import Deal
 
@@ -20,7 +25,15 @@ KINDS: Mapping[str, Callable[..., object]] = MappingProxyType(
         "elementwise": elementwise,
         "truncation": truncation,
         "sign": sign,
-        "sigmoid": sigmoid,
+        "clamped_waves": clamped_waves,
+        "waves": waves,
+        "exponential": exponential,
+        "triple": triple,
+        "fan_out": fan_out,
+        "scaling": scaling,
+        "signs": signs,
+        "staircase": staircase,
+        "winner": winner,
     }
 )
 

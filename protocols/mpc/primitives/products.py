@@ -20,23 +20,24 @@ def product(engine: Engine, left: ValueView, right: ValueView) -> Steps[RingArra
 
     Args:
         engine: this party's engine.
-        left: (rows, inner), secret.
-        right: (inner, columns), secret.
+        left: (..., rows, inner), secret.
+        right: (..., inner, columns), secret; leading dimensions are broadcast.
 
     Learns: nobody anything but shapes.
     """
     yield from SharedValue.open_masked(engine, (left.value, right.value))
-    shape = (left.shape[0], right.shape[1])
+    shape = (*np.broadcast_shapes(left.shape[:-2], right.shape[:-2]), left.shape[-2], right.shape[-1])
     masks = engine.deal("product", left.reference(engine), right.reference(engine), shape, result=np.ndarray)
     return matmul(left.opened(), right.share) + matmul(left.mask_share(), right.opened()) + masks
 
 
 def elementwise(engine: Engine, left: ValueView, right: ValueView) -> Steps[RingArray]:
-    """Returns this party's share of the elementwise product of two tensors of one shape, modulo 2^64.
+    """Returns this party's share of the elementwise product of two tensors, shapes broadcast as usual, modulo 2^64.
 
     Rounds, bytes and leakage as `product`.
     """
     yield from SharedValue.open_masked(engine, (left.value, right.value))
-    masks = engine.deal("elementwise", left.reference(engine), right.reference(engine), left.shape, result=np.ndarray)
+    shape = np.broadcast_shapes(left.shape, right.shape)
+    masks = engine.deal("elementwise", left.reference(engine), right.reference(engine), shape, result=np.ndarray)
     share: RingArray = left.opened() * right.share + left.mask_share() * right.opened() + masks
     return share

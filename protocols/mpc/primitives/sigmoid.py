@@ -10,18 +10,22 @@ from __future__ import annotations
 
 import numpy as np
 
-from protocols.errors import ConfideError, ErrorCode
-from protocols.mpc.engine import Engine, Opened, Opening, Steps, together
-from protocols.mpc.material.sigmoid import SigmoidMaterial
-from protocols.mpc.primitives.comparison import hidden_nonnegative, unflip
-from protocols.mpc.primitives.truncation import PublicPart, mask_for_truncation, public_part, recombine
-from protocols.mpc.waves import LIMIT, PERIOD_LOG2, WAVE_BITS, WEIGHT_BITS, series_weights
+from protocols.mpc.engine import Engine, Steps
+from protocols.mpc.primitives import clamping
+from protocols.mpc.primitives.clamping import OddSeries, gated_odd_series
+from protocols.mpc.waves import Series
 from protocols.ring import RingArray
 
+# On -16 <= x <= 16 the sigmoid is 1/2 + S(x)/2 with S(x) = sum over odd k of b_k sin(2 pi k x / 64); the coefficients are a
+# minimax fit of tanh(x/2), whose extension by reflection at 16 repeats every 64.
+LIMIT = 16  # beyond, the sigmoid is 0 or 1 to 1.2e-7
+HARMONICS = tuple(range(1, 28, 2))
+COEFFICIENTS = (21026465, 6197517, 2954048, 1541719, 824086, 443486, 239132, 129015, 69618, 37567, 20273, 10940, 5904, 4495)
+SERIES = Series(HARMONICS, 0, (0,) * len(HARMONICS), COEFFICIENTS, 24)
 RESULT_BITS = 16
 MAX_ERROR = 1e-4  # tests/unit/test_mpc_sigmoid.py computes it: 7.3e-5 of the series, 1.6e-5 of rounding
-MAX_SCALE_BITS = 46  # beyond, a phase loses digits in float64
-_SHIFT = WAVE_BITS + WEIGHT_BITS + 1 - RESULT_BITS  # the one halves the series
+MAX_SCALE_BITS = clamping.MAX_SCALE_BITS
+_HALF_SERIES = OddSeries(SERIES, 4, 24, 24, 24 + 24 + 1 - RESULT_BITS)  # the one halves the series
 
 
 def sigmoid(engine: Engine, share: RingArray, scale_bits: int) -> Steps[RingArray]:
@@ -39,39 +43,8 @@ def sigmoid(engine: Engine, share: RingArray, scale_bits: int) -> Steps[RingArra
 
     Learns: nobody anything; everything opened is uniform.
     """
-    if not 1 <= scale_bits <= MAX_SCALE_BITS:
-        raise ConfideError(ErrorCode.INTERNAL, f"a sigmoid of a value with {scale_bits} fractional bits")
-    period_bits = scale_bits + PERIOD_LOG2
-    material = engine.deal("sigmoid", share.shape, period_bits, _SHIFT, result=SigmoidMaterial)
-    opened = yield Opening("sigmoid", (share + material.mask,))
-    masked = opened.numbers[0].reshape(1, -1)
-    bound = np.int64(LIMIT << scale_bits)
-    thresholds = np.concatenate([masked + bound, masked - bound])
-    for_cosines, for_sines = series_weights(masked[0], period_bits)
-    series = (for_cosines * material.cosines + for_sines * material.sines).sum(axis=0)
-    flipped, cut = yield from _tests_and_truncation(engine, thresholds, series, material)
-    return _clamp(engine, flipped, cut, material).reshape(share.shape)
-
-
-def _tests_and_truncation(
-    engine: Engine, thresholds: RingArray, series: RingArray, material: SigmoidMaterial
-) -> Steps[tuple[RingArray, PublicPart]]:
-    def tests() -> Steps[RingArray]:
-        return (yield from hidden_nonnegative(engine, thresholds, material.sign))
-
-    def truncation() -> Steps[RingArray]:
-        opened: Opened = yield Opening("truncation", (mask_for_truncation(engine, series, material.truncation),))
-        return opened.numbers[0]
-
-    flipped, masked = yield from together(tests(), truncation())
-    return flipped, public_part(masked, _SHIFT)
-
-
-def _clamp(engine: Engine, flipped: RingArray, cut: PublicPart, material: SigmoidMaterial) -> RingArray:
-    """With g the bits [x >= -16] and [x >= 16] and h the halved series: (g0 + g1) / 2 + (g0 - g1) h."""
-    bits = unflip(engine, flipped, material.sign.flip_number)
-    half = engine.public(cut.base) + recombine(cut, material.truncation.high, material.truncation.top)
-    flip_times_half = cut.base * material.sign.flip_number + recombine(cut, material.flip_high, material.flip_top)
-    gated = flipped * half + (1 - 2 * flipped) * flip_times_half
-    share: RingArray = (bits[0] + bits[1]) * np.int64(1 << (RESULT_BITS - 1)) + gated[0] - gated[1]
-    return share
+    gated = yield from gated_odd_series(engine, share, scale_bits, _HALF_SERIES)
+    # With g the bits [x >= -16] and [x >= 16] and h the halved series: (g0 + g1) / 2 + (g0 - g1) h.
+    outside = (gated.bits[0] + gated.bits[1]) * np.int64(1 << (RESULT_BITS - 1))
+    result: RingArray = outside + gated.products[0] - gated.products[1]
+    return result.reshape(share.shape)

@@ -27,3 +27,12 @@ class Program(ABC):
     @abstractmethod
     def results(self) -> Results:
         """Returns what is left at the end."""
+
+    @property
+    def steps_done(self) -> int:
+        """How many steps of training lie behind, over all attempts; 0 for other programs."""
+        return 0
+
+    def state(self) -> Mapping[str, SharedValue]:
+        """Returns what a checkpoint keeps after a step: parameters and optimiser state; nothing for other programs."""
+        return {}

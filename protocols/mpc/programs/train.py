@@ -1,40 +1,97 @@
-"""Joint training: mini-batch gradient descent with momentum on rows of several owners.
+"""Joint training: mini-batch gradient descent on rows of several owners.
 
 The order of the rows is public and the data matrix is opened masked once; every step reuses slices of that mask. Nothing
-about loss or gradients is ever opened.
+about loss or gradients is ever opened. A training that is taken up again does exactly what remains of its steps.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 
 from protocols.errors import ConfideError, ErrorCode
-from protocols.fixed_point import PARAMETER_BITS
-from protocols.job import Job, Training
-from protocols.mpc.combination import settle_all
-from protocols.mpc.inputs import shared_rows
+from protocols.fixed_point import PARAMETER_BITS, encode
+from protocols.job import Job
+from protocols.mpc.engine import Engine
+from protocols.mpc.inputs import PARAMETER_LIMIT, shared_rows
+from protocols.mpc.programs.adam import AdamSteps
+from protocols.mpc.programs.optimisers import OptimiserSteps, SgdSteps, State, kept_value, parameter_of, zero_state
 from protocols.mpc.programs.program import Program, Results
-from protocols.mpc.row_order import row_order
+from protocols.mpc.programs.rates import LearningRates
 from protocols.mpc.tensor import SharedTensor, build_module, crypten, current_engine
-from protocols.mpc.tensor.shared_tensor import PARAMETER_LIMIT_BITS
+from protocols.mpc.tensor.coin import public_mask
 from protocols.mpc.values import SharedValue, ValueView
 from protocols.plan.plan import Part, Stage
 from protocols.ring import RingArray
+from protocols.training import Loss, OptimiserKind, Training
 
 OPEN = "open data"
 STEP = "step"
 LAST_STEP = "last step"
 
 
-def training_schedule(num_rows: int, training: Training) -> tuple[Stage, ...]:
-    """Returns the schedule: the data once, then every epoch's batches; a smaller last batch is kept."""
-    batch = min(training.batch_size, num_rows)
-    whole, rest = divmod(num_rows, batch)
-    parts = (Part(STEP, whole, batch), *([Part(LAST_STEP, 1, rest)] if rest else []))
-    return Stage(1, (Part(OPEN, 1, 0),)), Stage(training.epochs, parts)
+@dataclass(frozen=True)
+class Steps:
+    """How the steps of a training lie in its epochs; public.
+
+    Attributes:
+        batch: rows of a step.
+        whole: steps of an epoch with a whole batch.
+        rest: rows of the smaller last step of an epoch; 0 if there is none.
+        epochs: passes over the rows.
+        before: steps that earlier attempts have done.
+    """
+
+    batch: int
+    whole: int
+    rest: int
+    epochs: int
+    before: int
+
+    @property
+    def per_epoch(self) -> int:
+        """Steps of an epoch."""
+        return self.whole + bool(self.rest)
+
+    @property
+    def total(self) -> int:
+        """Steps of the training over all attempts."""
+        return self.epochs * self.per_epoch
+
+    @staticmethod
+    def of(job: Job) -> Steps:
+        """Returns the steps of a training job.
+
+        Raises:
+            ConfideError: INVALID_JOB (the querier's fault) if it resumes a training where nothing is left to do.
+        """
+        training = training_of(job)
+        batch = min(training.batch_size, job.num_rows)
+        steps = Steps(batch, *divmod(job.num_rows, batch), training.epochs, before=0 if job.resumes is None else job.resumes.run)
+        if steps.before >= steps.total:
+            raise ConfideError(
+                ErrorCode.INVALID_JOB, f"the training has {steps.total} steps, and {steps.before} lie behind the checkpoint"
+            )
+        return steps
+
+    def schedule(self) -> tuple[Stage, ...]:
+        """Returns the plan's schedule: the data once, what is left of an epoch that was begun, then whole epochs."""
+        done, within = divmod(self.before, self.per_epoch)
+        stages = [Stage(1, (Part(OPEN, 1, 0),))]
+        if within:
+            stages.append(Stage(1, self._parts(self.whole - within), first_row=within * self.batch))
+            done += 1
+        if done < self.epochs:
+            stages.append(Stage(self.epochs - done, self._parts(self.whole)))
+        return tuple(stages)
+
+    def _parts(self, whole: int) -> tuple[Part, ...]:
+        steps = [Part(STEP, whole, self.batch)] if whole else []
+        return (*steps, *([Part(LAST_STEP, 1, self.rest)] if self.rest else []))
 
 
 class TrainProgram(Program):
@@ -42,70 +99,107 @@ class TrainProgram(Program):
 
     Args:
         job: the agreed job.
-        features: (rows, features) int64 share, in the order of the data sets.
-        labels: (rows, 1) int64 share.
-        initial_weights: public start of every parameter.
+        features: (rows, features) int64 share, in the order of the steps.
+        labels: (rows, label_width) int64 share, in the same order.
+        start: parameters by name, and optimiser state where there is any; as shares.
     """
 
-    def __init__(
-        self, *, job: Job, features: RingArray, labels: RingArray, initial_weights: Mapping[str, NDArray[np.floating]]
-    ) -> None:
-        training = _training(job)
-        order = row_order(training.shuffle_seed, job.num_rows)
-        self._features = shared_rows(features[order], for_session=True)
-        self._labels = shared_rows(labels[order], for_session=False)
-        parameters = {
-            spec.name: SharedTensor.from_public(initial_weights[spec.name].astype(np.float64), PARAMETER_BITS)
-            for spec in job.model.parameters
-        }
-        self._module = build_module(job.model, parameters, trains=True)
-        self._loss = crypten.nn.BCEWithLogitsLoss(skip_forward=True)
-        self._optimiser = crypten.optim.SGD(
-            list(parameters.values()),
-            lr=float(training.learning_rate),
-            momentum=float(training.momentum),
-            grad_threshold=None,
-        )
-        self._momenta: list[SharedTensor] = []
-        if float(training.momentum) > 0:
-            # Public zeros instead of a first step that makes them: then every step has the same operations.
-            for tensor in parameters.values():
-                momentum = SharedTensor.from_public(np.zeros(tuple(tensor.size())), PARAMETER_BITS)
-                self._optimiser.state[id(tensor)]["momentum_buffer"] = momentum
-                self._momenta.append(momentum)
+    def __init__(self, *, job: Job, features: RingArray, labels: RingArray, start: State) -> None:
+        training = training_of(job)
+        self._steps = Steps.of(job)
+        self._step = self._steps.before
+        self._model = job.model
+        self._training = training
+        self._features = shared_rows(features, for_session=True)
+        self._labels = shared_rows(labels, for_session=False)
+        shapes = {spec.name: spec.shape for spec in job.model.parameters}
+        zeros = zero_state(training.optimiser, shapes)
+        self._state: State = {name: start.get(name, zero) for name, zero in zeros.items()}
+        self._values: State = {name: start[name] for name in shapes}
+        tensors = {name: SharedTensor.of(value) for name, value in self._values.items()}
+        self._module = build_module(job.model, tensors, trains=True, coin=self._coin)
+        self._optimiser = _optimiser(training, self._steps.per_epoch)
+
+    @property
+    def steps_done(self) -> int:
+        """See `Program`."""
+        return self._step
 
     def run_segment(self, name: str) -> None:
         """Opens the data matrix masked, or makes one step on the current batch."""
+        engine = current_engine()
         if name == OPEN:
-            engine = current_engine()
             engine.run(SharedValue.open_masked(engine, [self._features]))
-        else:
-            self._step()
+            return
+        self._backward(engine)
+        parameters = self._module.parameters
+        gradients = {name: tensor.grad.combination for name, tensor in parameters.items()}
+        stepped = engine.run(self._optimiser.step(engine, self._values, gradients, self._state, step=self._step))
+        self._values, self._state = stepped.parameters, stepped.state
+        for name, tensor in parameters.items():
+            tensor.assign(self._values[name])
+            tensor.grad = None
+        self._step += 1
+
+    def state(self) -> State:
+        """Returns parameters and optimiser state, by their kept names."""
+        return {**self._values, **self._state}
 
     def results(self) -> Results:
-        """Returns the trained parameters at 24 fractional bits."""
-        return Results(model={name: tensor.settle(PARAMETER_BITS) for name, tensor in self._module.parameters.items()})
+        """Returns the trained parameters and the optimiser's state."""
+        return Results(model=self.state())
 
-    def _step(self) -> None:
-        window = current_engine().window
+    def _coin(self, layer: str, shape: tuple[int, ...]) -> NDArray[np.integer]:
+        """Which values of a layer are kept in the current step; public, and the same when the training is resumed."""
+        rate = next(Fraction(spec.rate) for spec in self._model.layers if spec.name == layer)
+        step = self._training.steps_before + self._step
+        return public_mask(self._training.shuffle_seed, step, layer, shape, rate=rate)
+
+    def _backward(self, engine: Engine) -> None:
+        window = engine.window
         features = SharedTensor.of(ValueView(self._features, window=window))
         labels = SharedTensor.of(ValueView(self._labels, window=window))
-        self._optimiser.zero_grad()
-        self._loss(self._module(features), labels).backward()
-        self._optimiser.step()
-        self._settle()
-
-    def _settle(self) -> None:
-        """Truncates all parameters and momenta in one round."""
-        engine = current_engine()
-        tensors = [*self._module.parameters.values(), *self._momenta]
-        magnitude = PARAMETER_BITS + PARAMETER_LIMIT_BITS
-        pending = settle_all(engine, [t.combination for t in tensors], PARAMETER_BITS, magnitude_bits=magnitude)
-        for tensor, value in zip(tensors, engine.run(pending), strict=True):
-            tensor.assign(value)
+        match self._training.loss:
+            case Loss.BINARY_CROSS_ENTROPY:
+                crypten.nn.BCEWithLogitsLoss(skip_forward=True)(self._module(features), labels).backward()
+            case Loss.CROSS_ENTROPY:
+                crypten.nn.CrossEntropyLoss(skip_forward=True)(self._module(features), labels).backward()
+            case Loss.MEAN_SQUARED_ERROR:
+                predicted = self._module.outputs(features)
+                # The gradient of the mean of squares; its value has no use and would cost rounds.
+                with crypten.no_grad():
+                    gradient = predicted.sub(labels).mul(2).div(predicted.nelement())
+                predicted.backward(gradient)
 
 
-def _training(job: Job) -> Training:
+def public_start(engine: Engine, weights: Mapping[str, NDArray[np.floating]]) -> State:
+    """Returns this party's shares of public initial weights."""
+    return {
+        name: parameter_of(engine.public(encode(values.astype(np.float64), scale_bits=PARAMETER_BITS, limit=PARAMETER_LIMIT)))
+        for name, values in weights.items()
+    }
+
+
+def shared_start(shares: Mapping[str, RingArray]) -> State:
+    """Returns parameters and optimiser state from this party's kept shares."""
+    return {name: kept_value(name, share) for name, share in shares.items()}
+
+
+def training_of(job: Job) -> Training:
+    """Returns the hyper-parameters of a training job.
+
+    Raises:
+        ConfideError: INVALID_JOB (the querier's fault) if it has none.
+    """
     if job.training is None:
         raise ConfideError(ErrorCode.INVALID_JOB, "a training without hyper-parameters")
     return job.training
+
+
+def _optimiser(training: Training, steps_per_epoch: int) -> OptimiserSteps:
+    rates = LearningRates(training, steps_per_epoch)
+    match training.optimiser.kind:
+        case OptimiserKind.SGD:
+            return SgdSteps(training.optimiser, rates)
+        case OptimiserKind.ADAM:
+            return AdamSteps(training.optimiser, rates, count_before=training.steps_before)

@@ -6,12 +6,36 @@ debug switches raise. No other package imports crypten.
 """
 
 from protocols.mpc.tensor import functions as _functions
+from protocols.mpc.tensor import operations as _operations
+from protocols.mpc.tensor.coin import Coin, public_mask, use_coin
+from protocols.mpc.tensor.comparisons import choose as _choose
 from protocols.mpc.tensor.loader import crypten
-from protocols.mpc.tensor.modules import SharedModule, build_module
-from protocols.mpc.tensor.seal import seal
+from protocols.mpc.tensor.modules import Identity, SharedModule, Tanh, build_module
+from protocols.mpc.tensor.seal import point_to_ours, seal
 from protocols.mpc.tensor.shared_tensor import SharedTensor, current_engine, use_engine
 
-_functions.install()
+_operations.register(_functions.install())
+point_to_ours(
+    {
+        "cat": lambda tensors, dim=0: SharedTensor.cat(tensors, dim=dim),
+        "stack": lambda tensors, dim=0: SharedTensor.stack(tensors, dim=dim),
+        "where": _choose,
+    }
+)
+crypten.nn.Identity = Identity
+crypten.nn.Tanh = Tanh
 seal()
 
-__all__ = ["SharedModule", "SharedTensor", "build_module", "crypten", "current_engine", "use_engine"]
+__all__ = [
+    "Coin",
+    "Identity",
+    "SharedModule",
+    "SharedTensor",
+    "Tanh",
+    "build_module",
+    "crypten",
+    "current_engine",
+    "public_mask",
+    "use_coin",
+    "use_engine",
+]

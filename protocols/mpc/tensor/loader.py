@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import sys
 import warnings
 from importlib import metadata
@@ -34,9 +35,17 @@ def load_crypten() -> ModuleType:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return importlib.import_module("crypten")
+            module = importlib.import_module("crypten")
         except ImportError as error:
             raise _incomplete(f"CrypTen cannot be imported: {error}") from error
+    _keep_compiler_out(module)
+    return module
+
+
+def _keep_compiler_out(crypten: Any) -> None:
+    # torch's optimisers import its compiler when they are made, only to tell it to leave them alone: seconds, and much memory.
+    optimiser = importlib.import_module("torch.optim").Optimizer
+    crypten.optim.Optimizer.__init__ = inspect.unwrap(optimiser.__init__)
 
 
 def _alias_moved_modules() -> None:

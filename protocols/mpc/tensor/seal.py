@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any, NoReturn
 
@@ -17,7 +17,7 @@ from protocols.mpc.tensor.loader import crypten
 _FUNCTIONS = {
     "crypten": (
         "init init_thread uninit is_initialized print_communication_stats reset_communication_stats manual_seed _setup_prng "
-        "_sync_seeds load load_from_party save save_from_party cat stack where rand bernoulli print log print_in_order "
+        "_sync_seeds load load_from_party save save_from_party rand bernoulli print log print_in_order "
         "trace trace_once"
     ),
     "crypten.communicator": "get _init uninit is_initialized",
@@ -108,6 +108,12 @@ def seal() -> None:
     crypten.generators.clear()
 
 
+def point_to_ours(replacements: Mapping[str, object]) -> None:
+    """Puts functions of ours where CrypTen has its own of the same name, wherever they were imported to."""
+    for name, replacement in replacements.items():
+        _replace_everywhere(vars(crypten)[name], replacement)
+
+
 def _freeze_configuration() -> None:
     config: Any = importlib.import_module("crypten.config").cfg
     if isinstance(config, FrozenConfig):
@@ -139,7 +145,7 @@ def _unsafe_objects() -> Iterator[tuple[object, str]]:
                     yield original, f"{module_name}.{name}"
 
 
-def _replace_everywhere(original: object, replacement: _Sealed) -> None:
+def _replace_everywhere(original: object, replacement: object) -> None:
     for module_name, module in list(sys.modules.items()):
         if module_name.split(".")[0] == "crypten":
             for name, value in list(vars(module).items()):

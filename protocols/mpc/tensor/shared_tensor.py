@@ -1,14 +1,20 @@
 """`SharedTensor`: a CrypTen tensor type whose values are shares of our engine.
 
-It implements the operations that training and evaluating a `ModelSpec` need; every other one is refused by its name. It can
-not be opened: only the output step of a session lets a refreshed share out.
+This module is what a tensor holds and how its value is brought to a product or a protocol; the operations are functions in
+the modules beside it, and `operations` is the table that gives them their names. A tensor can not be opened: only the output
+step of a session lets a refreshed share out.
+
+Declared, since no bound on values can be proven through several layers: every tensor, and every gradient, stays below
+2^VALUE_LIMIT_BITS in absolute value, every parameter below 2^PARAMETER_LIMIT_BITS. Under this nothing wraps: a value that
+could leave the domain of truncation is brought to fewer fractional bits first, or refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, NoReturn
 
@@ -19,21 +25,33 @@ from numpy.typing import NDArray
 from protocols.errors import ConfideError, ErrorCode
 from protocols.fixed_point import PARAMETER_BITS, VALUE_BITS, encode
 from protocols.mpc.combination import Combination, Term
-from protocols.mpc.engine import Engine
-from protocols.mpc.primitives.comparison import nonnegative
-from protocols.mpc.primitives.products import elementwise, product
-from protocols.mpc.primitives.sigmoid import MAX_SCALE_BITS, RESULT_BITS, sigmoid
+from protocols.mpc.engine import Engine, Steps
 from protocols.mpc.tensor.loader import crypten
-from protocols.mpc.values import SharedValue, ValueView
+from protocols.mpc.values import MAX_MAGNITUDE_BITS, SharedValue, ValueView
 from protocols.ring import RingArray
 
 TYPE_NAME = "confide"
 PARAMETER_LIMIT_BITS = 10  # declared: parameters and momenta stay below 2^10
-VALUE_LIMIT_BITS = 20  # declared: values between layers stay below 2^20
-CONSTANT_LIMIT = 1024.0
+VALUE_LIMIT_BITS = 20  # declared: values between layers, and gradients, stay below 2^20
+MAX_TERMS = 8  # more pending terms than this are settled, so that sums in a loop stay small
 
 # One engine is current in a worker process. The tests run several parties as threads, each with its own.
 _ENGINE: ContextVar[Engine] = ContextVar("engine")
+
+
+@dataclass(frozen=True, repr=False)
+class Whole:
+    """What a protocol takes of a tensor.
+
+    Attributes:
+        share: int64 of at least one dimension, secret.
+        scale_bits: its fractional bits; public.
+        magnitude_bits: log2 of the bound on the ring element; public.
+    """
+
+    share: RingArray
+    scale_bits: int
+    magnitude_bits: int
 
 
 @contextmanager
@@ -62,21 +80,25 @@ class SharedTensor(crypten.CrypTensor):  # type: ignore[misc]
     """A secret tensor of the current session, or a public constant in its place.
 
     Args:
-        tensor: a public constant (number, list or torch tensor), which every party knows.
-        requires_grad: whether autograd computes its gradient.
+        tensor: a public constant (number, list, array or torch tensor), which every party knows; it is part of the program.
+        requires_grad: whether autograd computes its gradient; such a tensor is a parameter and no constant any more.
         src: accepted because CrypTen passes it; a constant has no source.
         combination: the secret value instead of a constant.
     """
+
+    # numpy leaves `array * tensor` to us instead of multiplying element by element.
+    __array_ufunc__ = None
 
     def __init__(
         self, tensor: Any = None, *, requires_grad: bool = False, src: int = 0, combination: Combination | None = None
     ) -> None:
         super().__init__(requires_grad=requires_grad)
-        self._constant: NDArray[np.float64] | None = None
+        constant = None
         if combination is None:
-            self._constant = _constant(tensor)
-            combination = _public(self._constant, PARAMETER_BITS if requires_grad else VALUE_BITS)
-        self._combination = combination
+            values = public_array(tensor)
+            combination = _public_parameter(values, PARAMETER_BITS) if requires_grad else _public_constant(values)
+            constant = None if requires_grad else values
+        self._hold(combination, constant)
 
     def __getattribute__(self, name: str) -> Any:
         # CrypTen looks every attribute up in its table of functions; what cannot be in there skips that.
@@ -97,13 +119,19 @@ class SharedTensor(crypten.CrypTensor):  # type: ignore[misc]
 
     @staticmethod
     def from_public(values: NDArray[np.float64], scale_bits: int) -> SharedTensor:
-        """Returns a tensor that starts as a public constant (initial weights, zero momenta)."""
-        return SharedTensor(combination=_public(values, scale_bits))
+        """Returns a parameter that starts as public numbers below 2^10 (initial weights, zero momenta)."""
+        return SharedTensor(combination=_public_parameter(values, scale_bits))
 
     @property
     def combination(self) -> Combination:
         """What the tensor holds; secret."""
         result: Combination = self._combination
+        return result
+
+    @property
+    def constant(self) -> NDArray[np.float64] | None:
+        """The public numbers that the tensor stands for, if it is a constant."""
+        result: NDArray[np.float64] | None = self._constant
         return result
 
     @property
@@ -124,199 +152,204 @@ class SharedTensor(crypten.CrypTensor):  # type: ignore[misc]
         """Returns the number of elements; public."""
         return int(np.prod(self._combination.shape, dtype=np.int64))
 
+    numel = nelement
+
     def clone(self) -> SharedTensor:
         """Returns a tensor of the same value."""
-        return _tensor(self._combination)
+        copy = SharedTensor(combination=self._combination)
+        copy._hold(self._combination, self._constant)
+        # The same value: what one of both rounds and opens serves the other.
+        copy._rounds = self._rounds
+        return copy
 
     shallow_copy = clone
 
-    def copy_(self, other: SharedTensor) -> SharedTensor:
+    def copy_(self, other: Any) -> SharedTensor:
         """Takes the other tensor's value."""
-        self._combination = other._combination
-        self._constant = other._constant
+        source = wrapped(other)
+        self._hold(source._combination, None if self.requires_grad else source._constant)
         return self
 
-    def add(self, other: Any) -> SharedTensor:
-        """Returns the sum with a tensor or a public constant; no communication."""
-        return _tensor(self._combination.plus(_wrapped(other)._combination))
-
-    def sub(self, other: Any) -> SharedTensor:
-        """Returns the difference with a tensor or a public constant; no communication."""
-        return _tensor(self._combination.plus(_wrapped(other)._combination.times(Fraction(-1))))
-
-    def neg(self) -> SharedTensor:
-        """Returns the negative; no communication."""
-        return _tensor(self._combination.times(Fraction(-1)))
-
-    def mul(self, other: Any) -> SharedTensor:
-        """Returns the elementwise product: with a public number for free, with a tensor of the same shape in one round."""
-        if isinstance(other, int | float):
-            return _tensor(self._combination.times(Fraction(other)))
-        other = _wrapped(other)
-        for one, two in ((self, other), (other, self)):
-            if two._constant is not None and _is_uniform(two._constant):
-                scaled = one._combination.times(Fraction(float(two._constant.flat[0])))
-                return _tensor(scaled.broadcast(np.broadcast_shapes(scaled.shape, two._combination.shape)))
-        if self.size() != other.size():
-            raise _refused("mul of two shared tensors of different shapes")
-        left, right = self.operand(), other.operand()
-        share = current_engine().run(elementwise(current_engine(), left.view, right.view))
-        return _product_of(left, right, share, inner=1)
-
-    def div(self, other: Any) -> SharedTensor:
-        """Returns the quotient by a public number, exact until the value is settled; no communication."""
-        if not isinstance(other, int | float) or other == 0:
-            raise _refused("div by anything but a public number")
-        return _tensor(self._combination.times(1 / Fraction(other)))
-
-    def matmul(self, other: Any) -> SharedTensor:
-        """Returns the matrix product of two matrices; one round for the operands that have not been opened masked."""
-        if not isinstance(other, SharedTensor) or self.dim() != 2 or other.dim() != 2:
-            raise _refused("matmul of anything but two shared matrices")
-        left, right = self.operand(), other.operand()
-        share = current_engine().run(product(current_engine(), left.view, right.view))
-        return _product_of(left, right, share, inner=int(self.size(1)))
-
-    def t(self) -> SharedTensor:
-        """Returns the transpose; shares the mask."""
-        return _tensor(self._combination.transpose())
-
-    def transpose(self, first: int, second: int) -> SharedTensor:
-        """Returns the transpose of a matrix; shares the mask."""
-        if self.dim() != 2 or first % 2 == second % 2:
-            raise _refused("transpose of anything but the two dimensions of a matrix")
-        return self.t()
-
-    def sum(self, dim: int | None = None, keepdim: bool = False) -> SharedTensor:
-        """Returns the sum over a dimension or over everything; no communication."""
-        count = self.nelement() if dim is None else int(self.size(dim))
-
-        def add_up(share: RingArray) -> RingArray:
-            return np.asarray(share.sum(axis=dim, keepdims=keepdim))
-
-        return _tensor(self._combination.mapped(add_up, growth_bits=(count - 1).bit_length()))
-
-    def sigmoid(self) -> SharedTensor:
-        """Returns the sigmoid, within 1e-4; four rounds."""
-        term = self.operand()
-        if term.factor != 1 or not 1 <= term.view.value.scale_bits <= MAX_SCALE_BITS:
-            term = Term(ValueView(self.settle(VALUE_BITS)), Fraction(1))
-        engine = current_engine()
-        share = engine.run(sigmoid(engine, np.ascontiguousarray(term.view.share), term.view.value.scale_bits))
-        return SharedTensor.of(SharedValue(share, scale_bits=RESULT_BITS, magnitude_bits=RESULT_BITS + 1))
-
-    def ge(self, other: Any) -> SharedTensor:
-        """Returns [self >= 0] as 0 or 1, exactly; four rounds. Other thresholds are subtracted first by the caller."""
-        if other != 0:
-            raise _refused("ge with anything but zero")
-        term = self.operand()
-        share = term.view.share if term.factor > 0 else -term.view.share
-        engine = current_engine()
-        bit = engine.run(nonnegative(engine, np.ascontiguousarray(share)))
-        return SharedTensor.of(SharedValue(bit, scale_bits=0, magnitude_bits=0))
+    def turned(self) -> SharedTensor:
+        """Returns the transpose of a matrix; it shares masks, and what is rounded already, with this tensor."""
+        turned = SharedTensor(combination=self._combination.transpose())
+        turned._hold(turned._combination, None if self._constant is None else self._constant.T)
+        turned._rounds = {key: Term(term.view.transpose, term.factor) for key, term in self._rounds.items()}
+        return turned
 
     def operand(self) -> Term:
-        """Returns the tensor as one term, settled if it cannot be exact."""
+        """Returns the tensor as one term, at 16 fractional bits if it cannot be exact; one round in that case."""
+        self._settle_parameter()
         term = self._combination.single()
         if term is None:
-            term = Term(ValueView(self.settle(VALUE_BITS)), Fraction(1))
-        elif len(self._combination.terms) > 1:
+            return self._rounded(VALUE_BITS)
+        if len(self._combination.terms) > 1:
             # Later uses must see this very value, or they would open it under another mask.
-            self._combination = Combination((term,))
+            self._hold(Combination((term,)), None)
         return term
+
+    def coarse(self, scale_bits: int) -> Term:
+        """Returns the tensor as one term with at most so many fractional bits; it keeps what it holds. One round if needed."""
+        term = self.operand()
+        return term if term.view.value.scale_bits <= scale_bits else self._rounded(scale_bits)
+
+    def folded(self) -> Term:
+        """Returns the tensor as one term at 16 fractional bits without a pending factor; one round."""
+        if (VALUE_BITS, True) not in self._rounds:
+            self._rounds[VALUE_BITS, True] = Term(ValueView(self._settled(VALUE_BITS)), Fraction(1))
+        return self._rounds[VALUE_BITS, True]
+
+    def whole(self, highest: int, lowest: int = 2) -> Whole:
+        """Returns what a protocol takes; one round if factors are pending or the scale is outside lowest to highest bits."""
+        self._settle_parameter()
+        term = self._combination.whole()
+        if term is None or not _fits_protocol(term, lowest, highest):
+            term = self.folded()
+        elif len(self._combination.terms) > 1:
+            self._hold(Combination((term,)), None)
+        value = term.view.value
+        return Whole(np.ascontiguousarray(term.view.share), value.scale_bits, value.magnitude_bits)
 
     def settle(self, scale_bits: int) -> SharedValue:
         """Brings the tensor to one scale, with one round if a term needs truncation, and returns its value."""
         if not (self._combination.is_settled(scale_bits) and self._combination.terms[0].view.is_whole):
-            engine = current_engine()
-            magnitude = scale_bits + VALUE_LIMIT_BITS
-            settled = engine.run(self._combination.settle(engine, scale_bits, magnitude_bits=magnitude))
-            self._combination = Combination.of(settled)
+            self._hold(Combination.of(self._settled(scale_bits)), None)
         result: SharedValue = self._combination.terms[0].view.value
         return result
 
     def assign(self, value: SharedValue) -> None:
         """Replaces the tensor's pending terms by the value that they were settled to."""
-        self._combination = Combination.of(value)
+        self._hold(Combination.of(value), None)
+
+    def _hold(self, combination: Combination, constant: NDArray[np.float64] | None) -> None:
+        self._combination = combination
+        self._constant = constant
+        # Rounded copies of this very combination, by fractional bits and whether the factor is multiplied in.
+        self._rounds: dict[tuple[int, bool], Term] = {}
+
+    def _settled(self, scale_bits: int) -> SharedValue:
+        limit = PARAMETER_LIMIT_BITS if self._is_parameter() else VALUE_LIMIT_BITS
+        engine = current_engine()
+        return engine.run(self._combination.settle(engine, scale_bits, magnitude_bits=scale_bits + limit))
+
+    def _rounded(self, scale_bits: int) -> Term:
+        """Returns one term at a scale; a single term keeps its factor, which costs no precision."""
+        if (scale_bits, False) not in self._rounds:
+            terms = self._combination.terms
+            if len(terms) == 1:
+                engine = current_engine()
+                unscaled = Combination.of(terms[0].view)
+                value = engine.run(unscaled.settle(engine, scale_bits, magnitude_bits=MAX_MAGNITUDE_BITS))
+                self._rounds[scale_bits, False] = Term(ValueView(value), terms[0].factor)
+            else:
+                self._rounds[scale_bits, False] = Term(ValueView(self._settled(scale_bits)), Fraction(1))
+        return self._rounds[scale_bits, False]
+
+    def _settle_parameter(self) -> None:
+        """Settles an updated parameter before its next use, so that it keeps its 24 fractional bits."""
+        if self._is_parameter() and self._combination.single() is None:
+            self.settle(PARAMETER_BITS)
+
+    def _is_parameter(self) -> bool:
+        return bool(self.requires_grad) and not self.children
 
 
-def _tensor(combination: Combination) -> SharedTensor:
-    return SharedTensor(combination=combination)
+def tensor_of(combination: Combination, constant: NDArray[np.float64] | None = None) -> SharedTensor:
+    """Returns the tensor of a combination, settled if too many terms are pending.
+
+    Args:
+        combination: secret.
+        constant: the public numbers that it stands for, if it does.
+    """
+    tensor = SharedTensor(combination=combination)
+    if constant is not None:
+        tensor._hold(combination, constant)
+    elif len(combination.terms) > MAX_TERMS:
+        tensor.settle(PARAMETER_BITS)
+    return tensor
 
 
-def _product_of(left: Term, right: Term, share: RingArray, *, inner: int) -> SharedTensor:
-    one, two = left.view.value, right.view.value
-    value = SharedValue(
-        share,
-        scale_bits=one.scale_bits + two.scale_bits,
-        magnitude_bits=one.magnitude_bits + two.magnitude_bits + (inner - 1).bit_length(),
-    )
-    return _tensor(Combination.of(value, left.factor * right.factor))
-
-
-def _wrapped(other: Any) -> SharedTensor:
+def wrapped(other: Any) -> SharedTensor:
+    """Returns a tensor as it is, and public numbers as a constant."""
     return other if isinstance(other, SharedTensor) else SharedTensor(other)
 
 
-def _constant(tensor: Any) -> NDArray[np.float64]:
-    if torch.is_tensor(tensor):
-        return np.asarray(tensor.detach().numpy(), dtype=np.float64)
-    if isinstance(tensor, int | float | list | np.ndarray):
-        return np.asarray(tensor, dtype=np.float64)
-    raise _refused(f"a tensor from {type(tensor).__name__}")
+def constant_of(other: Any) -> NDArray[np.float64] | None:
+    """Returns the public numbers behind an operand, or None if it is secret."""
+    return other.constant if isinstance(other, SharedTensor) else public_array(other)
 
 
-def _public(values: NDArray[np.float64], scale_bits: int) -> Combination:
-    elements = encode(values, scale_bits=scale_bits, limit=CONSTANT_LIMIT)
-    magnitude = scale_bits + PARAMETER_LIMIT_BITS
-    share = current_engine().public(elements)
-    return Combination.of(SharedValue(share, scale_bits=scale_bits, magnitude_bits=magnitude))
+def public_array(values: Any) -> NDArray[np.float64]:
+    """Returns public numbers as an array.
+
+    Raises:
+        ConfideError: INVALID_MODEL (the program's author's fault) for anything else.
+    """
+    if torch.is_tensor(values):
+        return np.asarray(values.detach().numpy(), dtype=np.float64)
+    if isinstance(values, int | float | Fraction | list | tuple | np.ndarray | np.number):
+        return np.asarray(values, dtype=np.float64)
+    raise refused(f"a tensor from {type(values).__name__}")
 
 
-def _is_uniform(values: NDArray[np.float64]) -> bool:
-    return values.size > 0 and bool((values == values.flat[0]).all())
+def run(protocol: Steps[RingArray], shape: tuple[int, ...], scale_bits: int, magnitude_bits: int) -> SharedTensor:
+    """Runs a protocol and returns its result as a tensor.
+
+    Args:
+        protocol: gives this party's share.
+        shape: of the result; a protocol does not know tensors without dimensions.
+        scale_bits: fractional bits of the result.
+        magnitude_bits: bound on the result as a ring element.
+    """
+    share = current_engine().run(protocol).reshape(shape)
+    return SharedTensor.of(SharedValue(share, scale_bits=scale_bits, magnitude_bits=magnitude_bits))
 
 
-def _refused(name: str) -> ConfideError:
+def refused(name: str) -> ConfideError:
+    """Returns the error for an operation that shared tensors do not have."""
     return ConfideError(
         ErrorCode.INVALID_MODEL,
         f"the operation {name} is not available on shared tensors",
-        remedy="Use the operations of the closed list: linear layers and sigmoid.",
+        remedy="Use the operations that docs/tensors.md lists.",
     )
 
 
+def _fits_protocol(term: Term, lowest: int, highest: int) -> bool:
+    value = term.view.value
+    # One bit below the domain: protocols add thresholds.
+    return lowest <= value.scale_bits <= highest and value.magnitude_bits < MAX_MAGNITUDE_BITS
+
+
+def _public_constant(values: NDArray[np.float64]) -> Combination:
+    elements = encode(values, scale_bits=VALUE_BITS, limit=2.0**VALUE_LIMIT_BITS)
+    largest = int(np.abs(elements).max(initial=1))
+    share = current_engine().public(elements)
+    return Combination.of(SharedValue(share, scale_bits=VALUE_BITS, magnitude_bits=(largest - 1).bit_length()))
+
+
+def _public_parameter(values: NDArray[np.float64], scale_bits: int) -> Combination:
+    # The bound is declared, not looked up: a plan is derived without the weights.
+    elements = encode(values, scale_bits=scale_bits, limit=2.0**PARAMETER_LIMIT_BITS)
+    share = current_engine().public(elements)
+    return Combination.of(SharedValue(share, scale_bits=scale_bits, magnitude_bits=scale_bits + PARAMETER_LIMIT_BITS))
+
+
 _DIRECT = frozenset(
-    {"_combination", "_constant", "combination", "size", "dim", "nelement", "data", "shape", "operand", "settle", "assign"}
+    {"_combination", "_constant", "_rounds", "_hold", "_settled", "_rounded", "_settle_parameter", "_is_parameter"}
+    | {
+        "combination",
+        "constant",
+        "size",
+        "dim",
+        "nelement",
+        "data",
+        "shape",
+        "operand",
+        "coarse",
+        "folded",
+        "whole",
+        "settle",
+        "assign",
+    }
     | {"requires_grad", "grad", "grad_fn", "grad_expected", "grad_received", "children", "ctx"}
 )
-SUPPORTED = frozenset(
-    {"add", "binary_cross_entropy_with_logits", "clone", "div", "matmul", "mul", "neg", "sigmoid", "sub", "sum", "t", "transpose"}
-)
-# What CrypTen's autograd and Python's operators reach, beside our own methods.
-_KEPT = frozenset(
-    {"backward", "detach", "detach_", "new", "no_grad", "enable_grad", "set_grad_enabled", "register_cryptensor", "shape"}
-    | {"binary_cross_entropy_with_logits", "square", "set"}
-    | {"AUTOGRAD_ENABLED", "FUNCTION_OVERRIDES", "PROTECTED_ATTRIBUTES", "PYTHON_BUILTIN", "REQUIRED_FUNCTIONS"}
-)
-
-
-def _refuse(name: str) -> Callable[..., NoReturn]:
-    def refuse(*_args: object, **_kwargs: object) -> NoReturn:
-        raise _refused(name)
-
-    return refuse
-
-
-def register() -> None:
-    """Makes `SharedTensor` CrypTen's only tensor type and every operation that it lacks refuse by name."""
-    for name in dir(crypten.CrypTensor):
-        if not name.startswith("_") and name not in _KEPT and name not in vars(SharedTensor):
-            setattr(SharedTensor, name, _refuse(name))
-    # Openings, and what CrypTen's modules would call them.
-    for name in ("get_plain_text", "plain_text", "decrypt", "reveal", "_ltz", "__getitem__", "__setitem__", "__pow__", "__abs__"):
-        setattr(SharedTensor, name, _refuse(name))
-    crypten.register_cryptensor(TYPE_NAME)(SharedTensor)
-    crypten.set_default_cryptensor_type(TYPE_NAME)
-    types = crypten.CrypTensor.__CRYPTENSOR_TYPES__
-    for name in [name for name in types if name != TYPE_NAME]:
-        del types[name]

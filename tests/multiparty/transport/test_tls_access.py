@@ -34,7 +34,7 @@ from tests.support.tls_world import (
 
 pytestmark = pytest.mark.multiparty
 HELLO = "/confide.v1.PartyService/Hello"
-PARTY_ONLY = ["/confide.v1.SessionService/Deliver", LINK_METHOD]
+PARTY_ONLY = ["/confide.v1.PartyService/Probe", "/confide.v1.SessionService/Deliver", LINK_METHOD]
 RESEARCHER_ONLY = [
     f"/confide.v1.JobsService/{name}" for name in ("PlanJob", "SubmitJob", "ListJobs", "WatchJob", "CancelJob", "FetchOutput")
 ]

@@ -183,6 +183,8 @@ class JobStatus(_message.Message):
     CREATED_FIELD_NUMBER: _builtins.int
     TERMINAL_FIELD_NUMBER: _builtins.int
     COUNTERSIGNED_BY_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    CHECKPOINTS_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     party: _builtins.str
     state: _builtins.str
@@ -198,12 +200,18 @@ class JobStatus(_message.Message):
     job_type: _builtins.str
     created: _builtins.str
     terminal: _builtins.bool
+    attempt: _builtins.int
+    """Which attempt at its training this is; 1 unless it resumes another job."""
     @_builtins.property
     def ending(self) -> _common_pb2.SignedDocument:
         """The signed ending, once there is one; the same at every party."""
 
     @_builtins.property
     def countersigned_by(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def checkpoints(self) -> _containers.RepeatedCompositeFieldContainer[Global___Checkpoint]:
+        """Training: the checkpoints that this party can go on from, the latest first; computing parties only."""
+
     def __init__(
         self,
         *,
@@ -222,14 +230,43 @@ class JobStatus(_message.Message):
         created: _builtins.str = ...,
         terminal: _builtins.bool = ...,
         countersigned_by: _abc.Iterable[_builtins.str] | None = ...,
+        attempt: _builtins.int = ...,
+        checkpoints: _abc.Iterable[Global___Checkpoint] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["ending", b"ending"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["countersigned_by", b"countersigned_by", "created", b"created", "ending", b"ending", "frame_bytes", b"frame_bytes", "job_id", b"job_id", "job_type", b"job_type", "party", b"party", "payload_bytes", b"payload_bytes", "phase", b"phase", "plan_digest", b"plan_digest", "rounds", b"rounds", "state", b"state", "step", b"step", "steps", b"steps", "terminal", b"terminal"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "checkpoints", b"checkpoints", "countersigned_by", b"countersigned_by", "created", b"created", "ending", b"ending", "frame_bytes", b"frame_bytes", "job_id", b"job_id", "job_type", b"job_type", "party", b"party", "payload_bytes", b"payload_bytes", "phase", b"phase", "plan_digest", b"plan_digest", "rounds", b"rounds", "state", b"state", "step", b"step", "steps", b"steps", "terminal", b"terminal"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___JobStatus: _TypeAlias = JobStatus  # noqa: Y015
+
+@_typing.final
+class Checkpoint(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: _builtins.int
+    HEAD_FIELD_NUMBER: _builtins.int
+    CREATED_FIELD_NUMBER: _builtins.int
+    run: _builtins.int
+    """Runs of the plan's segments behind it, counted over all attempts."""
+    head: _builtins.str
+    """64 hexadecimal digits; the same at every computing party whose shares belong together."""
+    created: _builtins.str
+    def __init__(
+        self,
+        *,
+        run: _builtins.int = ...,
+        head: _builtins.str = ...,
+        created: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "head", b"head", "run", b"run"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Checkpoint: _TypeAlias = Checkpoint  # noqa: Y015
 
 @_typing.final
 class FetchOutputRequest(_message.Message):

@@ -168,6 +168,7 @@ class Model(_message.Message):
     COMPUTING_PARTIES_FIELD_NUMBER: _builtins.int
     SOURCES_FIELD_NUMBER: _builtins.int
     CREATED_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     version: _builtins.str
     manifest: _builtins.bytes
@@ -176,6 +177,8 @@ class Model(_message.Message):
     job_id: _builtins.str
     plan_digest: _builtins.str
     created: _builtins.str
+    steps: _builtins.int
+    """Training steps behind it."""
     @_builtins.property
     def computing_parties(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -194,10 +197,11 @@ class Model(_message.Message):
         computing_parties: _abc.Iterable[_builtins.str] | None = ...,
         sources: _abc.Iterable[Global___ModelSource] | None = ...,
         created: _builtins.str = ...,
+        steps: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["computing_parties", b"computing_parties", "created", b"created", "job_id", b"job_id", "manifest", b"manifest", "name", b"name", "plan_digest", b"plan_digest", "schema", b"schema", "sources", b"sources", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["computing_parties", b"computing_parties", "created", b"created", "job_id", b"job_id", "manifest", b"manifest", "name", b"name", "plan_digest", b"plan_digest", "schema", b"schema", "sources", b"sources", "steps", b"steps", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -250,3 +254,141 @@ class ListModelsReply(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListModelsReply: _TypeAlias = ListModelsReply  # noqa: Y015
+
+@_typing.final
+class ProbeRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PADDING_FIELD_NUMBER: _builtins.int
+    REPLY_BYTES_FIELD_NUMBER: _builtins.int
+    MEASURE_BACK_FIELD_NUMBER: _builtins.int
+    IDLE_MS_FIELD_NUMBER: _builtins.int
+    padding: _builtins.bytes
+    """Thrown away: its size measures the way there."""
+    reply_bytes: _builtins.int
+    """How many bytes the answer carries: measures the way back."""
+    measure_back: _builtins.bool
+    """The called party also measures a connection of its own to the caller, at the endpoint in the directory."""
+    idle_ms: _builtins.int
+    """Then, how long that connection is left without traffic."""
+    def __init__(
+        self,
+        *,
+        padding: _builtins.bytes = ...,
+        reply_bytes: _builtins.int = ...,
+        measure_back: _builtins.bool = ...,
+        idle_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["idle_ms", b"idle_ms", "measure_back", b"measure_back", "padding", b"padding", "reply_bytes", b"reply_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProbeRequest: _TypeAlias = ProbeRequest  # noqa: Y015
+
+@_typing.final
+class ProbeReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARTY_FIELD_NUMBER: _builtins.int
+    PROTOCOL_VERSION_FIELD_NUMBER: _builtins.int
+    SOFTWARE_VERSION_FIELD_NUMBER: _builtins.int
+    DIRECTORY_VERSION_FIELD_NUMBER: _builtins.int
+    RECEIVED_NS_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_UNTIL_FIELD_NUMBER: _builtins.int
+    PADDING_FIELD_NUMBER: _builtins.int
+    BACK_FIELD_NUMBER: _builtins.int
+    party: _builtins.str
+    protocol_version: _builtins.int
+    software_version: _builtins.str
+    directory_version: _builtins.int
+    received_ns: _builtins.int
+    """When the request arrived, by the called party's clock: nanoseconds since 1970, UTC."""
+    certificate_until: _builtins.int
+    """End of the certificate that the called party shows: seconds since 1970, UTC."""
+    padding: _builtins.bytes
+    @_builtins.property
+    def back(self) -> Global___Connection: ...
+    def __init__(
+        self,
+        *,
+        party: _builtins.str = ...,
+        protocol_version: _builtins.int = ...,
+        software_version: _builtins.str = ...,
+        directory_version: _builtins.int = ...,
+        received_ns: _builtins.int = ...,
+        certificate_until: _builtins.int = ...,
+        padding: _builtins.bytes = ...,
+        back: Global___Connection | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["back", b"back"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["back", b"back", "certificate_until", b"certificate_until", "directory_version", b"directory_version", "padding", b"padding", "party", b"party", "protocol_version", b"protocol_version", "received_ns", b"received_ns", "software_version", b"software_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProbeReply: _TypeAlias = ProbeReply  # noqa: Y015
+
+@_typing.final
+class Connection(_message.Message):
+    """What a party measured of its own connection to another one."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CODE_FIELD_NUMBER: _builtins.int
+    WHAT_FIELD_NUMBER: _builtins.int
+    ROUND_TRIP_NS_FIELD_NUMBER: _builtins.int
+    SENT_BYTES_PER_S_FIELD_NUMBER: _builtins.int
+    RECEIVED_BYTES_PER_S_FIELD_NUMBER: _builtins.int
+    LARGEST_MESSAGE_BYTES_FIELD_NUMBER: _builtins.int
+    IDLE_MS_FIELD_NUMBER: _builtins.int
+    OUTLIVED_IDLE_FIELD_NUMBER: _builtins.int
+    CLOCK_OFFSET_NS_FIELD_NUMBER: _builtins.int
+    CLOCK_ERROR_NS_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_UNTIL_FIELD_NUMBER: _builtins.int
+    PROTOCOL_VERSION_FIELD_NUMBER: _builtins.int
+    SOFTWARE_VERSION_FIELD_NUMBER: _builtins.int
+    DIRECTORY_VERSION_FIELD_NUMBER: _builtins.int
+    code: _builtins.str
+    """Name of the error code and its text if there is no connection; then nothing else is set."""
+    what: _builtins.str
+    round_trip_ns: _builtins.int
+    sent_bytes_per_s: _builtins.int
+    received_bytes_per_s: _builtins.int
+    largest_message_bytes: _builtins.int
+    idle_ms: _builtins.int
+    outlived_idle: _builtins.bool
+    """Whether a stream outlived that time without traffic."""
+    clock_offset_ns: _builtins.int
+    """The other clock minus this one, and by how much that may be wrong: nanoseconds."""
+    clock_error_ns: _builtins.int
+    certificate_until: _builtins.int
+    protocol_version: _builtins.int
+    software_version: _builtins.str
+    directory_version: _builtins.int
+    def __init__(
+        self,
+        *,
+        code: _builtins.str = ...,
+        what: _builtins.str = ...,
+        round_trip_ns: _builtins.int = ...,
+        sent_bytes_per_s: _builtins.int = ...,
+        received_bytes_per_s: _builtins.int = ...,
+        largest_message_bytes: _builtins.int = ...,
+        idle_ms: _builtins.int = ...,
+        outlived_idle: _builtins.bool = ...,
+        clock_offset_ns: _builtins.int = ...,
+        clock_error_ns: _builtins.int = ...,
+        certificate_until: _builtins.int = ...,
+        protocol_version: _builtins.int = ...,
+        software_version: _builtins.str = ...,
+        directory_version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_until", b"certificate_until", "clock_error_ns", b"clock_error_ns", "clock_offset_ns", b"clock_offset_ns", "code", b"code", "directory_version", b"directory_version", "idle_ms", b"idle_ms", "largest_message_bytes", b"largest_message_bytes", "outlived_idle", b"outlived_idle", "protocol_version", b"protocol_version", "received_bytes_per_s", b"received_bytes_per_s", "round_trip_ns", b"round_trip_ns", "sent_bytes_per_s", b"sent_bytes_per_s", "software_version", b"software_version", "what", b"what"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Connection: _TypeAlias = Connection  # noqa: Y015

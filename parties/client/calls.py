@@ -1,0 +1,225 @@
+"""One question to one party or to all of them: what everything that a researcher's client does comes down to."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from governance.documents import DocumentKind, sign_bytes
+from governance.identity.directory import Directory
+from parties.client.everybody import ask_everybody
+from parties.client.opening import open_output
+from parties.client.progress import Progress, read_progress
+from parties.client.records import JobRecords
+from parties.storage.state import Member
+from parties.transport.peers import Peers
+from parties.transport.tls import TlsIdentity
+from parties.wire import methods
+from parties.wire.documents import to_wire
+from parties.wire.generated.confide.v1 import jobs_pb2, party_pb2
+from protocols.canonical import parse_canonical
+from protocols.errors import ConfideError, ErrorCode
+from protocols.job import Job
+from protocols.mpc.query import share_query
+from protocols.plan.plan import Plan
+from protocols.prg import KEY_BYTES, AesCtrStream
+from protocols.secrets import SecretBytes
+from protocols.session.messages import Ending
+from protocols.session.states import State
+
+CALL_TIMEOUT_S = 10.0
+CHECK_TIMEOUT_S = 90.0
+_POLL_S = 0.5
+_LATE_S = 15.0  # after the first participant that shows a completed job, for the others to show it
+Values: TypeAlias = NDArray[np.float64] | NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class PreparedJob:
+    """A job with what travels beside it; `features` are the querier's samples, (rows, features) float64, secret."""
+
+    job: Job
+    initial_weights: bytes = b""
+    features: NDArray[np.float64] | None = field(default=None, repr=False)
+
+
+class Calls:
+    """One researcher's connections to the parties of her consortium."""
+
+    def __init__(self, member: Member, records: JobRecords) -> None:
+        """Takes her keys and directory, and where she keeps her jobs."""
+        self.directory: Directory = member.directory
+        self.researcher = member.identity.id
+        self.records = records
+        self._key = member.signing_key
+        identity = TlsIdentity(
+            private_key=member.tls_key.export_secret_pem(),
+            certificate=member.certificate.encode(),
+            ca_certificate=member.directory.ca_certificate.encode(),
+        )
+        self._peers = Peers(identity, lambda: self.directory)
+        self._shares: dict[str, dict[str, bytes]] = {}  # of samples that not every party has taken yet; secret
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._peers.close()
+
+    def datasets(self, party: str) -> list[party_pb2.Dataset]:
+        """Returns the public descriptions of a party's data sets."""
+        request = party_pb2.ListDatasetsRequest()
+        return list(
+            methods.LIST_DATASETS.call(self._peers.channel(party), request, party=party, timeout_s=CALL_TIMEOUT_S).datasets
+        )
+
+    def models(self, party: str) -> list[party_pb2.Model]:
+        """Returns the public descriptions of the models that a party holds shares of."""
+        request = party_pb2.ListModelsRequest()
+        return list(methods.LIST_MODELS.call(self._peers.channel(party), request, party=party, timeout_s=CALL_TIMEOUT_S).models)
+
+    def plan(self, job: Job) -> Plan:
+        """Asks every participant for the plan; nothing is kept and nothing runs.
+
+        Raises:
+            ConfideError: a party's refusal with all its reasons, or PLAN_DIFFERS.
+        """
+        request = jobs_pb2.PlanJobRequest(job=job.to_bytes())
+
+        def ask(party: str) -> bytes:
+            reply = methods.PLAN_JOB.call(self._peers.channel(party), request, party=party, timeout_s=CHECK_TIMEOUT_S)
+            return reply.plan
+
+        plans = ask_everybody(job.participants, ask)
+        if len(set(plans)) != 1:
+            raise ConfideError(ErrorCode.PLAN_DIFFERS, "the parties derived different plans from the job")
+        plan = Plan.from_document(parse_canonical(plans[0]))
+        if plan.job_digest != job.digest:
+            raise ConfideError(ErrorCode.PLAN_DIFFERS, "the parties' plan is not of this job")
+        return plan
+
+    def submit(self, prepared: PreparedJob) -> None:
+        """Signs the job and gives it to every participant; shares the samples to the computing parties.
+
+        After a failure it may be called again with the same job: parties that have it keep what they have, so samples go to the
+        others in the same shares.
+
+        Learns: each computing party one share of the samples, which alone is uniformly random.
+
+        Raises:
+            ConfideError: a party's refusal with all its reasons; the job then ends as rejected everywhere.
+        """
+        job = prepared.job
+        signed = sign_bytes(job.to_bytes(), kind=DocumentKind.JOB, signer=self.researcher, key=self._key)
+        shares = self._shares.get(job.job_id, {})
+        if prepared.features is not None and not shares:
+            source = AesCtrStream(SecretBytes(secrets.token_bytes(KEY_BYTES)))
+            parts = share_query(prepared.features, num_parties=len(job.computing_parties), source=source)
+            shares = {p: np.ascontiguousarray(s, "<i8").tobytes() for p, s in zip(job.computing_parties, parts, strict=True)}
+            self._shares[job.job_id] = shares
+        self.records.add(job, request_ids={output.name: secrets.token_hex(16) for output in job.outputs})
+
+        def give(party: str) -> None:
+            request = jobs_pb2.SubmitJobRequest(
+                job=to_wire(signed), initial_weights=prepared.initial_weights, query_share=shares.get(party, b"")
+            )
+            methods.SUBMIT_JOB.call(self._peers.channel(party), request, party=party, timeout_s=CHECK_TIMEOUT_S)
+
+        ask_everybody(job.participants, give)
+        self._shares.pop(job.job_id, None)
+
+    def progress(self, job_id: str, party: str) -> Progress:
+        """Asks one party how a job stands."""
+        request = jobs_pb2.GetJobRequest(job_id=job_id)
+        status = methods.GET_JOB.call(self._peers.channel(party), request, party=party, timeout_s=CALL_TIMEOUT_S)
+        return read_progress(status, party=party, job_id=job_id, directory=self.directory)
+
+    def watch(self, job: Job) -> Iterator[Progress]:
+        """Yields how a job goes on until it has ended; turns to the next participant when one is lost.
+
+        Raises:
+            ConfideError: if no participant can be asked any more.
+        """
+        lost: ConfideError | None = None
+        for party in job.participants:
+            request = jobs_pb2.GetJobRequest(job_id=job.job_id)
+            try:
+                for status in methods.WATCH_JOB.stream(self._peers.channel(party), request, party=party):
+                    said = read_progress(status, party=party, job_id=job.job_id, directory=self.directory)
+                    yield said
+                    if said.ending is not None:
+                        return
+            except ConfideError as error:
+                lost = error
+        raise lost or ConfideError(ErrorCode.PARTY_UNREACHABLE, "no participant can be asked about the job")
+
+    def wait(self, job: Job, *, timeout_s: float) -> Ending:
+        """Waits for a job's ending, whichever participants are up; a moment longer for those that have not heard of it yet.
+
+        Raises:
+            ConfideError: DEADLINE_PASSED if it has not ended in time.
+        """
+        deadline = time.monotonic() + timeout_s
+        while True:
+            for party in job.participants:
+                try:
+                    ending = self.progress(job.job_id, party).ending
+                except ConfideError:
+                    continue  # the others may know
+                if ending is not None:
+                    if ending.state is State.COMPLETED:
+                        self._let_others_end(job)
+                    return ending
+            if time.monotonic() > deadline:
+                what = f"job {job.job_id} has not ended within {timeout_s:.0f} s"
+                raise ConfideError(ErrorCode.DEADLINE_PASSED, what, remedy="Look at how it stands, or wait longer.")
+            time.sleep(_POLL_S)
+
+    def _let_others_end(self, job: Job) -> None:
+        """An ending reaches the participants one after the other; what it left can be used where it has arrived."""
+        deadline = time.monotonic() + _LATE_S
+        for party in job.participants:
+            with suppress(ConfideError):  # one that is down may miss it for long
+                while self.progress(job.job_id, party).ending is None and time.monotonic() < deadline:
+                    time.sleep(_POLL_S)
+
+    def cancel(self, job: Job) -> None:
+        """Asks for a job's cancellation at the first participant that answers.
+
+        Raises:
+            ConfideError: if none answers, or the job is unknown.
+        """
+        lost: ConfideError | None = None
+        for party in job.participants:
+            request = jobs_pb2.CancelJobRequest(job_id=job.job_id)
+            try:
+                methods.CANCEL_JOB.call(self._peers.channel(party), request, party=party, timeout_s=CALL_TIMEOUT_S)
+                return
+            except ConfideError as error:
+                lost = error
+        raise lost or ConfideError(ErrorCode.PARTY_UNREACHABLE, "no participant can be asked")
+
+    def result(self, job: Job) -> dict[str, Values]:
+        """Fetches every output's shares from the computing parties and combines them here.
+
+        Learns: the caller alone the outputs.
+
+        Raises:
+            ConfideError: NOT_READY, JOB_FAILED, NO_GRANT, GRANT_USED, or a party's failure to answer.
+        """
+        return {output.name: self._open_output(job, output.name) for output in job.outputs}
+
+    def _open_output(self, job: Job, name: str) -> Values:
+        request_id = self.records.request_id(job.job_id, name)
+        request = jobs_pb2.FetchOutputRequest(job_id=job.job_id, output=name, request_id=request_id)
+
+        def fetch(party: str) -> jobs_pb2.FetchOutputReply:
+            return methods.FETCH_OUTPUT.call(self._peers.channel(party), request, party=party, timeout_s=CALL_TIMEOUT_S)
+
+        kind = next(output.kind for output in job.outputs if output.name == name)
+        return open_output(ask_everybody(job.computing_parties, fetch), kind=kind)

@@ -1,0 +1,70 @@
+"""What one party says of a job, read from the wire; the ending that it shows is verified under its key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from governance.documents import DocumentKind, SignedDocument, verify
+from governance.identity.directory import Directory
+from parties.wire.documents import from_wire
+from parties.wire.generated.confide.v1 import jobs_pb2
+from protocols.errors import ConfideError, ErrorCode
+from protocols.session.documents import clean_text
+from protocols.session.messages import Ending
+
+
+@dataclass(frozen=True)
+class CheckpointMark:
+    """A checkpoint that a party can go on from; equal run and head at two parties are shares of the same state."""
+
+    run: int
+    head: str
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What one party says of a job."""
+
+    party: str
+    state: str
+    phase: str
+    step: int
+    steps: int
+    rounds: int
+    payload_bytes: int
+    frame_bytes: int
+    plan_digest: str
+    ending: Ending | None
+    checkpoints: tuple[CheckpointMark, ...] = ()
+
+
+def read_progress(status: jobs_pb2.JobStatus, *, party: str, job_id: str, directory: Directory) -> Progress:
+    """Returns what a party said.
+
+    Raises:
+        ConfideError: BAD_SIGNATURE or INVALID_DOCUMENT (that party's fault): the ending is not one that it signed for this job.
+    """
+    ending = None
+    if status.HasField("ending"):
+        ending = _read_ending(from_wire(status.ending), party=party, job_id=job_id, directory=directory)
+    return Progress(
+        party=party,
+        state=clean_text(status.state),
+        phase=clean_text(status.phase),
+        step=status.step,
+        steps=status.steps,
+        rounds=status.rounds,
+        payload_bytes=status.payload_bytes,
+        frame_bytes=status.frame_bytes,
+        plan_digest=status.plan_digest,
+        ending=ending,
+        checkpoints=tuple(CheckpointMark(kept.run, kept.head) for kept in status.checkpoints),
+    )
+
+
+def _read_ending(signed: SignedDocument, *, party: str, job_id: str, directory: Directory) -> Ending:
+    key = directory.party(party).signing_key
+    ending = Ending.from_document(verify(signed, kind=DocumentKind.ENDING, signer=party, key=key))
+    if ending.session != job_id:
+        raise ConfideError(ErrorCode.BAD_SIGNATURE, "the ending is of another job", party=party)
+    return ending

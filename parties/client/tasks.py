@@ -1,0 +1,184 @@
+"""Jobs from Python objects: a torch module, a data frame, an array become the same requests as files do."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
+
+import numpy as np
+from pydantic import BaseModel, ValidationError
+
+from parties.client.catalogue import find_model
+from parties.client.placement import Placement
+from parties.client.prepare import prepare_job
+from parties.client.requests import API_VERSION, EvaluateRequest, InferRequest, TrainRequest
+from protocols.canonical import canonical_bytes
+from protocols.errors import ConfideError, ErrorCode, Problem
+from protocols.model.export import export_model
+from protocols.model.weights import weights_to_safetensors
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import torch
+
+    from parties.client.calls import PreparedJob, Values
+    from parties.client.client import Client
+
+Samples: TypeAlias = "pd.DataFrame | np.ndarray[Any, Any] | torch.Tensor"
+_MANIFEST, _WEIGHTS = "model.json", "model.safetensors"
+
+
+def prepare_training(
+    client: Client,
+    model: torch.nn.Module | str,
+    *,
+    datasets: Sequence[str],
+    model_name: str,
+    training: Mapping[str, Any] | BaseModel,
+    placement: Placement,
+    expires_in_minutes: int | None,
+) -> PreparedJob:
+    """Prepares a joint training that begins with a module's own weights, or goes on from a model held as shares.
+
+    Raises:
+        ConfideError: INVALID_MODEL, INVALID_JOB, UNKNOWN_DATASET, UNKNOWN_MODEL (the researcher's to mend).
+    """
+    who = placement.require()
+    fields: dict[str, Any] = {
+        "api_version": API_VERSION,
+        "type": "train",
+        "computing_parties": list(who.computing_parties),
+        "dealer": who.dealer,
+        "datasets": list(datasets),
+        "model_name": model_name,
+        "training": _settings(training),
+    } | _optional(expires_in_minutes=expires_in_minutes)
+    with tempfile.TemporaryDirectory(prefix="confide-") as scratch:
+        folder = Path(scratch)
+        if isinstance(model, str):
+            fields["continues"] = model
+        else:
+            spec, weights = export_model(model, _input_width(model))
+            (folder / _MANIFEST).write_bytes(canonical_bytes(spec.to_document()))
+            (folder / _WEIGHTS).write_bytes(weights_to_safetensors(weights, spec))
+            fields |= {"manifest": _MANIFEST, "weights": _WEIGHTS}
+        return prepare_job(client, _request(TrainRequest, fields), folder=folder, now=datetime.now(UTC))
+
+
+def prepare_evaluation(
+    client: Client,
+    model: str,
+    *,
+    datasets: Sequence[str],
+    outputs: Sequence[str] | None,
+    min_cell: int | None,
+    placement: Placement,
+    expires_in_minutes: int | None,
+) -> PreparedJob:
+    """Prepares a joint evaluation by the parties that hold the model.
+
+    Raises:
+        ConfideError: INVALID_JOB, UNKNOWN_DATASET, UNKNOWN_MODEL (the researcher's to mend).
+    """
+    fields = _use(client, model, placement) | {"type": "evaluate", "datasets": list(datasets)}
+    fields |= _optional(
+        outputs=None if outputs is None else list(outputs), min_cell=min_cell, expires_in_minutes=expires_in_minutes
+    )
+    return prepare_job(client, _request(EvaluateRequest, fields), folder=Path(), now=datetime.now(UTC))
+
+
+def prepare_inference(
+    client: Client, model: str, samples: Samples, *, output: str, placement: Placement, expires_in_minutes: int | None
+) -> PreparedJob:
+    """Prepares a private inference on samples that never leave as values.
+
+    Raises:
+        ConfideError: INVALID_DATA, INVALID_JOB, UNKNOWN_MODEL (the researcher's to mend).
+    """
+    fields = _use(client, model, placement) | {"type": "infer", "samples": "(in memory)", "output": output}
+    request = _request(InferRequest, fields | _optional(expires_in_minutes=expires_in_minutes))
+    rows = samples if _is_frame(samples) else np.asarray(samples)  # a frame keeps its columns, a tensor gives its values
+    return prepare_job(client, request, folder=Path(), now=datetime.now(UTC), samples=rows)
+
+
+def as_given(values: Values, samples: Samples, *, output: str) -> Samples:
+    """Returns predictions in the form that the samples had: a frame with their index, a tensor, or an array.
+
+    Args:
+        values: (rows,) or, with one column a class, (rows, classes).
+        samples: what was asked about.
+        output: the kind of output; names the columns.
+    """
+    if _is_frame(samples):
+        import pandas as pd
+
+        wide = values.ndim == 2
+        names = [f"{output}_{number}" for number in range(values.shape[1])] if wide else [output]
+        return pd.DataFrame(values, index=samples.index, columns=pd.Index(names))
+    if isinstance(samples, np.ndarray):
+        return values
+    import torch
+
+    return torch.tensor(values)
+
+
+def _use(client: Client, model: str, placement: Placement) -> dict[str, Any]:
+    who = placement.or_else(Placement(() if placement.computing_parties else find_model(client, model).computing_parties))
+    who = who.require()
+    return {
+        "api_version": API_VERSION,
+        "model": model,
+        "computing_parties": list(who.computing_parties),
+        "dealer": who.dealer,
+    }
+
+
+def _request(kind: type[Any], fields: Mapping[str, Any]) -> Any:
+    try:
+        return kind.model_validate(dict(fields))
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_context=False, include_input=False)
+        problems = [
+            Problem(".".join(str(part) for part in item["loc"]), item["msg"], "see the requests in docs/jobs.md")
+            for item in found
+        ]
+        raise ConfideError(ErrorCode.INVALID_JOB, f"{len(problems)} problem(s) in the request", problems=problems) from error
+
+
+def _settings(training: Mapping[str, Any] | BaseModel) -> Any:
+    if isinstance(training, BaseModel):
+        return training.model_dump(exclude_none=True, exclude_unset=True)
+    return _decimal_texts(training)
+
+
+def _decimal_texts(value: Any) -> Any:
+    """Writes floats as the decimals that a person would write, since every party must read the same digits."""
+    if isinstance(value, float):
+        return format(Decimal(repr(value)), "f")
+    if isinstance(value, Mapping):
+        return {name: _decimal_texts(item) for name, item in value.items()}
+    return value
+
+
+def _optional(**fields: Any) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _input_width(module: torch.nn.Module) -> int:
+    import torch
+
+    if not isinstance(module, torch.nn.Module):
+        what = "the model is neither a torch.nn.Module nor the name of a model held as shares"
+        raise ConfideError(ErrorCode.INVALID_ARGUMENT, what, remedy="Pass a module, or name@version.")
+    for part in module.modules():
+        if isinstance(part, torch.nn.Linear):
+            return part.in_features
+    raise ConfideError(ErrorCode.INVALID_MODEL, "the module has no linear layer")
+
+
+def _is_frame(samples: Samples) -> TypeGuard[pd.DataFrame]:
+    return hasattr(samples, "columns")

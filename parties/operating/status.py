@@ -1,0 +1,168 @@
+"""How a party stands, for one screen: read from its own files and asked of its own process and of its peers."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import grpc
+
+from governance.documents import SignedDocument
+from governance.identity.certificates import parse_certificate
+from parties.config import PartyConfig
+from parties.operating.own import PeerAnswer, ask_peers, is_serving, load_own_member, own_channel
+from parties.storage.database import Tables, open_database
+from parties.storage.jobs import JobRecord
+from parties.wire import methods
+from protocols.errors import ConfideError
+from protocols.job import Job
+from protocols.session.messages import Ending
+
+LAST_ENDINGS = 5
+CALL_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True)
+class OpenJob:
+    """A job that has not ended here.
+
+    Attributes:
+        job_id: its id.
+        job_type: train, evaluate or infer.
+        querier: who asked for it.
+        state: of its session.
+        phase: what its worker does, as far as the process can be asked.
+        age_s: since it reached this party.
+    """
+
+    job_id: str
+    job_type: str
+    querier: str
+    state: str
+    phase: str
+    age_s: float
+
+
+@dataclass(frozen=True)
+class EndedJob:
+    """How a job ended; `code` and `at_fault` are empty if it completed."""
+
+    job_id: str
+    job_type: str
+    state: str
+    code: str
+    at_fault: str
+    time: str
+
+
+@dataclass(frozen=True)
+class PartyStatus:
+    """How the party stands.
+
+    Attributes:
+        party: its id.
+        listen: where its port is.
+        is_serving: whether its process says so.
+        software_version: of this installation.
+        directory_version: of the directory that it holds.
+        certificate_until: when its certificate ends.
+        peers: every other party of the directory.
+        open_jobs: the oldest first.
+        endings: the latest first.
+        num_datasets: registered here.
+        num_models: held here as shares, usable.
+        free_bytes: on the disk of the state folder.
+        used_bytes: of the state folder.
+    """
+
+    party: str
+    listen: str
+    is_serving: bool
+    software_version: str
+    directory_version: int
+    certificate_until: datetime
+    peers: tuple[PeerAnswer, ...]
+    open_jobs: tuple[OpenJob, ...]
+    endings: tuple[EndedJob, ...]
+    num_datasets: int
+    num_models: int
+    free_bytes: int
+    used_bytes: int
+
+
+def party_status(config: PartyConfig, *, software_version: str, now: datetime, timeout_s: float = CALL_TIMEOUT_S) -> PartyStatus:
+    """Reads and asks everything; waits for silent parties `timeout_s` at most.
+
+    Raises:
+        ConfideError: NOT_ENROLLED, FILE_MODE, UNAUTHENTICATED, STATE_SCHEMA (the operator's fault).
+    """
+    member = load_own_member(config, now)
+    database = open_database(config.folder.database_file)
+    try:
+        with database.transaction() as tables:
+            unfinished = tables.jobs.without_ending()
+            endings = tuple(_endings(tables))
+            num_datasets, num_models = len(tables.datasets.latest()), len(tables.models.usable())
+    finally:
+        database.close()
+    with own_channel(config, member) as channel:
+        serving = is_serving(channel, timeout_s=timeout_s)
+        open_jobs = tuple(_open_job(record, channel if serving else None, config.party, now) for record in unfinished)
+    return PartyStatus(
+        party=config.party,
+        listen=config.listen,
+        is_serving=serving,
+        software_version=software_version,
+        directory_version=member.directory.version,
+        certificate_until=parse_certificate(member.certificate).not_after,
+        peers=ask_peers(member, timeout_s=timeout_s),
+        open_jobs=open_jobs,
+        endings=endings,
+        num_datasets=num_datasets,
+        num_models=num_models,
+        free_bytes=shutil.disk_usage(config.state).free,
+        used_bytes=folder_bytes(config.state),
+    )
+
+
+def folder_bytes(folder: Path) -> int:
+    """Returns the bytes of all files below a folder; files that vanish meanwhile count nothing."""
+    total = 0
+    for path in folder.rglob("*"):
+        try:
+            total += path.lstat().st_size if path.is_file() else 0
+        except OSError:
+            continue
+    return total
+
+
+def _open_job(record: JobRecord, channel: grpc.Channel | None, party: str, now: datetime) -> OpenJob:
+    state, phase = record.state, ""
+    if channel is not None:
+        request = methods.GET_JOB.request(job_id=record.job_id)
+        try:
+            said = methods.GET_JOB.call(channel, request, party=party, timeout_s=CALL_TIMEOUT_S)
+        except ConfideError:
+            pass  # what the database says stands
+        else:
+            state, phase = said.state, f"{said.phase} {said.step}/{said.steps}" if said.steps else said.phase
+    job = Job.from_bytes(record.document)
+    age = (now - record.created).total_seconds()
+    return OpenJob(record.job_id, job.job_type.value, record.querier, state, phase, age)
+
+
+def _endings(tables: Tables) -> Iterable[EndedJob]:
+    shown = 0
+    for record in tables.jobs.recent(querier=None, limit=4 * LAST_ENDINGS):
+        document = tables.jobs.ending(record.job_id)
+        if document is None:
+            continue
+        ending = Ending.from_document(SignedDocument.from_bytes(document).document)
+        job_type = Job.from_bytes(record.document).job_type.value
+        yield EndedJob(record.job_id, job_type, ending.state.value, ending.code, ending.at_fault, ending.time)
+        shown += 1
+        if shown == LAST_ENDINGS:
+            return

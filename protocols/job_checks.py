@@ -1,0 +1,184 @@
+"""What a job must fulfil that shows in the job alone; every party checks it, and so does its author's client."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from protocols.canonical import canonical_bytes, sha256_hex
+from protocols.errors import Problem
+from protocols.job_fields import check_hex, check_id
+from protocols.job_parts import (
+    EVALUATED,
+    LOSSES,
+    MAX_ATTEMPTS,
+    MAX_CLASSES,
+    MAX_LIFETIME_S,
+    MAX_QUERY_ROWS,
+    MAX_ROWS,
+    PREDICTED,
+    JobType,
+    Resumption,
+    Task,
+)
+from protocols.model.spec import LayerKind, ModelSpec
+from protocols.training import MAX_STEPS, Loss, check_training
+
+if TYPE_CHECKING:  # the job imports this module
+    from protocols.job import Job
+
+
+def check(job: Job) -> Iterable[Problem]:
+    """Yields everything wrong with a job that shows in the job alone."""
+    for where, value in (("consortium", job.consortium), ("querier", job.querier), ("dealer", job.dealer)):
+        yield from check_id(where, value)
+    for party in job.computing_parties:
+        yield from check_id("computing_parties", party)
+    if len(job.computing_parties) < 2 or len(set(job.computing_parties)) != len(job.computing_parties):
+        yield Problem("computing_parties", "at least two different parties compute", "name them in order, the lead first")
+    if job.dealer in job.computing_parties:
+        yield Problem("dealer", "the dealer computes too and would read everything", "name a party that does not compute")
+    if not 0 < (job.expires - job.created).total_seconds() <= MAX_LIFETIME_S:
+        yield Problem("expires", "a job lives between a second and seven days", "choose a time after created")
+    yield from check_hex("nonce", job.nonce, 32)
+    yield from _check_datasets(job)
+    names = [output.name for output in job.outputs]
+    if len(set(names)) != len(names):
+        yield Problem("outputs", "two outputs have the same name", "rename one")
+    for output in job.outputs:
+        yield from check_id("outputs.name", output.name)
+        if output.recipient != job.querier:
+            yield Problem(f"outputs.{output.name}", "the recipient is not the querier", "open outputs to the querier alone")
+    yield from check_model(job.model, job.task)
+    yield from _CHECKS[job.job_type](job)
+
+
+def check_model(model: ModelSpec, task: Task) -> Iterable[Problem]:
+    """Yields everything for which a model cannot predict what the labels of a task are; public."""
+    width, last = model.output_features, model.layers[-1]
+    if task is not Task.CLASSES and width != 1:
+        yield Problem("model", f"a {task.value} task has one output, the model {width}", "end the model with one output feature")
+    if task is Task.CLASSES and not 2 <= width <= MAX_CLASSES:
+        yield Problem("model", f"{width} outputs; classes number 2 to {MAX_CLASSES}", "end the model with one output per class")
+    if task is Task.CLASSES and last.kind is LayerKind.SIGMOID:
+        yield Problem(
+            f"model.{last.name}", "one sigmoid per class gives no probabilities of classes", "end with softmax, or none"
+        )
+    if last.kind is LayerKind.DROPOUT:
+        yield Problem(f"model.{last.name}", "dropout ends the model, and would drop predictions", "remove it")
+    for layer in model.layers:
+        if layer.kind is LayerKind.SOFTMAX and (layer is not last or task is not Task.CLASSES):
+            yield Problem(f"model.{layer.name}", "softmax only ends a model of several classes", "remove it")
+
+
+def check_loss(model: ModelSpec, task: Task, loss: Loss) -> Iterable[Problem]:
+    """Yields everything for which a loss cannot train a model for a task; public."""
+    if loss not in LOSSES[task]:
+        known = ", ".join(known.value for known in LOSSES[task])
+        yield Problem("training.loss", f"not one for a {task.value} task", f"choose among {known}")
+        return
+    # The squared error is that of the model's output, and labels of classes are compared with probabilities.
+    ending = {Task.BINARY: LayerKind.SIGMOID, Task.CLASSES: LayerKind.SOFTMAX}.get(task)
+    if loss is Loss.MEAN_SQUARED_ERROR and ending is not None and model.layers[-1].kind is not ending:
+        what = f"the squared error of a {task.value} task is that of probabilities, and the model gives logits"
+        yield Problem("training.loss", what, f"end the model with {ending.value}, or use the cross-entropy")
+
+
+def _check_train(job: Job) -> Iterable[Problem]:
+    yield from _absent(job, "query_rows")
+    if job.outputs:
+        yield Problem("outputs", "training opens nothing", "leave it empty; use an evaluate job")
+    if job.model_name is None:
+        yield Problem("model_name", "missing", "name the model to be kept")
+    else:
+        yield from check_id("model_name", job.model_name)
+    if (job.initial_weights_sha256 is None) == (job.model_ref is None):
+        yield Problem(
+            "initial_weights_sha256", "a training starts from public weights or from a model's shares", "give one of both"
+        )
+    elif job.model_ref is not None:
+        yield from _check_model_ref(job)
+    else:
+        yield from check_hex("initial_weights_sha256", job.initial_weights_sha256 or "", 64)
+    if job.resumes is not None:
+        yield from _check_resumption(job.resumes)
+    if not job.model.parameters:
+        yield Problem("model", "nothing in it can be trained", "add a linear layer")
+    if job.training is None:
+        yield Problem("training", "missing", "give epochs, batch size, loss, optimiser and shuffle seed")
+        return
+    yield from check_training(job.training)
+    yield from check_loss(job.model, job.task, job.training.loss)
+    if job.training.batch_size >= 1 and job.training.epochs * -(-job.num_rows // job.training.batch_size) > MAX_STEPS:
+        yield Problem("training", f"more than {MAX_STEPS} steps", "use larger batches or fewer epochs")
+    if job.training.steps_before and job.model_ref is None:
+        yield Problem("training.steps_before", "public weights have no steps behind them", "write 0")
+
+
+def _check_resumption(resumes: Resumption) -> Iterable[Problem]:
+    yield from check_hex("resumes.job_id", resumes.job_id, 32)
+    yield from check_hex("resumes.head", resumes.head, 64)
+    if not 2 <= resumes.attempt <= MAX_ATTEMPTS or resumes.run < 1:
+        yield Problem("resumes", f"attempts count from 2 to {MAX_ATTEMPTS}, runs from 1", "ask the parties for their checkpoints")
+
+
+def _check_evaluate(job: Job) -> Iterable[Problem]:
+    yield from _absent(job, "initial_weights_sha256", "model_name", "training", "resumes", "query_rows")
+    yield from _check_model_ref(job)
+    kinds = [output.kind for output in job.outputs]
+    known = ", ".join(kind.value for kind in EVALUATED[job.task])
+    if not kinds or len(set(kinds)) != len(kinds) or not set(kinds) <= set(EVALUATED[job.task]):
+        yield Problem(
+            "outputs", f"an evaluation of a {job.task.value} task opens each at most once: {known}", "declare some of them"
+        )
+    for output in job.outputs:
+        if not 1 <= output.min_cell <= MAX_ROWS:
+            yield Problem(f"outputs.{output.name}.min_cell", f"must be 1 to {MAX_ROWS}", "say how few rows a count may be of")
+
+
+def _check_infer(job: Job) -> Iterable[Problem]:
+    yield from _absent(job, "initial_weights_sha256", "model_name", "training", "resumes")
+    yield from _check_model_ref(job)
+    if job.query_rows is None or not 1 <= job.query_rows <= MAX_QUERY_ROWS:
+        yield Problem("query_rows", f"must be 1 to {MAX_QUERY_ROWS}", "say how many samples you will share")
+    known = ", ".join(kind.value for kind in PREDICTED[job.task])
+    if len(job.outputs) != 1 or job.outputs[0].kind not in PREDICTED[job.task]:
+        yield Problem("outputs", f"an inference of a {job.task.value} task opens one of: {known}", "declare one output")
+    elif job.outputs[0].min_cell:
+        yield Problem("outputs.min_cell", "predictions are no counts", "write 0")
+
+
+_CHECKS = {JobType.TRAIN: _check_train, JobType.EVALUATE: _check_evaluate, JobType.INFER: _check_infer}
+
+
+def _check_datasets(job: Job) -> Iterable[Problem]:
+    if (job.job_type is JobType.INFER) != (not job.datasets):
+        yield Problem("datasets", "training and evaluation need data sets, inference takes none", "correct the list")
+    schema_digest = sha256_hex(canonical_bytes(job.schema))
+    seen = set()
+    for dataset in job.datasets:
+        where = f"datasets.{dataset.party}.{dataset.name}"
+        yield from check_id("datasets.party", dataset.party)
+        yield from check_id("datasets.name", dataset.name)
+        yield from check_hex(f"{where}.commitment", dataset.commitment, 64)
+        if dataset.schema_digest != schema_digest:
+            yield Problem(where, "its schema is not the job's", "use data sets registered under one schema")
+        if not 1 <= dataset.num_rows <= MAX_ROWS or dataset.version < 1:
+            yield Problem(where, "rows or version out of range", "copy the owner's description")
+        if (dataset.party, dataset.name) in seen:
+            yield Problem(where, "named twice", "name each data set once")
+        seen.add((dataset.party, dataset.name))
+
+
+def _check_model_ref(job: Job) -> Iterable[Problem]:
+    if job.model_ref is None:
+        yield Problem("model_ref", "missing", "name the model and its version")
+        return
+    yield from check_id("model_ref.name", job.model_ref.name)
+    yield from check_hex("model_ref.version", job.model_ref.version, 12)
+
+
+def _absent(job: Job, *names: str) -> Iterable[Problem]:
+    for name in names:
+        if getattr(job, name) is not None:
+            yield Problem(name, f"does not belong into a {job.job_type.value} job", "remove it")

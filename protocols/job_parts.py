@@ -1,0 +1,134 @@
+"""The small parts of a job document: what is computed, on which rows and model, and what is opened."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from protocols.training import Loss
+
+MAX_CLASSES = 64
+MAX_ROWS = 10_000_000
+MAX_QUERY_ROWS = 10_000
+MAX_DATASETS = 64
+MAX_COMPUTING_PARTIES = 8
+MAX_OUTPUTS = 8
+MAX_ATTEMPTS = 100
+MAX_LIFETIME_S = 7 * 24 * 3600
+
+
+class JobType(Enum):
+    """What is computed."""
+
+    TRAIN = "train"
+    EVALUATE = "evaluate"
+    INFER = "infer"
+
+
+class Task(Enum):
+    """What the labels are, and so what the model predicts."""
+
+    BINARY = "binary"  # 0 or 1; the model has one output, its logit or probability
+    CLASSES = "classes"  # 0 to k - 1; the model has k outputs, logits or probabilities
+    REAL = "real"  # a number scaled to [-1, 1]; the model has one output
+
+
+class OutputKind(Enum):
+    """What an output is, after its constraint has been computed in shares (docs/protocols/evaluation.md).
+
+    c is the largest minimum cell of the job's outputs, n the number of all rows, k that of the correct ones.
+    """
+
+    CORRECT_COUNT = "correct_count"  # evaluate: one integer: k; but 0 for k < c, and n for n - k < c
+    CONFUSION = "confusion"  # evaluate: (classes, classes) counts, true class by predicted class; -1 in cells that are withheld
+    ROC_AUC = "roc_auc"  # evaluate, binary: the area under the curve; withheld if either class has fewer than c rows
+    LOG_LOSS = "log_loss"  # evaluate: mean cross-entropy of the predictions; withheld if a class has rows, but fewer than c
+    SQUARED_ERROR = "squared_error"  # evaluate, real: mean squared error
+    LABEL = "label"  # infer: the predicted class per sample
+    PROBABILITY = "probability"  # infer: the model's probability per sample; one per class if there are several
+    VALUE = "value"  # infer, real: the predicted number per sample, scaled as the labels
+
+
+EVALUATED = {
+    Task.BINARY: (OutputKind.CORRECT_COUNT, OutputKind.CONFUSION, OutputKind.ROC_AUC, OutputKind.LOG_LOSS),
+    Task.CLASSES: (OutputKind.CORRECT_COUNT, OutputKind.CONFUSION, OutputKind.LOG_LOSS),
+    Task.REAL: (OutputKind.SQUARED_ERROR,),
+}
+PREDICTED = {
+    Task.BINARY: (OutputKind.LABEL, OutputKind.PROBABILITY),
+    Task.CLASSES: (OutputKind.LABEL, OutputKind.PROBABILITY),
+    Task.REAL: (OutputKind.VALUE,),
+}
+LOSSES = {
+    Task.BINARY: (Loss.BINARY_CROSS_ENTROPY, Loss.MEAN_SQUARED_ERROR),
+    Task.CLASSES: (Loss.CROSS_ENTROPY, Loss.MEAN_SQUARED_ERROR),
+    Task.REAL: (Loss.MEAN_SQUARED_ERROR,),
+}
+
+
+@dataclass(frozen=True)
+class DatasetRef:
+    """A registered data set, as its owner describes it to everybody; public.
+
+    Attributes:
+        party: its owner.
+        name: its name at the owner.
+        version: counts registrations under this name, from 1.
+        num_rows: rows that passed the contract.
+        schema_digest: SHA-256 of the schema document, 64 hexadecimal digits.
+        commitment: salted commitment to the prepared rows, 64 hexadecimal digits; the salt stays with the owner.
+    """
+
+    party: str
+    name: str
+    version: int
+    num_rows: int
+    schema_digest: str
+    commitment: str
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """A trained model held as shares; public. `version` is the id of the training job, cut to 12 digits."""
+
+    name: str
+    version: str
+
+    @property
+    def label(self) -> str:
+        """How requests and people name it."""
+        return f"{self.name}@{self.version}"
+
+
+@dataclass(frozen=True)
+class Resumption:
+    """Where a training that ended early is taken up again; public.
+
+    Attributes:
+        job_id: the job whose checkpoint this is: the last attempt before this one.
+        head: of the checkpoint, 64 hexadecimal digits; the same at every computing party.
+        run: steps of the training that lie behind it, counted over all attempts.
+        attempt: of this job: 2 for the first resumption.
+    """
+
+    job_id: str
+    head: str
+    run: int
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Output:
+    """Something opened at the end, to one recipient.
+
+    Attributes:
+        name: chosen by the querier.
+        kind: what it is.
+        recipient: the querier.
+        min_cell: evaluate: no count that is opened, and no group behind a rate, is of fewer rows; infer: 0.
+    """
+
+    name: str
+    kind: OutputKind
+    recipient: str
+    min_cell: int = 0

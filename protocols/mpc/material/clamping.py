@@ -1,0 +1,54 @@
+"""Material of a clamped series: sign tests of the input, a truncation of the series, and its products with the hidden bits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from protocols.mpc.material.comparison import SignMaterial, sign_parts
+from protocols.mpc.material.context import Material, Shape
+from protocols.mpc.material.series import WaveMaterial, waves
+from protocols.mpc.material.truncation import TruncationMaterial, truncation
+from protocols.ring import RingArray
+
+
+@dataclass(frozen=True)
+class ClampMaterial:
+    """Shares (or plaintexts) for `tests` bounds on a series of `count` elements.
+
+    Attributes:
+        sign: sign tests of the input.
+        truncation: of the series, (count,).
+        flip_high: (tests, count), the truncation's high part times each hidden result's flip bit.
+        flip_top: (tests, count), the truncation's top bit times the same.
+    """
+
+    sign: SignMaterial
+    truncation: TruncationMaterial
+    flip_high: RingArray
+    flip_top: RingArray
+
+
+@dataclass(frozen=True)
+class ClampedWaveMaterial:
+    """Shares (or plaintexts) of a series with a bound on either side."""
+
+    waves: WaveMaterial
+    clamp: ClampMaterial
+
+
+def clamp_parts(material: Material, mask: RingArray, *, tests: int, shift: int) -> ClampMaterial:
+    """Everything to test the value under a mask, and to truncate a series by `shift` bits and multiply it with the results."""
+    count = mask.size
+    sign = sign_parts(material, mask, tests=tests)
+    cut = truncation(material, (count,), shift)
+    flip_high = material.derived(lambda: sign.flip_number * cut.high, (tests, count))
+    flip_top = material.derived(lambda: sign.flip_number * cut.top, (tests, count))
+    return ClampMaterial(sign, cut, flip_high, flip_top)
+
+
+def clamped_waves(
+    material: Material, shape: Shape, period_bits: int, wave_bits: int, harmonics: tuple[int, ...], shift: int
+) -> ClampedWaveMaterial:
+    """Everything for a series that repeats every 2^period_bits ring units and is truncated by `shift` bits."""
+    dealt = waves(material, shape, period_bits, wave_bits, harmonics)
+    return ClampedWaveMaterial(dealt, clamp_parts(material, dealt.mask, tests=2, shift=shift))

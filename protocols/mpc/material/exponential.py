@@ -1,0 +1,46 @@
+"""Material of an exponential: powers of e of a mask's fraction in a one-hot table, sign tests, a truncation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from protocols.mpc.material.clamping import ClampMaterial, clamp_parts
+from protocols.mpc.material.context import Material, Shape
+from protocols.ring import RingArray, unsigned
+
+PERIOD_LOG2 = 5
+PERIOD = 1 << PERIOD_LOG2
+
+
+@dataclass(frozen=True)
+class ExponentialMaterial:
+    """Shares (or plaintexts) of one exponential of `count` elements.
+
+    Attributes:
+        mask: of the input, of its shape.
+        table: (32, count), e^-f at 2^table_bits in the row i, zero in the others; i + f is the mask modulo 32, f below 1.
+        clamp: sign tests of the input and a truncation.
+    """
+
+    mask: RingArray
+    table: RingArray
+    clamp: ClampMaterial
+
+
+def exponential(
+    material: Material, shape: Shape, scale_bits: int, table_bits: int, tests: int, shift: int
+) -> ExponentialMaterial:
+    """Everything for an exponential of numbers with `scale_bits` fractional bits."""
+    mask = material.uniform(shape)
+    table = material.derived(lambda: _table(mask.reshape(-1), scale_bits, table_bits), (PERIOD, mask.size))
+    return ExponentialMaterial(mask, table, clamp_parts(material, mask, tests=tests, shift=shift))
+
+
+def _table(mask: RingArray, scale_bits: int, table_bits: int) -> RingArray:
+    whole = (unsigned(mask) >> np.uint64(scale_bits)) & np.uint64(PERIOD - 1)
+    fraction = (unsigned(mask) & np.uint64((1 << scale_bits) - 1)).astype(np.float64) * 2.0**-scale_bits
+    table = np.zeros((PERIOD, mask.size), np.int64)
+    table[whole.astype(np.intp), np.arange(mask.size)] = np.rint(np.exp(-fraction) * 2.0**table_bits)
+    return table

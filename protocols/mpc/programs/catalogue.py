@@ -1,0 +1,95 @@
+"""Which program and schedule a job has; the session runs it on shares and the dry run on zeros."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocols.errors import ConfideError, ErrorCode
+from protocols.job import Job, JobType
+from protocols.mpc.engine import Engine
+from protocols.mpc.inputs import starts_from_public_weights
+from protocols.mpc.programs.evaluate import EvaluateProgram, evaluate_schedule
+from protocols.mpc.programs.forward import forward_stages
+from protocols.mpc.programs.infer import InferProgram
+from protocols.mpc.programs.program import Program
+from protocols.mpc.programs.train import Steps, TrainProgram, public_start, shared_start
+from protocols.mpc.row_order import row_order
+from protocols.plan.plan import Stage
+from protocols.ring import RingArray
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Brought:
+    """What a program works on, as this party's shares (see `LocalInputs`); the weights are public.
+
+    Attributes:
+        features: (rows, features) int64 of the data sets in order; None for an inference.
+        labels: (rows, label_width) int64 of the same rows.
+        initial_weights: of a training from public weights.
+        training_state: of a training that goes on.
+        model_share: of an evaluation or inference.
+        query_share: of an inference.
+    """
+
+    features: RingArray | None
+    labels: RingArray | None
+    initial_weights: Mapping[str, NDArray[np.floating]]
+    training_state: Mapping[str, RingArray]
+    model_share: Mapping[str, RingArray]
+    query_share: RingArray | None
+
+
+def schedule_of(job: Job) -> tuple[Stage, ...]:
+    """Returns how often and in which order the segments of the job's program run.
+
+    Raises:
+        ConfideError: INVALID_JOB (the querier's fault) if nothing is left to train, or too many rows are to be ranked.
+    """
+    match job.job_type:
+        case JobType.TRAIN:
+            return Steps.of(job).schedule()
+        case JobType.EVALUATE:
+            return evaluate_schedule(job)
+        case JobType.INFER:
+            return forward_stages(job.model, job.query_rows or 0)
+
+
+def program_of(job: Job, engine: Engine, brought: Brought) -> Program:
+    """Returns the program of a job over what was brought.
+
+    Raises:
+        ConfideError: INVALID_DATA (this party's fault) if rows or samples are missing.
+    """
+    match job.job_type:
+        case JobType.TRAIN:
+            features, labels = _rows(brought)
+            if starts_from_public_weights(job):
+                start = public_start(engine, brought.initial_weights)
+            else:
+                start = shared_start(brought.training_state)
+            return TrainProgram(job=job, features=features, labels=labels, start=start)
+        case JobType.EVALUATE:
+            features, labels = _rows(brought)
+            return EvaluateProgram(job=job, model_share=brought.model_share, features=features, labels=labels)
+        case JobType.INFER:
+            if brought.query_share is None:
+                raise ConfideError(ErrorCode.INVALID_DATA, "no samples to predict")
+            return InferProgram(job=job, model_share=brought.model_share, query_share=brought.query_share)
+
+
+def in_step_order(job: Job, rows: RingArray) -> RingArray:
+    """Returns rows in the order of a training's steps; rows of other jobs as they are."""
+    if job.training is None:
+        return rows
+    ordered: RingArray = rows[row_order(job.training.shuffle_seed, job.num_rows)]
+    return ordered
+
+
+def _rows(brought: Brought) -> tuple[RingArray, RingArray]:
+    if brought.features is None or brought.labels is None:
+        raise ConfideError(ErrorCode.INVALID_DATA, "no rows to compute on")
+    return brought.features, brought.labels

@@ -1,0 +1,78 @@
+"""A model held as shares, applied to rows block by block, so that the memory of a run is bounded whatever the number of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from protocols.job import Job
+from protocols.model.spec import ModelSpec
+from protocols.mpc.inputs import shared_rows
+from protocols.mpc.programs.optimisers import parameter_of
+from protocols.mpc.tensor import SharedTensor, build_module, crypten, current_engine
+from protocols.mpc.values import SharedValue
+from protocols.plan.plan import Part, Stage
+from protocols.ring import RingArray
+
+OPEN_MODEL = "open model"
+FORWARD = "forward"
+LAST_FORWARD = "last forward"
+_BLOCK_ELEMENTS = 1 << 18  # of the widest layer, in a block of rows
+_MAX_BLOCK_ROWS = 4096
+
+
+def forward_stages(model: ModelSpec, num_rows: int) -> tuple[Stage, ...]:
+    """Returns the stages that apply a model to all rows: at once if they fit into a block, else opening the weights first."""
+    block = _block_rows(model)
+    if num_rows <= block:
+        return (Stage(1, (Part(FORWARD, 1, num_rows),)),)
+    whole, rest = divmod(num_rows, block)
+    parts = (Part(FORWARD, whole, block), *([Part(LAST_FORWARD, 1, rest)] if rest else []))
+    return Stage(1, (Part(OPEN_MODEL, 1, 0),)), Stage(1, parts)
+
+
+class Forward:
+    """One party's side of applying a model to rows.
+
+    Args:
+        job: the agreed job.
+        model_share: int64 share of every parameter at 24 fractional bits, by name; other entries are not used.
+        features: (rows, features) int64 share at 16 fractional bits.
+    """
+
+    def __init__(self, *, job: Job, model_share: Mapping[str, RingArray], features: RingArray) -> None:
+        # In several blocks the weights' masks serve all of them: they are opened once.
+        several = len(features) > _block_rows(job.model)
+        self._parameters = {spec.name: _parameter(model_share[spec.name], for_session=several) for spec in job.model.parameters}
+        tensors = {name: SharedTensor.of(value) for name, value in self._parameters.items()}
+        self._module = build_module(job.model, tensors, trains=False)
+        self._features = features
+
+    def open_model(self) -> None:
+        """Opens every weight matrix masked; biases are added and need no mask."""
+        engine = current_engine()
+        engine.run(SharedValue.open_masked(engine, [value for value in self._parameters.values() if len(value.shape) > 1]))
+
+    def logits(self) -> SharedTensor:
+        """Returns (block, outputs) of the engine's current rows: the input of a final sigmoid or softmax, else the output."""
+        with crypten.no_grad():
+            return self._module(self._rows())
+
+    def outputs(self) -> SharedTensor:
+        """Returns (block, outputs) of the engine's current rows: the output of the whole model."""
+        with crypten.no_grad():
+            return self._module.outputs(self._rows())
+
+    def _rows(self) -> SharedTensor:
+        window = current_engine().window
+        rows = self._features if window is None else self._features[window.start : window.stop]
+        return SharedTensor.of(shared_rows(rows, for_session=False))
+
+
+def _block_rows(model: ModelSpec) -> int:
+    widest = max(max(layer.in_features, layer.out_features) for layer in model.layers)
+    return max(1, min(_MAX_BLOCK_ROWS, _BLOCK_ELEMENTS // widest))
+
+
+def _parameter(share: RingArray, *, for_session: bool) -> SharedValue:
+    value = parameter_of(share)
+    return SharedValue(share, scale_bits=value.scale_bits, magnitude_bits=value.magnitude_bits, for_session=for_session)

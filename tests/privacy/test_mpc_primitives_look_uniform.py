@@ -1,0 +1,72 @@
+"""Everything that a primitive opens, and every message of it, has the byte statistics of uniform noise; seeds are fixed.
+
+All elements are equal, so any structure that leaks would show in every byte. Padding bits do not occur: counts are multiples
+of eight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from scipy.stats import chi2
+
+from protocols.mpc.engine import Engine, Steps
+from protocols.mpc.primitives.exponential import exp, exp_nonpositive
+from protocols.mpc.primitives.logarithm import log
+from protocols.mpc.primitives.maximum import equal_zero, maximum
+from protocols.mpc.primitives.multiplication import multiply, truncate_and_multiply
+from protocols.mpc.primitives.reciprocal import reciprocal
+from protocols.mpc.primitives.relu import relu, select
+from protocols.mpc.primitives.roots import inverse_sqrt, sqrt
+from protocols.mpc.primitives.softmax import log_softmax, softmax
+from protocols.mpc.primitives.tanh import tanh
+from tests.support.memory_links import all_bytes
+from tests.support.mpc_world import run_protocol, split
+
+SHAPE = (800, 2)
+SCALE_BITS = 16
+PROTOCOLS: dict[str, Callable[[Engine, np.ndarray], Steps[object]]] = {
+    "equal_zero": equal_zero,
+    "exp": lambda engine, share: exp(engine, share, SCALE_BITS),
+    "exp_nonpositive": lambda engine, share: exp_nonpositive(engine, share, SCALE_BITS),
+    "inverse_sqrt": lambda engine, share: inverse_sqrt(engine, share, SCALE_BITS),
+    "log": lambda engine, share: log(engine, share, SCALE_BITS),
+    "log_softmax": lambda engine, share: log_softmax(engine, share, SCALE_BITS),
+    "maximum": maximum,
+    "multiply": lambda engine, share: multiply(engine, share, share),
+    "reciprocal": lambda engine, share: reciprocal(engine, share, SCALE_BITS),
+    "relu": relu,
+    "select": lambda engine, share: select(engine, share, share, share),
+    "softmax": lambda engine, share: softmax(engine, share, SCALE_BITS),
+    "sqrt": lambda engine, share: sqrt(engine, share, SCALE_BITS),
+    "tanh": lambda engine, share: tanh(engine, share, SCALE_BITS),
+    "truncate_and_multiply": lambda engine, share: truncate_and_multiply(engine, share, 16, share),
+}
+
+
+def assert_looks_uniform(data: np.ndarray) -> None:
+    """Chi-square over byte values; 1e-6 on either side, with fixed seeds, never fails by chance."""
+    assert data.size >= 256 * 20
+    counts = np.bincount(data, minlength=256)
+    statistic = float(((counts - data.size / 256) ** 2 / (data.size / 256)).sum())
+    assert chi2.ppf(1e-6, 255) < statistic < chi2.ppf(1 - 1e-6, 255)
+
+
+@pytest.mark.parametrize("element", [0, -(3 << SCALE_BITS)])
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_messages_and_openings_of_a_primitive_look_uniform(name: str, element: int) -> None:
+    values = np.full(SHAPE, element)
+    run = run_protocol(lambda engine, mine: _ignoring_result(PROTOCOLS[name](engine, mine[0])), [[s] for s in split(values, 2)])
+    sent = [[array for _, arrays in run.links[one][two].log for array in arrays] for one, two in (("p0", "p1"), ("p1", "p0"))]
+    # The corrections are uniform as well: they hide the last party's shares under the others'.
+    dealt = [array for _, arrays in run.links["dealer"]["p1"].log for array in arrays]
+    opened = [a + b if a.dtype == np.int64 else a ^ b for a, b in zip(*sent, strict=True)]
+    for arrays in (*sent, opened, dealt):
+        assert_looks_uniform(all_bytes(arrays))
+
+
+def _ignoring_result(protocol: Steps[object]) -> Steps[np.ndarray]:
+    yield from protocol
+    return np.zeros(1, np.int64)
