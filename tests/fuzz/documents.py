@@ -1,0 +1,220 @@
+"""Targets that read documents: jobs, plans, messages, what is signed, certificates, and what the public port takes them from."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any, cast
+
+import grpc
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding
+from google.protobuf.message import DecodeError
+
+from governance.documents import DocumentKind, SignedDocument, sign_bytes
+from governance.identity.certificates import load_certificate, parse_certificate
+from governance.identity.directory import FOUNDER, read_directory
+from governance.identity.keys import SigningKey
+from governance.identity.names import MemberKind, PeerIdentity, Role
+from governance.identity.request import make_request, read_request
+from parties.server import access
+from parties.server.intake import read_papers
+from parties.server.session_service import SessionService
+from parties.transport.streams import ATTEMPT_KEY, SESSION_KEY
+from parties.wire.documents import from_wire, to_wire
+from parties.wire.generated.confide.v1 import jobs_pb2, session_pb2
+from protocols.canonical import canonical_bytes, parse_canonical, sha256_hex
+from protocols.errors import ConfideError, ErrorCode
+from protocols.job import Job, JobType
+from protocols.model.spec import ModelSpec
+from protocols.model.weights import weights_to_safetensors
+from protocols.plan.plan import Plan
+from protocols.session.endings import Ending, FailureReport
+from protocols.session.messages import (
+    AskEnding,
+    Body,
+    CancelRequest,
+    Countersignature,
+    EndingAccepted,
+    EndingReply,
+    Prepare,
+    PrepareReply,
+    ProposeEnding,
+    Refusal,
+    Release,
+    SessionMessage,
+    Start,
+    Verdict,
+    Vote,
+)
+from protocols.session.states import State
+from tests.fuzz.files import some_weights
+from tests.fuzz.target import Target
+from tests.support.jobs import MODEL, a_training, an_evaluation, an_inference
+from tests.support.members import a_world, new_keys
+
+# Keys that every process of a campaign knows, so that altered documents can be signed again and reach what comes after.
+_KEY = SigningKey(Ed25519PrivateKey.from_private_bytes(b"\x07" * 32))
+_DIRECTORY = SimpleNamespace(researcher=lambda _id: SimpleNamespace(signing_key=_KEY.public), signing_key=lambda _id: _KEY.public)
+_PARTY = cast(Any, SimpleNamespace(id="hospital-a", directory=_DIRECTORY))
+
+
+def _jobs() -> Sequence[bytes]:
+    return [job.to_bytes() for job in (a_training(), an_evaluation(), an_inference())]
+
+
+def _plans() -> Sequence[bytes]:
+    from protocols.mpc.planning import derive_plan  # loads the tensor libraries: only who makes seeds needs them
+    from tests.support.mpc_world import a_job
+
+    jobs = [
+        a_job(JobType.TRAIN, rows={"alpha": 20, "beta": 20}),
+        a_job(JobType.EVALUATE, rows={"alpha": 20}),
+        a_job(JobType.INFER, query_rows=3),
+    ]
+    return [canonical_bytes(derive_plan(job).to_document()) for job in jobs]
+
+
+def _messages() -> Sequence[bytes]:
+    report = FailureReport(ErrorCode.PEER_LOST, State.RUNNING, "hospital-b", "the link ended")
+    ending = Ending(
+        session="ab" * 16,
+        attempt=1,
+        state=State.ABORTED,
+        code="PEER_LOST",
+        phase=State.RUNNING,
+        at_fault="hospital-b",
+        cause="the link ended",
+        remedy="submit again",
+        decided_by="hospital-a",
+        time="2026-03-01T12:00:00Z",
+        by_majority=True,
+    )
+    vote = Vote(Verdict.FAILED, report)
+    bodies: tuple[Body, ...] = (
+        Countersignature("a" * 64), Refusal(report), Prepare(1), PrepareReply(1, True), Release(1), Start(2), vote,
+        Vote(Verdict.DONE, None), AskEnding(3), EndingReply(1, 2, 1, ending, vote), ProposeEnding(1, ending), EndingAccepted(3),
+        ending, CancelRequest(),
+    )  # fmt: skip
+    return [canonical_bytes(SessionMessage("ab" * 16, 1, "hospital-a", body).to_document()) for body in bodies]
+
+
+def _signed() -> Sequence[bytes]:
+    return [sign_bytes(job, kind=DocumentKind.JOB, signer="alice", key=_KEY).to_bytes() for job in _jobs()]
+
+
+def _directories() -> Sequence[bytes]:
+    world = a_world()
+    founder = replace(world.founder, signing=_KEY)
+    directory = founder.directory(version=3, parties=world.directory.parties, researchers=world.directory.researchers)
+    return [founder.signed(directory).body]
+
+
+def _read_directory(data: bytes) -> object:
+    signed = sign_bytes(data, kind=DocumentKind.DIRECTORY, signer=FOUNDER, key=_KEY)
+    return read_directory(signed, founder_fingerprint=_KEY.public.fingerprint)
+
+
+def _requests() -> Sequence[bytes]:
+    party = make_request(
+        kind=MemberKind.PARTY,
+        member="hospital-a",
+        endpoint="hospital-a.example:7443",
+        roles=tuple(Role),
+        institution=None,
+        tls_key=new_keys().tls,
+        signing_key=_KEY,
+    )
+    researcher = make_request(
+        kind=MemberKind.RESEARCHER,
+        member="alice",
+        endpoint=None,
+        roles=(),
+        institution="hospital-a",
+        tls_key=new_keys().tls,
+        signing_key=_KEY,
+    )
+    return [party.body, researcher.body]
+
+
+def _read_request(data: bytes) -> object:
+    document = parse_canonical(data)
+    signer = document.get("id")
+    signed = sign_bytes(data, kind=DocumentKind.ENROLMENT_REQUEST, signer=signer if isinstance(signer, str) else "x", key=_KEY)
+    return read_request(SignedDocument.from_parts(signed.kind.value, signed.signer, signed.body, signed.signature))
+
+
+def _certificates() -> Sequence[bytes]:
+    world = a_world()
+    pems = [world.certificate_of(member) for member in ("hospital-a", "alice")]
+    return [pem.encode() for pem in pems] + [load_certificate(pem).public_bytes(Encoding.DER) for pem in pems]
+
+
+def _parse_certificate(data: bytes) -> object:
+    if not data.startswith(b"-----"):  # what a TLS peer shows arrives as PEM made of any DER
+        data = b"-----BEGIN CERTIFICATE-----\n" + base64.encodebytes(data) + b"-----END CERTIFICATE-----\n"
+    return parse_certificate(data)
+
+
+def _submissions() -> Sequence[bytes]:
+    weights = weights_to_safetensors(some_weights(), MODEL)
+    training = a_training(initial_weights_sha256=sha256_hex(weights))
+    found = []
+    for job, data in ((training, weights), (an_evaluation(), b""), (an_inference(), b"")):
+        signed = sign_bytes(job.to_bytes(), kind=DocumentKind.JOB, signer="alice", key=_KEY)
+        found.append(
+            jobs_pb2.SubmitJobRequest(job=to_wire(signed), initial_weights=data, query_share=bytes(8)).SerializeToString()
+        )
+    return found
+
+
+def _submit(data: bytes) -> object:
+    request = jobs_pb2.SubmitJobRequest.FromString(data)
+    signed = from_wire(request.job)
+    again = sign_bytes(signed.body, kind=signed.kind, signer=signed.signer, key=_KEY)
+    return read_papers(_PARTY, to_wire(again), request.initial_weights)
+
+
+def _deliveries() -> Sequence[bytes]:
+    signed = [sign_bytes(m, kind=DocumentKind.SESSION_MESSAGE, signer="hospital-a", key=_KEY) for m in _messages()]
+    return [session_pb2.DeliverRequest(message=to_wire(message)).SerializeToString() for message in signed]
+
+
+def _deliver(data: bytes) -> object:
+    request = session_pb2.DeliverRequest.FromString(data)
+    return SessionMessage.from_document(from_wire(request.message).document)
+
+
+def _link(data: bytes) -> object:
+    session, _, attempt = data.decode("latin-1").partition("\n")
+    metadata = ((SESSION_KEY, session), (ATTEMPT_KEY, attempt), ("x-bin", data))
+    known = cast(Any, SimpleNamespace(knows=lambda job_id: job_id == "ab" * 16))
+    taken = cast(Any, SimpleNamespace(take=lambda *key: key, counter=lambda peer: peer))
+    service = SessionService(_PARTY, known, taken, cast(Any, None))
+    context = cast(grpc.ServicerContext, SimpleNamespace(invocation_metadata=lambda: metadata))
+    token = access._caller.set(PeerIdentity(MemberKind.PARTY, "cardio", "hospital-b"))
+    try:
+        return service.link(iter(()), context)
+    finally:
+        access._caller.reset(token)
+
+
+def _document(read: Callable[[Any], object]) -> Callable[[bytes], object]:
+    return lambda data: read(parse_canonical(data))
+
+
+TARGETS = (
+    Target("job", Job.from_bytes, _jobs),
+    Target("plan", _document(Plan.from_document), _plans),
+    Target("session-message", _document(SessionMessage.from_document), _messages),
+    Target("model-manifest", _document(ModelSpec.from_document), lambda: [canonical_bytes(MODEL.to_document())]),
+    Target("signed-document", SignedDocument.from_bytes, _signed),
+    Target("directory", _read_directory, _directories),
+    Target("enrolment-request", _read_request, _requests),
+    Target("certificate", _parse_certificate, _certificates),
+    Target("submit-request", _submit, _submissions, (ConfideError, DecodeError)),
+    Target("deliver-request", _deliver, _deliveries, (ConfideError, DecodeError)),
+    Target("link-metadata", _link, lambda: [b"ab" * 16 + b"\n1", b"ab" * 16 + b"\n77"]),
+)
