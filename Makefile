@@ -7,7 +7,7 @@ ALL_PYTHON := $(CODE) tests scripts $(wildcard examples benchmarks)
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo digits test check lint types contracts drift format proto error-pages soak bench bench-transport fuzz chaos chaos-campaign faults-page image-check clean
+.PHONY: help setup demo digits test check lint types contracts drift format proto error-pages soak bench bench-transport bench-parties fuzz chaos chaos-campaign faults-page image-check clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
@@ -59,6 +59,9 @@ bench: setup ## the engine beside CrypTen's own, same work, same run (long)
 
 bench-transport: setup ## a worker-to-worker exchange beside plain gloo, same run: build/bench/transport.json
 	$(BIN)/python benchmarks/bench_transport.py
+
+bench-parties: setup ## how seconds, rounds and bytes grow with two, three and five computing parties: docs/scaling.md
+	$(BIN)/python benchmarks/bench_parties.py --write
 
 fuzz: setup ## coverage-guided fuzzing of every decoder, FUZZ_SECONDS each (3600); goes on where it was stopped
 	$(BIN)/python -m tests.fuzz.campaign --seconds $(or $(FUZZ_SECONDS),3600) $(FUZZ)
