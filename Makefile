@@ -7,7 +7,7 @@ ALL_PYTHON := $(CODE) tests scripts $(wildcard examples benchmarks)
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo digits test check lint types contracts drift format proto error-pages soak bench bench-transport bench-parties fuzz chaos chaos-campaign faults-page image-check clean
+.PHONY: help setup demo digits test check lint types contracts drift format proto error-pages role-tables commands soak bench bench-transport bench-parties bench-audit fuzz chaos chaos-campaign faults-page image-check clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
@@ -40,6 +40,8 @@ contracts: setup
 drift: setup
 	$(BIN)/python scripts/generate_wire.py --check
 	$(BIN)/python scripts/generate_error_pages.py --check
+	$(BIN)/python scripts/generate_commands.py --check
+	$(BIN)/python scripts/generate_role_tables.py --check
 
 format: setup ## format and repair what the linter can
 	$(BIN)/ruff format $(ALL_PYTHON)
@@ -50,6 +52,12 @@ proto: setup ## generate parties/wire/generated from proto/
 
 error-pages: setup ## generate docs/errors from the catalogue of failures
 	$(BIN)/python scripts/generate_error_pages.py
+
+role-tables: setup ## generate docs/roles.md from the tables of who may do what
+	$(BIN)/python scripts/generate_role_tables.py
+
+commands: setup ## generate docs/commands.md from the commands
+	$(BIN)/python scripts/generate_commands.py
 
 soak: setup ## 10^9 truncations: no error above one unit in the last place (long)
 	$(BIN)/python benchmarks/soak_truncation.py
@@ -62,6 +70,9 @@ bench-transport: setup ## a worker-to-worker exchange beside plain gloo, same ru
 
 bench-parties: setup ## how seconds, rounds and bytes grow with two, three and five computing parties: docs/scaling.md
 	$(BIN)/python benchmarks/bench_parties.py --write
+
+bench-audit: setup ## entries a second that the audit log takes, beside hashing alone and the disk alone: build/bench/audit.json
+	$(BIN)/python benchmarks/bench_audit.py
 
 fuzz: setup ## coverage-guided fuzzing of every decoder, FUZZ_SECONDS each (3600); goes on where it was stopped
 	$(BIN)/python -m tests.fuzz.campaign --seconds $(or $(FUZZ_SECONDS),3600) $(FUZZ)

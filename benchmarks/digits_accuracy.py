@@ -143,7 +143,7 @@ def predict_jointly(spec: ModelSpec, shares: list[dict[str, np.ndarray]], sample
     plan = derive_plan(job)
     outputs = run(job, plan, inputs)
     given = [(outputs[party].output_shares or {})["answer"] for party in COMPUTING]
-    return combine_output(given, kind=OutputKind.LABEL, scale_bits=plan.outputs[0].scale_bits)
+    return combine_output(given, output=job.outputs[0], scale_bits=plan.outputs[0].scale_bits)
 
 
 def run(job: Job, plan: Plan, inputs: Mapping[str, LocalInputs]) -> dict[str, SessionOutputs]:

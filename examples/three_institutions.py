@@ -1,4 +1,4 @@
-"""Three institutions train a model together and a researcher queries it; nobody sees anybody's secret.
+"""Three institutions train a model together and a researcher queries it; nobody sees anybody's secret, nothing runs unpermitted.
 
 Real processes, certificates and sockets on loopback, the breast-cancer table that ships with scikit-learn. Two institutions
 compute, the third deals, all three own rows. Run it with `make demo`; it writes build/demo/summary.json.
@@ -17,48 +17,59 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
+from breast_cancer import HOSPITALS, SCHEMA_FILE, Split, export_logistic_regression, in_the_clear, split_rows
 from rich.console import Console
 from rich.table import Table
-from sklearn.datasets import load_breast_cancer
-from sklearn.model_selection import train_test_split
 
+from governance.consent.limits import OutputRule, ParameterLimits
+from governance.policy.approval import Answer
 from parties import harness
+from parties.approving import answer, pending, show_job
+from parties.auditing import standalone
+from parties.auditing.export import export_log
 from parties.cli.job_words import count_in_words, plan_in_words
+from parties.cli.preview_words import measured_in_words, preview_in_words
 from parties.client.client import Client, PreparedJob
-from parties.client.prepare import COUNT_OUTPUT, PREDICTION_OUTPUT, prepare_job
+from parties.client.prepare import COUNT_OUTPUT, prepare_job
 from parties.client.requests import EvaluateRequest, InferRequest, JobRequest, TrainingRequest, TrainRequest
+from parties.config import PartyConfig
 from parties.registration import register_dataset
-from privacy.preparation.contract import OnViolation, prepare
-from privacy.preparation.schema import TableSchema
-from privacy.preparation.schema_file import schema_from_yaml
-from privacy.preparation.table import Content, FileFormat, read_table
-from protocols.canonical import canonical_bytes
-from protocols.model import reference
-from protocols.model.export import export_model
-from protocols.model.weights import weights_to_safetensors
-from protocols.mpc.row_order import row_order
+from parties.storage.datasets import DatasetRecord
+from privacy.preparation.contract import OnViolation
+from protocols.errors import ConfideError
+from protocols.job import JobType, OutputKind
 from protocols.plan.plan import Plan
 from protocols.session.states import State
-from protocols.training import Training
 
-HOSPITALS = ("hospital-a", "hospital-b", "hospital-c")
 COMPUTING, DEALER = ["hospital-a", "hospital-b"], "hospital-c"
-SCHEMA_FILE = Path(__file__).parent / "breast_cancer_schema.yaml"
+WHO = {"api_version": "confide/v1", "computing_parties": COMPUTING, "dealer": DEALER}
 SETTINGS = TrainingRequest(epochs=15, batch_size=48, learning_rate="0.5", momentum="0.9")
-RESEARCH_SAMPLES = 20
 JOB_TIMEOUT_S = 120.0
+ASKED_WITHIN_S = 30.0
+# What every owner permits: this training, predictions in two decimals, counts of five rows or more; nothing else.
+TERMS = harness.Limits(
+    job_types=(JobType.TRAIN, JobType.EVALUATE),
+    derived_job_types=(JobType.EVALUATE, JobType.INFER),
+    outputs=(
+        OutputRule(OutputKind.CORRECT_COUNT, min_cell=5),
+        OutputRule(OutputKind.LABEL),
+        OutputRule(OutputKind.PROBABILITY, decimals=2),
+    ),
+    parameters=ParameterLimits(max_epochs=20, min_batch_size=32, max_query_rows=100),
+    recipients=(harness.RESEARCHER,),
+    dealers=(DEALER,),
+    min_parties=3,
+    min_rows=50,
+    max_uses=10,
+)
+RULE = """rules:
+  - name: trainings
+    match: {job_types: [train]}
+    decision: {approve: {needed: 1, of: [privacy-officers]}}
+    reason: a training leaves a model behind
+"""
 # As wide as the terminal, at most 100 columns; 100 where there is none.
 console = Console(width=min(100, shutil.get_terminal_size((100, 24)).columns), highlight=False, markup=False)
-
-
-@dataclass(frozen=True)
-class Split:
-    """Who owns which rows; in the demo alone one place sees them all, to compare with training in the clear."""
-
-    train: dict[str, pd.DataFrame]
-    holdout: dict[str, pd.DataFrame]
-    researcher: pd.DataFrame
 
 
 @dataclass
@@ -77,7 +88,7 @@ def main() -> None:
     began = time.monotonic()
     clear(out)
     split = split_rows()
-    console.rule("1. Enrolment: keys made at each institution, fingerprints approved")
+    console.rule("1. Enrolment: keys made at each institution, fingerprints approved, one agreement signed by all")
     network = harness.up(out / "consortium", parties=HOSPITALS)
     try:
         summary = run(network, split, out)
@@ -91,74 +102,73 @@ def main() -> None:
 
 
 def run(network: harness.Harness, split: Split, out: Path) -> dict[str, object]:
-    """Registers everybody's rows and runs the three jobs; returns what goes into the summary."""
+    """Registers everybody's rows, has them permitted, and runs the three jobs; returns what goes into the summary."""
     client = Client.open(network.researcher_config, now=datetime.now(UTC))
     for entry in client.directory.parties:
         roles = ", ".join(role.value for role in entry.roles)
         console.print(f"  {entry.id}, key {entry.signing_key.fingerprint[:16]}…, may be {roles}")
+    console.print(f"  agreement {harness.AGREEMENT}: for the purpose {harness.PURPOSE}, signed by a privacy officer of each")
 
     console.rule("2. Registration: rows are checked, sealed and stay where they are")
-    register(network, split, out)
+    records = register(network, split, out)
 
-    counted = Measured()
-    folder = export_logistic_regression(out)
-    console.rule("3. Joint training")
+    export_logistic_regression(out / "model")
     train = TrainRequest(
-        api_version="confide/v1",
+        **WHO,
         type="train",
-        computing_parties=COMPUTING,
-        dealer=DEALER,
         datasets=[f"{hospital}/train" for hospital in HOSPITALS],
         model_name="breast-cancer",
         manifest="model.json",
         weights="model.safetensors",
         training=SETTINGS,
     )
-    trained = submit(client, train, folder, "train", counted)
+    console.rule("3. A request that nobody has permitted: refused everywhere, for all reasons at once")
+    unwanted = train.model_copy(update={"agreement": harness.AGREEMENT, "purpose": "marketing"})
+    refused = be_refused(client, unwanted, out / "model")
+
+    console.rule("4. Consent: each owner's signed grants; at hospital-c an officer decides about trainings")
+    grants = permit(network, records)
+    ask_people(network.party(DEALER).config)
+
+    console.rule("5. Joint training, after an approval")
+    counted = Measured()
+    trained = submit(client, train, out / "model", "train", counted, approver=network.party(DEALER).config)
     produced = trained.job.produced_model
     if produced is None or trained.job.training is None:
         sys.exit("The training left no model.")
     model = produced.label
 
-    console.rule("4. Joint evaluation on rows that nobody trained on")
-    evaluate = EvaluateRequest(
-        api_version="confide/v1",
-        type="evaluate",
-        computing_parties=COMPUTING,
-        dealer=DEALER,
-        datasets=[f"{hospital}/holdout" for hospital in HOSPITALS],
-        model=model,
-    )
-    evaluated = submit(client, evaluate, folder, "evaluate", counted)
+    console.rule("6. Joint evaluation on rows that nobody trained on")
+    evaluate = EvaluateRequest(**WHO, type="evaluate", datasets=[f"{hospital}/holdout" for hospital in HOSPITALS], model=model)
+    evaluated = submit(client, evaluate, out / "model", "evaluate", counted)
     correct, rows = int(client.result(evaluated.job)[COUNT_OUTPUT][0]), evaluated.job.num_rows
     least = evaluated.job.outputs[0].min_cell
-    console.print(f"  correct: {count_in_words(correct, num_rows=rows, min_cell=least)}; nothing else was opened")
+    console.print(f"  correct: {count_in_words(correct, num_rows=rows, min_cell=least)}; no more was opened")
     fewest = rows - least + 1 if correct == rows else correct
 
-    console.rule("5. A researcher's private inference on samples of her own")
-    infer = InferRequest(
-        api_version="confide/v1",
-        type="infer",
-        computing_parties=COMPUTING,
-        dealer=DEALER,
-        model=model,
-        samples="(in memory)",
-        output="label",
-    )
-    asked = submit(client, infer, folder, "infer", counted, samples=split.researcher.drop(columns="benign"))
-    predicted = client.result(asked.job)[PREDICTION_OUTPUT]
-    right = int(np.sum(predicted == split.researcher["benign"].to_numpy()))
-    console.print(f"  {len(predicted)} labels, seen by the researcher alone; {right} agree with her own diagnosis")
+    console.rule("7. A researcher's private inference on samples of her own")
+    infer = InferRequest(**WHO, type="infer", model=model, samples="(in memory)", output="probability", decimals=2)
+    asked = submit(client, infer, out / "model", "infer", counted, samples=split.researcher.drop(columns="benign"))
+    predicted = client.result(asked.job)[asked.job.outputs[0].name]
+    right = int(np.sum((predicted >= 0.5) == split.researcher["benign"].to_numpy().astype(bool)))
+    console.print(f"  {len(predicted)} probabilities, rounded in shares to two decimals, seen by the researcher alone:")
+    console.print(f"  {', '.join(f'{value:.2f}' for value in predicted[:10])}, …; {right} on the side of her own diagnosis")
     client.close()
 
     joint = (fewest / rows, correct / rows)
     pooled, alone = in_the_clear(split, trained.job.training)
     closing_table(joint, pooled, alone, counted)
+
+    console.rule("9. The audit logs: each verified offline, against what the partners have seen of it")
+    audited = audit(network, client.directory.founder_key.fingerprint, out)
     return {
         "joint_accuracy_from_to": joint,
         "pooled_plaintext_accuracy": pooled,
         "alone_accuracy": alone,
-        "research_labels_right": right,
+        "research_probabilities_right": right,
+        "refused_for": refused,
+        "grants": grants,
+        "audited_entries": audited,
         "plan": counted.plan,
         "measured": counted.measured,
     }
@@ -168,25 +178,13 @@ def clear(out: Path) -> None:
     """Removes what an earlier demo left, after stopping it; never anything else."""
     if (out / "consortium" / "harness.json").exists():
         harness.down(out / "consortium")
-    for name in ("consortium", "rows", "model"):
+    for name in ("audit", "consortium", "rows", "model"):
         shutil.rmtree(out / name, ignore_errors=True)
     (out / "rows").mkdir(parents=True)
 
 
-def split_rows() -> Split:
-    table = load_breast_cancer(as_frame=True)
-    frame = table.data.rename(columns=lambda name: name.replace(" ", "_"))
-    frame["benign"] = table.target
-    rest, researcher = train_test_split(frame, test_size=RESEARCH_SAMPLES, stratify=frame["benign"], random_state=1)
-    train, holdout = train_test_split(rest, test_size=0.2, stratify=rest["benign"], random_state=1)
-    return Split(
-        train={hospital: train.iloc[i::3] for i, hospital in enumerate(HOSPITALS)},
-        holdout={hospital: holdout.iloc[i::3] for i, hospital in enumerate(HOSPITALS)},
-        researcher=researcher,
-    )
-
-
-def register(network: harness.Harness, split: Split, out: Path) -> None:
+def register(network: harness.Harness, split: Split, out: Path) -> dict[str, list[DatasetRecord]]:
+    records: dict[str, list[DatasetRecord]] = {}
     for hospital in HOSPITALS:
         for name, frames in (("train", split.train), ("holdout", split.holdout)):
             file = out / "rows" / f"{hospital}-{name}.csv"
@@ -199,31 +197,80 @@ def register(network: harness.Harness, split: Split, out: Path) -> None:
                 on_violation=OnViolation.REFUSE,
                 now=datetime.now(UTC),
             )
+            records.setdefault(hospital, []).append(record)
             console.print(f"  {hospital}/{name}: {record.num_rows} rows, commitment {record.commitment[:16]}…")
+    return records
 
 
-def export_logistic_regression(out: Path) -> Path:
-    """Exports an ordinary torch module, with zero weights, as manifest and safetensors."""
-    folder = out / "model"
-    folder.mkdir()
-    module = torch.nn.Sequential(torch.nn.Linear(30, 1))
-    for parameter in module.parameters():
-        torch.nn.init.zeros_(parameter)
-    spec, weights = export_model(module, 30)
-    (folder / "model.json").write_bytes(canonical_bytes(spec.to_document()))
-    (folder / "model.safetensors").write_bytes(weights_to_safetensors(weights, spec))
-    return folder
+def be_refused(client: Client, request: JobRequest, folder: Path) -> int:
+    """Submits a job that nobody wants; returns for how many reasons it was refused."""
+    try:
+        client.submit(prepare_job(client, request, folder=folder, now=datetime.now(UTC)))
+    except ConfideError as error:
+        console.print(f"  {error.code.name}: {error.what}")
+        reasons = Table("where", "why")
+        for problem in error.problems:
+            reasons.add_row(problem.where, problem.what)
+        console.print(reasons)
+        return len(error.problems)
+    sys.exit("A job without consent was not refused.")
+
+
+def permit(network: harness.Harness, records: dict[str, list[DatasetRecord]]) -> int:
+    """Has each owner's data steward permit its data sets; returns how many grants there are."""
+    made = 0
+    for hospital, own in records.items():
+        for record in own:
+            grant = harness.permit(network.party(hospital).config, record, **TERMS).grant
+            made += 1
+            console.print(
+                f"  {hospital}: grant {grant.grant_id[:12]}… for {grant.subject.label}, {grant.max_uses} jobs,"
+                f" until {grant.expires:%Y-%m-%d}"
+            )
+    return made
+
+
+def ask_people(config: PartyConfig) -> None:
+    """Changes a party's policy while it serves: trainings wait for one of its privacy officers."""
+    text = config.policy.read_text()
+    if text.count("rules: []\n") != 1:
+        sys.exit(f"{config.policy} is not as the harness wrote it.")
+    config.policy.write_text(text.replace("rules: []\n", RULE))
+    console.print(f"  {config.party}'s policy: trainings wait for one privacy officer; all else runs by itself")
+
+
+def approve(config: PartyConfig, job_id: str) -> None:
+    """Shows an officer what would leave the site, and has her sign."""
+    deadline = time.monotonic() + ASKED_WITHIN_S
+    while job_id not in {waiting.job.job_id for waiting in pending(config)}:
+        if time.monotonic() > deadline:
+            sys.exit(f"{config.party} does not ask its people.")
+        time.sleep(0.1)
+    console.print(f"\n  what {config.party}'s officer is shown:\n")
+    console.print(preview_in_words(show_job(config, job_id).preview))
+    officer = harness.person_folder(config, harness.OFFICER)
+    answer(config, officer, job_id, Answer.APPROVE, comment="as agreed with the board", now=datetime.now(UTC))
+    console.print(f"\n  {config.party}'s officer signed her approval of this job with this plan")
 
 
 def submit(
-    client: Client, request: JobRequest, folder: Path, name: str, counted: Measured, *, samples: pd.DataFrame | None = None
+    client: Client,
+    request: JobRequest,
+    folder: Path,
+    name: str,
+    counted: Measured,
+    *,
+    samples: pd.DataFrame | None = None,
+    approver: PartyConfig | None = None,
 ) -> PreparedJob:
-    """Shows the plan, runs the job to its end, and keeps what was planned and measured."""
+    """Shows the plan, has the job approved if people are asked, runs it to its end, and keeps what was planned and measured."""
     prepared = prepare_job(client, request, folder=folder, now=datetime.now(UTC), samples=samples)
     plan = client.plan(prepared.job)
-    console.print(plan_in_words(plan))
+    console.print(plan_in_words(plan, prepared.job))
     began = time.monotonic()
     client.submit(prepared)
+    if approver is not None:
+        approve(approver, prepared.job.job_id)
     ending = client.wait(prepared.job, timeout_s=JOB_TIMEOUT_S)
     if ending.state is not State.COMPLETED:
         sys.exit(f"The {name} job was {ending.state.value}: {ending.code} {ending.cause} ({ending.remedy})")
@@ -233,6 +280,10 @@ def submit(
     framing = sum(p.frame_bytes for p in said) - counted.measured[name]["bytes"]
     counted.seconds[name] = time.monotonic() - began
     console.print(f"\n  completed in {counted.seconds[name]:.1f} s; countersigned by all; {framing:,} bytes of framing beside it")
+    shown = None if approver is None else show_job(approver, prepared.job.job_id)
+    if approver is not None and shown is not None and shown.measured is not None:
+        console.print(f"\n  at {approver.party}, planned and measured:\n")
+        console.print(measured_in_words(shown.preview, shown.measured))
     return prepared
 
 
@@ -240,31 +291,34 @@ def planned(plan: Plan) -> dict[str, int]:
     return {"rounds": plan.rounds, "bytes": plan.payload_bytes}
 
 
-def in_the_clear(split: Split, training: Training) -> tuple[float, dict[str, float]]:
-    """Trains in the clear with the same settings: on all rows together, and at each institution alone."""
-    schema = schema_from_yaml(SCHEMA_FILE.read_bytes())
-    spec, zeros = export_model(torch.nn.Sequential(torch.nn.Linear(30, 1)), 30)
-    start = {name: np.zeros_like(value) for name, value in zeros.items()}
-    features, labels = scaled(pd.concat(split.holdout.values()), schema)
-
-    def accuracy(rows: pd.DataFrame) -> float:
-        own_features, own_labels = scaled(rows, schema)
-        order = row_order(training.shuffle_seed, len(own_labels))
-        weights = reference.train(spec, start, own_features, own_labels, training=training, order=order)
-        return reference.accuracy(spec, weights, features, labels)
-
-    return accuracy(pd.concat(split.train.values())), {hospital: accuracy(rows) for hospital, rows in split.train.items()}
-
-
-def scaled(frame: pd.DataFrame, schema: TableSchema) -> tuple[np.ndarray, np.ndarray]:
-    data = frame.to_csv(index=False).encode()
-    table = read_table(data, schema, content=Content.LABELLED_ROWS, file_format=FileFormat.CSV)
-    rows = prepare(table, schema, OnViolation.REFUSE)
-    return rows.features, rows.labels
+def audit(network: harness.Harness, fingerprint: str, out: Path) -> dict[str, int]:
+    """Exports every party's log and verifies each as an auditor would; returns how many entries each has."""
+    folders = {}
+    for party in network.parties:
+        folders[party.party] = export_log(party.config, out=out / "audit" / party.party, now=datetime.now(UTC)).folder
+    found = Table("log of", "entries", "cosigned by", "agrees with")
+    sizes = {}
+    for party, folder in folders.items():
+        seen = {other: theirs / "seen" / party for other, theirs in folders.items() if other != party}
+        report = standalone.verify(
+            standalone.folder(folder),
+            founder_fingerprint=fingerprint,
+            witnesses=None,
+            trusted=[path.read_bytes() for path in seen.values()],
+        )
+        sizes[party] = report.size
+        found.add_row(
+            party,
+            str(report.size),
+            ", ".join(name.rpartition("/")[2] for name in report.witnesses),
+            f"what {' and '.join(seen)} have seen",
+        )
+    console.print(found)
+    return sizes
 
 
 def closing_table(joint: tuple[float, float], pooled: float, alone: dict[str, float], counted: Measured) -> None:
-    console.rule("What came of it")
+    console.rule("8. What came of it")
     accuracies = Table("model", "accuracy on the same held-out rows")
     # A handful of wrong rows is not told, so what is known of the accuracy is a range.
     at_least, at_most = joint
@@ -289,7 +343,7 @@ def closing_table(joint: tuple[float, float], pooled: float, alone: dict[str, fl
     )
     learned.add_row("hospital-c (dealer)", "shapes and schedule from the plan; no message of the computation")
     learned.add_row("every hospital", "of the others' rows, how many there are")
-    learned.add_row("the researcher", "how many held-out rows are right; the labels of her own samples")
+    learned.add_row("the researcher", "how many held-out rows are right; two decimals for each of her own samples")
     learned.add_row("nobody", "another one's rows, the weights, losses, gradients, the researcher's samples")
     console.print(learned)
     console.print("If the dealer and a computing party pool what they hold, they can read all of it: SECURITY.md.")

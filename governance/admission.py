@@ -68,8 +68,6 @@ class Holdings:
         max_rows: a job over more rows, of all owners together, is refused.
         max_query_rows: an inference over more samples is refused.
         min_cell: no output of an evaluation of its rows may tell of fewer rows.
-        max_evaluations: one of its data sets is evaluated at most so often, over all models.
-        evaluations: how often each of its data sets, by name and version, was evaluated before.
         resumed: the job that this one resumes, if the party knows it.
     """
 
@@ -80,8 +78,6 @@ class Holdings:
     max_rows: int
     max_query_rows: int
     min_cell: int
-    max_evaluations: int
-    evaluations: Mapping[tuple[str, int], int]
     resumed: PastJob | None
 
 
@@ -133,21 +129,6 @@ def examine(job: Job, *, directory: Directory, holdings: Holdings, now: datetime
         yield from _evaluation(job, holdings)
     if job.resumes is not None:
         yield from _resumption(job, job.resumes, holdings)
-
-
-def exhausted_evaluations(job: Job, evaluations: Mapping[tuple[str, int], int], *, party: str, most: int) -> ConfideError | None:
-    """Returns the refusal of an evaluation for which a data set of the party has been evaluated too often, or None.
-
-    Args:
-        job: the evaluation.
-        evaluations: how often each of the party's data sets, by name and version, was evaluated before.
-        party: the party.
-        most: how often it permits that.
-    """
-    problems = [finding.problem for finding in _exhausted(job, evaluations, party, most)]
-    if not problems:
-        return None
-    return ConfideError(ErrorCode.EVALUATIONS_EXHAUSTED, problems=problems, party=party)
 
 
 def _roles(job: Job, directory: Directory) -> Iterable[Finding]:
@@ -206,16 +187,6 @@ def _evaluation(job: Job, holdings: Holdings) -> Iterable[Finding]:
                 what = f"may tell of {output.min_cell} row(s); {holdings.party} permits at least {holdings.min_cell}"
                 where = f"outputs.{output.name}.min_cell"
                 yield _finding(ErrorCode.NOT_ENOUGH_ROWS, where, what, f"write at least {holdings.min_cell}")
-    yield from _exhausted(job, holdings.evaluations, holdings.party, holdings.max_evaluations)
-
-
-def _exhausted(job: Job, evaluations: Mapping[tuple[str, int], int], party: str, most: int) -> Iterable[Finding]:
-    for dataset in job.datasets:
-        before = evaluations.get((dataset.name, dataset.version), 0)
-        if dataset.party == party and before >= most:
-            what = f"evaluated {before} times; its owner permits {most}"
-            where = f"datasets.{party}.{dataset.name}"
-            yield _finding(ErrorCode.EVALUATIONS_EXHAUSTED, where, what, "use rows that have not been used for it")
 
 
 def _resumption(job: Job, resumes: Resumption, holdings: Holdings) -> Iterable[Finding]:
@@ -235,8 +206,10 @@ def _resumption(job: Job, resumes: Resumption, holdings: Holdings) -> Iterable[F
     same = replace(
         job,
         directory_version=before.directory_version,
+        agreement=before.agreement,
         resumes=before.resumes,
         created=before.created,
+        agree_by=before.agree_by,
         expires=before.expires,
         nonce=before.nonce,
     )

@@ -29,6 +29,13 @@ class DocumentKind(Enum):
     QUERIER_REQUEST = "querier-request"  # what a querier asks about a job it submitted, for example to cancel it
     SESSION_MESSAGE = "session-message"  # what parties of a session tell each other and must be able to prove later
     ENDING = "ending"  # how a job ended, as its party tells the querier
+    AGREEMENT = "agreement"  # a party's yes to an agreement; the body is the agreement itself
+    GRANT = "grant"  # an owner's permission to use one of its data sets or models
+    REVOCATION = "revocation"  # the end of an agreement or grant before its time
+    AUTHORISATION = "authorisation"  # a person of an institution has its party do something
+    APPROVAL = "approval"  # an approver's yes or no to one job with one plan
+    ALIAS = "alias"  # which version of a model a name stands for
+    DELETION_RECEIPT = "deletion-receipt"  # a holder has destroyed what it held of a model
 
 
 @dataclass(frozen=True)

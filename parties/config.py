@@ -73,11 +73,11 @@ class PartyConfig(_Strict):
         party: id of this party.
         listen: `host:port` that the one public gRPC port binds to.
         state: the state folder; relative paths count from the file.
+        policy: the file with its people, rules and budgets; relative paths count from the file.
         min_evaluation_rows: an evaluation over fewer rows is refused here, since its count would tell about single rows.
         max_rows: a registration, and a job over all its data sets, with more rows is refused here.
         max_query_rows: an inference over more samples is refused here.
         min_cell: an evaluation whose outputs may tell of fewer rows than this is refused here.
-        max_evaluations: an owner's data set is evaluated at most so often, over all models; every answer tells a little.
         cores: processor cores that sessions may use together; None for all of the machine's.
         memory_mib: memory that sessions may use together; None for three quarters of the machine's.
         metrics: `host:port` of the private listener for Prometheus, on a loopback or private address; None for no listener.
@@ -88,11 +88,11 @@ class PartyConfig(_Strict):
     party: MemberId
     listen: Endpoint
     state: Annotated[Path, Field(strict=False)]
+    policy: Annotated[Path, Field(strict=False)] = Path("policy.yaml")
     min_evaluation_rows: Annotated[int, Field(ge=LEAST_EVALUATION_ROWS, le=MAX_ROWS)] = 20
     max_rows: Annotated[int, Field(ge=1, le=MAX_ROWS)] = 1_000_000
     max_query_rows: Annotated[int, Field(ge=1, le=MAX_QUERY_ROWS)] = 1_000
     min_cell: Annotated[int, Field(ge=LEAST_CELL, le=MAX_ROWS)] = 5
-    max_evaluations: Annotated[int, Field(ge=1, le=1_000_000)] = 50
     cores: Annotated[int, Field(ge=1, le=4_096)] | None = None
     memory_mib: Annotated[int, Field(ge=512, le=64 << 20)] | None = None
     metrics: PrivateEndpoint | None = None
@@ -190,7 +190,8 @@ def _load(path: Path, kind: type[C]) -> C:
     except ValidationError as error:
         problems = [_problem(file, item["loc"], item["type"], item["msg"]) for item in error.errors(include_input=False)]
         raise ConfideError(ErrorCode.INVALID_CONFIG, f"{len(problems)} problem(s) in {path}", problems=problems) from error
-    return config.model_copy(update={"state": (path.parent / config.state).absolute()})
+    paths = {name: (path.parent / value).absolute() for name, value in config if isinstance(value, Path)}
+    return config.model_copy(update=paths)
 
 
 def _problem(file: YamlFile, field: tuple[str | int, ...], kind: str, message: str) -> Problem:

@@ -23,6 +23,7 @@ from parties.config import (
     write_party_config,
     write_researcher_config,
 )
+from parties.policy_file import write_policy
 from parties.storage.files import make_folder, read_public, write_public
 from parties.storage.state import MemberFolder, require_own_entry
 from protocols.canonical import MAX_DOCUMENT_BYTES
@@ -65,6 +66,7 @@ def init_party(folder: Path, *, party: str, endpoint: str, listen: str, roles: I
     make_folder(folder)
     _require_new(folder / PARTY_FILE)
     config = write_party_config(folder / PARTY_FILE, party=party, listen=listen)
+    write_policy(config.policy, reason="this party has not said yet which jobs it takes part in")
     enrolment = _request(
         folder / PARTY_FILE, config.folder.member, MemberKind.PARTY, party, endpoint=endpoint, roles=wanted, institution=None
     )

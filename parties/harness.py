@@ -3,6 +3,7 @@
     <folder>/harness.json              what was started
     <folder>/consortium/               the founder's folder
     <folder>/<party>/party.yaml ...    one folder a party, as an operator would have it; party.log, state/worker.log
+    <folder>/<party>/people/<id>/      its people: operator, steward, officer, auditor
     <folder>/researcher/               a researcher's folder
 
 Everything is made by the same functions as the commands of a real consortium; only the distance between the parties is not real.
@@ -27,6 +28,17 @@ from governance.identity.names import Role
 from parties import consortium
 from parties.config import PartyConfig, load_party_config, load_researcher_config
 from parties.enrolment import init_party, init_researcher, join_party, join_researcher
+from parties.harness_consent import AGREEMENT as AGREEMENT
+from parties.harness_consent import AUDITOR as AUDITOR
+from parties.harness_consent import OFFICER as OFFICER
+from parties.harness_consent import OPERATOR as OPERATOR
+from parties.harness_consent import PEOPLE as PEOPLE
+from parties.harness_consent import PURPOSE as PURPOSE
+from parties.harness_consent import STEWARD as STEWARD
+from parties.harness_consent import Limits as Limits
+from parties.harness_consent import agree, make_people
+from parties.harness_consent import permit as permit
+from parties.harness_consent import person_folder as person_folder
 from parties.storage.files import make_folder, read_public, write_public
 from protocols.canonical import MAX_DOCUMENT_BYTES
 from protocols.errors import ConfideError, ErrorCode
@@ -124,7 +136,7 @@ def up(folder: Path, *, parties: Sequence[str]) -> Harness:
 
 
 def make_consortium(folder: Path, parties: Sequence[str]) -> None:
-    """Makes keys, enrols everybody and hands out the directory; starts nothing."""
+    """Makes keys and people, enrols everybody, hands out the directory and has all sign one agreement; starts nothing."""
     now = datetime.now(UTC)
     founder = folder / "consortium"
     fingerprint = consortium.init_consortium(founder, consortium=CONSORTIUM, now=now).founder_key.fingerprint
@@ -139,11 +151,13 @@ def make_consortium(folder: Path, parties: Sequence[str]) -> None:
     directory = folder / "directory.json"
     consortium.publish(founder, directory)
     data = read_public(directory, max_bytes=MAX_DOCUMENT_BYTES)
-    for party in parties:
-        config = load_party_config(folder / party / "party.yaml")
+    configs = [load_party_config(folder / party / "party.yaml") for party in parties]
+    for config in configs:
         join_party(config, data, founder_fingerprint=fingerprint, now=datetime.now(UTC))
+        make_people(config)
     researcher = load_researcher_config(folder / RESEARCHER / "researcher.yaml")
     join_researcher(researcher, data, founder_fingerprint=fingerprint, now=datetime.now(UTC))
+    agree(configs, consortium=CONSORTIUM, now=datetime.now(UTC))
 
 
 def start_party(config_file: Path) -> RunningParty:

@@ -68,6 +68,7 @@ def _places(value: object) -> object:
 
 _place = _matching(r"[\w./<>-]{1,300}:\d{1,6} [\w<>.]{1,100}")
 _member = _matching(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?|")
+_label = _matching(r"[a-z0-9-]{1,63}(@[a-z0-9]{1,12})?")  # a model, or an alias of it
 _word = _matching(r"[A-Za-z_][A-Za-z0-9_.]{0,79}|")
 _code = _one_of(frozenset(ErrorCode.__members__) | {""})
 
@@ -94,8 +95,15 @@ FIELDS: Mapping[str, Form] = {
     "place": _place,
     "listen": _matching(r"[A-Za-z0-9.:\[\]-]{1,260}"),
     "what": _text,
+    "by": _member,
+    "kind": _matching(r"[a-z-]{1,40}"),
+    "alias": _label,
+    "model": _label,
+    "digest": _matching(r"[0-9a-f]{8,64}"),
     "directory": _number,
     "version": _number,
+    "number": _number,
+    "reasons": _number,
     "after_s": _number,
     "dropped": _number,
 }

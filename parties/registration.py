@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from governance.audit.entries import EntryKind, Fact
 from parties.arrays import arrays_from_bytes, arrays_to_bytes
 from parties.config import PartyConfig
 from parties.storage.database import Database, open_database
@@ -117,6 +118,13 @@ def _keep(
                 created=now,
             )
             tables.datasets.add(record)
+            facts: dict[str, Fact] = {
+                "dataset": record.object_id,
+                "commitment": record.commitment,
+                "schema": schema.digest,
+                "rows": rows.num_rows,
+            }
+            tables.audit.append(EntryKind.DATASET_REGISTERED, facts, now=now)
     except BaseException:  # whatever stopped the transaction, no rows stay behind that no registration knows
         if written:
             sealed.delete(written)

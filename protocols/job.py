@@ -41,7 +41,7 @@ from protocols.job_parts import Task as Task
 from protocols.model.spec import ModelSpec
 from protocols.training import Training, read_training
 
-FORMAT = "confide.job/2"
+FORMAT = "confide.job/3"
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,8 @@ class Job:
     Attributes:
         consortium: id of the consortium.
         directory_version: the version of the directory that the querier used.
+        agreement: digest of the agreement that the job keeps to, 64 hexadecimal digits.
+        purpose: one of the agreement's purposes.
         job_type: what is computed.
         querier: researcher id.
         computing_parties: party ids in order; the first leads.
@@ -66,14 +68,18 @@ class Job:
         training: train only.
         resumes: train only: the checkpoint to go on from, or None; all else but times and nonce is then as in the job before.
         query_rows: infer only: how many samples will be shared.
+        query_commitment: infer only: salted commitment to the samples, 64 hexadecimal digits; the salt stays with the querier.
         outputs: what is opened and to whom.
         created: when the querier made it, UTC, whole seconds.
+        agree_by: until then everybody must have countersigned it; people who approve need more time than programs.
         expires: after this nobody starts it.
         nonce: 32 hexadecimal digits; makes equal requests distinct jobs.
     """
 
     consortium: str
     directory_version: int
+    agreement: str
+    purpose: str
     job_type: JobType
     querier: str
     computing_parties: tuple[str, ...]
@@ -88,8 +94,10 @@ class Job:
     training: Training | None
     resumes: Resumption | None
     query_rows: int | None
+    query_commitment: str | None
     outputs: tuple[Output, ...]
     created: datetime
+    agree_by: datetime
     expires: datetime
     nonce: str
 
@@ -144,6 +152,8 @@ class Job:
             "format": FORMAT,
             "consortium": self.consortium,
             "directory_version": self.directory_version,
+            "agreement": self.agreement,
+            "purpose": self.purpose,
             "type": self.job_type.value,
             "querier": self.querier,
             "computing_parties": list(self.computing_parties),
@@ -158,8 +168,10 @@ class Job:
             "training": None if self.training is None else self.training.to_document(),
             "resumes": None if self.resumes is None else vars(self.resumes),
             "query_rows": self.query_rows,
+            "query_commitment": self.query_commitment,
             "outputs": [{**vars(output), "kind": output.kind.value} for output in self.outputs],
             "created": self.created.strftime(TIME_FORMAT),
+            "agree_by": self.agree_by.strftime(TIME_FORMAT),
             "expires": self.expires.strftime(TIME_FORMAT),
             "nonce": self.nonce,
         }
@@ -180,9 +192,9 @@ class Job:
 
 def _from_document(document: Document) -> Job:
     keys = {
-        "format", "consortium", "directory_version", "type", "querier", "computing_parties", "dealer", "datasets", "schema",
-        "task", "model", "initial_weights_sha256", "model_name", "model_ref", "training", "resumes", "query_rows", "outputs",
-        "created", "expires", "nonce",
+        "format", "consortium", "directory_version", "agreement", "purpose", "type", "querier", "computing_parties", "dealer",
+        "datasets", "schema", "task", "model", "initial_weights_sha256", "model_name", "model_ref", "training", "resumes",
+        "query_rows", "query_commitment", "outputs", "created", "agree_by", "expires", "nonce",
     }  # fmt: skip
     unknown, missing = sorted(set(document) - keys), sorted(keys - set(document))
     if unknown or missing:
@@ -195,6 +207,8 @@ def _from_document(document: Document) -> Job:
         return Job(
             consortium=read_text(document["consortium"]),
             directory_version=read_whole(document["directory_version"]),
+            agreement=read_text(document["agreement"]),
+            purpose=read_text(document["purpose"]),
             job_type=JobType(document["type"]),
             querier=read_text(document["querier"]),
             computing_parties=tuple(read_text(p) for p in read_items(document["computing_parties"], MAX_COMPUTING_PARTIES)),
@@ -209,8 +223,10 @@ def _from_document(document: Document) -> Job:
             training=None if document["training"] is None else read_training(document["training"]),
             resumes=None if document["resumes"] is None else read_fields(Resumption, document["resumes"], "ssii"),
             query_rows=read_optional_whole(document["query_rows"]),
+            query_commitment=read_optional_text(document["query_commitment"]),
             outputs=tuple(_output(o) for o in read_items(document["outputs"], MAX_OUTPUTS)),
             created=read_time(document["created"]),
+            agree_by=read_time(document["agree_by"]),
             expires=read_time(document["expires"]),
             nonce=read_text(document["nonce"]),
         )
@@ -225,6 +241,13 @@ def _dataset(entry: Any) -> DatasetRef:
 def _output(entry: Any) -> Output:
     document = read_object(entry)
     if set(document) != set(Output.__annotations__):
-        raise ValueError("an output has the fields name, kind, recipient and min_cell")
-    name, recipient = read_text(document["name"]), read_text(document["recipient"])
-    return Output(name, OutputKind(document["kind"]), recipient, read_whole(document["min_cell"]))
+        raise ValueError("an output has the fields name, kind, recipient, min_cell, top_k, decimals and clip")
+    return Output(
+        name=read_text(document["name"]),
+        kind=OutputKind(document["kind"]),
+        recipient=read_text(document["recipient"]),
+        min_cell=read_whole(document["min_cell"]),
+        top_k=read_whole(document["top_k"]),
+        decimals=read_optional_whole(document["decimals"]),
+        clip=read_text(document["clip"]),
+    )

@@ -22,6 +22,7 @@ from protocols.job_parts import (
     Task,
 )
 from protocols.model.spec import LayerKind, ModelSpec
+from protocols.output_checks import check_constraint
 from protocols.training import MAX_STEPS, Loss, check_training
 
 if TYPE_CHECKING:  # the job imports this module
@@ -40,6 +41,10 @@ def check(job: Job) -> Iterable[Problem]:
         yield Problem("dealer", "the dealer computes too and would read everything", "name a party that does not compute")
     if not 0 < (job.expires - job.created).total_seconds() <= MAX_LIFETIME_S:
         yield Problem("expires", "a job lives between a second and seven days", "choose a time after created")
+    if not job.created < job.agree_by <= job.expires:
+        yield Problem("agree_by", "lies outside the job's life", "choose a time after created, at most expires")
+    yield from check_hex("agreement", job.agreement, 64)
+    yield from check_id("purpose", job.purpose)
     yield from check_hex("nonce", job.nonce, 32)
     yield from _check_datasets(job)
     names = [output.name for output in job.outputs]
@@ -85,7 +90,7 @@ def check_loss(model: ModelSpec, task: Task, loss: Loss) -> Iterable[Problem]:
 
 
 def _check_train(job: Job) -> Iterable[Problem]:
-    yield from _absent(job, "query_rows")
+    yield from _absent(job, "query_rows", "query_commitment")
     if job.outputs:
         yield Problem("outputs", "training opens nothing", "leave it empty; use an evaluate job")
     if job.model_name is None:
@@ -123,7 +128,7 @@ def _check_resumption(resumes: Resumption) -> Iterable[Problem]:
 
 
 def _check_evaluate(job: Job) -> Iterable[Problem]:
-    yield from _absent(job, "initial_weights_sha256", "model_name", "training", "resumes", "query_rows")
+    yield from _absent(job, "initial_weights_sha256", "model_name", "training", "resumes", "query_rows", "query_commitment")
     yield from _check_model_ref(job)
     kinds = [output.kind for output in job.outputs]
     known = ", ".join(kind.value for kind in EVALUATED[job.task])
@@ -134,6 +139,7 @@ def _check_evaluate(job: Job) -> Iterable[Problem]:
     for output in job.outputs:
         if not 1 <= output.min_cell <= MAX_ROWS:
             yield Problem(f"outputs.{output.name}.min_cell", f"must be 1 to {MAX_ROWS}", "say how few rows a count may be of")
+        yield from check_constraint(output, job.task, classes=job.model.output_features)
 
 
 def _check_infer(job: Job) -> Iterable[Problem]:
@@ -141,11 +147,14 @@ def _check_infer(job: Job) -> Iterable[Problem]:
     yield from _check_model_ref(job)
     if job.query_rows is None or not 1 <= job.query_rows <= MAX_QUERY_ROWS:
         yield Problem("query_rows", f"must be 1 to {MAX_QUERY_ROWS}", "say how many samples you will share")
+    yield from check_hex("query_commitment", job.query_commitment or "", 64)
     known = ", ".join(kind.value for kind in PREDICTED[job.task])
     if len(job.outputs) != 1 or job.outputs[0].kind not in PREDICTED[job.task]:
         yield Problem("outputs", f"an inference of a {job.task.value} task opens one of: {known}", "declare one output")
     elif job.outputs[0].min_cell:
         yield Problem("outputs.min_cell", "predictions are no counts", "write 0")
+    for output in job.outputs:
+        yield from check_constraint(output, job.task, classes=job.model.output_features)
 
 
 _CHECKS = {JobType.TRAIN: _check_train, JobType.EVALUATE: _check_evaluate, JobType.INFER: _check_infer}

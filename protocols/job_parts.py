@@ -126,9 +126,15 @@ class Output:
         kind: what it is.
         recipient: the querier.
         min_cell: evaluate: no count that is opened, and no group behind a rate, is of fewer rows; infer: 0.
+        top_k: probabilities of several classes: only the k largest of a sample are opened, the others as 0; 0 for all.
+        decimals: probabilities and values: opened after rounding to so many decimals, in shares; None for no rounding.
+        clip: probabilities: none below it and none above 1 - clip is opened; a decimal, "0" for no clipping.
     """
 
     name: str
     kind: OutputKind
     recipient: str
     min_cell: int = 0
+    top_k: int = 0
+    decimals: int | None = None
+    clip: str = "0"

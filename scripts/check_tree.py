@@ -14,6 +14,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("governance", "parties", "privacy", "protocols")
 GENERATED = Path("parties/wire/generated")
 MAX_LINES = 400
+# An auditor gets the verifier as one file, with nothing of ours beside it.
+SINGLE_FILES = {Path("parties/auditing/standalone.py"): 520}
 
 _FENCE = re.compile(r"^```(?:sh|bash|console)\n(.*?)^```", flags=re.MULTILINE | re.DOTALL)
 _TARGET = re.compile(r"^([a-z][a-z-]*):", flags=re.MULTILINE)
@@ -24,8 +26,9 @@ def oversized(root: Path) -> Iterator[str]:
     """Yields a sentence for every module of our packages with more than `MAX_LINES` lines; generated ones are left out."""
     for path in _modules(root):
         lines = len(path.read_text(encoding="utf-8").splitlines())
-        if lines > MAX_LINES:
-            yield f"{path.relative_to(root)} has {lines} lines; at most {MAX_LINES}: split it by idea"
+        most = SINGLE_FILES.get(path.relative_to(root), MAX_LINES)
+        if lines > most:
+            yield f"{path.relative_to(root)} has {lines} lines; at most {most}: split it by idea"
 
 
 def folders_without_init(root: Path) -> Iterator[str]:

@@ -81,6 +81,29 @@ def show(
     Output(output_format).result({**data, "columns": columns}, "\n".join(lines))
 
 
+@app.command("agreements")
+@reported
+def agreements(
+    *, config: ResearcherConfigOption, parties: PartyOption = None, output_format: FormatOption = OutputFormat.TEXT
+) -> None:
+    """List the agreements between the parties, as requests name them, and where they are in force."""
+    from parties.client.agreements import list_agreements
+    from parties.client.client import Client
+
+    with Client.open(config, now=now()) as client:
+        for party in parties or ():
+            client.directory.party(party)
+        found = list_agreements(client, parties or ())
+    output = Output(output_format)
+    for party, what in found.unheard.items():
+        output.note(f"{party} could not be asked: {what}")
+    shown: list[Json] = [
+        {"digest": entry.signed.digest, **entry.agreement.to_document(), "in_force_at": list(entry.in_force_at)}
+        for entry in found
+    ]
+    output.result({"agreements": shown, "unheard": dict(found.unheard)}, found.table())
+
+
 def _dataset(entry: DatasetEntry) -> dict[str, Json]:
     return {
         "name": entry.label,
@@ -101,4 +124,7 @@ def _model(entry: ModelEntry) -> dict[str, Json]:
         "job": entry.job_id,
         "created": entry.created,
         "disputed": entry.disputed,
+        "aliases": list(entry.aliases),
+        "revoked": list(entry.revoked),
+        "deleted_at": list(entry.deleted_at),
     }

@@ -29,7 +29,12 @@ def up(
     from parties import harness
 
     started = harness.up(folder, parties=[f"party-{chr(ord('a') + i)}" for i in range(parties)])
-    text = f"{_in_words(started)}\n\nresearcher: --config {started.researcher_config}"
+    text = (
+        f"{_in_words(started)}\n\n"
+        f"researcher: --config {started.researcher_config}\n"
+        f"people: --person {started.folder}/PARTY/people/{{{','.join(harness.PEOPLE)}}}\n"
+        f"agreement: {harness.AGREEMENT}, for the purpose {harness.PURPOSE}, signed by all; register rows, then permit their use"
+    )
     Output(output_format).result(_describe(started), text)
 
 
@@ -54,11 +59,23 @@ def down(*, folder: FolderOption = DEFAULT_FOLDER, output_format: FormatOption =
 
 
 def _describe(harness: Harness) -> dict[str, Json]:
+    from parties.harness import AGREEMENT, PEOPLE, PURPOSE, person_folder
+
     parties: list[Json] = [
         {"party": p.party, "config": str(p.config_file), "endpoint": p.endpoint, "pid": p.pid, "alive": p.is_alive}
         for p in harness.parties
     ]
-    return {"folder": str(harness.folder), "parties": parties, "researcher_config": str(harness.researcher_config)}
+    people: dict[str, Json] = {
+        p.party: {person: str(person_folder(p.config, person)) for person in PEOPLE} for p in harness.parties
+    }
+    return {
+        "folder": str(harness.folder),
+        "parties": parties,
+        "researcher_config": str(harness.researcher_config),
+        "people": people,
+        "agreement": AGREEMENT,
+        "purpose": PURPOSE,
+    }
 
 
 def _in_words(harness: Harness) -> str:

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from parties.cli import approvals
 from parties.cli.job_words import (
     checkpoints_in_words,
+    describe_answer,
     describe_job,
     describe_outputs,
     describe_plan,
@@ -38,7 +40,8 @@ REQUEST_HELP = "The request, a YAML file: type, parties, data sets, model; docs/
 RequestArgument = Annotated[Path, typer.Argument(metavar="REQUEST", help=REQUEST_HELP, dir_okay=False)]
 JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="The job's id, as `submit` printed it, or its beginning.")]
 TimeoutOption = Annotated[float, typer.Option("--timeout", min=0, help="Seconds to wait at most.")]
-app = typer.Typer(help="Submit jobs to the parties and follow them.", no_args_is_help=True)
+app = typer.Typer(help="Submit jobs to the parties and follow them; approve them for an institution.", no_args_is_help=True)
+app.add_typer(approvals.app)  # without a name: its commands stand among those of `confide job`
 
 
 @app.command("plan")
@@ -46,8 +49,9 @@ app = typer.Typer(help="Submit jobs to the parties and follow them.", no_args_is
 def plan(*, request: RequestArgument, config: ResearcherConfigOption, output_format: FormatOption = OutputFormat.TEXT) -> None:
     """Show what a job would do, send and open; nothing runs."""
     with _client(config) as client:
-        found = client.plan(_prepared(client, request).job)
-    Output(output_format).result(describe_plan(found), plan_in_words(found))
+        job = _prepared(client, request).job
+        found = client.plan(job)
+    Output(output_format).result(describe_plan(found), plan_in_words(found, job))
 
 
 @app.command("submit")
@@ -100,6 +104,8 @@ def show(*, job_id: JobArgument, config: ResearcherConfigOption, output_format: 
             parties.append(describe_progress(said))
             ending = ending or said.ending
     lines = [job_in_words(job), table(("party", "state", "phase", "rounds", "payload bytes"), rows), *unheard]
+    if job.query_commitment is not None:
+        lines.append(f"commitment to the samples, in the parties' logs: {job.query_commitment}")
     if checkpoints := checkpoints_in_words(job, heard):
         lines.append(checkpoints)
     if ending is not None and ending.code:
@@ -133,6 +139,21 @@ def wait(
         job = client.job(job_id)
         ending = client.wait(job, timeout_s=timeout_s)
     _finish(Output(output_format), job, ending)
+
+
+@app.command("explain")
+@reported
+def explain(
+    *,
+    job: Annotated[str, typer.Argument(metavar="REQUEST-OR-JOB", help="A request, a YAML file; or a job's id or its beginning.")],
+    config: ResearcherConfigOption,
+    output_format: FormatOption = OutputFormat.TEXT,
+) -> None:
+    """Say all reasons of all parties against a job, or whom it waits for; it need not have been submitted."""
+    with _client(config) as client:
+        answers = client.explain(_prepared(client, Path(job)) if Path(job).is_file() else job)
+    data: dict[str, Json] = {"refused": answers.refuse, "parties": [describe_answer(answer) for answer in answers]}
+    Output(output_format).result(data, str(answers))
 
 
 @app.command("cancel")

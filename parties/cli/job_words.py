@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from parties.cli.output import Json, table
@@ -13,6 +15,7 @@ from protocols.session.states import State
 
 if TYPE_CHECKING:
     from parties.client.client import Progress, Values
+    from parties.client.explaining import PartyAnswer
     from privacy.preparation.columns import Column
     from protocols.job import Job
     from protocols.job import Output as JobOutput
@@ -20,8 +23,23 @@ if TYPE_CHECKING:
     from protocols.session.messages import Ending
 
 
-def plan_in_words(plan: Plan) -> str:
-    """Returns a plan for people: what runs, what is sent, who receives what."""
+def describe_answer(answer: PartyAnswer) -> dict[str, Json]:
+    """Returns what a party says to a job for the JSON formats."""
+    preview: dict[str, Json] | None = None if answer.preview is None else json.loads(answer.preview.to_bytes())
+    return {
+        "party": answer.party,
+        "says": answer.in_words,
+        "error": None if answer.error is None else answer.error.code.name,
+        "reasons": [vars(reason) for reason in answer.reasons],
+        "approvals_needed": answer.approvals_needed,
+        "approvals_given": answer.approvals_given,
+        "rule": answer.rule,
+        "preview": preview,
+    }
+
+
+def plan_in_words(plan: Plan, job: Job | None = None) -> str:
+    """Returns a plan for people: what runs, what is sent, who receives what; with its job, also under which constraint."""
     heads = ("from", "to", "shares of rows", "masked openings", "corrections")
     rows = [
         (d.sender, d.receiver, *_to_the_right(heads[2:], (d.input_bytes, d.opening_bytes, d.correction_bytes)))
@@ -36,11 +54,24 @@ def plan_in_words(plan: Plan) -> str:
         table(heads, rows),
         "",
     ]
-    lines += [f"opened to {output.recipient} alone: {output.name} {list(output.shape)}" for output in plan.outputs]
+    limits = {} if job is None else {output.name: constraint_in_words(output) for output in job.outputs}
+    for output in plan.outputs:
+        lines.append(f"opened to {output.recipient} alone: {output.name} {list(output.shape)}")
+        lines += [f"  {limits[output.name]}"] if limits.get(output.name) else []
     if plan.model:
         lines.append(f"kept as shares by {', '.join(plan.computing_parties)}, opened to nobody:")
         lines += [f"  {item.name} {list(item.shape)}" for item in plan.model]
     return "\n".join(lines)
+
+
+def constraint_in_words(output: JobOutput) -> str:
+    """Returns what is done to predictions in shares before they are opened, for people; empty for nothing."""
+    parts = [f"the {output.top_k} largest of each sample, the others as 0"] if output.top_k else []
+    if Decimal(output.clip):
+        parts.append(f"clipped to {output.clip} to {1 - Decimal(output.clip)}")
+    if output.decimals is not None:
+        parts.append(f"rounded to {output.decimals} decimal{'' if output.decimals == 1 else 's'}")
+    return f"{output.kind.value}: {', '.join(parts)}, in shares" if parts else ""
 
 
 def describe_plan(plan: Plan) -> dict[str, Json]:
@@ -68,6 +99,7 @@ def describe_job(job: Job) -> dict[str, Json]:
         "participants": list(job.participants),
         "created": job.created.strftime(TIME_FORMAT),
         "produced_model": None if produced is None else produced.label,
+        "query_commitment": job.query_commitment,
     }
 
 
@@ -97,12 +129,14 @@ def describe_progress(said: Progress) -> dict[str, Json]:
         "plan_digest": said.plan_digest,
         "ending": None if said.ending is None else said.ending.to_document(),
         "checkpoints": [{"run": kept.run, "head": kept.head} for kept in said.checkpoints],
+        "waiting_for": said.waiting_for,
     }
 
 
 def progress_in_words(said: Progress) -> tuple[str, str, str, str, str]:
     """Returns what a party says of a job as the cells of a table: party, state, phase, rounds, payload bytes."""
     phase = f"{said.phase} {said.step}/{said.steps}" if said.steps else said.phase
+    phase = f"waits for {said.waiting_for}" if said.waiting_for else phase
     return said.party, said.state, phase, f"{said.rounds:,}", f"{said.payload_bytes:,}"
 
 
@@ -197,9 +231,14 @@ def _predictions_in_words(label: Column, output: JobOutput, value: Values) -> st
         cells = [(f"{low + (item + 1) / 2 * (high - low):g}",) for item in value.tolist()]
         heads = (f"{output.name} ({label.name})",)
     elif value.ndim == 1:
-        cells, heads = [(f"{item:g}",) for item in value.tolist()], (f"{output.name} (probability of {label.class_names[1]})",)
+        places = "g" if output.decimals is None else f".{output.decimals}f"
+        cells, heads = (
+            [(f"{item:{places}}",) for item in value.tolist()],
+            (f"{output.name} (probability of {label.class_names[1]})",),
+        )
     else:
-        cells, heads = [tuple(f"{item:.4f}" for item in line) for line in value.tolist()], label.class_names
+        places = ".4f" if output.decimals is None else f".{output.decimals}f"
+        cells, heads = [tuple(f"{item:{places}}" for item in line) for line in value.tolist()], label.class_names
     return table(("sample", *heads), [(number, *line) for number, line in zip(numbers, cells, strict=True)])
 
 

@@ -11,7 +11,23 @@ from typing import Annotated
 
 import typer
 
-from parties.cli import catalogue, consortium, dataset, harness, job, net, party, researcher
+from parties.cli import (
+    agreement,
+    audit,
+    budget,
+    catalogue,
+    consortium,
+    dataset,
+    grant,
+    harness,
+    job,
+    model,
+    net,
+    party,
+    person,
+    policy,
+    researcher,
+)
 from parties.cli.doctor import doctor
 from parties.cli.health import health
 from parties.cli.status import status
@@ -22,10 +38,17 @@ COMMANDS: tuple[tuple[str, typer.Typer], ...] = (
     ("consortium", consortium.app),
     ("party", party.app),
     ("researcher", researcher.app),
+    ("person", person.app),
+    ("policy", policy.app),
     ("catalogue", catalogue.app),
+    ("agreement", agreement.app),
     ("dataset", dataset.app),
+    ("grant", grant.app),
     ("job", job.app),
+    ("budget", budget.app),
+    ("model", model.app),
     ("net", net.app),
+    ("audit", audit.app),
     ("harness", harness.app),
 )
 

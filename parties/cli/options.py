@@ -31,6 +31,9 @@ ResearcherConfigOption = Annotated[
         show_default=False,
     ),
 ]
+PersonOption = Annotated[
+    Path, typer.Option("--person", help="The folder of the person who has the institution do it.", file_okay=False)
+]
 NewFolderOption = Annotated[Path, typer.Option("--folder", help="Where everything goes; made if missing.", file_okay=False)]
 ConsortiumFolderOption = Annotated[Path, typer.Option("--folder", help="The consortium's folder.", file_okay=False)]
 DirectoryOption = Annotated[Path, typer.Option("--directory", help="The signed directory.", dir_okay=False)]

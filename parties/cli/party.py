@@ -33,7 +33,8 @@ def init(
 ) -> None:
     """Make keys here, a party.yaml, and a request for the founder."""
     enrolment = init_party(folder, party=party, endpoint=endpoint, listen=listen, roles=roles)
-    Output(output_format).result(describe_enrolment(enrolment), enrolment_in_words(enrolment))
+    policy = "Its policy.yaml lists nobody and refuses every job until you change it: docs/policy.md."
+    Output(output_format).result(describe_enrolment(enrolment), f"{enrolment_in_words(enrolment)}\n{policy}")
 
 
 @app.command("join")

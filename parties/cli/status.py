@@ -40,6 +40,7 @@ def _in_words(found: PartyStatus, now: datetime) -> str:
         f"{found.party} {'serves' if found.is_serving else 'does NOT serve'} at {found.listen}, Confide {found.software_version}",
         f"directory: version {found.directory_version}; certificate until "
         f"{found.certificate_until.strftime(TIME_FORMAT)} ({days} days)",
+        _audit(found, now),
         f"holds {found.num_datasets} data set(s) and {found.num_models} model(s) as shares",
         f"disk: {found.used_bytes / 1e6:,.1f} MB used, {found.free_bytes / 1e9:,.1f} GB free",
         "",
@@ -54,6 +55,21 @@ def _in_words(found: PartyStatus, now: datetime) -> str:
         rows = [(e.job_id, e.job_type, e.state, e.code, e.at_fault, e.time) for e in found.endings]
         lines += ["", "last endings", table(("job", "type", "state", "code", "at fault", "time"), rows)]
     return "\n".join(lines)
+
+
+def _audit(found: PartyStatus, now: datetime) -> str:
+    audit = found.audit
+    if audit.made is None:
+        return f"audit log: {audit.entries} entries, no checkpoint yet"
+    behind = [f"{peer.party} ({audit.cosigned.get(peer.party, 0)})" for peer in found.peers if _lags(found, peer.party)]
+    age = age_in_words((now - audit.made).total_seconds())
+    shown = f"not yet by {', '.join(behind)}" if behind else "by all"
+    forks = f"; {audit.forks} FORK(S) SEEN, see `confide audit witness`" if audit.forks else ""
+    return f"audit log: {audit.entries} entries, checkpoint of {audit.checkpoint} signed {age} ago, cosigned {shown}{forks}"
+
+
+def _lags(found: PartyStatus, party: str) -> bool:
+    return found.audit.cosigned.get(party, 0) < found.audit.checkpoint
 
 
 def age_in_words(seconds: float) -> str:
@@ -96,6 +112,13 @@ def _describe(found: PartyStatus) -> dict[str, Json]:
         "peers": peers,
         "open_jobs": [dict(vars(job)) for job in found.open_jobs],
         "endings": [dict(vars(ending)) for ending in found.endings],
+        "audit": {
+            "entries": found.audit.entries,
+            "checkpoint": found.audit.checkpoint,
+            "checkpoint_time": found.audit.made.strftime(TIME_FORMAT) if found.audit.made else None,
+            "cosigned": dict(found.audit.cosigned),
+            "forks": found.audit.forks,
+        },
         "datasets": found.num_datasets,
         "models": found.num_models,
         "free_bytes": found.free_bytes,

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from governance.documents import DocumentKind, sign_bytes
 from governance.identity.directory import Directory
 from parties.client.everybody import ask_everybody
-from parties.client.opening import open_output
+from parties.client.opening import agreed_commitments, open_output
 from parties.client.progress import Progress, read_progress
 from parties.client.records import JobRecords
 from parties.storage.state import Member
@@ -23,7 +23,7 @@ from parties.transport.peers import Peers
 from parties.transport.tls import TlsIdentity
 from parties.wire import methods
 from parties.wire.documents import to_wire
-from parties.wire.generated.confide.v1 import jobs_pb2, party_pb2
+from parties.wire.generated.confide.v1 import governance_pb2, jobs_pb2, party_pb2
 from protocols.canonical import parse_canonical
 from protocols.errors import ConfideError, ErrorCode
 from protocols.job import Job
@@ -43,11 +43,19 @@ Values: TypeAlias = NDArray[np.float64] | NDArray[np.int64]
 
 @dataclass(frozen=True)
 class PreparedJob:
-    """A job with what travels beside it; `features` are the querier's samples, (rows, features) float64, secret."""
+    """A job with what travels beside it, and what stays with its querier.
+
+    Attributes:
+        job: the document.
+        initial_weights: train: public.
+        features: infer: the querier's samples, (rows, features) float64, secret.
+        query_salt: infer: of the commitment to them; secret, it leaves only if the querier shows it in a dispute.
+    """
 
     job: Job
     initial_weights: bytes = b""
     features: NDArray[np.float64] | None = field(default=None, repr=False)
+    query_salt: bytes = field(default=b"", repr=False)
 
 
 class Calls:
@@ -83,6 +91,12 @@ class Calls:
         request = party_pb2.ListModelsRequest()
         return list(methods.LIST_MODELS.call(self._peers.channel(party), request, party=party, timeout_s=CALL_TIMEOUT_S).models)
 
+    def agreements(self, party: str) -> list[governance_pb2.Agreement]:
+        """Returns the agreements that a party knows, with the signatures that it has, and whether it holds them in force."""
+        request = governance_pb2.ListAgreementsRequest()
+        channel = self._peers.channel(party)
+        return list(methods.LIST_AGREEMENTS.call(channel, request, party=party, timeout_s=CALL_TIMEOUT_S).agreements)
+
     def plan(self, job: Job) -> Plan:
         """Asks every participant for the plan; nothing is kept and nothing runs.
 
@@ -103,6 +117,10 @@ class Calls:
             raise ConfideError(ErrorCode.PLAN_DIFFERS, "the parties' plan is not of this job")
         return plan
 
+    def explain(self, party: str, request: jobs_pb2.ExplainJobRequest) -> jobs_pb2.ExplainJobReply:
+        """Asks one party what it says to a job."""
+        return methods.EXPLAIN_JOB.call(self._peers.channel(party), request, party=party, timeout_s=CHECK_TIMEOUT_S)
+
     def submit(self, prepared: PreparedJob) -> None:
         """Signs the job and gives it to every participant; shares the samples to the computing parties.
 
@@ -122,7 +140,8 @@ class Calls:
             parts = share_query(prepared.features, num_parties=len(job.computing_parties), source=source)
             shares = {p: np.ascontiguousarray(s, "<i8").tobytes() for p, s in zip(job.computing_parties, parts, strict=True)}
             self._shares[job.job_id] = shares
-        self.records.add(job, request_ids={output.name: secrets.token_hex(16) for output in job.outputs})
+        request_ids = {output.name: secrets.token_hex(16) for output in job.outputs}
+        self.records.add(job, request_ids=request_ids, query_salt=prepared.query_salt)
 
         def give(party: str) -> None:
             request = jobs_pb2.SubmitJobRequest(
@@ -205,21 +224,30 @@ class Calls:
         raise lost or ConfideError(ErrorCode.PARTY_UNREACHABLE, "no participant can be asked")
 
     def result(self, job: Job) -> dict[str, Values]:
-        """Fetches every output's shares from the computing parties and combines them here.
+        """Fetches every output's shares from the computing parties, checks them against their commitments and combines them here.
 
         Learns: the caller alone the outputs.
 
         Raises:
-            ConfideError: NOT_READY, JOB_FAILED, NO_GRANT, GRANT_USED, or a party's failure to answer.
+            ConfideError: NOT_READY, JOB_FAILED, NO_GRANT, GRANT_USED; RELEASE_WITHHELD: a party's rule; COMMITMENT_DIFFERS:
+                a party shows other commitments than the others, or hands out another share than it committed to; or a party's
+                failure to answer.
         """
-        return {output.name: self._open_output(job, output.name) for output in job.outputs}
+        if not job.outputs:
+            return {}
+        parties = job.computing_parties
+        endings = ask_everybody(parties, lambda party: self.progress(job.job_id, party).ending)
+        commitments = agreed_commitments(job, dict(zip(parties, endings, strict=True)))
+        return {
+            output.name: open_output(job, output, replies=self._fetch(job, output.name), commitments=commitments)
+            for output in job.outputs
+        }
 
-    def _open_output(self, job: Job, name: str) -> Values:
+    def _fetch(self, job: Job, name: str) -> list[jobs_pb2.FetchOutputReply]:
         request_id = self.records.request_id(job.job_id, name)
         request = jobs_pb2.FetchOutputRequest(job_id=job.job_id, output=name, request_id=request_id)
 
         def fetch(party: str) -> jobs_pb2.FetchOutputReply:
             return methods.FETCH_OUTPUT.call(self._peers.channel(party), request, party=party, timeout_s=CALL_TIMEOUT_S)
 
-        kind = next(output.kind for output in job.outputs if output.name == name)
-        return open_output(ask_everybody(job.computing_parties, fetch), kind=kind)
+        return ask_everybody(job.computing_parties, fetch)

@@ -6,10 +6,11 @@ differently, that is said, not hidden.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from governance.lineage.alias import AliasName
 from parties.client.everybody import answers_of_everybody
 from parties.client.listing import Listing
 from parties.wire.generated.confide.v1 import party_pb2
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from parties.client.client import Client
 
 DATASET_HEADS = ("data set", "version", "rows", "features", "label", "schema")
-MODEL_HEADS = ("model", "held by", "trained on", "created")
+MODEL_HEADS = ("model", "held by", "trained on", "created", "called", "state")
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,9 @@ class ModelEntry:
         job_id: its training.
         created: when the holders kept it, RFC 3339.
         disputed: whether its holders describe it differently; such a model cannot be used.
+        aliases: what all of its holders that answered call it.
+        revoked: why it is not used any more, `party: reason`; empty if it may be used.
+        deleted_at: holders that have destroyed their shares.
     """
 
     name: str
@@ -86,16 +90,26 @@ class ModelEntry:
     job_id: str
     created: str
     disputed: bool
+    aliases: tuple[str, ...] = ()
+    revoked: tuple[str, ...] = ()
+    deleted_at: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:
         """How requests name it."""
         return f"{self.name}@{self.version}"
 
+    @property
+    def state(self) -> str:
+        """Whether it may be used, in a word."""
+        if self.deleted_at:
+            return f"destroyed at {', '.join(self.deleted_at)}"
+        return "revoked" if self.revoked else "usable"
+
     def cells(self) -> tuple[str, ...]:
         """Returns its line in a listing."""
         held = ", ".join(self.computing_parties) + (" (they disagree)" if self.disputed else "")
-        return (self.label, held, ", ".join(self.sources), self.created[:19])
+        return (self.label, held, ", ".join(self.sources), self.created[:19], ", ".join(self.aliases), self.state)
 
 
 def list_datasets(client: Client, parties: Sequence[str] = ()) -> Listing[DatasetEntry]:
@@ -117,14 +131,14 @@ def list_datasets(client: Client, parties: Sequence[str] = ()) -> Listing[Datase
 def list_models(client: Client, parties: Sequence[str] = ()) -> Listing[ModelEntry]:
     """Returns the models of these parties, of all if none is named, the latest first."""
     asked = tuple(parties) or tuple(party.id for party in client.directory.parties)
-    described: dict[tuple[str, str], list[party_pb2.Model]] = {}
+    described: dict[tuple[str, str], dict[str, party_pb2.Model]] = {}
     unheard: dict[str, str] = {}
     for party, answer in zip(asked, answers_of_everybody(asked, client.models), strict=True):
         if isinstance(answer, ConfideError):
             unheard[party] = answer.what
             continue
         for model in answer:
-            described.setdefault((model.name, model.version), []).append(model)
+            described.setdefault((model.name, model.version), {})[party] = model
     found = [_model(models) for models in described.values()]
     return Listing(MODEL_HEADS, sorted(found, key=lambda entry: entry.created, reverse=True), unheard=unheard)
 
@@ -152,7 +166,8 @@ def _dataset(party: str, described: party_pb2.Dataset) -> DatasetEntry:
     )
 
 
-def _model(models: Sequence[party_pb2.Model]) -> ModelEntry:
+def _model(by_party: Mapping[str, party_pb2.Model]) -> ModelEntry:
+    models = tuple(by_party.values())
     first = models[0]
     return ModelEntry(
         name=clean_text(first.name),
@@ -163,4 +178,7 @@ def _model(models: Sequence[party_pb2.Model]) -> ModelEntry:
         job_id=clean_text(first.job_id),
         created=clean_text(first.created),
         disputed=len({sha256_hex(model.manifest + model.schema) + model.job_id for model in models}) != 1,
+        aliases=tuple(alias.value for alias in AliasName if all(alias.value in model.aliases for model in models)),
+        revoked=tuple(clean_text(f"{party}: {why}") for party, model in by_party.items() for why in model.revoked),
+        deleted_at=tuple(party for party, model in by_party.items() if model.deleted),
     )

@@ -20,6 +20,7 @@ from governance.identity.names import MemberKind
 from parties.client.calls import Calls
 from parties.client.calls import PreparedJob as PreparedJob
 from parties.client.calls import Values as Values
+from parties.client.explaining import explain
 from parties.client.failures import raises_typed
 from parties.client.handle import DEFAULT_TIMEOUT_S, HEADS, JobHandle
 from parties.client.listing import Listing
@@ -227,7 +228,7 @@ class Client:
         """
         from parties.client.tasks import prepare_evaluation
 
-        who = (placement or Placement()).or_else(Placement(dealer=self.placement.dealer))
+        who = (placement or Placement()).or_else(self.placement.beside_holders)
         return self.submit(
             prepare_evaluation(
                 self,
@@ -247,6 +248,9 @@ class Client:
         samples: Samples,
         *,
         output: str = "label",
+        decimals: int | None = None,
+        top_k: int | None = None,
+        clip: str | float | None = None,
         placement: Placement | None = None,
         timeout_s: float = DEFAULT_TIMEOUT_S,
     ) -> Samples:
@@ -256,6 +260,9 @@ class Client:
             model: `name@version`.
             samples: a frame with the schema's columns, or an array or tensor (samples, features) in their order; secret.
             output: `label`, `probability` or `value`.
+            decimals: probabilities and values are rounded to so many in shares, so that no finer digits are opened.
+            top_k: only so many of a sample's probabilities are opened, the largest; the others are 0.
+            clip: probabilities are opened from this to 1 less this.
             placement: who deals, and the model's computing parties in another order; else the client's dealer.
             timeout_s: how long to wait.
 
@@ -267,8 +274,11 @@ class Client:
         """
         from parties.client.tasks import as_given, prepare_inference
 
-        who = (placement or Placement()).or_else(Placement(dealer=self.placement.dealer))
-        prepared = prepare_inference(self, model, samples, output=output, placement=who, expires_in_minutes=None)
+        who = (placement or Placement()).or_else(self.placement.beside_holders)
+        constraint = {"decimals": decimals, "top_k": top_k, "clip": clip}
+        prepared = prepare_inference(
+            self, model, samples, output=output, constraint=constraint, placement=who, expires_in_minutes=None
+        )
         opened = self.submit(prepared).result(timeout_s)
         return as_given(opened[prepared.job.outputs[0].name], samples, output=output)
 
@@ -289,6 +299,8 @@ class Client:
             what = "rows are registered by their owner, at its own party"
             raise ConfideError(ErrorCode.INVALID_ARGUMENT, what, remedy="The owner runs `confide dataset register`.")
         return self._network.register(party, name, rows, schema)
+
+    explain = explain  # what every party says to a job, before or after it is submitted
 
     # One step each, with the job's document; what the command line uses.
 

@@ -26,6 +26,7 @@ from protocols.session.states import State
 if TYPE_CHECKING:
     from parties.client.calls import Values
     from parties.client.client import Client
+    from parties.client.explaining import Answers
 
 HEADS = ("job", "type", "state", "created", "model")
 _PROGRESS_HEADS = ("party", "state", "phase", "rounds", "payload bytes")
@@ -46,6 +47,7 @@ class Explanation:
         fix: what to do.
         page: the documentation page of the code; empty without one.
         parties: what every participant says; of one that cannot be asked, why.
+        answers: of a job that not everybody has countersigned: for what each participant waits, or why it refuses; else None.
     """
 
     job_id: str
@@ -57,11 +59,13 @@ class Explanation:
     fix: str
     page: str
     parties: tuple[tuple[str, ...], ...]
+    answers: Answers | None = None
 
     def __str__(self) -> str:
         """Lines for people."""
         lines = [f"job {self.job_id} is {self.state}"]
         lines += ["  " + "  ".join(cell for cell in row if cell) for row in self.parties]
+        lines += [] if self.answers is None else str(self.answers).splitlines()
         if self.code:
             fault = f"; at fault: {self.at_fault}" if self.at_fault else ""
             lines += [f"{self.code} in phase {self.phase}{fault}: {self.cause}", f"what to do: {self.fix}", f"more: {self.page}"]
@@ -72,7 +76,8 @@ class Explanation:
         if self.code:
             facts += [("code", self.code), ("phase", self.phase), ("at fault", self.at_fault), ("cause", self.cause)]
             facts += [("what to do", self.fix), ("more", self.page)]
-        return html_table(("job", self.job_id), facts) + html_table(_PROGRESS_HEADS, self.parties)
+        answers = "" if self.answers is None else self.answers._repr_html_()
+        return html_table(("job", self.job_id), facts) + html_table(_PROGRESS_HEADS, self.parties) + answers
 
 
 class JobHandle:
@@ -192,6 +197,7 @@ class JobHandle:
             fix=ending.remedy if ending is not None else "",
             page=page_of(code) if code is not None else "",
             parties=tuple(rows),
+            answers=self._client.explain(self.id) if state == State.PROPOSED.value and ending is None else None,
         )
 
     @raises_typed

@@ -51,7 +51,7 @@ class LocalNetwork:
         return tuple(party.party for party in self.harness.parties)
 
     def register(self, party: str, name: str, rows: pd.DataFrame, schema: Schema) -> DatasetRecord:
-        """Registers rows at one of the parties, as its owner does with `confide dataset register`.
+        """Registers rows at one of the parties and permits their use there, as its owner does by command.
 
         Args:
             party: the owner.
@@ -67,7 +67,7 @@ class LocalNetwork:
             file, schema_file = Path(scratch) / "rows.parquet", Path(scratch) / "schema.yaml"
             rows.to_parquet(file, index=False)
             schema_file.write_text(_schema_text(schema))
-            return register_dataset(
+            record = register_dataset(
                 config,
                 name=name,
                 file=file,
@@ -75,6 +75,8 @@ class LocalNetwork:
                 on_violation=OnViolation.REFUSE,
                 now=datetime.now(UTC),
             )
+        harness.permit(config, record)
+        return record
 
 
 def start_local(parties: int) -> LocalNetwork:

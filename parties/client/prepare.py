@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from governance.lineage.alias import AliasName
+from parties.client.agreements import NO_AGREEMENT, NO_PURPOSE, agree_by, under_agreement
+from parties.client.aliases import ALIASES, resolve_alias
 from parties.client.client import Client, PreparedJob
 from parties.client.requests import EvaluateRequest, InferRequest, JobRequest, TrainRequest
 from parties.storage.files import read_public
 from parties.wire.generated.confide.v1 import party_pb2
 from privacy.preparation.contract import Samples, prepare_query
 from privacy.preparation.fit import check_fit
+from privacy.preparation.query_commitment import SALT_BYTES, commit_query
 from privacy.preparation.schema import TableSchema
 from privacy.preparation.table import Content, FileFormat, read_table
 from protocols.canonical import parse_canonical, sha256_hex
@@ -64,15 +68,19 @@ def prepare_job(
             a party that cannot be asked.
     """
     created = now.replace(microsecond=0)
+    expires = created + timedelta(minutes=request.expires_in_minutes)
     common: dict[str, Any] = {
         "consortium": client.directory.consortium,
         "directory_version": client.directory.version,
+        "agreement": NO_AGREEMENT,
+        "purpose": NO_PURPOSE,
         "job_type": JobType(request.type),
         "querier": client.researcher,
         "computing_parties": tuple(request.computing_parties),
         "dealer": request.dealer,
         "created": created,
-        "expires": created + timedelta(minutes=request.expires_in_minutes),
+        "agree_by": agree_by(created, expires=expires, minutes=request.agree_within_minutes),
+        "expires": expires,
         "nonce": secrets.token_hex(16),
         "initial_weights_sha256": None,
         "model_name": None,
@@ -80,6 +88,7 @@ def prepare_job(
         "training": None,
         "resumes": None,
         "query_rows": None,
+        "query_commitment": None,
         "datasets": (),
         "outputs": (),
     }
@@ -93,7 +102,8 @@ def prepare_job(
     problems = (*check(prepared.job), *check_fit(prepared.job))
     if problems:
         raise ConfideError(ErrorCode.INVALID_JOB, f"{len(problems)} problem(s) in the request", problems=problems)
-    return prepared
+    job = under_agreement(client, prepared.job, agreement=request.agreement, purpose=request.purpose, now=now)
+    return replace(prepared, job=job)
 
 
 def output_name(kind: OutputKind) -> str:
@@ -149,9 +159,10 @@ def _infer(client: Client, request: InferRequest, folder: Path, common: dict[str
     query = prepare_query(samples, schema)
     kind = _PREDICTED[schema.task] if request.output is None else OutputKind(request.output)
     what = {"model": known.spec, "schema": known.schema, "task": schema.task, "model_ref": known.ref}
-    outputs = (Output(output_name(kind), kind, client.researcher),)
-    job = Job(**common | what | {"query_rows": query.num_rows, "outputs": outputs})
-    return PreparedJob(job, features=query.features)
+    output = Output(output_name(kind), kind, client.researcher, top_k=request.top_k, decimals=request.decimals, clip=request.clip)
+    salt = secrets.token_bytes(SALT_BYTES)
+    asked = {"query_rows": query.num_rows, "query_commitment": commit_query(query.features, salt=salt), "outputs": (output,)}
+    return PreparedJob(Job(**common | what | asked), features=query.features, query_salt=salt)
 
 
 def _task(schema: dict[str, Any]) -> Task:
@@ -180,13 +191,14 @@ def _datasets(client: Client, names: Sequence[str]) -> tuple[tuple[DatasetRef, .
 
 
 def _model(client: Client, label: str, parties: Sequence[str]) -> _Known:
-    name, version = label.split("@")
+    name, _, called = label.partition("@")
+    held = {party: client.models(party) for party in parties}
+    version = resolve_alias(held, name, AliasName(called)) if called in ALIASES else called
     found = []
     for party in parties:
-        held = client.models(party)
-        matching = [model for model in held if (model.name, model.version) == (name, version)]
+        matching = [model for model in held[party] if (model.name, model.version) == (name, version)]
         if not matching:
-            choice = ", ".join(f"{model.name}@{model.version}" for model in held[:_SHOWN_MODELS]) or "none"
+            choice = ", ".join(f"{model.name}@{model.version}" for model in held[party][:_SHOWN_MODELS]) or "none"
             problem = Problem(party, "holds no share of it", f"it holds shares of {choice}")
             raise ConfideError(ErrorCode.UNKNOWN_MODEL, f"{party} holds no share of {label}", problems=[problem], party=party)
         found.append((matching[0].manifest, matching[0].schema, matching[0].steps))

@@ -23,7 +23,7 @@ class CheckpointMark:
 
 @dataclass(frozen=True)
 class Progress:
-    """What one party says of a job."""
+    """What one party says of a job; `waiting_for` in words, as long as people there have to approve."""
 
     party: str
     state: str
@@ -36,6 +36,7 @@ class Progress:
     plan_digest: str
     ending: Ending | None
     checkpoints: tuple[CheckpointMark, ...] = ()
+    waiting_for: str = ""
 
 
 def read_progress(status: jobs_pb2.JobStatus, *, party: str, job_id: str, directory: Directory) -> Progress:
@@ -59,6 +60,7 @@ def read_progress(status: jobs_pb2.JobStatus, *, party: str, job_id: str, direct
         plan_digest=status.plan_digest,
         ending=ending,
         checkpoints=tuple(CheckpointMark(kept.run, kept.head) for kept in status.checkpoints),
+        waiting_for=clean_text(status.waiting_for),
     )
 
 

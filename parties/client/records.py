@@ -1,4 +1,7 @@
-"""What a researcher keeps of her jobs: the document, and the request id with which each output is fetched, once."""
+"""What a researcher keeps of her jobs.
+
+The document, the request id with which each output is fetched, once, and the salt of the commitment to her samples.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +24,18 @@ class JobRecords:
 
     folder: Path
 
-    def add(self, job: Job, *, request_ids: Mapping[str, str]) -> None:
-        """Keeps a job before it is submitted; one that is kept stays as it is."""
+    def add(self, job: Job, *, request_ids: Mapping[str, str], query_salt: bytes = b"") -> None:
+        """Keeps a job before it is submitted; one that is kept stays as it is.
+
+        Args:
+            job: public.
+            request_ids: of its outputs, by name; secret until they are used.
+            query_salt: of an inference's commitment to its samples, secret; empty for other jobs.
+        """
         make_folder(self.folder)
         path = self._path(job.job_id)
         if not path.exists():
-            record = {"job": job.to_bytes().decode(), "request_ids": dict(request_ids)}
+            record = {"job": job.to_bytes().decode(), "request_ids": dict(request_ids), "query_salt": query_salt.hex()}
             write_secret(path, json.dumps(record).encode())
 
     def job(self, job_id: str) -> Job:
@@ -53,6 +62,17 @@ class JobRecords:
             raise ConfideError(ErrorCode.UNKNOWN_OUTPUT, f"job {job_id} has no output {output}")
         return str(ids[output])
 
+    def query_salt(self, job_id: str) -> bytes:
+        """Returns the salt of an inference's commitment to its samples, secret: with the samples it opens the commitment.
+
+        Raises:
+            ConfideError: UNKNOWN_JOB if no such inference was submitted from here.
+        """
+        salt = bytes.fromhex(str(self._read(self._path(self.job(job_id).job_id))["query_salt"]))
+        if not salt:
+            raise ConfideError(ErrorCode.UNKNOWN_JOB, f"job {job_id} has no samples that it commits to")
+        return salt
+
     def _path(self, job_id: str) -> Path:
         return self.folder / f"{job_id}.json"
 
@@ -61,6 +81,6 @@ class JobRecords:
             record = json.loads(read_secret(path, max_bytes=_MAX_RECORD_BYTES))
         except ValueError as error:
             raise ConfideError(ErrorCode.STATE_DAMAGED, f"{path} is no job record") from error
-        if not isinstance(record, dict) or set(record) != {"job", "request_ids"}:
+        if not isinstance(record, dict) or set(record) != {"job", "request_ids", "query_salt"}:
             raise ConfideError(ErrorCode.STATE_DAMAGED, f"{path} is no job record")
         return record

@@ -11,11 +11,17 @@ weights: model.safetensors          # train: public initial weights, beside this
 continues: diagnosis@0123456789ab   # train: in place of both, the model to go on from
 training: {epochs: 10, batch_size: 32, learning_rate: "0.5", momentum: "0.9"}    # more: training_request.py
 
-model: diagnosis@0123456789ab       # evaluate, infer: the model to use
+model: diagnosis@0123456789ab       # evaluate, infer: the model to use, or diagnosis@live for what its holders call so
 outputs: [correct_count, confusion] # evaluate: also roc_auc, log_loss, squared_error
 min_cell: 5                         # evaluate: no opened count tells of fewer rows
 samples: samples.csv                # infer: rows under the model's schema, without a label column
-output: label                       # infer: label | probability | value
+output: probability                 # infer: label | probability | value
+decimals: 2                         # infer: probability, value: rounded to so many decimals before it is opened
+top_k: 3                            # infer: probabilities of classes: only the three largest of a sample, the others as 0
+clip: "0.01"                        # infer: probability: from 0.01 to 0.99
+agreement: cardio-2026              # its name or digest; else the one in force that covers the job
+purpose: prognosis                  # one of the agreement's; else its only one
+agree_within_minutes: 240           # how long people may take to approve; else 2 minutes, enough where none are asked
 expires_in_minutes: 30
 """
 
@@ -35,8 +41,9 @@ from protocols.errors import ConfideError, ErrorCode, Problem
 API_VERSION = "confide/v1"
 DEFAULT_MIN_CELL = 5
 Identifier = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+AgreementName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$")]  # a name, or a digest of 64 digits
 DatasetName = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,63}/[a-z0-9-]{1,63}$")]
-ModelLabel = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,63}@[0-9a-f]{12}$")]
+ModelLabel = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,63}@([0-9a-f]{12}|live|candidate|released)$")]
 EvaluationOutput = Literal["correct_count", "confusion", "roc_auc", "log_loss", "squared_error"]
 
 
@@ -44,6 +51,9 @@ class _Request(Strict):
     api_version: Literal["confide/v1"]
     computing_parties: Annotated[list[Identifier], Field(min_length=2)]
     dealer: Identifier
+    agreement: AgreementName | None = None
+    purpose: Identifier | None = None
+    agree_within_minutes: Annotated[int, Field(ge=1, le=7 * 24 * 60)] | None = None
     expires_in_minutes: Annotated[int, Field(ge=1, le=7 * 24 * 60)] = 30
 
 
@@ -78,12 +88,18 @@ class EvaluateRequest(_Request):
 
 
 class InferRequest(_Request):
-    """A private inference on the researcher's own samples; without `output`, the label, or the value if it is a number."""
+    """A private inference on the researcher's own samples; without `output`, the label, or the value if it is a number.
+
+    What `decimals`, `top_k` and `clip` may be is checked on the job that follows from the request.
+    """
 
     type: Literal["infer"]
     model: ModelLabel
     samples: str
     output: Literal["label", "probability", "value"] | None = None
+    decimals: int | None = None
+    top_k: int = 0
+    clip: str = "0"
 
 
 JobRequest = TrainRequest | EvaluateRequest | InferRequest
@@ -97,8 +113,8 @@ _ID_FORM = "write 1 to 63 of a-z, 0-9 and -"
 _DECIMAL_FORM = 'write a decimal in quotes, for example "0.5"'
 _FORMS = {
     "datasets": "write party/name, for example hospital-a/patients",
-    "model": "write name@version as `confide job wait` prints it after training",
-    "continues": "write name@version as `confide job wait` prints it after training",
+    "model": "write name@version as `confide job wait` prints it after training, or name@live",
+    "continues": "write name@version as `confide job wait` prints it after training, or name@live",
 } | dict.fromkeys(("learning_rate", "momentum", "weight_decay", "beta1", "beta2", "epsilon", "factor"), _DECIMAL_FORM)
 # Findings about several fields together.
 _REMEDIES = {

@@ -41,6 +41,7 @@ def resume_job(client: Client, job: Job, now: datetime) -> PreparedJob:
         directory_version=client.directory.version,
         resumes=_newest(client, job),
         created=created,
+        agree_by=created + (job.agree_by - job.created),
         expires=created + (job.expires - job.created),
         nonce=secrets.token_hex(16),
     )

@@ -56,7 +56,7 @@ def prepare_training(
         "datasets": list(datasets),
         "model_name": model_name,
         "training": _settings(training),
-    } | _optional(expires_in_minutes=expires_in_minutes)
+    } | _optional(expires_in_minutes=expires_in_minutes, agreement=who.agreement or None, purpose=who.purpose or None)
     with tempfile.TemporaryDirectory(prefix="confide-") as scratch:
         folder = Path(scratch)
         if isinstance(model, str):
@@ -92,14 +92,31 @@ def prepare_evaluation(
 
 
 def prepare_inference(
-    client: Client, model: str, samples: Samples, *, output: str, placement: Placement, expires_in_minutes: int | None
+    client: Client,
+    model: str,
+    samples: Samples,
+    *,
+    output: str,
+    constraint: Mapping[str, int | str | float | Decimal | None],
+    placement: Placement,
+    expires_in_minutes: int | None,
 ) -> PreparedJob:
     """Prepares a private inference on samples that never leave as values.
+
+    Args:
+        client: the researcher's connections.
+        model: `name@version`.
+        samples: secret.
+        output: the kind.
+        constraint: `decimals`, `top_k` and `clip` of the output, those that are not None.
+        placement: who computes and deals.
+        expires_in_minutes: until when everybody must have agreed and begun.
 
     Raises:
         ConfideError: INVALID_DATA, INVALID_JOB, UNKNOWN_MODEL (the researcher's to mend).
     """
     fields = _use(client, model, placement) | {"type": "infer", "samples": "(in memory)", "output": output}
+    fields |= _decimal_texts(_optional(**constraint))
     request = _request(InferRequest, fields | _optional(expires_in_minutes=expires_in_minutes))
     rows = samples if _is_frame(samples) else np.asarray(samples)  # a frame keeps its columns, a tensor gives its values
     return prepare_job(client, request, folder=Path(), now=datetime.now(UTC), samples=rows)
@@ -134,7 +151,7 @@ def _use(client: Client, model: str, placement: Placement) -> dict[str, Any]:
         "model": model,
         "computing_parties": list(who.computing_parties),
         "dealer": who.dealer,
-    }
+    } | _optional(agreement=who.agreement or None, purpose=who.purpose or None)
 
 
 def _request(kind: type[Any], fields: Mapping[str, Any]) -> Any:
@@ -157,8 +174,8 @@ def _settings(training: Mapping[str, Any] | BaseModel) -> Any:
 
 def _decimal_texts(value: Any) -> Any:
     """Writes floats as the decimals that a person would write, since every party must read the same digits."""
-    if isinstance(value, float):
-        return format(Decimal(repr(value)), "f")
+    if isinstance(value, float | Decimal):
+        return format(Decimal(str(value)), "f")
     if isinstance(value, Mapping):
         return {name: _decimal_texts(item) for name, item in value.items()}
     return value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -59,6 +59,25 @@ class EndedJob:
 
 
 @dataclass(frozen=True)
+class AuditStanding:
+    """How far the audit log and its witnesses are.
+
+    Attributes:
+        entries: of the log.
+        checkpoint: entries that the newest signed checkpoint covers; 0 before the first.
+        made: when it was signed, or None.
+        cosigned: entries that each witness has cosigned, by its id.
+        forks: contradictions in other parties' logs of which this party holds evidence.
+    """
+
+    entries: int
+    checkpoint: int
+    made: datetime | None
+    cosigned: Mapping[str, int]
+    forks: int
+
+
+@dataclass(frozen=True)
 class PartyStatus:
     """How the party stands.
 
@@ -72,6 +91,7 @@ class PartyStatus:
         peers: every other party of the directory.
         open_jobs: the oldest first.
         endings: the latest first.
+        audit: how far the audit log and its witnesses are.
         num_datasets: registered here.
         num_models: held here as shares, usable.
         free_bytes: on the disk of the state folder.
@@ -87,6 +107,7 @@ class PartyStatus:
     peers: tuple[PeerAnswer, ...]
     open_jobs: tuple[OpenJob, ...]
     endings: tuple[EndedJob, ...]
+    audit: AuditStanding
     num_datasets: int
     num_models: int
     free_bytes: int
@@ -105,6 +126,7 @@ def party_status(config: PartyConfig, *, software_version: str, now: datetime, t
         with database.transaction() as tables:
             unfinished = tables.jobs.without_ending()
             endings = tuple(_endings(tables))
+            audit = _audit(tables)
             num_datasets, num_models = len(tables.datasets.latest()), len(tables.models.usable())
     finally:
         database.close()
@@ -121,6 +143,7 @@ def party_status(config: PartyConfig, *, software_version: str, now: datetime, t
         peers=ask_peers(member, timeout_s=timeout_s),
         open_jobs=open_jobs,
         endings=endings,
+        audit=audit,
         num_datasets=num_datasets,
         num_models=num_models,
         free_bytes=shutil.disk_usage(config.state).free,
@@ -152,6 +175,17 @@ def _open_job(record: JobRecord, channel: grpc.Channel | None, party: str, now: 
     job = Job.from_bytes(record.document)
     age = (now - record.created).total_seconds()
     return OpenJob(record.job_id, job.job_type.value, record.querier, state, phase, age)
+
+
+def _audit(tables: Tables) -> AuditStanding:
+    latest = tables.audit.latest_checkpoint()
+    return AuditStanding(
+        entries=tables.audit.size(),
+        checkpoint=0 if latest is None else latest.size,
+        made=None if latest is None else latest.made,
+        cosigned=tables.audit.cosigned_sizes(),
+        forks=len(tables.witness.forks()),
+    )
 
 
 def _endings(tables: Tables) -> Iterable[EndedJob]:

@@ -44,7 +44,13 @@ ACCESS: Mapping[str, frozenset[MemberKind]] = {
     "/confide.v1.JobsService/ListJobs": _RESEARCHERS,
     "/confide.v1.JobsService/WatchJob": _RESEARCHERS,
     "/confide.v1.JobsService/CancelJob": _RESEARCHERS,
+    "/confide.v1.JobsService/ExplainJob": _RESEARCHERS,
     "/confide.v1.JobsService/FetchOutput": _RESEARCHERS,
+    "/confide.v1.GovernanceService/ListAgreements": _ANY,
+    "/confide.v1.GovernanceService/Tell": _PARTIES,
+    "/confide.v1.GovernanceService/ListStatements": _PARTIES,
+    "/confide.v1.AuditService/Cosign": _PARTIES,
+    "/confide.v1.AuditService/LastSeen": _PARTIES,
     "/confide.v1.SessionService/Deliver": _PARTIES,
     "/confide.v1.SessionService/Link": _PARTIES,
 }

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from threading import Condition
 from typing import Any
 
@@ -24,6 +25,10 @@ class Measured:
         rounds: communication rounds so far, as the plan counts them.
         payload_bytes: payload bytes that this party's links sent, as the plan counts them.
         frame_bytes: all bytes that they sent: payload, headers, handshake, heartbeats.
+        sent_bytes: `payload_bytes` by the peer to which they went.
+        received_bytes: payload bytes by the peer from which they came.
+        elapsed_ms: since the worker began with its task.
+        memory_bytes: the most memory that the worker held.
     """
 
     phase: str = ""
@@ -32,6 +37,10 @@ class Measured:
     rounds: int = 0
     payload_bytes: int = 0
     frame_bytes: int = 0
+    sent_bytes: Mapping[str, int] = field(default_factory=dict)
+    received_bytes: Mapping[str, int] = field(default_factory=dict)
+    elapsed_ms: int = 0
+    memory_bytes: int = 0
 
     def to_text(self) -> str:
         """Returns all of it as JSON, to be kept."""
@@ -51,6 +60,7 @@ class Status:
     state: State
     plan_digest: str = ""
     countersigned_by: tuple[str, ...] = ()
+    waiting_for: str = ""
     measured: Measured = Measured()
     ending: SignedDocument | None = None
     revision: int = 0

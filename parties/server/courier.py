@@ -26,6 +26,10 @@ class Outcome(Enum):
     FAILED = "failed"  # try again
 
 
+# The receiver did not read what was sent as what it is: that says nothing about the message itself, which is sent again.
+_SPOILT = frozenset({ErrorCode.INVALID_ARGUMENT, ErrorCode.INVALID_DOCUMENT, ErrorCode.BAD_SIGNATURE})
+
+
 @dataclass(frozen=True)
 class JobPapers:
     """What a party needs to take part in a session that it has not heard of."""
@@ -58,6 +62,6 @@ class Courier:
         except ConfideError as error:
             if error.code is ErrorCode.UNKNOWN_SESSION:
                 return Outcome.UNKNOWN_SESSION
-            final = error.code.kind in (Kind.INVALID, Kind.DENIED, Kind.INTEGRITY)
+            final = error.code.kind in (Kind.INVALID, Kind.DENIED, Kind.INTEGRITY) and error.code not in _SPOILT
             return Outcome.STORED if final else Outcome.FAILED
         return Outcome.STORED

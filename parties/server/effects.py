@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from random import SystemRandom
+from typing import TypeAlias
 
 import structlog
 
@@ -32,6 +33,7 @@ from protocols.session.messages import Ending
 from protocols.session.states import State
 
 _SETTLE_AGAIN_S = 2.0
+Accept: TypeAlias = "Callable[[Job, Callable[[ev.Event], None]], None]"
 _log = structlog.get_logger()
 
 
@@ -50,6 +52,7 @@ class Effects:
         links: LinkTable,
         template: Template,
         check: Callable[[Job], CheckedJob],
+        accept: Accept,
         tell: Callable[[str, int, ev.Event], None],
         measure: Callable[[str, Measured], None],
     ) -> None:
@@ -63,6 +66,7 @@ class Effects:
         self._links = links
         self._template = template
         self._check = check
+        self._accept = accept
         self._tell = tell
         self._measure = measure
         self._random = SystemRandom()
@@ -92,6 +96,10 @@ class Effects:
                 self._lanes.work(self._settle, session, results.discard, tell)
             case act.Announce(ending=ending):
                 self._announce(session, ending)
+
+    def accept(self, session: OpenSession) -> None:
+        """Takes a job whose plan is kept to this party's answer, which comes back as an event."""
+        self._accept(session.job, partial(self._tell, session.job_id, session.life))
 
     def _move_slot(
         self, session: OpenSession, action: act.RequestSlot | act.TrySlot | act.ReleaseSlot, tell: Callable[[ev.Event], None]
@@ -155,7 +163,7 @@ class Effects:
             log_defect(session.job_id, "CheckJob", error)
             tell(refusal(ConfideError(ErrorCode.INTERNAL)))
         else:
-            tell(ev.JobAccepted(checked.plan_digest))
+            self._accept(session.job, tell)
 
     def _settle(self, session: OpenSession, settle: Callable[[Party, Job], None], tell: Callable[[ev.Event], None]) -> None:
         work, session.work = session.work, None  # and with it the query's share

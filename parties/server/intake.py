@@ -6,11 +6,11 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from threading import BoundedSemaphore, Lock
 
-from governance.admission import admit
 from governance.documents import DocumentKind, verify
 from parties.server.capacity import capacity, demand_room, need_of
 from parties.server.courier import JobPapers
-from parties.server.party import Party, holdings
+from parties.server.party import Party
+from parties.server.reasons import JobRefusal, admission_findings, reasons
 from parties.server.workers import Template, derive_plan
 from parties.storage.jobs import PlanRecord
 from parties.wire.documents import from_wire
@@ -74,15 +74,28 @@ class Checker:
                 del self._under_way[job.digest]
         return outcome.result()
 
+    def derive(self, job: Job) -> bytes:
+        """Returns the canonical bytes of a job's plan, whatever this party says to the job; waits for its turn.
+
+        Raises:
+            ConfideError: what the derivation found.
+        """
+        with self._turns:
+            return derive_plan(job, template=self._template)
+
     def _check(self, job: Job) -> CheckedJob:
         party = self._party
         if party.id not in job.participants:
             raise ConfideError(ErrorCode.INVALID_JOB, f"{party.id} has no role in this job", party=party.id)
         with party.database.transaction() as tables:
-            brought = holdings(party, tables, job)
-        admit(job, directory=party.directory, holdings=brought, now=party.now())
-        with self._turns:
-            plan = derive_plan(job, template=self._template)
+            # A job that is not sound in itself costs no derivation; one that nobody consents to is told what else is against it.
+            if admission_findings(party, tables, job, party.now()):
+                raise JobRefusal(reasons(party, tables, job, plan=None, now=party.now()), party=party.id)
+        plan = self.derive(job)
+        with party.database.transaction() as tables:
+            against = reasons(party, tables, job, plan=plan, now=party.now())
+        if against:
+            raise JobRefusal(against, party=party.id)
         memory_bytes = estimate(Plan.from_document(parse_canonical(plan)), LOOPBACK).memory_bytes
         need = need_of(job, party=party.id, memory_bytes=memory_bytes)
         demand_room(need, capacity(party.config), party=party.id)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from governance.identity.names import MemberKind
 from parties.server.access import caller
 from parties.server.board import Status
-from parties.server.intake import CheckedJob, read_papers, read_query_share
+from parties.server.explaining import Explained, approvals_needed, explain
+from parties.server.intake import CheckedJob, Checker, read_papers, read_query_share
 from parties.server.party import Party
 from parties.server.results import hand_out
 from parties.server.sessions import Sessions
@@ -29,10 +30,10 @@ _REQUEST_ID = re.compile(r"[0-9a-f]{32}")
 class JobsService:
     """JobsService: what researchers ask."""
 
-    def __init__(self, party: Party, sessions: Sessions, check: Callable[[Job], CheckedJob]) -> None:
+    def __init__(self, party: Party, sessions: Sessions, checker: Checker) -> None:
         self._party = party
         self._sessions = sessions
-        self._check = check
+        self._checker = checker
 
     def handlers(self) -> Handlers:
         """Returns the registrations."""
@@ -44,6 +45,7 @@ class JobsService:
                 methods.LIST_JOBS.unary_handler(self.list_jobs),
                 methods.WATCH_JOB.stream_handler(self.watch_job),
                 methods.CANCEL_JOB.unary_handler(self.cancel_job),
+                methods.EXPLAIN_JOB.unary_handler(self.explain_job),
                 methods.FETCH_OUTPUT.unary_handler(self.fetch_output),
             )
         )
@@ -53,8 +55,13 @@ class JobsService:
         job = Job.from_bytes(request.job)
         if caller().id != job.querier:
             raise ConfideError(ErrorCode.NOT_AUTHORISED, "a job's plan is asked for by its querier")
-        checked = self._check(job)
-        return jobs_pb2.PlanJobReply(party=self._party.id, plan=checked.plan, plan_digest=checked.plan_digest)
+        checked = self._checker.check(job)
+        return jobs_pb2.PlanJobReply(
+            party=self._party.id,
+            plan=checked.plan,
+            plan_digest=checked.plan_digest,
+            approvals_needed=approvals_needed(self._party, job, checked.plan),
+        )
 
     def submit_job(self, request: jobs_pb2.SubmitJobRequest) -> jobs_pb2.JobStatus:
         """Takes a signed job in; a refusal goes to the caller and to the other parties."""
@@ -64,7 +71,7 @@ class JobsService:
         share = read_query_share(self._party, job, request.query_share)
         if not self._sessions.knows(job.job_id):
             try:
-                checked: CheckedJob | ConfideError = self._check(job)
+                checked: CheckedJob | ConfideError = self._checker.check(job)
             except ConfideError as error:
                 checked = error
             self._sessions.propose(job, papers, query_share=share, checked=checked)
@@ -103,6 +110,19 @@ class JobsService:
         self._sessions.cancel(request.job_id)
         return self._shown(request.job_id)
 
+    def explain_job(self, request: jobs_pb2.ExplainJobRequest) -> jobs_pb2.ExplainJobReply:
+        """Tells every reason for which this party would refuse a job, or what it would wait for; keeps nothing."""
+        if request.job_id:
+            status = self._visible(request.job_id)
+            if status.state is not State.PROPOSED:  # it was decided; how it ended stands in its ending
+                return jobs_pb2.ExplainJobReply(party=self._party.id)
+            job = status.job
+        else:
+            job = Job.from_bytes(request.job)
+        if caller().id != job.querier:
+            raise ConfideError(ErrorCode.NOT_AUTHORISED, "a job is explained to its querier")
+        return _explained(self._party.id, explain(self._party, job, self._checker.derive))
+
     def fetch_output(self, request: jobs_pb2.FetchOutputRequest) -> jobs_pb2.FetchOutputReply:
         """Hands this party's share of an output to its recipient."""
         if not _REQUEST_ID.fullmatch(request.request_id):
@@ -119,7 +139,7 @@ class JobsService:
             request_id=request.request_id,
         )
         return jobs_pb2.FetchOutputReply(
-            party=self._party.id, share=out.share, shape=out.output.shape, scale_bits=out.output.scale_bits
+            party=self._party.id, share=out.share, shape=out.output.shape, scale_bits=out.output.scale_bits, nonce=out.nonce
         )
 
     def _visible(self, job_id: str) -> Status:
@@ -161,4 +181,21 @@ def _status(party: str, status: Status, checkpoints: Sequence[CheckpointRecord])
         countersigned_by=status.countersigned_by,
         attempt=status.job.attempt,
         checkpoints=kept,
+        waiting_for=status.waiting_for,
+    )
+
+
+def _explained(party: str, found: Explained) -> jobs_pb2.ExplainJobReply:
+    standing, preview = found.standing, found.preview
+    reasons = [
+        jobs_pb2.Reason(code=f.code.name, where=f.problem.where, what=f.problem.what, remedy=f.problem.remedy)
+        for f in found.findings
+    ]
+    return jobs_pb2.ExplainJobReply(
+        party=party,
+        reasons=reasons,
+        approvals_needed=0 if standing is None else standing.decision.needed,
+        approvals_given=0 if standing is None else len(standing.tally.approved),
+        rule="" if standing is None else standing.decision.rule,
+        preview=b"" if preview is None else preview.to_bytes(),
     )

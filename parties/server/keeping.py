@@ -8,25 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
 import structlog
 
-from governance.admission import exhausted_evaluations
+from governance.audit.entries import EntryKind
 from governance.documents import DocumentKind, SignedDocument, sign
+from parties.server.acceptance import record_arrival, record_refusal
 from parties.server.board import Board, Measured
 from parties.server.courier import Courier
-from parties.server.opened import OpenSession
-from parties.server.party import Party, past_evaluations
+from parties.server.intake import CheckedJob
+from parties.server.opened import OpenSession, kept_session
+from parties.server.party import Party
 from parties.server.slots import Slots
-from parties.server.terms import refusal, snapshot_text
+from parties.server.terms import snapshot_text
 from parties.storage.database import Tables
-from parties.storage.jobs import CountersignatureRecord
+from parties.storage.jobs import CountersignatureRecord, JobRecord
 from parties.storage.leases import LeaseRecord
 from protocols.errors import ConfideError, ErrorCode
-from protocols.job import Job, JobType
+from protocols.job import Job
 from protocols.session import actions as act
 from protocols.session import events as ev
-from protocols.session.messages import Countersignature, Ending, SessionMessage
+from protocols.session.messages import Countersignature, Ending, SessionMessage, Verdict
 
 LEASE_FOR = timedelta(seconds=30)
 RENEW_EVERY_S = 10.0
@@ -44,18 +47,64 @@ class Keeper:
         self._slots = slots
         self._holder = holder
 
-    def vetted(self, job: Job, event: ev.Event) -> ev.Event:
-        """Turns an acceptance into a refusal if an owner's limit was used up since the job was checked.
+    def keep_new(self, session: OpenSession, checked: CheckedJob | ConfideError) -> bool:
+        """Keeps a job that has reached this party, with its plan or the refusal that its check gave.
+
+        Returns:
+            Whether it was new; one that is kept already is left as it is.
+
+        Raises:
+            ConfideError: DISK_FULL (the operator's fault): nothing is stored.
+        """
+        job, papers, now = session.job, session.papers, self._party.now()
+        record = JobRecord(
+            job_id=job.job_id,
+            querier=job.querier,
+            document=papers.job.body,
+            signature=papers.job.signature,
+            initial_weights=papers.initial_weights or None,
+            snapshot=session.stored,
+            state=session.machine.state.value,
+            created=now,
+            updated=now,
+        )
+        with self._party.database.transaction() as tables:
+            if tables.jobs.find(job.job_id) is not None:
+                return False
+            tables.jobs.add(record)
+            record_arrival(self._party, tables, job)
+            if isinstance(checked, CheckedJob):
+                tables.jobs.add_plan(checked.record(job.job_id))
+            else:
+                record_refusal(self._party, tables, job, checked)
+        return True
+
+    def recall(self, record: JobRecord) -> tuple[OpenSession, dict[str, Any]]:
+        """Makes a session from what is kept of it.
+
+        Returns:
+            The session, and what the board shows of it beside its state.
+        """
+        with self._party.database.transaction() as tables:
+            ending, measured = tables.jobs.ending(record.job_id), tables.jobs.measured(record.job_id)
+            plan = tables.jobs.plan(record.job_id)
+            signers = tuple(known.party for known in tables.jobs.countersignatures(record.job_id))
+        shown = {
+            "ending": None if ending is None else SignedDocument.from_bytes(ending),
+            "measured": Measured.from_text(measured) if measured else Measured(),
+            "plan_digest": plan.digest if plan else "",
+            "countersigned_by": signers,
+        }
+        return kept_session(record, party=self._party.id, memory_bytes=plan.memory_bytes if plan else 0), shown
+
+    def note_refusal(self, job: Job, error: ConfideError) -> None:
+        """Keeps that this party refuses a job, and why.
 
         Raises:
             ConfideError: DISK_FULL (the operator's fault).
         """
-        if not isinstance(event, ev.JobAccepted) or job.job_type is not JobType.EVALUATE:
-            return event
         with self._party.database.transaction() as tables:
-            past = past_evaluations(self._party, tables, job)
-        error = exhausted_evaluations(job, past, party=self._party.id, most=self._party.config.max_evaluations)
-        return event if error is None else refusal(error)
+            record_refusal(self._party, tables, job, error)
 
     def consent(self, job: Job, event: ev.Event, signed: SignedDocument | None) -> CountersignatureRecord | None:
         """Returns the countersignature that an event brings, this party's own or another's.
@@ -64,8 +113,10 @@ class Keeper:
             ConfideError: BAD_SIGNATURE (that party's fault): it signed two different things; DISK_FULL (the operator's).
         """
         match event:
-            case ev.JobAccepted(plan_digest=digest):
-                own = self._courier.sign(SessionMessage(job.job_id, job.attempt, self._party.id, Countersignature(digest)))
+            case ev.JobAccepted(plan_digest=digest, manifest=manifest):
+                own = self._courier.sign(
+                    SessionMessage(job.job_id, job.attempt, self._party.id, Countersignature(digest, manifest))
+                )
                 record = CountersignatureRecord(job.job_id, self._party.id, digest, own.body, own.signature)
             case ev.Received(message=SessionMessage(body=Countersignature(plan_digest=digest))) if signed is not None:
                 record = CountersignatureRecord(job.job_id, signed.signer, digest, signed.body, signed.signature)
@@ -90,14 +141,13 @@ class Keeper:
         with self._party.database.transaction() as tables:
             if consent is not None:
                 tables.jobs.add_countersignature(consent)
-            if isinstance(event, ev.JobAccepted) and session.job.job_type is JobType.EVALUATE:
-                self._debit(tables, session.job)
             if snapshot != session.stored:
                 state = session.machine.state.value
                 tables.jobs.save_snapshot(session.job_id, snapshot=snapshot, state=state, now=self._party.now())
             self._keep_leases(tables, session, event, todo)
             if signed is not None:
                 tables.jobs.put_ending(session.job_id, signed.to_bytes(), measured=self._measured(session.job_id).to_text())
+            self._settle(tables, session, event, ending)
             signers = tuple(record.party for record in tables.jobs.countersignatures(session.job_id))
             plan = tables.jobs.plan(session.job_id)
         session.stored = snapshot
@@ -135,10 +185,19 @@ class Keeper:
             if isinstance(action, act.ReleaseSlot):
                 tables.leases.release(session.job_id, action.ticket)
 
-    def _debit(self, tables: Tables, job: Job) -> None:
-        for dataset in job.datasets:
-            if dataset.party == self._party.id and job.model_ref is not None:
-                tables.evaluations.debit(dataset.name, dataset.version, job.model_ref, job_id=job.job_id)
+    def _settle(self, tables: Tables, session: OpenSession, event: ev.Event, ending: Ending | None) -> None:
+        """Debits with the vote that the job is done, before anything can be opened; gives back with any end but that."""
+        vote, now = session.machine.vote, self._party.now()
+        is_done = vote is not None and vote.verdict is Verdict.DONE
+        if is_done and isinstance(event, ev.WorkerFinished):
+            tables.ledger.commit(session.job_id, now)
+        if ending is None:
+            return
+        if not is_done:
+            tables.ledger.refund(session.job_id, now)
+            tables.grants.give_back(session.job_id)
+        facts = {"job": session.job_id, "state": ending.state.value, "code": ending.code, "decided_by": ending.decided_by}
+        tables.audit.append(EntryKind.SESSION_ENDED, facts, now=now)
 
     def _sign(self, ending: Ending) -> SignedDocument:
         key = self._party.member.signing_key

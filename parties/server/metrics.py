@@ -128,6 +128,11 @@ class PartyCollector(Collector):
             ("confide_storage_writable", "1 if this party can store what happens, else 0.", int(self._load.stores)),
             ("confide_disk_free_bytes", "Free space where the state folder lies.", self._free_bytes()),
             ("confide_cert_expiry_seconds", "Until this party's certificate ends.", (until - self._now()).total_seconds()),
+            (
+                "confide_approval_pending_seconds",
+                "How long the oldest job has waited for this party's people.",
+                self._waiting_s(shown),
+            ),
             ("confide_directory_version", "Version of the directory that this party holds.", self._party.directory.version),
         ):
             yield GaugeMetricFamily(name, text, value=value)
@@ -141,6 +146,10 @@ class PartyCollector(Collector):
                 self._rounds += max(0, measured.rounds - before.rounds)
                 self._seen[job] = measured
             return self._rounds
+
+    def _waiting_s(self, shown: Iterable[Status]) -> float:
+        waiting = [status.job.created for status in shown if status.waiting_for]
+        return max(0.0, (self._now() - min(waiting)).total_seconds()) if waiting else 0.0  # queriers' clocks may be ahead
 
     def _free_bytes(self) -> int:
         return shutil.disk_usage(self._party.config.state).free

@@ -11,7 +11,9 @@ import structlog
 
 from governance.admission import Holdings, ModelFacts, PastJob
 from governance.identity.directory import Directory
+from governance.policy.rules import Policy
 from parties.config import PartyConfig
+from parties.server.policy import CurrentPolicy
 from parties.storage.database import Database, Tables
 from parties.storage.datasets import DatasetRecord
 from parties.storage.sealed import SealedFiles
@@ -67,6 +69,7 @@ class Party:
     database: Database
     sealed: SealedFiles
     current_directory: CurrentDirectory
+    current_policy: CurrentPolicy
 
     @property
     def id(self) -> str:
@@ -77,6 +80,11 @@ class Party:
     def directory(self) -> Directory:
         """The directory, as it is now."""
         return self.current_directory.get()
+
+    @property
+    def policy(self) -> Policy:
+        """The policy, as it is now."""
+        return self.current_policy.get()
 
     @property
     def worker_log(self) -> Path:
@@ -116,19 +124,8 @@ def holdings(party: Party, tables: Tables, job: Job) -> Holdings:
         max_rows=party.config.max_rows,
         max_query_rows=party.config.max_query_rows,
         min_cell=party.config.min_cell,
-        max_evaluations=party.config.max_evaluations,
-        evaluations=past_evaluations(party, tables, job),
         resumed=_resumed(tables, job),
     )
-
-
-def past_evaluations(party: Party, tables: Tables, job: Job) -> dict[tuple[str, int], int]:
-    """Returns how often the party's data sets in a job were evaluated by other jobs, by name and version."""
-    return {
-        (dataset.name, dataset.version): tables.evaluations.count(dataset.name, dataset.version, but=job.job_id)
-        for dataset in job.datasets
-        if dataset.party == party.id
-    }
 
 
 def _resumed(tables: Tables, job: Job) -> PastJob | None:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from governance.lineage.standing import trainings_behind
+from parties.lineage import trainings_behind_job
+from parties.model_registry import why_marked
 from parties.server.party import Party
 from parties.server.probe import Prober
+from parties.storage.database import Tables
+from parties.storage.models import ModelRecord
 from parties.wire import methods
 from parties.wire.generated.confide.v1 import party_pb2
 from parties.wire.methods import Handlers
@@ -58,27 +63,37 @@ class PartyService:
         return party_pb2.ListDatasetsReply(party=self._party.id, datasets=found)
 
     def list_models(self, _request: party_pb2.ListModelsRequest) -> party_pb2.ListModelsReply:
-        """Tells the public descriptions of the models held as shares, with their lineage."""
-        found = []
+        """Tells the public descriptions of the models held as shares, with their lineage and why some are not used any more."""
         with self._party.database.transaction() as tables:
-            for record in tables.models.usable():
-                training = Job.from_bytes(tables.jobs.get(record.job_id).document)
-                sources = [
-                    party_pb2.ModelSource(party=d.party, dataset=f"{d.name}/{d.version}", commitment=d.commitment)
-                    for d in training.datasets
-                ]
-                found.append(
-                    party_pb2.Model(
-                        name=record.ref.name,
-                        version=record.ref.version,
-                        manifest=record.model_document,
-                        schema=record.schema_document,
-                        job_id=record.job_id,
-                        plan_digest=record.plan_digest,
-                        computing_parties=training.computing_parties,
-                        sources=sources,
-                        created=record.created.isoformat(),
-                        steps=record.steps,
-                    )
-                )
+            found = [_model(tables, record) for record in tables.models.usable()]
         return party_pb2.ListModelsReply(party=self._party.id, models=found)
+
+
+def _model(tables: Tables, record: ModelRecord) -> party_pb2.Model:
+    training = Job.from_bytes(tables.jobs.get(record.job_id).document)
+    behind = trainings_behind(record.job_id, trainings_behind_job(tables, record.job_id))
+    bases = dict.fromkeys((basis.party, basis.grant_id, basis.until) for facts in behind for basis in facts.bases)
+    return party_pb2.Model(
+        name=record.ref.name,
+        version=record.ref.version,
+        manifest=record.model_document,
+        schema=record.schema_document,
+        job_id=record.job_id,
+        plan_digest=record.plan_digest,
+        computing_parties=training.computing_parties,
+        sources=[
+            party_pb2.ModelSource(party=d.party, dataset=f"{d.name}/{d.version}", commitment=d.commitment)
+            for d in training.datasets
+        ],
+        created=record.created.isoformat(),
+        steps=record.steps,
+        aliases=[alias.value for alias in tables.registry.aliases_of(record.ref)],
+        revoked=[why_marked(mark) for mark in tables.registry.marks(record.ref)],
+        deleted=tables.registry.deletion(record.ref) is not None,
+        agreement=training.agreement,
+        purpose=training.purpose,
+        grants=[
+            party_pb2.ModelGrant(party=party, grant_id=grant_id, derived_until=until.isoformat() if until else "")
+            for party, grant_id, until in bases
+        ],
+    )

@@ -1,25 +1,29 @@
 """What a session leaves at this party: sealed while it runs, usable once it has completed, destroyed otherwise.
 
-The only place that hands an output share to anybody: `hand_out` uses up the opening's grant first.
+The only place that hands an output share to anybody: `hand_out` asks the release gate and uses up the permission to open first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 
-from governance.release import grants
+from governance.audit.entries import EntryKind
+from governance.commitments import NONCE_BYTES, CommittedShare, commitment_of
+from governance.release import Withheld, openings, withheld, withheld_before_vote
+from parties.server.gate import evidence_of, note_withheld, settlement_of
 from parties.server.party import Party
 from parties.storage.checkpoints import CheckpointRecord, checkpoint_object_id
 from parties.storage.database import Tables
 from parties.storage.models import ModelRecord, model_object_id
-from parties.storage.outputs import GrantRecord, OutputRecord, output_object_id
+from parties.storage.outputs import OpeningRecord, OutputRecord, output_object_id
 from parties.storage.sealed import Purpose
 from parties.worker.channel import Parcel
 from protocols.canonical import canonical_bytes
 from protocols.errors import ConfideError, ErrorCode
-from protocols.job import Job, JobType
+from protocols.job import Job, JobType, Output
 from protocols.plan.plan import Plan
 
 KEPT_CHECKPOINTS = 2  # of a job: should a party have failed while it kept the last one, all hold the one before
@@ -28,30 +32,56 @@ CHECKPOINT_RETENTION = timedelta(days=7)
 
 @dataclass(frozen=True)
 class HandedOut:
-    """An output share on its way to its recipient; `share` is little-endian int64 bytes and secret."""
+    """An output share on its way to its recipient; `share` is little-endian int64 bytes, `nonce` opens its commitment; secret."""
 
     output: OutputRecord
-    share: bytes
+    nonce: bytes = field(repr=False)
+    share: bytes = field(repr=False)
 
 
-def seal_results(party: Party, job: Job, plan: Plan, parcel: Parcel) -> None:
-    """Seals what the worker made; nothing of it is usable yet.
+@dataclass(frozen=True)
+class Sealed:
+    """What this party says of the results that it has sealed; public.
+
+    Attributes:
+        commitments: to its shares of the outputs, by name, 64 hexadecimal digits each; empty if it computes nothing.
+        withheld: every reason of its release gate for which nothing may be opened; empty if it may.
+    """
+
+    commitments: Mapping[str, str]
+    withheld: tuple[Withheld, ...]
+
+
+def seal_results(party: Party, job: Job, plan: Plan, parcel: Parcel) -> Sealed:
+    """Seals what the worker made, and asks the release gate whether it may ever be opened; nothing of it is usable yet.
 
     Raises:
-        ConfideError: as the stores and sealed files.
+        ConfideError: as the stores and sealed files; INTERNAL (ours) if the worker of a computing party lacks an output.
     """
     records: list[ModelRecord | OutputRecord] = []
     try:
         _seal_results(party, job, plan, parcel, records)
         with party.database.transaction() as tables:
-            for record in records:
-                if isinstance(record, ModelRecord):
-                    tables.models.add(record)
-                else:
-                    tables.outputs.add(record)
+            return _keep(party, tables, job, records)
     except BaseException:  # whatever it was, no file stays that no table names
         _delete(party, (record.sealed_name for record in records))
         raise
+
+
+def _keep(party: Party, tables: Tables, job: Job, records: Iterable[ModelRecord | OutputRecord]) -> Sealed:
+    commitments, now = {}, party.now()
+    for record in records:
+        if isinstance(record, ModelRecord):
+            tables.models.add(record)
+            continue
+        tables.outputs.add(record)
+        commitments[record.name] = record.commitment
+        facts = {"job": job.job_id, "output": record.name, "commitment": record.commitment}
+        tables.audit.append(EntryKind.OUTPUT_COMMITTED, facts, now=now)
+    reasons = withheld_before_vote(job, evidence_of(party, tables, job, now)) if job.outputs else ()
+    if reasons:
+        note_withheld(tables, job, reasons, now=now)
+    return Sealed(commitments, reasons)
 
 
 def _seal_results(party: Party, job: Job, plan: Plan, parcel: Parcel, records: list[ModelRecord | OutputRecord]) -> None:
@@ -71,39 +101,52 @@ def _seal_results(party: Party, job: Job, plan: Plan, parcel: Parcel, records: l
                 steps=_steps(job),
             )
         )
-    for output in job.outputs:
-        blob = parcel.blobs.get(f"output/{output.name}")
-        if blob is None:
-            continue
-        records.append(
-            OutputRecord(
-                job_id=job.job_id,
-                name=output.name,
-                recipient=output.recipient,
-                sealed_name=party.sealed.write(Purpose.OUTPUT_SHARE, output_object_id(job.job_id, output.name), blob),
-                scale_bits=next(planned.scale_bits for planned in plan.outputs if planned.name == output.name),
-                shape=tuple(parcel.header["shapes"][output.name]),
-            )
-        )
+    if party.id in job.computing_parties:
+        records.extend(_seal_output(party, job, plan, parcel, output) for output in job.outputs)
+
+
+def _seal_output(party: Party, job: Job, plan: Plan, parcel: Parcel, output: Output) -> OutputRecord:
+    share = parcel.blobs.get(f"output/{output.name}")
+    if share is None:
+        raise ConfideError(ErrorCode.INTERNAL, f"the worker made no share of output {output.name}")
+    opened = CommittedShare(
+        session=job.job_id,
+        attempt=job.attempt,
+        output=output.name,
+        party=party.id,
+        shape=tuple(parcel.header["shapes"][output.name]),
+        scale_bits=next(planned.scale_bits for planned in plan.outputs if planned.name == output.name),
+        share=share,
+        nonce=secrets.token_bytes(NONCE_BYTES),
+    )
+    object_id = output_object_id(job.job_id, output.name)
+    return OutputRecord(
+        job_id=job.job_id,
+        name=output.name,
+        recipient=output.recipient,
+        sealed_name=party.sealed.write(Purpose.OUTPUT_SHARE, object_id, opened.nonce + share),
+        scale_bits=opened.scale_bits,
+        shape=opened.shape,
+        commitment=commitment_of(opened),
+    )
 
 
 def publish(party: Party, job: Job) -> None:
-    """Makes the results of a completed session usable: the model, and a grant for every output. Idempotent.
-
-    Raises:
-        ConfideError: NO_GRANT if the job was not countersigned by everybody with this plan.
-    """
+    """Makes the results of a completed session usable: the model, and the outputs if the release gate permits it. Idempotent."""
+    now = party.now()
     with party.database.transaction() as tables:
-        tables.models.publish(job.job_id)
-        if not tables.outputs.of_job(job.job_id):
+        for ref in tables.models.publish(job.job_id):
+            tables.audit.append(EntryKind.MODEL_KEPT, {"model": ref.label, "job": job.job_id}, now=now)
+        if not tables.outputs.of_job(job.job_id) or tables.outputs.withheld(job.job_id):
             return
-        plan = tables.jobs.plan(job.job_id)
-        signed = {record.party: record.plan_digest for record in tables.jobs.countersignatures(job.job_id)}
-        for grant in grants(job, plan_digest=plan.digest if plan else "", countersignatures=signed):
-            if tables.grants.find(job.job_id, grant.output) is None:
-                tables.grants.make(
-                    GrantRecord(grant.grant_id, grant.job_id, grant.output, grant.recipient, made=party.now(), used_at=None)
-                )
+        evidence, settlement = evidence_of(party, tables, job, now), settlement_of(party, tables, job)
+        reasons = withheld(job, evidence, settlement)
+        if reasons:
+            note_withheld(tables, job, reasons, now=now)
+            return
+        for grant in openings(job, evidence, settlement):
+            if tables.openings.find(job.job_id, grant.output) is None:
+                tables.openings.make(OpeningRecord(grant.opening_id, grant.job_id, grant.output, grant.recipient, made=now))
 
 
 def discard(party: Party, job: Job) -> None:
@@ -114,7 +157,7 @@ def discard(party: Party, job: Job) -> None:
 
 
 def hand_out(party: Party, *, job_id: str, output: str, recipient: str, request_id: str) -> HandedOut:
-    """Uses the output's grant and returns this party's share for its recipient.
+    """Uses the output's permission and returns this party's share for its recipient, if the release gate still permits it.
 
     Args:
         party: this party.
@@ -124,13 +167,37 @@ def hand_out(party: Party, *, job_id: str, output: str, recipient: str, request_
         request_id: chosen by the recipient; a repeated call with the same one is the same use.
 
     Raises:
-        ConfideError: NO_GRANT, GRANT_USED, NOT_READY, UNKNOWN_OUTPUT or UNKNOWN_JOB (the caller's fault).
+        ConfideError: NO_GRANT, GRANT_USED or UNKNOWN_JOB (the caller's fault); RELEASE_WITHHELD (nobody's):
+            a rule of the gate, which the error names, is not kept.
     """
     with party.database.transaction() as tables:
-        tables.jobs.get(job_id)
-        tables.grants.use_once(job_id, output, recipient=recipient, request_id=request_id, now=party.now())
-        record = tables.outputs.get(job_id, output)
-    return HandedOut(record, party.sealed.read(Purpose.OUTPUT_SHARE, record.object_id, record.sealed_name))
+        job = Job.from_bytes(tables.jobs.get(job_id).document)
+        known = (record for record in tables.outputs.of_job(job_id) if (record.name, record.recipient) == (output, recipient))
+        record = next(known, None)
+        if record is None:
+            raise ConfideError(ErrorCode.NO_GRANT, f"{recipient} has no grant for output {output[:63]} of job {job_id[:32]}")
+        reason = _open(party, tables, job, record, request_id=request_id)
+    if reason:
+        raise ConfideError(ErrorCode.RELEASE_WITHHELD, reason, party=party.id)
+    kept = party.sealed.read(Purpose.OUTPUT_SHARE, record.object_id, record.sealed_name)
+    return HandedOut(record, nonce=kept[:NONCE_BYTES], share=kept[NONCE_BYTES:])
+
+
+def _open(party: Party, tables: Tables, job: Job, record: OutputRecord, *, request_id: str) -> str:
+    """Uses up the permission; returns why it may not, if so: that is kept, and an error would undo it."""
+    if record.withheld:
+        return record.withheld
+    now = party.now()
+    reasons = withheld(job, evidence_of(party, tables, job, now), settlement_of(party, tables, job))
+    if reasons:
+        note_withheld(tables, job, reasons, now=now)
+        return "; ".join(str(reason) for reason in reasons)
+    known = tables.openings.find(job.job_id, record.name)
+    used = tables.openings.use_once(job.job_id, record.name, recipient=record.recipient, request_id=request_id, now=now)
+    if known is not None and known.used_at is None:
+        facts = {"job": job.job_id, "output": record.name, "recipient": record.recipient, "opening": used.opening_id}
+        tables.audit.append(EntryKind.OUTPUT_RELEASED, facts, now=now)
+    return ""
 
 
 def kept_shares(party: Party, tables: Tables, job: Job) -> dict[str, bytes]:

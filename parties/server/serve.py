@@ -15,20 +15,29 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from governance.identity.names import MemberKind
 from parties.config import PartyConfig
 from parties.log import configure_log
+from parties.server.acceptance import Acceptance
 from parties.server.access import AccessInterceptor
+from parties.server.audit_metrics import AuditCollector
+from parties.server.audit_service import AuditService
+from parties.server.consent_watch import ConsentWatch
+from parties.server.governance_service import GovernanceService
 from parties.server.intake import Checker
 from parties.server.jobs_service import JobsService
 from parties.server.metrics import Metrics, MetricsServer, PartyCollector
 from parties.server.party import CurrentDirectory, Party
 from parties.server.party_service import PartyService
+from parties.server.policy import CurrentPolicy
+from parties.server.rollback import check_state, log_start
 from parties.server.session_service import SessionService
 from parties.server.sessions import Sessions
+from parties.server.statements import Exchange
+from parties.server.witnessing import Witnessing
 from parties.server.workers import Template
 from parties.storage.database import open_database
 from parties.transport.peers import Peers
 from parties.transport.streams import LinkTable
 from parties.transport.tls import SERVER_OPTIONS, TlsIdentity, server_credentials
-from parties.wire.methods import JOBS_SERVICE, PARTY_SERVICE, SESSION_SERVICE
+from parties.wire.methods import AUDIT_SERVICE, GOVERNANCE_SERVICE, JOBS_SERVICE, PARTY_SERVICE, SESSION_SERVICE
 from protocols.errors import ConfideError, ErrorCode
 
 _THREADS = 256  # each open stream holds one; what one member may hold is in stream_limits
@@ -42,7 +51,7 @@ def serve(config: PartyConfig) -> None:
     """Serves a party until SIGTERM or SIGINT.
 
     Raises:
-        ConfideError: STATE_LOCKED, STATE_SCHEMA, FILE_MODE, NOT_ENROLLED, INVALID_CONFIG (the operator's fault).
+        ConfideError: STATE_LOCKED, STATE_SCHEMA, STATE_ROLLED_BACK, FILE_MODE, NOT_ENROLLED, INVALID_CONFIG (the operator's).
     """
     configure_log(config.log_level)
     folder = config.folder
@@ -53,7 +62,7 @@ def serve(config: PartyConfig) -> None:
         member = folder.member.load_member(kind=MemberKind.PARTY, member=config.party, now=datetime.now(UTC))
         database = open_database(folder.database_file)
         directory = CurrentDirectory(folder.member, member.directory)
-        party = Party(config, member, database, folder.open_sealed(), directory)
+        party = Party(config, member, database, folder.open_sealed(), directory, CurrentPolicy(config.policy))
         _serve(party, stop)
         database.close()
 
@@ -67,16 +76,34 @@ def _serve(party: Party, stop: Event) -> None:
     )
     metrics = Metrics()
     peers, links = Peers(identity, lambda: party.directory), LinkTable(metrics.carried)
+    check_state(party, peers)
+    log_start(party, software_version=version("confide"))
     template = Template(party.worker_log)
     template.start()
     checker = Checker(party, template)
     healthy = health.HealthServicer()
 
     def tell_health(stores: bool) -> None:
-        healthy.set("", _SERVING if stores else _NOT_SERVING)
+        healthy.set("", _SERVING if stores and witnessing.halted is None else _NOT_SERVING)
 
-    sessions = Sessions(party, peers=peers, links=links, template=template, check=checker.check, tell_health=tell_health)
+    witnessing = Witnessing(party, peers, rolled_back=lambda: tell_health(stores=False))
+    acceptance = Acceptance(
+        party,
+        witnessing,
+        show=lambda job_id, what: sessions.board.update(job_id, waiting_for=what),
+        storage_failed=lambda error: sessions.note_storage(error),
+    )
+    sessions = Sessions(
+        party,
+        peers=peers,
+        links=links,
+        template=template,
+        check=checker.check,
+        accept=acceptance.pursue,
+        tell_health=tell_health,
+    )
     metrics.registry.register(PartyCollector(party, sessions.board, sessions, party.now))
+    metrics.registry.register(AuditCollector(party, witnessing))
     server = grpc.server(
         ThreadPoolExecutor(_THREADS, thread_name_prefix="call"),
         interceptors=[AccessInterceptor(lambda: party.directory, observe=metrics.call_ended)],
@@ -84,7 +111,9 @@ def _serve(party: Party, stop: Event) -> None:
     )
     for service, handlers in (
         (PARTY_SERVICE, PartyService(party, version("confide")).handlers()),
-        (JOBS_SERVICE, JobsService(party, sessions, checker.check).handlers()),
+        (JOBS_SERVICE, JobsService(party, sessions, checker).handlers()),
+        (GOVERNANCE_SERVICE, GovernanceService(party).handlers()),
+        (AUDIT_SERVICE, AuditService(party).handlers()),
         (SESSION_SERVICE, SessionService(party, sessions, links, checker.check).handlers()),
     ):
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
@@ -98,16 +127,25 @@ def _serve(party: Party, stop: Event) -> None:
             remedy="Stop what uses the port, or change `listen` in the configuration.",
         ) from error
     listener = MetricsServer(metrics, party, peers)
+    consents, exchange = ConsentWatch(party, sessions), Exchange(party, peers)
     if party.config.metrics is not None:
         listener.start(party.config.metrics)
+    witnessing.start()
+    acceptance.start()
     sessions.start()
+    consents.start()
     server.start()
+    exchange.start()
     tell_health(sessions.stores)
     _log.info("serving", party=party.id, listen=party.config.listen, directory=party.directory.version)
     stop.wait()
     healthy.enter_graceful_shutdown()
     server.stop(_DRAIN_S).wait()
+    exchange.stop()
+    consents.stop()
+    acceptance.stop()
     sessions.stop()
+    witnessing.stop()
     listener.stop()
     template.stop()
     peers.close()

@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 
 from governance.documents import DocumentKind, verify
+from parties.server.acceptance import check_consent
 from parties.server.access import caller
 from parties.server.intake import CheckedJob, read_papers
 from parties.server.party import Party
@@ -19,7 +20,8 @@ from parties.wire.generated.confide.v1 import session_pb2
 from parties.wire.methods import Handlers
 from protocols.errors import ConfideError, ErrorCode
 from protocols.job import Job
-from protocols.session.messages import SessionMessage
+from protocols.session.messages import Countersignature, SessionMessage
+from protocols.session.states import State
 
 
 class SessionService:
@@ -45,6 +47,7 @@ class SessionService:
             raise ConfideError(ErrorCode.BAD_SIGNATURE, "the sender of a session message is not its signer", party=sender)
         if request.HasField("job") and not self._sessions.knows(message.session):
             self._adopt(request)
+        self._check_consent(message)
         self._sessions.deliver(message, signed)
         return session_pb2.DeliverReply()
 
@@ -57,6 +60,26 @@ class SessionService:
         if not self._sessions.knows(session):  # at once: only a peer of a known session may wait here for its worker
             raise ConfideError(ErrorCode.UNKNOWN_SESSION, "no link of that session waits for this party")
         return accept(self._links.take(session, int(attempt), caller().id), incoming, count=self._links.counter(caller().id))
+
+    def _check_consent(self, message: SessionMessage) -> None:
+        """A countersignature counts only with a consent that its sender's witnesses can be held to; else the job ends here.
+
+        What has been counted before is not checked again: the proof was fresh then.
+
+        Raises:
+            ConfideError: NOT_LOGGED (the sender's fault); UNKNOWN_SESSION.
+        """
+        if not isinstance(message.body, Countersignature) or not self._sessions.knows(message.session):
+            return
+        status = self._sessions.status(message.session)
+        if status.state is not State.PROPOSED or message.sender in status.countersigned_by:
+            return
+        try:
+            check_consent(self._party, status.job, message)
+        except ConfideError as error:
+            if message.sender in status.job.participants:
+                self._sessions.refuse(message.session, error)
+            raise
 
     def _adopt(self, request: session_pb2.DeliverRequest) -> None:
         job, papers = read_papers(self._party, request.job, request.initial_weights)

@@ -23,11 +23,11 @@ from parties.server.board import Board, Measured, Status
 from parties.server.capacity import capacity
 from parties.server.courier import Courier, JobPapers
 from parties.server.disk import DiskWatch
-from parties.server.effects import Effects
+from parties.server.effects import Accept, Effects
 from parties.server.intake import CheckedJob
 from parties.server.keeping import RENEW_EVERY_S, Keeper, storage_error
 from parties.server.lanes import Lanes
-from parties.server.opened import OpenSession, kept_session, new_session, unused
+from parties.server.opened import OpenSession, new_session, unused
 from parties.server.party import Party
 from parties.server.slots import Slots
 from parties.server.terms import log_defect, refusal
@@ -39,7 +39,8 @@ from protocols.errors import ConfideError, ErrorCode
 from protocols.job import Job
 from protocols.session import actions as act
 from protocols.session import events as ev
-from protocols.session.messages import SessionMessage
+from protocols.session.messages import FailureReport, SessionMessage
+from protocols.session.states import State
 
 _IDLE_S = 1.0
 _STORE_WITHIN_S = 4.0  # below the deadline of the other side's call
@@ -69,6 +70,7 @@ class Sessions:
         links: LinkTable,
         template: Template,
         check: Callable[[Job], CheckedJob],
+        accept: Accept,
         tell_health: Callable[[bool], None],
     ) -> None:
         """Takes the party, its channels and where workers come from.
@@ -79,6 +81,7 @@ class Sessions:
             links: where streams of peers meet workers.
             template: where workers come from.
             check: returns a job's plan or refuses the job.
+            accept: takes a job whose plan is kept to this party's answer, JobAccepted or JobRefused.
             tell_health: told when the party cannot store any more (False), and when it can again (True).
         """
         self._party = party
@@ -101,6 +104,7 @@ class Sessions:
             links=links,
             template=template,
             check=check,
+            accept=accept,
             tell=self._tell,
             measure=self._measure,
         )
@@ -159,36 +163,41 @@ class Sessions:
     def propose(self, job: Job, papers: JobPapers, *, query_share: bytes | None, checked: CheckedJob | ConfideError) -> None:
         """Opens a session for a job that reached this party, with the plan or the refusal that its check gave. Idempotent.
 
+        A job that was not refused goes on to this party's consent; nobody waits for that here.
+
         Raises:
             ConfideError: DISK_FULL (the operator's fault): the job is not known here then.
         """
-        now = self._party.now()
         session = new_session(job, papers, party=self._party.id, query_share=query_share)
-        record = JobRecord(
-            job_id=job.job_id,
-            querier=job.querier,
-            document=papers.job.body,
-            signature=papers.job.signature,
-            initial_weights=papers.initial_weights or None,
-            snapshot=session.stored,
-            state=session.machine.state.value,
-            created=now,
-            updated=now,
-        )
         try:
             with self._opening:
-                with self._party.database.transaction() as tables:
-                    if tables.jobs.find(job.job_id) is not None:
-                        return
-                    tables.jobs.add(record)
-                    if isinstance(checked, CheckedJob):
-                        tables.jobs.add_plan(checked.record(job.job_id))
+                if not self._keeper.keep_new(session, checked):
+                    return
                 self._adopt(session)
         except ConfideError as error:
-            self._note_storage(error)
+            self.note_storage(error)
             raise
-        event = ev.JobAccepted(checked.plan_digest) if isinstance(checked, CheckedJob) else refusal(checked)
-        self._put_and_wait(job.job_id, event)
+        if isinstance(checked, CheckedJob):
+            self._effects.accept(session)
+        else:
+            self._put_and_wait(job.job_id, refusal(checked))
+
+    def refuse(self, job_id: str, error: ConfideError) -> None:
+        """Ends this party's part in a session that is not agreed yet; without effect on one that is.
+
+        Raises:
+            ConfideError: UNKNOWN_SESSION; DISK_FULL (the operator's fault).
+        """
+        session = self._find(job_id)
+        if session.machine.state is not State.PROPOSED:
+            return
+        self._keeper.note_refusal(session.job, error)
+        with suppress(ConfideError):  # the state was another one by then
+            self._put_and_wait(job_id, refusal(error))
+
+    def end_consent(self, job_id: str, report: FailureReport) -> None:
+        """Tells a session that something which this party's consent rests on has ended; one that is over stays as it is."""
+        self._queue.put(_Item(job_id, ev.ConsentEnded(report)))
 
     def deliver(self, message: SessionMessage, signed: SignedDocument) -> None:
         """Feeds a participant's verified message; returns when its effect is stored.
@@ -309,23 +318,22 @@ class Sessions:
 
     def _advance(self, session: OpenSession, item: _Item) -> tuple[act.Action, ...]:
         try:
-            event = self._keeper.vetted(session.job, item.event)
-            consent = self._keeper.consent(session.job, event, item.signed)
+            consent = self._keeper.consent(session.job, item.event, item.signed)
         except ConfideError as error:
             if error.code is ErrorCode.DISK_FULL:
                 self._lay_down(session, error)
             raise
         asleep, session.asleep = session.asleep, None
         try:
-            todo = session.machine.handle(event, time.time())  # if this raises, nothing has changed
+            todo = session.machine.handle(item.event, time.time())  # if this raises, nothing has changed
         except Exception:
             session.asleep = asleep
             raise
         try:
-            self._keeper.keep(session, event, todo, consent)
+            self._keeper.keep(session, item.event, todo, consent)
         except Exception as error:
             if not isinstance(error, ConfideError) or error.code is not ErrorCode.DISK_FULL:
-                log_defect(session.job_id, type(event).__name__, error)
+                log_defect(session.job_id, type(item.event).__name__, error)
             failure = storage_error(error)
             self._lay_down(session, failure)
             raise failure from error
@@ -345,9 +353,10 @@ class Sessions:
         try:
             store()
         except ConfideError as error:
-            self._note_storage(error)
+            self.note_storage(error)
 
-    def _note_storage(self, error: ConfideError) -> None:
+    def note_storage(self, error: ConfideError) -> None:
+        """Stops serving for as long as nothing can be stored, if that is what failed."""
         if error.code is ErrorCode.DISK_FULL:
             self._disk.failed(error)
 
@@ -377,19 +386,9 @@ class Sessions:
         raise ConfideError(ErrorCode.UNKNOWN_SESSION, f"session {job_id[:32]} is not known here")
 
     def _restore(self, record: JobRecord) -> OpenSession:
-        with self._party.database.transaction() as tables:
-            ending, measured = tables.jobs.ending(record.job_id), tables.jobs.measured(record.job_id)
-            plan = tables.jobs.plan(record.job_id)
-            signers = tuple(known.party for known in tables.jobs.countersignatures(record.job_id))
-        session = kept_session(record, party=self._party.id, memory_bytes=plan.memory_bytes if plan else 0)
+        session, shown = self._keeper.recall(record)
         self._adopt(session)
-        self._board.update(
-            record.job_id,
-            ending=None if ending is None else SignedDocument.from_bytes(ending),
-            measured=Measured.from_text(measured) if measured else Measured(),
-            plan_digest=plan.digest if plan else "",
-            countersigned_by=signers,
-        )
+        self._board.update(record.job_id, **shown)
         self._tell(record.job_id, session.life, ev.Recovered())
         return session
 

@@ -17,21 +17,21 @@ from protocols.session.messages import FailureReport
 from protocols.session.spec import SessionSpec
 from protocols.session.states import State
 
-AGREE_WITHIN_S = 120.0
 _log = structlog.get_logger()
 
 
 def spec_of(job: Job) -> SessionSpec:
     """Returns what is fixed about the session of a job; the same at every participant."""
-    created, expires = job.created.timestamp(), job.expires.timestamp()
     return SessionSpec(
         session=job.job_id,
         job_digest=job.digest,
         participants=job.participants,
+        committers=job.computing_parties,
+        outputs=tuple(output.name for output in job.outputs),
         querier=job.querier,
         attempt=job.attempt,
-        agree_by=min(created + AGREE_WITHIN_S, expires),
-        start_by=expires,
+        agree_by=job.agree_by.timestamp(),
+        start_by=job.expires.timestamp(),
     )
 
 

@@ -17,7 +17,7 @@ from parties.server.board import Measured
 from parties.server.disk import DiskWatch
 from parties.server.execution import Execution, Task
 from parties.server.party import Party
-from parties.server.results import seal_checkpoint, seal_results
+from parties.server.results import Sealed, seal_checkpoint, seal_results
 from parties.server.workers import Template, failure
 from parties.transport.peers import Peers
 from parties.transport.streams import LinkTable
@@ -143,7 +143,7 @@ class Work:
             with self._lock:
                 if self._stopped:
                     return
-                seal_results(self._party, self._task.job, plan, parcel)
+                sealed = seal_results(self._party, self._task.job, plan, parcel)
         except ConfideError as error:
             if error.code is ErrorCode.DISK_FULL:
                 self._disk.failed(error)
@@ -151,7 +151,11 @@ class Work:
         except OSError as error:
             self._failed(ConfideError(ErrorCode.WORKER_LOST, f"results cannot be kept: {error.strerror}"))
         else:
-            self._tell(ev.WorkerFinished(self._number))
+            self._tell(ev.WorkerFinished(self._number, sealed.commitments) if not sealed.withheld else self._withheld(sealed))
+
+    def _withheld(self, sealed: Sealed) -> ev.OutputWithheld:
+        text = "; ".join(str(reason) for reason in sealed.withheld)
+        return ev.OutputWithheld(self._number, FailureReport(ErrorCode.RELEASE_WITHHELD, State.RELEASING, "", text))
 
     def _keep_checkpoint(self, parcel: Parcel) -> None:
         run, head = parcel.header["run"], parcel.header["head"]
@@ -183,4 +187,8 @@ def _measured(header: Mapping[str, Any]) -> Measured:
         rounds=header["rounds"],
         payload_bytes=header["payload_bytes"],
         frame_bytes=header["frame_bytes"],
+        sent_bytes=header["sent_bytes"],
+        received_bytes=header["received_bytes"],
+        elapsed_ms=header["elapsed_ms"],
+        memory_bytes=header["memory_bytes"],
     )

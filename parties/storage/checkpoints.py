@@ -70,6 +70,10 @@ class CheckpointStore:
         """Returns the checkpoints of a job, the latest first."""
         return tuple(_record(row) for row in self._rows(job_id))
 
+    def job_ids(self) -> tuple[str, ...]:
+        """Returns the ids of the jobs of which checkpoints are held, in order."""
+        return tuple(self._session.scalars(select(CheckpointRow.job_id).distinct().order_by(CheckpointRow.job_id)))
+
     def find(self, job_id: str, *, run: int, head: str) -> CheckpointRecord | None:
         """Returns the checkpoint of this run and head, or None if it is not held here."""
         row = self._session.get(CheckpointRow, (job_id, run))

@@ -2,7 +2,7 @@
 
     with database.transaction() as tables:
         tables.jobs.save_snapshot(...)
-        tables.grants.make(...)
+        tables.openings.make(...)
 
 Everything in one `with` block becomes durable together or not at all. Several processes may use the file: writers wait for
 each other, up to the busy timeout.
@@ -24,15 +24,24 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from parties.storage.acceptances import AcceptanceStore
+from parties.storage.agreements import AgreementStore
+from parties.storage.approvals import ApprovalStore, AuthorisationStore, PolicyStore
+from parties.storage.audit_log import AuditStore
 from parties.storage.checkpoints import CheckpointStore
 from parties.storage.datasets import DatasetStore
-from parties.storage.evaluations import EvaluationStore
 from parties.storage.files import SECRET_MODE
+from parties.storage.grants import GrantStore
 from parties.storage.jobs import JobStore
 from parties.storage.leases import LeaseStore
+from parties.storage.ledger import LedgerStore
 from parties.storage.models import ModelStore
-from parties.storage.outputs import GrantStore, OutputStore
+from parties.storage.outputs import OpeningStore, OutputStore
+from parties.storage.registry import RegistryStore
+from parties.storage.revocations import RevocationStore
+from parties.storage.statements import StatementStore
 from parties.storage.tables import SCHEMA_VERSION, SchemaInfo, Table
+from parties.storage.witness import WitnessStore
 from protocols.errors import ConfideError, ErrorCode
 
 BUSY_TIMEOUT_S = 10
@@ -53,10 +62,21 @@ class Tables:
     jobs: JobStore
     models: ModelStore
     outputs: OutputStore
-    grants: GrantStore
+    openings: OpeningStore
     checkpoints: CheckpointStore
-    evaluations: EvaluationStore
     leases: LeaseStore
+    ledger: LedgerStore
+    agreements: AgreementStore
+    grants: GrantStore
+    revocations: RevocationStore
+    registry: RegistryStore
+    statements: StatementStore
+    authorisations: AuthorisationStore
+    policies: PolicyStore
+    approvals: ApprovalStore
+    witness: WitnessStore
+    acceptances: AcceptanceStore
+    audit: AuditStore
 
     def sealed_names(self) -> frozenset[str]:
         """Returns the names of all sealed files that a table names."""
@@ -88,10 +108,21 @@ class Database:
                     jobs=JobStore(session),
                     models=ModelStore(session),
                     outputs=OutputStore(session),
-                    grants=GrantStore(session),
+                    openings=OpeningStore(session),
                     checkpoints=CheckpointStore(session),
-                    evaluations=EvaluationStore(session),
                     leases=LeaseStore(session),
+                    ledger=LedgerStore(session),
+                    agreements=AgreementStore(session),
+                    grants=GrantStore(session),
+                    revocations=RevocationStore(session),
+                    registry=RegistryStore(session),
+                    statements=StatementStore(session),
+                    authorisations=AuthorisationStore(session),
+                    policies=PolicyStore(session),
+                    approvals=ApprovalStore(session),
+                    witness=WitnessStore(session),
+                    acceptances=AcceptanceStore(session),
+                    audit=AuditStore(session),
                 )
         except OperationalError as error:
             raise ConfideError(ErrorCode.DISK_FULL, f"the database takes nothing: {error.orig}") from error

@@ -55,6 +55,26 @@ def write_public(path: Path, data: bytes) -> None:
     _write(path, data, mode=PUBLIC_MODE)
 
 
+def overwrite_start(path: Path, data: bytes) -> None:
+    """Overwrites the first bytes of a file in place, durably; a shorter file is overwritten as far as it goes.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ConfideError: DISK_FULL or INVALID_ARGUMENT (the operator's fault): it cannot be written.
+    """
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            os.pwrite(handle, data[: os.fstat(handle).st_size], 0)
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise _unusable(path, error) from error
+
+
 def read_secret(path: Path, *, max_bytes: int = MAX_KEY_BYTES) -> bytes:
     """Reads a file that nobody but its owner may touch.
 

@@ -82,6 +82,11 @@ class JobStore:
         row = self._session.get(JobRow, job_id)
         return None if row is None else _job(row)
 
+    def starting_with(self, digits: str) -> tuple[JobRecord, ...]:
+        """Returns the jobs whose id begins with these digits, in the order of ids; a model's version is such a beginning."""
+        query = select(JobRow).where(JobRow.job_id.startswith(digits, autoescape=True)).order_by(JobRow.job_id)
+        return tuple(_job(row) for row in self._session.scalars(query))
+
     def get(self, job_id: str) -> JobRecord:
         """Returns a job.
 
@@ -92,6 +97,17 @@ class JobStore:
         if record is None:
             raise _unknown(job_id)
         return record
+
+    def state(self, job_id: str) -> str:
+        """Returns the name of the state in which a job's session is here; reads no document.
+
+        Raises:
+            ConfideError: UNKNOWN_JOB (the asker's fault).
+        """
+        found = self._session.scalar(select(JobRow.state).where(JobRow.job_id == job_id))
+        if found is None:
+            raise _unknown(job_id)
+        return found
 
     def recent(self, *, querier: str | None, limit: int) -> tuple[JobRecord, ...]:
         """Returns jobs, the latest first; those of one querier, or of all if None."""
@@ -104,6 +120,10 @@ class JobStore:
         """Returns the ids of the jobs of one querier, the latest first; reads no document."""
         query = select(JobRow.job_id).where(JobRow.querier == querier).order_by(JobRow.created.desc(), JobRow.job_id).limit(limit)
         return tuple(self._session.scalars(query))
+
+    def all(self) -> tuple[JobRecord, ...]:
+        """Returns all jobs, the oldest first."""
+        return tuple(_job(row) for row in self._session.scalars(select(JobRow).order_by(JobRow.created, JobRow.job_id)))
 
     def without_ending(self) -> tuple[JobRecord, ...]:
         """Returns the jobs that have not ended, the oldest first: what a restarted party goes on with."""

@@ -101,13 +101,20 @@ class ModelStore:
         query = select(ModelRow).where(ModelRow.usable).order_by(ModelRow.created.desc(), ModelRow.name)
         return tuple(_record(row) for row in self._session.scalars(query))
 
+    def sealed_name(self, ref: ModelRef) -> str | None:
+        """Returns the name of a model's sealed file, whether or not it may be used; None if the model is not held here."""
+        row = self._session.get(ModelRow, (ref.name, ref.version))
+        return None if row is None else row.sealed_name
+
     def sealed_names(self) -> tuple[str, ...]:
         """Returns the names of all sealed files of models, usable or not."""
         return tuple(self._session.scalars(select(ModelRow.sealed_name)))
 
-    def publish(self, job_id: str) -> None:
-        """Makes the model of a completed job usable."""
-        self._session.execute(update(ModelRow).where(ModelRow.job_id == job_id).values(usable=True))
+    def publish(self, job_id: str) -> tuple[ModelRef, ...]:
+        """Makes the model of a completed job usable; returns what became so."""
+        changed = update(ModelRow).where(ModelRow.job_id == job_id, ~ModelRow.usable).values(usable=True)
+        rows = self._session.execute(changed.returning(ModelRow.name, ModelRow.version)).all()
+        return tuple(ModelRef(name, version) for name, version in rows)
 
     def discard(self, job_id: str) -> tuple[str, ...]:
         """Forgets the model of a job that did not complete; one that is usable stays.

@@ -1,4 +1,4 @@
-"""Output shares, and the single-use grants without which none of them leaves."""
+"""Output shares, and the single-use permissions to open without which none of them leaves."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import json
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
-from parties.storage.tables import GrantRow, OutputRow
+from parties.storage.tables import OpeningRow, OutputRow
 from protocols.errors import ConfideError, ErrorCode
 
 
@@ -24,6 +24,8 @@ class OutputRecord:
         sealed_name: the sealed file with the refreshed share.
         scale_bits: fractional bits of its values.
         shape: dimensions of the array.
+        commitment: to this share, 64 hexadecimal digits; the nonce lies in the sealed file, before the share.
+        withheld: why it is never handed out, for people; empty if it may be.
     """
 
     job_id: str
@@ -32,6 +34,8 @@ class OutputRecord:
     sealed_name: str
     scale_bits: int
     shape: tuple[int, ...]
+    commitment: str
+    withheld: str = ""
 
     @property
     def object_id(self) -> str:
@@ -40,11 +44,11 @@ class OutputRecord:
 
 
 @dataclass(frozen=True)
-class GrantRecord:
+class OpeningRecord:
     """A permission to hand one output to one recipient, once.
 
     Attributes:
-        grant_id: its id, unique.
+        opening_id: its id, unique.
         job_id: the job.
         output: the output's name.
         recipient: who may have it.
@@ -53,7 +57,7 @@ class GrantRecord:
         used_for: the recipient's request that used it, or None.
     """
 
-    grant_id: str
+    opening_id: str
     job_id: str
     output: str
     recipient: str
@@ -100,17 +104,27 @@ class OutputStore:
         query = select(OutputRow).where(OutputRow.job_id == job_id).order_by(OutputRow.name)
         return tuple(_output(row) for row in self._session.scalars(query))
 
+    def withhold(self, job_id: str, reason: str) -> None:
+        """Notes that no output of a job is ever handed out; openings that were permitted and not used are gone."""
+        self._session.execute(update(OutputRow).where(OutputRow.job_id == job_id).values(withheld=reason))
+        unused = (OpeningRow.job_id == job_id) & OpeningRow.used_at.is_(None)
+        self._session.execute(delete(OpeningRow).where(unused))
+
+    def withheld(self, job_id: str) -> str:
+        """Returns why no output of a job is handed out, or the empty text."""
+        return max((record.withheld for record in self.of_job(job_id)), default="")
+
     def sealed_names(self) -> tuple[str, ...]:
         """Returns the names of all sealed files of outputs."""
         return tuple(self._session.scalars(select(OutputRow.sealed_name)))
 
     def discard(self, job_id: str) -> tuple[str, ...]:
-        """Forgets the outputs of a job that did not complete, with their grants.
+        """Forgets the outputs of a job that did not complete, with their permissions.
 
         Returns:
             Names of the sealed files to delete after the transaction.
         """
-        for grant in self._session.scalars(select(GrantRow).where(GrantRow.job_id == job_id)).all():
+        for grant in self._session.scalars(select(OpeningRow).where(OpeningRow.job_id == job_id)).all():
             self._session.delete(grant)
         self._session.flush()
         rows = self._session.scalars(select(OutputRow).where(OutputRow.job_id == job_id)).all()
@@ -121,33 +135,33 @@ class OutputStore:
         return names
 
 
-class GrantStore:
+class OpeningStore:
     """Grants in one transaction."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def make(self, grant: GrantRecord) -> None:
-        """Keeps a new grant; only the release step makes one, from a countersigned job that has completed.
+    def make(self, grant: OpeningRecord) -> None:
+        """Keeps a new permission; only the release gate makes one (`governance.release`).
 
         Raises:
             ConfideError: JOB_CONFLICT: there is or was a grant for this output; UNKNOWN_OUTPUT: no such output.
         """
         if self._session.get(OutputRow, (grant.job_id, grant.output)) is None:
             raise ConfideError(ErrorCode.UNKNOWN_OUTPUT, f"job {grant.job_id[:32]} has no output {grant.output[:63]} here")
-        same_output = (GrantRow.job_id == grant.job_id) & (GrantRow.output == grant.output)
-        if self._session.scalar(select(GrantRow.grant_id).where(same_output | (GrantRow.grant_id == grant.grant_id))):
+        same_output = (OpeningRow.job_id == grant.job_id) & (OpeningRow.output == grant.output)
+        if self._session.scalar(select(OpeningRow.opening_id).where(same_output | (OpeningRow.opening_id == grant.opening_id))):
             raise ConfideError(ErrorCode.JOB_CONFLICT, f"output {grant.output} of job {grant.job_id} has a grant already")
-        self._session.add(GrantRow(**vars(grant)))
+        self._session.add(OpeningRow(**vars(grant)))
         self._session.flush()
 
-    def find(self, job_id: str, output: str) -> GrantRecord | None:
+    def find(self, job_id: str, output: str) -> OpeningRecord | None:
         """Returns the grant for an output, used or not, or None."""
-        query = select(GrantRow).where(GrantRow.job_id == job_id, GrantRow.output == output)
+        query = select(OpeningRow).where(OpeningRow.job_id == job_id, OpeningRow.output == output)
         row = self._session.scalar(query)
         return None if row is None else _grant(row)
 
-    def use_once(self, job_id: str, output: str, *, recipient: str, request_id: str, now: datetime) -> GrantRecord:
+    def use_once(self, job_id: str, output: str, *, recipient: str, request_id: str, now: datetime) -> OpeningRecord:
         """Uses up the grant of an output; commit before the share is handed out: a crash may waste it, never double it.
 
         Args:
@@ -163,15 +177,15 @@ class GrantStore:
         """
         # One statement decides, so two callers at the same moment cannot both win.
         used = self._session.scalar(
-            update(GrantRow)
+            update(OpeningRow)
             .where(
-                GrantRow.job_id == job_id,
-                GrantRow.output == output,
-                GrantRow.recipient == recipient,
-                GrantRow.used_at.is_(None),
+                OpeningRow.job_id == job_id,
+                OpeningRow.output == output,
+                OpeningRow.recipient == recipient,
+                OpeningRow.used_at.is_(None),
             )
             .values(used_at=now, used_for=request_id)
-            .returning(GrantRow)
+            .returning(OpeningRow)
         )
         if used is not None:
             return _grant(used)
@@ -185,8 +199,8 @@ class GrantStore:
 
 def _output(row: OutputRow) -> OutputRecord:
     shape = tuple(int(size) for size in json.loads(row.shape))
-    return OutputRecord(row.job_id, row.name, row.recipient, row.sealed_name, row.scale_bits, shape)
+    return OutputRecord(row.job_id, row.name, row.recipient, row.sealed_name, row.scale_bits, shape, row.commitment, row.withheld)
 
 
-def _grant(row: GrantRow) -> GrantRecord:
-    return GrantRecord(row.grant_id, row.job_id, row.output, row.recipient, row.made, row.used_at, row.used_for)
+def _grant(row: OpeningRow) -> OpeningRecord:
+    return OpeningRecord(row.opening_id, row.job_id, row.output, row.recipient, row.made, row.used_at, row.used_for)

@@ -9,9 +9,11 @@ another name does not open. File names are random: they say nothing about the co
 
 from __future__ import annotations
 
+import hashlib
 import re
 import secrets
 from collections.abc import Collection
+from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 from typing import NoReturn
@@ -19,7 +21,7 @@ from typing import NoReturn
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from parties.storage.files import read_secret, write_secret
+from parties.storage.files import overwrite_start, read_secret, write_secret
 from protocols.errors import ConfideError, ErrorCode
 
 KEY_BYTES = 32
@@ -132,8 +134,28 @@ class SealedFiles:
             ) from error
 
     def delete(self, name: str) -> None:
-        """Removes a sealed file with its wrapped key; one that is gone already is no error."""
-        self._path(name).unlink(missing_ok=True)
+        """Destroys a sealed file: its wrapped key is overwritten on the disk before the file is removed.
+
+        So the rows or shares are gone even where the blocks of the file stay readable. What a file system or a flash disk copied
+        aside before is out of reach; the storage key's own safety is what protects that. One that is gone already is no error.
+        """
+        path = self._path(name)
+        try:
+            overwrite_start(path, bytes(_HEADER_BYTES))
+        except FileNotFoundError:
+            return
+        path.unlink(missing_ok=True)
+
+    def digest(self, name: str) -> str:
+        """Returns the SHA-256 digest of a sealed file as it lies on the disk, 64 hexadecimal digits; empty if there is none.
+
+        It says nothing about the contents: they are encrypted under a random key.
+        """
+        path = self._path(name)
+        if not path.is_file():
+            return ""
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
     def sweep(self, named: Collection[str]) -> int:
         """Removes every sealed file that no table names, and what is left of files that were being written.
@@ -146,6 +168,8 @@ class SealedFiles:
         """
         strays = [path for path in self._folder.iterdir() if path.name not in named and _OURS.fullmatch(path.name)]
         for path in strays:
+            with suppress(FileNotFoundError):
+                overwrite_start(path, bytes(_HEADER_BYTES))
             path.unlink(missing_ok=True)
         return len(strays)
 

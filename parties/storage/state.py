@@ -4,6 +4,7 @@
 <folder>/certificate.pem   directory.json     what the founder gave out
 <folder>/founder.txt                          fingerprint of the founder's key, pinned when the member joined
 <folder>/keys/storage.key  confide.db  sealed/  lock      a party's folder only
+<folder>/log-head                             the newest checkpoint of a party's audit log
 """
 
 from __future__ import annotations
@@ -165,6 +166,11 @@ class StateFolder:
     def database_file(self) -> Path:
         """The database."""
         return self.root / "confide.db"
+
+    @property
+    def log_head_file(self) -> Path:
+        """The newest checkpoint of the audit log, outside the database: a database from a backup does not reach it."""
+        return self.root / "log-head"
 
     @property
     def sealed_folder(self) -> Path:

@@ -12,7 +12,7 @@ from sqlalchemy import Dialect, ForeignKey, ForeignKeyConstraint, String, Unique
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 class UtcTime(TypeDecorator[datetime]):
@@ -133,17 +133,6 @@ class CheckpointRow(Table):
     created: Mapped[datetime] = mapped_column(UtcTime, index=True)
 
 
-class EvaluationRow(Table):
-    """One evaluation of one of this party's data sets with a model, which its owner permits so often only."""
-
-    __tablename__ = "evaluations"
-    dataset: Mapped[str] = mapped_column(primary_key=True)
-    version: Mapped[int] = mapped_column(primary_key=True)
-    model_name: Mapped[str] = mapped_column(primary_key=True)
-    model_version: Mapped[str] = mapped_column(primary_key=True)
-    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.job_id"), primary_key=True)
-
-
 class LeaseRow(Table):
     """What a session may use of this party's machine, for as long as the process that runs it renews this."""
 
@@ -166,17 +155,19 @@ class OutputRow(Table):
     sealed_name: Mapped[str]
     scale_bits: Mapped[int]
     shape: Mapped[str]
+    commitment: Mapped[str]
+    withheld: Mapped[str]  # why, for people; empty if it is not
 
 
-class GrantRow(Table):
+class OpeningRow(Table):
     """A permission to hand an output to its recipient, once; there is never a second one for the same output."""
 
-    __tablename__ = "grants"
+    __tablename__ = "openings"
     __table_args__ = (
         UniqueConstraint("job_id", "output"),
         ForeignKeyConstraint(["job_id", "output"], ["outputs.job_id", "outputs.name"]),
     )
-    grant_id: Mapped[str] = mapped_column(primary_key=True)
+    opening_id: Mapped[str] = mapped_column(primary_key=True)
     job_id: Mapped[str]
     output: Mapped[str]
     recipient: Mapped[str]

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 import grpc
 from google.protobuf.message import Message
 
-from parties.wire.generated.confide.v1 import jobs_pb2, party_pb2, session_pb2
+from parties.wire.generated.confide.v1 import audit_pb2, governance_pb2, jobs_pb2, party_pb2, session_pb2
 from parties.wire.status import from_rpc_error
 
 Request = TypeVar("Request", bound=Message)
@@ -77,6 +77,8 @@ class Method(Generic[Request, Reply]):
 PARTY_SERVICE = "confide.v1.PartyService"
 JOBS_SERVICE = "confide.v1.JobsService"
 SESSION_SERVICE = "confide.v1.SessionService"
+GOVERNANCE_SERVICE = "confide.v1.GovernanceService"
+AUDIT_SERVICE = "confide.v1.AuditService"
 
 HELLO = Method(PARTY_SERVICE, "Hello", party_pb2.HelloRequest, party_pb2.HelloReply)
 LIST_DATASETS = Method(PARTY_SERVICE, "ListDatasets", party_pb2.ListDatasetsRequest, party_pb2.ListDatasetsReply)
@@ -88,5 +90,15 @@ GET_JOB = Method(JOBS_SERVICE, "GetJob", jobs_pb2.GetJobRequest, jobs_pb2.JobSta
 LIST_JOBS = Method(JOBS_SERVICE, "ListJobs", jobs_pb2.ListJobsRequest, jobs_pb2.ListJobsReply)
 WATCH_JOB = Method(JOBS_SERVICE, "WatchJob", jobs_pb2.GetJobRequest, jobs_pb2.JobStatus)
 CANCEL_JOB = Method(JOBS_SERVICE, "CancelJob", jobs_pb2.CancelJobRequest, jobs_pb2.JobStatus)
+EXPLAIN_JOB = Method(JOBS_SERVICE, "ExplainJob", jobs_pb2.ExplainJobRequest, jobs_pb2.ExplainJobReply)
 FETCH_OUTPUT = Method(JOBS_SERVICE, "FetchOutput", jobs_pb2.FetchOutputRequest, jobs_pb2.FetchOutputReply)
 DELIVER = Method(SESSION_SERVICE, "Deliver", session_pb2.DeliverRequest, session_pb2.DeliverReply)
+LIST_AGREEMENTS = Method(
+    GOVERNANCE_SERVICE, "ListAgreements", governance_pb2.ListAgreementsRequest, governance_pb2.ListAgreementsReply
+)
+TELL = Method(GOVERNANCE_SERVICE, "Tell", governance_pb2.TellRequest, governance_pb2.TellReply)
+LIST_STATEMENTS = Method(
+    GOVERNANCE_SERVICE, "ListStatements", governance_pb2.ListStatementsRequest, governance_pb2.ListStatementsReply
+)
+COSIGN = Method(AUDIT_SERVICE, "Cosign", audit_pb2.CosignRequest, audit_pb2.CosignReply)
+LAST_SEEN = Method(AUDIT_SERVICE, "LastSeen", audit_pb2.LastSeenRequest, audit_pb2.LastSeenReply)

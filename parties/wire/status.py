@@ -1,7 +1,8 @@
 """Failures on the wire: `ConfideError` to google.rpc.Status and back. Nothing else translates.
 
 The status carries ErrorInfo (reason = the code's name, domain, who is at fault, what to do), Help (the code's page) and
-BadRequest with every problem.
+BadRequest with every problem. For clients that know the standard details alone: QuotaFailure where something is used up,
+PreconditionFailure where something has to happen first, RetryInfo where waiting helps. Ours reads the first three.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import grpc
-from google.protobuf import any_pb2
-from google.protobuf.message import DecodeError
+from google.protobuf import any_pb2, duration_pb2
+from google.protobuf.message import DecodeError, Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
@@ -39,6 +40,11 @@ _CODES = {
 }
 
 
+# After how many seconds it makes sense to ask again, unchanged.
+_RETRY_S = {Kind.UNAVAILABLE: 2, Kind.TIMEOUT: 2, Kind.NOT_READY: 5}
+_RETRY_OF_CODE_S = {ErrorCode.PARTY_BUSY: 2, ErrorCode.TOO_MANY_STREAMS: 5}
+
+
 def grpc_status(code: ErrorCode) -> str:
     """Returns the name of the gRPC status that a code travels under."""
     return str(code_pb2.Code.Name(_CODES[code.kind]))
@@ -55,6 +61,7 @@ def to_status(error: ConfideError) -> status_pb2.Status:
     details = [_packed(info), _packed(error_details_pb2.Help(links=[page]))]
     if error.problems:
         details.append(_packed(error_details_pb2.BadRequest(field_violations=_violations(error.problems))))
+    details += _standard(error)
     return status_pb2.Status(code=_CODES[error.code.kind], message=error.what[:MAX_TEXT], details=details)
 
 
@@ -77,6 +84,22 @@ def from_rpc_error(error: grpc.RpcError, *, party: str) -> ConfideError:
     return ConfideError(
         ErrorCode.PARTY_UNREACHABLE, f"{party} cannot be reached, or its certificate is not accepted", party=party
     )
+
+
+def _standard(error: ConfideError) -> list[any_pb2.Any]:
+    """Returns the details that say of a whole class of failures what kind of remedy there is."""
+    details = []
+    subject, what = error.party or DOMAIN, error.what[:MAX_TEXT]
+    if error.code.kind is Kind.EXHAUSTED:
+        spent = error_details_pb2.QuotaFailure.Violation(subject=subject, description=what)
+        details.append(_packed(error_details_pb2.QuotaFailure(violations=[spent])))
+    if error.code.kind is Kind.NOT_READY:
+        missing = error_details_pb2.PreconditionFailure.Violation(type=error.code.name, subject=subject, description=what)
+        details.append(_packed(error_details_pb2.PreconditionFailure(violations=[missing])))
+    delay_s = _RETRY_OF_CODE_S.get(error.code) or _RETRY_S.get(error.code.kind)
+    if delay_s is not None:
+        details.append(_packed(error_details_pb2.RetryInfo(retry_delay=duration_pb2.Duration(seconds=delay_s))))
+    return details
 
 
 def _reported(status: status_pb2.Status, party: str) -> ConfideError | None:
@@ -127,7 +150,7 @@ def _shown(text: str) -> str:
     return "".join(letter if letter.isprintable() else " " for letter in text[:MAX_TEXT])
 
 
-def _packed(message: error_details_pb2.ErrorInfo | error_details_pb2.Help | error_details_pb2.BadRequest) -> any_pb2.Any:
+def _packed(message: Message) -> any_pb2.Any:
     packed = any_pb2.Any()
     packed.Pack(message)
     return packed

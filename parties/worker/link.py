@@ -39,7 +39,7 @@ class WorkerLink:
     """A `protocols.links.Link` to one peer.
 
     Sending may be done by one thread and heartbeats by another; receiving by one thread. Counters are public facts:
-    `payload_bytes` of plan messages sent, `frame_bytes` of everything sent.
+    `payload_bytes` of plan messages sent, `received_bytes` of those received, `frame_bytes` of everything sent.
     """
 
     def __init__(self, endpoint: socket.socket, *, peer: str, session: bytes, attempt: int) -> None:
@@ -62,6 +62,7 @@ class WorkerLink:
         self._layouts: dict[tuple[TensorSpec, ...], WireLayout] = {}
         self._layouts_by_form: dict[tuple[tuple[str, tuple[int, ...]], ...], WireLayout] = {}
         self.payload_bytes = 0
+        self.received_bytes = 0
         self.frame_bytes = 0
 
     @property
@@ -167,6 +168,7 @@ class WorkerLink:
             if len(body) != length:
                 raise self._fault(ErrorCode.BAD_FRAME, "a frame whose length is not the plan's")
             target[offset : offset + length] = body
+        self.received_bytes += wire.total
         buffer.flags.writeable = False
         arrays: list[Array] = []
         at = 0

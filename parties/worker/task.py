@@ -134,6 +134,7 @@ class _Reporter:
         self._channel = channel
         self._links = links
         self._next = 0.0
+        self._began = time.monotonic()
         self._last: Progress | None = None
 
     def report(self, progress: Progress) -> None:
@@ -148,8 +149,8 @@ class _Reporter:
         """Says again how far the engine is: the sign of life of a long operation."""
         self._channel.send({"event": "progress", **self.counters()})
 
-    def counters(self) -> dict[str, str | int]:
-        """Phase, rounds and bytes so far, as engine and links counted them."""
+    def counters(self) -> dict[str, str | int | dict[str, int]]:
+        """Phase, rounds, bytes and time so far, and the most memory, as engine, links and the system counted them."""
         last = self._last
         return {
             "phase": "" if last is None else last.phase,
@@ -158,6 +159,10 @@ class _Reporter:
             "rounds": 0 if last is None else last.rounds,
             "payload_bytes": sum(link.payload_bytes for link in self._links.values()),
             "frame_bytes": sum(link.frame_bytes for link in self._links.values()),
+            "sent_bytes": {peer: link.payload_bytes for peer, link in self._links.items()},
+            "received_bytes": {peer: link.received_bytes for peer, link in self._links.items()},
+            "elapsed_ms": int(1000 * (time.monotonic() - self._began)),
+            "memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10,
         }
 
 

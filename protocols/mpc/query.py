@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from protocols.errors import ConfideError, ErrorCode
 from protocols.fixed_point import VALUE_BITS, decode, encode
-from protocols.job_parts import MAX_CLASSES, OutputKind
+from protocols.job_parts import MAX_CLASSES, Output, OutputKind
 from protocols.mpc.inputs import ROW_LIMIT
 from protocols.prg import ByteSource
 from protocols.ring import RingArray
@@ -33,12 +33,12 @@ def share_query(features: NDArray[np.float64], *, num_parties: int, source: Byte
     return share_additive(encode(features, scale_bits=VALUE_BITS, limit=ROW_LIMIT), num_parties=num_parties, source=source)
 
 
-def combine_output(shares: Sequence[RingArray], *, kind: OutputKind, scale_bits: int) -> NDArray[np.float64] | NDArray[np.int64]:
+def combine_output(shares: Sequence[RingArray], *, output: Output, scale_bits: int) -> NDArray[np.float64] | NDArray[np.int64]:
     """Opens an output from the shares of all computing parties.
 
     Args:
         shares: one int64 array from each computing party, of one shape.
-        kind: what the output is.
+        output: what the output is, and its constraint.
         scale_bits: its fractional bits, as the plan says.
 
     Returns:
@@ -47,15 +47,22 @@ def combine_output(shares: Sequence[RingArray], *, kind: OutputKind, scale_bits:
         confusion: (classes, classes) int64, true class by predicted class; -1 in cells that are withheld.
         roc_auc, log_loss, squared_error: (1,) float64; NaN if a rate or a log loss is withheld.
         label: (rows,) int64, the index of the class.
-        probability: (rows,) or (rows, classes) float64 within [0, 1]; value: (rows,) float64.
+        probability: (rows,) or (rows, classes) float64 within [0, 1]; value: (rows,) float64; both as rounded, clipped and chosen
+            as the constraint says.
 
     Raises:
-        ConfideError: BAD_FRAME (a computing party's fault) if the shares do not fit together or give no such output.
+        ConfideError: BAD_FRAME (a computing party's fault) if the shares do not fit together or give no such output, or one that
+            the constraint does not let out.
     """
+    kind = output.kind
     if len(shares) < 2 or len({share.shape for share in shares}) != 1:
         raise ConfideError(ErrorCode.BAD_FRAME, "the output shares do not fit together")
     values = decode(combine_additive(shares), scale_bits=scale_bits)
-    if not _IS_POSSIBLE[kind](values):
+    if output.decimals is not None:
+        if scale_bits != 0:
+            raise ConfideError(ErrorCode.BAD_FRAME, "the shares of a rounded output have finer digits")
+        values = values / 10.0**output.decimals  # of whole numbers: the float64 nearest to the decimal
+    if not _IS_POSSIBLE[kind](values) or not _keeps_constraint(values, output):
         raise ConfideError(ErrorCode.BAD_FRAME, f"the shares do not combine to a {kind.value}")
     match kind:
         case OutputKind.CORRECT_COUNT | OutputKind.CONFUSION | OutputKind.LABEL:
@@ -74,6 +81,7 @@ def combine_output(shares: Sequence[RingArray], *, kind: OutputKind, scale_bits:
 
 WITHHELD = -1.0
 _ROUNDING = 2.0**-12  # the approximations may lead a probability or a rate this little outside its range
+_CLIP_ROUNDING = 2.0**-40  # a decimal is no float64
 _LARGEST = 2.0**20  # declared: no output reaches it
 
 
@@ -83,6 +91,14 @@ def _is_whole(values: NDArray[np.float64], *, least: float) -> bool:
 
 def _is_rate(values: NDArray[np.float64]) -> bool:
     return bool(((values >= -_ROUNDING) & (values <= 1 + _ROUNDING) | (values == WITHHELD)).all())
+
+
+def _keeps_constraint(values: NDArray[np.float64], output: Output) -> bool:
+    if output.top_k and (values.ndim != 2 or bool((np.count_nonzero(values, axis=1) > output.top_k).any())):
+        return False
+    clip = float(output.clip)
+    is_inside = (values >= clip - _CLIP_ROUNDING) & (values <= 1 - clip + _CLIP_ROUNDING)
+    return clip == 0 or bool((is_inside | (values == 0) if output.top_k else is_inside).all())
 
 
 _IS_POSSIBLE: dict[OutputKind, Callable[[NDArray[np.float64]], bool]] = {

@@ -10,7 +10,7 @@ from protocols.session.turn import Turn
 from protocols.session.voting import consider, fail, note_failure
 
 
-def accept_job(turn: Turn, plan_digest: str) -> None:
+def accept_job(turn: Turn, plan_digest: str, manifest: str) -> None:
     """Countersigns the plan; refuses a second, different countersignature (INTERNAL, ours)."""
     memory = turn.memory
     if memory.digests.get(turn.me, plan_digest) != plan_digest:
@@ -18,7 +18,7 @@ def accept_job(turn: Turn, plan_digest: str) -> None:
     memory.digests[turn.me] = plan_digest
     memory.poll_at = turn.now + turn.timing.poll_s
     for party in turn.others:
-        turn.post(party, Countersignature(plan_digest))
+        turn.post(party, Countersignature(plan_digest, manifest))
     compare(turn)
 
 
@@ -57,7 +57,7 @@ def request_slot(turn: Turn, backoff_s: float) -> None:
 
 def hear_refusal(turn: Turn, sender: str, body: Refusal) -> None:
     """Stops: without this participant there is no session."""
-    turn.memory.votes.setdefault(sender, Vote(Verdict.FAILED, body.report))
+    turn.memory.votes.setdefault(sender, Vote(Verdict.FAILED, body.report, {}))
     note_failure(turn)
     if turn.memory.state is not State.STOPPING:
         turn.go(State.STOPPING)

@@ -10,6 +10,8 @@ So once an ending has taken effect, no other can.
 
 Additions to the textbook, each safe because it only forbids or waits:
   - Only the lead writes COMPLETED or WITHHELD, and a participant accepts them only after its own vote for them.
+  - COMPLETED carries the computing parties' commitments to their output shares. A participant accepts it only if it holds one
+    for each output of each computing party, and its own as it voted them: whoever opens a share has seen all commitments.
   - A participant that reaches no majority and did not vote DONE knows that COMPLETED is impossible. It ends alone after a
     while and marks its document; a document by majority replaces that one later. One that voted DONE waits much longer.
 """
@@ -33,6 +35,7 @@ from protocols.session.messages import (
     FailureReport,
     ProposeEnding,
     Verdict,
+    Vote,
 )
 from protocols.session.states import State
 from protocols.session.turn import Turn
@@ -100,7 +103,10 @@ def answer_inquiry(turn: Turn, sender: str, body: AskEnding) -> None:
 def count_answer(turn: Turn, sender: str, body: EndingReply) -> None:
     """Counts the support for the own ballot."""
     memory = turn.memory
+    if body.accepted is not None:
+        _check_ending(turn, sender, body.accepted)
     if body.vote is not None:
+        check_vote(turn, sender, body.vote)
         memory.votes.setdefault(sender, body.vote)
     if body.ballot != memory.ballot or memory.ballot_phase is BallotPhase.IDLE:
         return
@@ -218,6 +224,12 @@ def set_record_right(turn: Turn, sender: str, ending: Ending) -> None:
         memory.alone_poll_at = None
 
 
+def check_vote(turn: Turn, sender: str, vote: Vote) -> None:
+    """Refuses a vote for done that does not commit to the sender's share of each output (BAD_FRAME, the sender's fault)."""
+    expected = turn.spec.committed_by(sender) if vote.verdict is Verdict.DONE else frozenset()
+    turn.demand(set(vote.commitments) == expected, sender, "a vote without one commitment to each output")
+
+
 def stop_work(turn: Turn) -> None:
     """Stops the worker and gives the slot back, if there are any."""
     memory = turn.memory
@@ -292,6 +304,16 @@ def _check_ending(turn: Turn, sender: str, ending: Ending) -> None:
         wanted is None or (own is not None and own.verdict in wanted), sender, "a release that this party did not vote for"
     )
     turn.demand(wanted is None or ending.by_majority, sender, "a release without a majority")
+    if ending.state is State.COMPLETED and own is not None:
+        _check_commitments(turn, sender, ending, own)
+
+
+def _check_commitments(turn: Turn, sender: str, ending: Ending, own: Vote) -> None:
+    wanted = {party: turn.spec.committed_by(party) for party in turn.spec.committers if turn.spec.outputs}
+    found = {party: frozenset(commitments) for party, commitments in ending.commitments.items()}
+    turn.demand(found == wanted, sender, "a completed ending without the commitments of all computing parties")
+    mine = dict(ending.commitments.get(turn.me, {}))
+    turn.demand(mine == dict(own.commitments), sender, "other commitments than this party voted")
 
 
 def _standing(turn: Turn, ending: Ending) -> tuple[bool, int, str, str]:
@@ -314,7 +336,8 @@ def _compose(turn: Turn) -> Ending | None:
     if withheld:
         party, report = withheld[0]
         return _document(turn, State.WITHHELD, report, at_fault="", text=f"{party}: {report.text}")
-    return _document(turn, State.COMPLETED, None, at_fault="", text="")
+    committed = {party: vote.commitments for party, vote in votes if vote.commitments}
+    return replace(_document(turn, State.COMPLETED, None, at_fault="", text=""), commitments=committed)
 
 
 def _write(turn: Turn, reports: list[tuple[str, FailureReport]]) -> Ending:
@@ -342,6 +365,7 @@ def _document(turn: Turn, state: State, report: FailureReport | None, *, at_faul
         decided_by=turn.me,
         time=datetime.fromtimestamp(int(turn.now), UTC).strftime(TIME_FORMAT),
         by_majority=True,
+        commitments={},
     )
 
 

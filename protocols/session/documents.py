@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import TypeVar
 
 from protocols.errors import ConfideError, ErrorCode
-from protocols.job import ID_PATTERN
+from protocols.job import ID_PATTERN, MAX_COMPUTING_PARTIES, MAX_OUTPUTS
 
 MAX_TEXT = 2_000
 MAX_NUMBER = 2**31
+MAX_MANIFEST_BYTES = 64 * 1024
 E = TypeVar("E", bound=Enum)
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e\u00a0-\ud7ff\ue000-\ufffd]")
 
 
@@ -64,6 +66,23 @@ def digest(value: object) -> str:
     return value
 
 
+def manifest(value: object) -> str:
+    """Returns a text of at most `MAX_MANIFEST_BYTES` without control characters; what it says is not read here."""
+    if not isinstance(value, str) or _CONTROL.search(value) or len(value.encode()) > MAX_MANIFEST_BYTES:
+        raise invalid(f"expected a text of at most {MAX_MANIFEST_BYTES} bytes without control characters")
+    return value
+
+
+def commitments(value: object) -> dict[str, str]:
+    """Returns the commitments to outputs, by the output's name; at most `MAX_OUTPUTS`."""
+    return {name: digest(found) for name, found in _named(value, MAX_OUTPUTS)}
+
+
+def commitment_sets(value: object) -> dict[str, dict[str, str]]:
+    """Returns parties' commitments, by party; at most `MAX_COMPUTING_PARTIES`."""
+    return {party: commitments(found) for party, found in _named(value, MAX_COMPUTING_PARTIES)}
+
+
 def whole(value: object, least: int = 0) -> int:
     """Returns a whole number from `least` to `MAX_NUMBER`."""
     if type(value) is not int or not least <= value <= MAX_NUMBER:
@@ -91,3 +110,9 @@ def error_code(value: object) -> ErrorCode:
     if not isinstance(value, str) or value not in ErrorCode.__members__:
         raise invalid("expected the name of an error code")
     return ErrorCode[value]
+
+
+def _named(value: object, most: int) -> Iterable[tuple[str, object]]:
+    if not isinstance(value, dict) or len(value) > most:
+        raise invalid(f"expected an object with at most {most} entries")
+    return ((identifier(name), found) for name, found in value.items())

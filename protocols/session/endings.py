@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
@@ -11,7 +12,7 @@ from protocols.job import TIME_FORMAT
 from protocols.session import documents as read
 from protocols.session.states import TERMINAL, State
 
-ENDING_FORMAT = "confide.ending/1"
+ENDING_FORMAT = "confide.ending/2"
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,8 @@ class Ending:
         decided_by: the party that wrote the document.
         time: when, by that party's clock; UTC, whole seconds.
         by_majority: whether it took effect by a majority of the participants; otherwise its author was cut off and ended alone.
+        commitments: completed only: the commitments to the output shares, by computing party and output, 64 hexadecimal digits
+            each, as these parties voted them; else empty. A party that signs this ending thereby vouches for its own.
     """
 
     KIND: ClassVar[str] = "ending"
@@ -80,6 +83,7 @@ class Ending:
     decided_by: str
     time: str
     by_majority: bool
+    commitments: Mapping[str, Mapping[str, str]] = field(hash=False)
 
     def to_document(self) -> dict[str, Any]:
         """Returns the ending as a document."""
@@ -96,13 +100,14 @@ class Ending:
             "decided_by": self.decided_by,
             "time": self.time,
             "by_majority": self.by_majority,
+            "commitments": {party: dict(found) for party, found in self.commitments.items()},
         }
 
     @staticmethod
     def from_document(document: object) -> Ending:
         """Reads an ending; raises INVALID_DOCUMENT (its author's fault)."""
         names = ("format", "session", "attempt", "state", "code", "phase", "at_fault", "cause", "remedy", "decided_by", "time")
-        found = read.fields(document, *names, "by_majority")
+        found = read.fields(document, *names, "by_majority", "commitments")
         if found["format"] != ENDING_FORMAT:
             raise read.invalid(f"this version reads endings of format {ENDING_FORMAT}")
         ending = Ending(
@@ -117,11 +122,14 @@ class Ending:
             decided_by=read.identifier(found["decided_by"]),
             time=_time(found["time"]),
             by_majority=read.flag(found["by_majority"]),
+            commitments=read.commitment_sets(found["commitments"]),
         )
         if ending.state not in TERMINAL:
             raise read.invalid("an ending names a terminal state")
         if (ending.state is State.COMPLETED) != (ending.code == ""):
             raise read.invalid("an ending has a code unless it is completed")
+        if ending.commitments and ending.state is not State.COMPLETED:
+            raise read.invalid("only a completed ending carries commitments")
         if ending.code:
             read.error_code(ending.code)
         return ending

@@ -5,7 +5,8 @@ Workers are numbered by `StartWorker`; their events repeat the number, so that a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from protocols.errors import ErrorCode
@@ -14,9 +15,13 @@ from protocols.session.messages import BODIES, Body, FailureReport, SessionMessa
 
 @dataclass(frozen=True)
 class JobAccepted:
-    """This party checked the job, found nothing against it and derived a plan with this digest (64 hexadecimal digits)."""
+    """This party checked the job, found nothing against it and derived a plan with this digest (64 hexadecimal digits).
+
+    `manifest` shows that its consent stands in its audit log; the machine does not read it.
+    """
 
     plan_digest: str
+    manifest: str
 
 
 @dataclass(frozen=True)
@@ -93,9 +98,13 @@ class WorkerProgress:
 
 @dataclass(frozen=True)
 class WorkerFinished:
-    """The worker is through; its outputs are sealed on disk and not usable; the local release step has nothing against them."""
+    """The worker is through; its outputs are sealed on disk and not usable; the local release step has nothing against them.
+
+    A computing party's `commitments` are to its shares, by output, 64 hexadecimal digits each; the others have none.
+    """
 
     number: int
+    commitments: Mapping[str, str] = field(hash=False)
 
 
 @dataclass(frozen=True)
@@ -120,6 +129,13 @@ class CancelRequested:
 
 
 @dataclass(frozen=True)
+class ConsentEnded:
+    """Something that this party's consent rests on has ended: a grant, an agreement, a model. The machine sets the phase."""
+
+    report: FailureReport
+
+
+@dataclass(frozen=True)
 class Recovered:
     """First event after `SessionMachine.restore`: workers and slots are gone.
 
@@ -136,13 +152,13 @@ class OutputsSettled:
 
 Event: TypeAlias = (
     JobAccepted | JobRefused | Tick | Received | Delivered | Undelivered | SlotGranted | SlotBusy | WorkerPrepared
-    | WorkerRunning | WorkerProgress | WorkerFinished | OutputWithheld | WorkerFailed | CancelRequested | Recovered
-    | OutputsSettled
+    | WorkerRunning | WorkerProgress | WorkerFinished | OutputWithheld | WorkerFailed | CancelRequested | ConsentEnded
+    | Recovered | OutputsSettled
 )  # fmt: skip
 Kind: TypeAlias = type[Event] | type[Body]
 
 # What the transition table distinguishes: local events, and received messages by their body.
 KINDS: tuple[Kind, ...] = (
     JobAccepted, JobRefused, Tick, Delivered, Undelivered, SlotGranted, SlotBusy, WorkerPrepared, WorkerRunning, WorkerProgress,
-    WorkerFinished, OutputWithheld, WorkerFailed, CancelRequested, Recovered, OutputsSettled, *BODIES,
+    WorkerFinished, OutputWithheld, WorkerFailed, CancelRequested, ConsentEnded, Recovered, OutputsSettled, *BODIES,
 )  # fmt: skip

@@ -94,6 +94,11 @@ class SessionMachine:
         return self._memory.ending
 
     @property
+    def vote(self) -> said.Vote | None:
+        """This party's own vote, once it is cast; it is never changed."""
+        return self._memory.votes.get(self._party)
+
+    @property
     def is_settled(self) -> bool:
         """Whether the outputs are known to be published or discarded."""
         return self._memory.settled

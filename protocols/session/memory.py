@@ -16,7 +16,7 @@ from protocols.session.messages import Ending, FailureReport, Vote
 from protocols.session.outbox import Letter, Outbox
 from protocols.session.states import State
 
-FORMAT = "confide.session-state/1"
+FORMAT = "confide.session-state/2"
 
 
 class BallotPhase(Enum):

@@ -6,7 +6,8 @@ these messages is public to the participants: they name states, codes and digest
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, ClassVar, TypeAlias
 
@@ -16,7 +17,7 @@ from protocols.session.endings import ENDING_FORMAT as ENDING_FORMAT
 from protocols.session.endings import Ending as Ending
 from protocols.session.endings import FailureReport as FailureReport
 
-FORMAT = "confide.session/1"
+FORMAT = "confide.session/2"
 
 
 class Verdict(Enum):
@@ -29,19 +30,26 @@ class Verdict(Enum):
 
 @dataclass(frozen=True)
 class Countersignature:
-    """The sender has checked the job, derived this plan from it and takes part."""
+    """The sender has checked the job, derived this plan from it and takes part.
+
+    Attributes:
+        plan_digest: 64 hexadecimal digits.
+        manifest: what shows that this consent stands in the sender's audit log; the machine does not read it.
+    """
 
     KIND: ClassVar[str] = "countersignature"
     plan_digest: str
+    manifest: str
 
     def to_document(self) -> dict[str, Any]:
         """Returns the fields."""
-        return {"plan_digest": self.plan_digest}
+        return {"plan_digest": self.plan_digest, "manifest": self.manifest}
 
     @staticmethod
     def from_document(document: object) -> Countersignature:
         """Reads the fields; raises INVALID_DOCUMENT."""
-        return Countersignature(read.digest(read.fields(document, "plan_digest")["plan_digest"]))
+        found = read.fields(document, "plan_digest", "manifest")
+        return Countersignature(read.digest(found["plan_digest"]), read.manifest(found["manifest"]))
 
 
 @dataclass(frozen=True)
@@ -133,24 +141,39 @@ class Start:
 
 @dataclass(frozen=True)
 class Vote:
-    """How the sender's part went; stored before it is sent and never changed. A report goes with all but DONE."""
+    """How the sender's part went; stored before it is sent and never changed.
+
+    Attributes:
+        verdict: how.
+        report: why; with all but DONE.
+        commitments: DONE of a computing party: its commitment to its share of each output, 64 hexadecimal digits; else empty.
+    """
 
     KIND: ClassVar[str] = "vote"
     verdict: Verdict
     report: FailureReport | None
+    commitments: Mapping[str, str] = field(hash=False)
 
     def to_document(self) -> dict[str, Any]:
         """Returns the fields."""
-        return {"verdict": self.verdict.value, "report": None if self.report is None else self.report.to_document()}
+        return {
+            "verdict": self.verdict.value,
+            "report": None if self.report is None else self.report.to_document(),
+            "commitments": dict(self.commitments),
+        }
 
     @staticmethod
     def from_document(document: object) -> Vote:
         """Reads the fields; raises INVALID_DOCUMENT."""
-        found = read.fields(document, "verdict", "report")
+        found = read.fields(document, "verdict", "report", "commitments")
         verdict = read.member(Verdict, found["verdict"])
         if (verdict is Verdict.DONE) != (found["report"] is None):
             raise read.invalid("a vote carries a report unless it is done")
-        return Vote(verdict, None if found["report"] is None else FailureReport.from_document(found["report"]))
+        commitments = read.commitments(found["commitments"])
+        if commitments and verdict is not Verdict.DONE:
+            raise read.invalid("only a vote for done carries commitments")
+        report = None if found["report"] is None else FailureReport.from_document(found["report"])
+        return Vote(verdict, report, commitments)
 
 
 @dataclass(frozen=True)

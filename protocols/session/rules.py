@@ -104,10 +104,12 @@ def _go_on(turn: Turn, rule: Rule, event: on.Event) -> None:
 
 def _work(turn: Turn, rule: Rule, event: on.Event) -> None:
     match rule, event:
-        case Rule.ACCEPT_JOB, on.JobAccepted(plan_digest):
-            agreement.accept_job(turn, plan_digest)
+        case Rule.ACCEPT_JOB, on.JobAccepted(plan_digest, manifest):
+            agreement.accept_job(turn, plan_digest, manifest)
         case Rule.REFUSE_JOB, on.JobRefused(report):
             voting.refuse(turn, report)
+        case Rule.END_CONSENT, on.ConsentEnded(report):
+            voting.end_consent(turn, report)
         case Rule.TAKE_SLOT, on.SlotGranted(ticket):
             reservation.take_slot(turn, ticket)
         case Rule.BE_BUSY, on.SlotBusy(ticket):

@@ -21,6 +21,8 @@ class SessionSpec:
         session: session id, which is the job's.
         job_digest: SHA-256 of the job, 64 hexadecimal digits.
         participants: party ids in order: computing parties, dealer, other owners. The first leads.
+        committers: the computing parties, in order: they commit to their shares of the outputs before anything is opened.
+        outputs: names of the outputs.
         querier: researcher id.
         attempt: counts from 1.
         agree_by: Unix time in seconds; without all countersignatures by then the session expires.
@@ -31,6 +33,8 @@ class SessionSpec:
     session: str
     job_digest: str
     participants: tuple[str, ...]
+    committers: tuple[str, ...]
+    outputs: tuple[str, ...]
     querier: str
     attempt: int
     agree_by: float
@@ -49,6 +53,7 @@ class SessionSpec:
                 ("session", self.session),
                 ("querier", self.querier),
                 *(("participants", p) for p in self.participants),
+                *(("outputs", name) for name in self.outputs),
             )
             if not ID_PATTERN.fullmatch(value)
         ]
@@ -56,6 +61,10 @@ class SessionSpec:
             problems.append(Problem("job_digest", "not a SHA-256 digest", "give 64 hexadecimal digits"))
         if not 2 <= len(self.participants) <= MAX_PARTICIPANTS or len(set(self.participants)) != len(self.participants):
             problems.append(Problem("participants", f"2 to {MAX_PARTICIPANTS} different parties take part", "name each once"))
+        if not set(self.committers) <= set(self.participants) or len(set(self.committers)) != len(self.committers):
+            problems.append(Problem("committers", "not different participants", "name computing parties, each once"))
+        if len(set(self.outputs)) != len(self.outputs):
+            problems.append(Problem("outputs", "a name occurs twice", "name each once"))
         if self.attempt < 1:
             problems.append(Problem("attempt", "attempts count from 1", "use 1"))
         if self.start_by < self.agree_by:
@@ -72,3 +81,7 @@ class SessionSpec:
     def majority(self) -> int:
         """How many participants must have accepted an ending before it is effective."""
         return len(self.participants) // 2 + 1
+
+    def committed_by(self, party: str) -> frozenset[str]:
+        """Returns the outputs to whose shares a party commits: all of them if it computes, else none."""
+        return frozenset(self.outputs if party in self.committers else ())

@@ -48,6 +48,7 @@ class Rule(Enum):
     ACCEPT_ENDING = "accept the proposed ending unless a higher ballot is promised"
     COUNT_ACCEPTANCE = "count it; the ending takes effect when a majority accepted it"
     ADOPT_ENDING = "adopt the ending"
+    END_CONSENT = "refuse if not countersigned, else vote failed: the consent has ended"
     ASK_CANCEL = "lead: decide for cancelled; others: tell the lead"
     HEAR_CANCEL = "lead: decide for cancelled, unless an ending is proposed"
     REFUSE_CANCEL = "refuse: too late"
@@ -113,6 +114,7 @@ _WORKING: dict[on.Kind, Cell] = {
     **_ignored(*_LATE_SLOT, said.Countersignature, said.Prepare, said.PrepareReply, said.Release, said.Start),
     on.WorkerProgress: _cell(Rule.NOTE_PROGRESS),
     on.WorkerFailed: _cell(Rule.VOTE_FAILED, State.STOPPING),
+    on.ConsentEnded: _cell(Rule.END_CONSENT, State.STOPPING),
     on.Recovered: _cell(Rule.RECOVER_WORKING, State.STOPPING),
 }
 _COMPUTING: dict[on.Kind, Cell] = {
@@ -122,6 +124,7 @@ _COMPUTING: dict[on.Kind, Cell] = {
 }
 _ENDING: dict[on.Kind, Cell] = {
     **_ignored(*_LATE_SLOT, *_LATE_WORKER, said.Countersignature, said.Prepare, said.PrepareReply, said.Release, said.Start),
+    **_ignored(on.ConsentEnded),  # it has voted, or cannot complete: what is released then is the release gate's matter
     on.Recovered: _cell(Rule.RECOVER_ENDING),
 }
 _TOLD = (
@@ -129,7 +132,7 @@ _TOLD = (
     said.CancelRequest,
 )  # fmt: skip
 _ENDED: dict[on.Kind, Cell] = {
-    **_ignored(*_LATE_SLOT, *_LATE_WORKER, on.JobAccepted, on.JobRefused, on.Delivered, on.Undelivered),
+    **_ignored(*_LATE_SLOT, *_LATE_WORKER, on.JobAccepted, on.JobRefused, on.ConsentEnded, on.Delivered, on.Undelivered),
     **_ignored(said.Release, said.Start, said.EndingReply, said.EndingAccepted, said.Ending),
     **dict.fromkeys(_TOLD, _cell(Rule.TELL_ENDING)),
     on.Tick: _cell(Rule.KEEP_TIME),
@@ -145,6 +148,7 @@ TABLE: Mapping[State, Row] = {
         **_ignored(said.PrepareReply, said.Release, said.Start),
         on.JobAccepted: _cell(Rule.ACCEPT_JOB, State.AGREED, State.STOPPING),
         on.JobRefused: _cell(Rule.REFUSE_JOB, State.STOPPING),
+        on.ConsentEnded: _cell(Rule.END_CONSENT, State.STOPPING),
         on.Recovered: _cell(Rule.RECOVER_WAITING),
         said.Countersignature: _cell(Rule.COUNT_COUNTERSIGNATURE, State.AGREED, State.STOPPING),
         said.Refusal: _cell(Rule.HEAR_REFUSAL, State.STOPPING),
@@ -155,6 +159,7 @@ TABLE: Mapping[State, Row] = {
         **_ignored(*_LATE_WORKER, said.PrepareReply, said.Start),
         on.SlotGranted: _cell(Rule.TAKE_SLOT, State.PREPARING),
         on.SlotBusy: _cell(Rule.BE_BUSY),
+        on.ConsentEnded: _cell(Rule.END_CONSENT, State.STOPPING),
         on.Recovered: _cell(Rule.RECOVER_WAITING),
         said.Countersignature: _cell(Rule.COUNT_COUNTERSIGNATURE),
         said.Prepare: _cell(Rule.TRY_SLOT),

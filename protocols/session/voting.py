@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from protocols.errors import ErrorCode
-from protocols.session.deciding import give_slot_back, stop_work
+from protocols.session.deciding import check_vote, give_slot_back, stop_work
 from protocols.session.memory import BallotPhase
 from protocols.session.messages import AskEnding, FailureReport, Refusal, Verdict, Vote
 from protocols.session.states import State
@@ -16,7 +18,7 @@ def fail(turn: Turn, report: FailureReport) -> None:
         return
     stop_work(turn)
     turn.go(State.STOPPING)
-    cast(turn, Vote(Verdict.FAILED, report))
+    cast(turn, Vote(Verdict.FAILED, report, {}))
 
 
 def refuse(turn: Turn, report: FailureReport) -> None:
@@ -25,11 +27,20 @@ def refuse(turn: Turn, report: FailureReport) -> None:
         return
     if turn.memory.state is State.PROPOSED:
         turn.go(State.STOPPING)
-    turn.memory.votes[turn.me] = Vote(Verdict.FAILED, report)
+    turn.memory.votes[turn.me] = Vote(Verdict.FAILED, report, {})
     note_failure(turn)
     for party in turn.others:
         turn.post(party, Refusal(report))
     consider(turn)
+
+
+def end_consent(turn: Turn, report: FailureReport) -> None:
+    """Ends this party's part: it refuses a job that it has not countersigned, and fails one that it has."""
+    report = replace(report, phase=turn.memory.phase)
+    if turn.memory.state is State.PROPOSED and turn.me not in turn.memory.digests:
+        refuse(turn, report)
+    else:
+        fail(turn, report)
 
 
 def release(turn: Turn, vote: Vote) -> None:
@@ -52,6 +63,7 @@ def cast(turn: Turn, vote: Vote) -> None:
 def count_vote(turn: Turn, sender: str, vote: Vote) -> None:
     """Lead: counts a vote; the first one of a party stands."""
     turn.demand(turn.leads, sender, "votes go to the lead")
+    check_vote(turn, sender, vote)
     turn.memory.votes.setdefault(sender, vote)
     if vote.verdict is Verdict.FAILED:
         note_failure(turn)

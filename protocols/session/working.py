@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from protocols.errors import ConfideError, ErrorCode
 from protocols.session import events as on
 from protocols.session.messages import Verdict, Vote
 from protocols.session.states import State
@@ -29,15 +30,21 @@ def note_progress(turn: Turn, event: on.WorkerProgress) -> None:
 
 
 def vote_done(turn: Turn, event: on.WorkerFinished) -> None:
-    """The outputs are sealed."""
+    """The outputs are sealed; the vote says which shares.
+
+    Raises:
+        ConfideError: INTERNAL (ours): not one commitment to each output.
+    """
+    if set(event.commitments) != turn.spec.committed_by(turn.me):
+        raise ConfideError(ErrorCode.INTERNAL, "a computing party commits to its share of each output, the others to none")
     if _is_current(turn, event.number):
-        release(turn, Vote(Verdict.DONE, None))
+        release(turn, Vote(Verdict.DONE, None, event.commitments))
 
 
 def vote_withheld(turn: Turn, event: on.OutputWithheld) -> None:
     """The local release step withholds the outputs."""
     if _is_current(turn, event.number):
-        release(turn, Vote(Verdict.WITHHELD, event.report))
+        release(turn, Vote(Verdict.WITHHELD, event.report, {}))
 
 
 def vote_failed(turn: Turn, event: on.WorkerFailed) -> None:

@@ -23,6 +23,7 @@ class Fault(Enum):
     EXPIRED = "certificate expired"
     WRONG_ROLE = "certificate of the wrong role"
     REVOKED = "revoked"
+    CONSENT = "grant revoked"
     VERSION = "wrong version"
     REPLAYED = "replayed frame"
     REORDERED = "reordered frame"

@@ -192,6 +192,14 @@ def _enrol(network: Network, cell: Cell) -> None:
         _relaunch(network, cell.member)  # its certificate is a new one
 
 
+def _withdraw(network: Network, cell: Cell, random: Random) -> None:
+    network.withdraw(cell.member)
+
+
+def _permit(network: Network, cell: Cell) -> None:
+    network.permit(cell.member)
+
+
 def _other_version(network: Network, cell: Cell, random: Random) -> None:
     network.order(cell.member, "version")
     _restart(network, cell, random)
@@ -235,6 +243,7 @@ _BEGIN: Mapping[Fault, Callable[[Network, Cell, Random], None]] = {
     Fault.CLOCK_BEHIND: _shift(-CLOCK_S),
     Fault.WRONG_ROLE: _show_wrong_role,
     Fault.REVOKED: _revoke,
+    Fault.CONSENT: _withdraw,
     Fault.VERSION: _other_version,
     Fault.SECOND_SERVE: _serve_again,
     **dict.fromkeys(OF_FRAMES, _disturb),
@@ -249,5 +258,6 @@ _END: Mapping[Fault, Callable[[Network, Cell], None]] = {
     Fault.EXPIRED: _renew,
     Fault.WRONG_ROLE: _show_own_role,
     Fault.REVOKED: _enrol,
+    Fault.CONSENT: _permit,
     Fault.VERSION: _own_version,
 }

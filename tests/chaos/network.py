@@ -14,11 +14,12 @@ import sqlite3
 import subprocess
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from governance.consent.revocation import Effect
 from governance.documents import DocumentKind, SignedDocument, sign_bytes
 from governance.identity.ca import MEMBER_LIFETIME
 from governance.identity.directory import Directory, sign_directory
@@ -33,7 +34,10 @@ from parties.client.requests import TrainingRequest, TrainRequest
 from parties.config import PartyConfig, load_party_config, load_researcher_config
 from parties.consortium import ConsortiumFolder, load_consortium
 from parties.enrolment import join_party, join_researcher
+from parties.grants import revoke_grant
 from parties.registration import register_dataset
+from parties.storage.database import open_database
+from parties.storage.datasets import DatasetRecord
 from parties.storage.files import read_secret
 from parties.wire import methods
 from parties.wire.documents import to_wire
@@ -71,6 +75,7 @@ class Network:
         """Founds it in an empty folder and starts every party. `small_disks`: state folders on file systems of a few MiB."""
         self.folder = folder
         self._mounted: list[Path] = []
+        self._records: dict[str, DatasetRecord] = {}
         harness.make_consortium(folder, HOSPITALS)
         self._ports = {party: int(self._config(party).listen.rpartition(":")[2]) for party in HOSPITALS}
         self.routes = Routes(self._ports, MEMBERS.values())
@@ -208,6 +213,22 @@ class Network:
         newest = load_consortium(self.folder / "consortium")
         self._observer = Client(replace(member, directory=newest), JobRecords(self.folder / "observer"))
 
+    # Consent.
+
+    def permit(self, party: str) -> None:
+        """Has an owner permit everything on its rows."""
+        harness.permit(self._config(party), self._records[party])
+
+    def withdraw(self, party: str) -> None:
+        """Has an owner revoke every grant of its own, as its steward does beside the party that serves."""
+        config, now = self._config(party), datetime.now(UTC)
+        with closing(open_database(config.folder.database_file)) as database, database.transaction() as tables:
+            ended = {record.revocation.subject for record in tables.revocations.all()}
+            grants = [record.grant_id for record in tables.grants.all() if record.grant_id not in ended]
+        steward = harness.person_folder(config, harness.STEWARD)
+        for grant_id in grants:
+            revoke_grant(config, steward, grant_id, reason="the study has ended", effect=Effect.STOP, now=now)
+
     # Processes.
 
     def pid(self, party: str) -> int:
@@ -304,7 +325,7 @@ class Network:
         """What a party holds of a job that did not complete, and files that its database does not know; in words."""
         found = []
         with sqlite3.connect(f"file:{self.state(party) / 'confide.db'}?mode=ro", uri=True) as database:
-            for table, what in (("models", "a model"), ("outputs", "an output"), ("grants", "a grant")):
+            for table, what in (("models", "a model"), ("outputs", "an output"), ("openings", "a permission to open")):
                 (count,) = database.execute(f"SELECT count(*) FROM {table} WHERE job_id = ?", (job.job_id,)).fetchone()  # noqa: S608
                 if count:
                     found.append(f"{party} holds {what} of the job")
@@ -361,7 +382,7 @@ class Network:
     def _register(self, party: str, frame: object) -> None:
         file = self.folder / f"{party}.csv"
         frame.to_csv(file, index=False)  # type: ignore[attr-defined]
-        register_dataset(
+        self._records[party] = register_dataset(
             self._config(party),
             name="train",
             file=file,
@@ -369,6 +390,7 @@ class Network:
             on_violation=OnViolation.REFUSE,
             now=datetime.now(UTC),
         )
+        self.permit(party)
 
     def _mount(self, state: Path) -> None:
         kept = state.with_name("state-before")

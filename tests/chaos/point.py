@@ -100,10 +100,11 @@ class _Point:
         changes: dict[str, Any] = {}
         if cell.phase is Phase.IDLE and not self.promise.completes:
             # Long enough to be agreed by all that are up, short enough to end within the time that is promised.
-            changes["expires"] = now + timedelta(seconds=IDLE_JOB_LIVES_S)
+            changes["agree_by"] = changes["expires"] = now + timedelta(seconds=IDLE_JOB_LIVES_S)
         if cell.role is Role.RESEARCHER and cell.fault in (Fault.CLOCK_AHEAD, Fault.CLOCK_BEHIND):
             ahead = timedelta(seconds=faults.CLOCK_S if cell.fault is Fault.CLOCK_AHEAD else -faults.CLOCK_S)
-            changes = {"created": now + ahead, "expires": now + ahead + timedelta(minutes=30)}
+            agree_by, expires = now + ahead + timedelta(minutes=2), now + ahead + timedelta(minutes=30)
+            changes = {"created": now + ahead, "agree_by": agree_by, "expires": expires}
         return replace(prepared, job=replace(prepared.job, **changes))
 
     def _submit(self, prepared: PreparedJob) -> None:
@@ -180,7 +181,10 @@ class _Point:
             # A machine that is too slow to bring the party back at once: to the others it was gone.
             gone = promise_of(replace(self.cell, fault=Fault.KILL)) or self.promise
             self.promise = replace(
-                self.promise, states=self.promise.states | gone.states, codes=self.promise.codes | gone.codes, blame=gone.blame
+                self.promise,
+                states=self.promise.states | gone.states,
+                codes=self.promise.codes | gone.codes,
+                blame=Blame.HIT_OR_NOBODY,
             )
         time.sleep(max(0.0, began - time.monotonic()))
         return began

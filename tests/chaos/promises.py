@@ -117,7 +117,12 @@ TABLE: tuple[Row, ...] = (
         _refused({"UNAUTHENTICATED", "NOT_ENROLLED", "PARTY_UNREACHABLE"}, "nobody takes a job from her"),
     ),
     _row({Fault.WRONG_ROLE}, RESEARCHER, IDLE, _refused({"NOT_AUTHORISED"}, "a party may not submit jobs")),
-    _row({Fault.EXPIRED, Fault.REVOKED}, RESEARCHER, DURING, _completes("the job was agreed while she was a member")),
+    _row({Fault.EXPIRED}, RESEARCHER, DURING, _completes("the job was agreed while she was a member")),
+    _row({Fault.REVOKED}, RESEARCHER, RELEASING, _completes("the parties had voted")),
+    _row(
+        {Fault.REVOKED}, RESEARCHER, DURING,
+        _ends({REJECTED, ABORTED}, {"NOT_ENROLLED"}, Blame.NOBODY, "nobody goes on for a researcher who is none any more"),
+    ),
     _row({Fault.DUPLICATED}, RESEARCHER, IDLE, _completes("a job that comes twice is one job")),
     _row(
         {Fault.ALTERED}, RESEARCHER, IDLE,
@@ -128,6 +133,20 @@ TABLE: tuple[Row, ...] = (
         _refused({"PARTY_BUSY", "INVALID_ARGUMENT", "PARTY_UNREACHABLE"}, "more than a port takes"),
     ),
     _row(Fault, RESEARCHER, ALL_PHASES, None, "she takes no part in a session"),
+    # Consent.
+    _row({Fault.CONSENT}, {Role.DEALER}, ALL_PHASES, None, "it owns no rows"),
+    _row(
+        {Fault.CONSENT}, PARTIES, IDLE,
+        _ends({REJECTED}, {"GRANT_REVOKED"}, Blame.NOBODY, "its own party refuses the job, whatever the others say"),
+    ),
+    _row({Fault.CONSENT}, PARTIES, RELEASING, _completes("it had voted; the model is marked, and used no more")),
+    _row(
+        {Fault.CONSENT}, PARTIES, DURING,
+        _ends(
+            {ABORTED, REJECTED}, {"GRANT_REVOKED"}, Blame.NOBODY,
+            "its own party ends its part at the next look, and so does everybody who hears of it",
+        ),
+    ),
     # What does no harm.
     _row({Fault.PAUSE, Fault.DELAY}, PARTIES, ALL_PHASES, _completes("shorter than any silence that counts")),
     _row({Fault.SECOND_SERVE}, PARTIES, ALL_PHASES, _completes("the second process is refused (STATE_LOCKED)")),
@@ -143,7 +162,13 @@ TABLE: tuple[Row, ...] = (
         _ends({ABORTED}, UNHEARD, Blame.HIT_OR_NOBODY, "the streams of links are not repeated: their masks are used once"),
     ),
     # Gone.
-    _row(GONE, PARTIES, IDLE, _ends({EXPIRED}, {"JOB_EXPIRED"}, Blame.HIT_OR_NOBODY, "it did not countersign in time")),
+    _row(
+        GONE, PARTIES, IDLE,
+        _ends(
+            {EXPIRED, ABORTED}, {"JOB_EXPIRED", *UNHEARD}, Blame.HIT_OR_NOBODY,
+            "it did not countersign in time, nor cosign the others' logs",
+        ),
+    ),
     _row(GONE, FOLLOWERS, RELEASING, _completes("it had voted, and the others are a majority")),
     _row(GONE, PARTIES, DURING, _ends({ABORTED}, UNHEARD, Blame.HIT, "a silent party is presumed gone after 12 s")),
     _row({Fault.RESTART}, PARTIES, ALL_PHASES - WORKING, _completes("nothing was at work; it goes on where it stood")),
@@ -152,7 +177,10 @@ TABLE: tuple[Row, ...] = (
         _ends({ABORTED}, {"PARTY_RESTARTED", *UNHEARD}, Blame.HIT, "its worker died with it"),
     ),
     # Identity.
-    _row({Fault.EXPIRED}, PARTIES, IDLE, _ends({EXPIRED}, {"JOB_EXPIRED"}, Blame.HIT_OR_NOBODY, "nobody hears it")),
+    _row(
+        {Fault.EXPIRED}, PARTIES, IDLE,
+        _ends({EXPIRED, ABORTED}, {"JOB_EXPIRED", *UNHEARD}, Blame.HIT_OR_NOBODY, "nobody hears it"),
+    ),
     _row({Fault.EXPIRED}, FOLLOWERS, RELEASING, _completes("it had voted, and the others are a majority")),
     _row(
         {Fault.EXPIRED}, PARTIES, DURING,
@@ -161,12 +189,18 @@ TABLE: tuple[Row, ...] = (
     _row(
         {Fault.REVOKED}, PARTIES, IDLE,
         _ends(
-            {REJECTED}, {"STALE_DIRECTORY", "NOT_AUTHORISED", "NOT_ENROLLED"}, Blame.NOBODY,
+            {REJECTED}, {"STALE_DIRECTORY", "NOT_AUTHORISED", "NOT_ENROLLED", "NO_AGREEMENT"}, Blame.NOBODY,
             "the job names a party that is none",
         ),
     ),
     _row({Fault.REVOKED}, FOLLOWERS, RELEASING, _completes("it had voted, and the others are a majority")),
-    _row({Fault.REVOKED}, PARTIES, DURING, _ends({ABORTED}, UNHEARD, Blame.HIT_OR_NOBODY, "nobody hears it")),
+    _row(
+        {Fault.REVOKED}, PARTIES, DURING,
+        _ends(
+            {REJECTED, ABORTED}, {"NO_AGREEMENT", *UNHEARD}, Blame.HIT_OR_NOBODY,
+            "nobody hears it, and an agreement that a stranger signed is in force no more",
+        ),
+    ),
     # Versions.
     _row(
         {Fault.VERSION}, PARTIES, IDLE | WAITING,
@@ -180,18 +214,25 @@ TABLE: tuple[Row, ...] = (
     # Clocks.
     _row(
         {Fault.CLOCK_AHEAD}, PARTIES, IDLE,
-        _ends({REJECTED, EXPIRED}, {"JOB_EXPIRED"}, Blame.HIT_OR_NOBODY, "by its clock the job has expired"),
+        _ends(
+            {REJECTED, EXPIRED, ABORTED}, {"JOB_EXPIRED", "NOT_LOGGED", *UNHEARD}, Blame.HIT_OR_NOBODY,
+            "by its clock the job has expired, and what it cosigns is of another time",
+        ),
     ),
     _row(
         {Fault.CLOCK_BEHIND}, PARTIES, IDLE,
-        _ends({REJECTED}, {"INVALID_JOB"}, Blame.NOBODY, "by its clock the job was made in the future"),
+        _ends(
+            {REJECTED, EXPIRED, ABORTED}, {"INVALID_JOB", "JOB_EXPIRED", "NOT_LOGGED", *UNHEARD}, Blame.HIT_OR_NOBODY,
+            "by its clock the job was made in the future; what was due by the old clock may come late, which looks like silence",
+        ),
     ),
     _row(
         {Fault.CLOCK_AHEAD, Fault.CLOCK_BEHIND}, PARTIES, DURING,
         Promise(
-            frozenset({State.COMPLETED, ABORTED, EXPIRED}),
-            frozenset({"DEADLINE_PASSED", "JOB_EXPIRED", "WORKER_LOST", *UNHEARD}), Blame.HIT_OR_NOBODY,
-            "what was due by the old clock may come late or at once by the new one, which looks like silence",
+            frozenset({State.COMPLETED, ABORTED, EXPIRED, REJECTED}),
+            frozenset({"DEADLINE_PASSED", "JOB_EXPIRED", "NOT_LOGGED", "WORKER_LOST", *UNHEARD}), Blame.HIT_OR_NOBODY,
+            "what was due by the old clock may come late or at once by the new one, which looks like silence; and cosignatures"
+            " look too old or not yet made",
         ),
     ),
     # A full disk.
@@ -224,7 +265,7 @@ TABLE: tuple[Row, ...] = (
     _row(
         {Fault.ALTERED}, PARTIES, ALL_PHASES,
         Promise(
-            frozenset({State.COMPLETED, ABORTED, EXPIRED}), frozenset({"", *_LATE}), Blame.HIT_OR_NOBODY,
+            frozenset({State.COMPLETED, ABORTED, EXPIRED, REJECTED}), frozenset({"", *_LATE}), Blame.HIT_OR_NOBODY,
             "the signature does not verify: the message is refused and missing",
         ),
     ),

@@ -28,6 +28,7 @@ MEANING: Mapping[Fault, str] = {
     Fault.EXPIRED: "the member's certificate ends",
     Fault.WRONG_ROLE: "the party comes back with a researcher's certificate; the researcher comes with a party's",
     Fault.REVOKED: "everybody else takes over a directory without the member",
+    Fault.CONSENT: "the owner's steward revokes its grants, by the command, while the party serves",
     Fault.VERSION: "the party comes back with workers of another protocol version",
     Fault.REPLAYED: "the party sends an earlier frame again; between jobs and outside computation: an earlier control message",
     Fault.REORDERED: "the party sends two frames, or control messages, in the wrong order",

@@ -91,12 +91,14 @@ def _messages() -> Sequence[bytes]:
         decided_by="hospital-a",
         time="2026-03-01T12:00:00Z",
         by_majority=True,
+        commitments={},
     )
-    vote = Vote(Verdict.FAILED, report)
+    vote = Vote(Verdict.FAILED, report, {})
+    completed = replace(ending, state=State.COMPLETED, code="", at_fault="", commitments={"hospital-a": {"labels": "b" * 64}})
     bodies: tuple[Body, ...] = (
-        Countersignature("a" * 64), Refusal(report), Prepare(1), PrepareReply(1, True), Release(1), Start(2), vote,
-        Vote(Verdict.DONE, None), AskEnding(3), EndingReply(1, 2, 1, ending, vote), ProposeEnding(1, ending), EndingAccepted(3),
-        ending, CancelRequest(),
+        Countersignature("a" * 64, '{"index":7}'), Refusal(report), Prepare(1), PrepareReply(1, True), Release(1), Start(2), vote,
+        Vote(Verdict.DONE, None, {"labels": "b" * 64}), AskEnding(3), EndingReply(1, 2, 1, ending, vote),
+        ProposeEnding(1, ending), EndingAccepted(3), ending, completed, CancelRequest(),
     )  # fmt: skip
     return [canonical_bytes(SessionMessage("ab" * 16, 1, "hospital-a", body).to_document()) for body in bodies]
 

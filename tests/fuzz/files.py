@@ -33,8 +33,8 @@ from tests.support.link_pairs import a_frame, a_header, a_link
 from tests.support.small_table import ROWS, SCHEMA
 
 _TEMPORARY = tempfile.TemporaryDirectory(prefix="confide-fuzz-")  # removed with this module; a campaign removes what is left
-_FOLDER = Path(_TEMPORARY.name)
-_SEALED = SealedFiles(_FOLDER, StorageKey(b"\x07" * 32))
+FOLDER = Path(_TEMPORARY.name)
+_SEALED = SealedFiles(FOLDER, StorageKey(b"\x07" * 32))
 _SEALED_NAME = "0" * 32 + ".sealed"
 _HELLO = {"version": PROTOCOL_VERSION, "job": "a" * 64, "plan": "b" * 64, "nonce": "0f" * 32}
 _SAMPLE = TensorSpec("int64", (3,))
@@ -85,11 +85,11 @@ def _parcels() -> Sequence[bytes]:
 
 def _sealed() -> Sequence[bytes]:
     name = _SEALED.write(Purpose.CHECKPOINT, "a/1/b", arrays_to_bytes({"layer_0.weight": np.zeros((1, 3), np.int64)}))
-    return [(_FOLDER / name).read_bytes()]
+    return [(FOLDER / name).read_bytes()]
 
 
 def _open_sealed(data: bytes) -> object:
-    path = _FOLDER / _SEALED_NAME
+    path = FOLDER / _SEALED_NAME
     path.unlink(missing_ok=True)
     with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file:
         file.write(data)
@@ -120,8 +120,8 @@ def _parquet() -> Sequence[bytes]:
     return found
 
 
-def _from_file(read: Callable[[Path], object]) -> Callable[[bytes], object]:
-    path = _FOLDER / "input.yaml"
+def from_file(read: Callable[[Path], object]) -> Callable[[bytes], object]:
+    path = FOLDER / "input.yaml"
 
     def write_and_read(data: bytes) -> object:
         path.write_bytes(data)
@@ -136,6 +136,8 @@ _REQUESTS = (
     'weights: model.safetensors\ntraining: {epochs: 15, batch_size: 48, learning_rate: "0.5"}\n',
     _COMMON + "type: evaluate\ndatasets: [hospital-a/holdout]\nmodel: diagnosis@0123456789ab\n",
     _COMMON + "type: infer\nmodel: diagnosis@0123456789ab\nsamples: samples.csv\n",
+    _COMMON + "type: infer\nmodel: diagnosis@0123456789ab\nsamples: samples.csv\noutput: probability\ndecimals: 2\ntop_k: 3\n"
+    'clip: "0.01"\n',
 )
 _PARTY = b"api_version: confide.party/1\nparty: hospital-a\nlisten: 0.0.0.0:7443\nstate: state\nmin_evaluation_rows: 20\n"
 
@@ -152,11 +154,11 @@ TARGETS = (
     Target("schema-file", schema_from_yaml, lambda: [SCHEMA.encode()]),
     Target("csv-table", _table(FileFormat.CSV), lambda: [ROWS.encode()]),
     Target("parquet-table", _table(FileFormat.PARQUET), _parquet),
-    Target("party-config", _from_file(load_party_config), lambda: [_PARTY]),
+    Target("party-config", from_file(load_party_config), lambda: [_PARTY]),
     Target(
         "researcher-config",
-        _from_file(load_researcher_config),
+        from_file(load_researcher_config),
         lambda: [b"api_version: confide.researcher/1\nresearcher: alice\nstate: state\n"],
     ),
-    Target("job-request", _from_file(read_request), lambda: [text.encode() for text in _REQUESTS]),
+    Target("job-request", from_file(read_request), lambda: [text.encode() for text in _REQUESTS]),
 )

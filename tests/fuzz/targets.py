@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tests.fuzz import documents, files
+from tests.fuzz import documents, files, governance, governed_files, logs
 from tests.fuzz.target import Target
 
-TARGETS: dict[str, Target] = {target.name: target for target in (*documents.TARGETS, *files.TARGETS)}
+_ALL = (*documents.TARGETS, *files.TARGETS, *logs.TARGETS, *governance.TARGETS, *governed_files.TARGETS)
+TARGETS: dict[str, Target] = {target.name: target for target in _ALL}

@@ -76,8 +76,6 @@ def holdings(**changes: object) -> Holdings:
         max_rows=1_000,
         max_query_rows=10,
         min_cell=5,
-        max_evaluations=2,
-        evaluations={},
         resumed=None,
     )
     return replace(sound, **changes)  # type: ignore[arg-type]  # tests name the fields
@@ -212,7 +210,6 @@ def setting_alterations(consortium: Consortium) -> Iterator[str]:
         (training, holdings(max_rows=299), timedelta()),
         (evaluation, holdings(min_evaluation_rows=301), timedelta()),
         (evaluation, holdings(min_cell=6), timedelta()),
-        (evaluation, holdings(max_evaluations=0), timedelta()),
         (training, holdings(), timedelta(minutes=31)),
         (training, holdings(), -timedelta(minutes=6)),
     ]  # fmt: skip

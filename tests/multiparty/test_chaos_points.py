@@ -19,6 +19,7 @@ POINTS = (
     "kill -9/lead/running",
     "stop/computing/running",
     "altered frame/computing/running",
+    "grant revoked/data owner/running",
 )
 
 

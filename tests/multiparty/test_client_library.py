@@ -13,9 +13,13 @@ import pandas as pd
 import pytest
 import torch
 
+from governance.audit.entries import EntryKind, read_entry
 from parties.client import Client, InvalidRequest, JobCancelled, JobFailed, NotFound, NotReady, Placement, TimedOut
 from parties.client.failures import ClientError
 from parties.harness import RESEARCHER
+from privacy.preparation.contract import prepare_query
+from privacy.preparation.query_commitment import verify_query
+from privacy.preparation.schema import TableSchema
 from tests.support.scripts import ROOT
 from tests.support.trial import COMPUTING, DEALER, HOSPITALS, LONG_TRAINING, Completed, Split, Trial
 
@@ -47,12 +51,24 @@ def test_predict_gives_back_the_form_of_the_samples(trial: Trial, trained: Compl
     with _client(trial) as client:
         framed = client.predict(model, samples)
         values = torch.from_numpy(samples[list(_features(client))].to_numpy(copy=True))
-        tensor = client.predict(model, values, output="probability")
+        tensor = client.predict(model, values, output="probability", decimals=2, clip=0.05)
+        asked, salt = client.jobs()[0], client.calls.records.query_salt(client.jobs()[0].job_id)
     assert list(framed.index) == list(samples.index)
     assert list(framed.columns) == ["label"]
     assert isinstance(tensor, torch.Tensor)
     # A label is the probability's side of one half; both are computed from the same shares of the same model.
-    np.testing.assert_array_equal(framed["label"].to_numpy(), (tensor.numpy() > 0.5).astype(np.int64))
+    probabilities = tensor.numpy()
+    clear = probabilities != 0.5
+    np.testing.assert_array_equal(framed["label"].to_numpy()[clear], (probabilities > 0.5).astype(np.int64)[clear])
+    assert set(probabilities) <= {number / 100 for number in range(5, 96)}
+    # What she asked about is fixed in every participant's log, and nobody but her can tell what it was.
+    scaled = prepare_query(values.numpy(), TableSchema.from_document(asked.schema)).features
+    assert verify_query(asked.query_commitment or "", scaled, salt=salt)
+    for party in asked.participants:
+        with trial.tables(party) as tables:
+            logged = [read_entry(entry.body) for entry in tables.audit.entries(0, tables.audit.size())]
+        queries = [entry.facts for entry in logged if entry.kind is EntryKind.QUERY and entry.facts["job"] == asked.job_id]
+        assert queries == [{"job": asked.job_id, "model": model, "rows": 6, "commitment": asked.query_commitment}]
 
 
 def test_evaluate_again_gives_the_same_handle_by_its_id(trial: Trial, trained: Completed) -> None:

@@ -18,11 +18,12 @@ from parties.wire import methods
 from parties.wire.generated.confide.v1 import jobs_pb2
 from parties.wire.status import from_rpc_error
 from protocols.canonical import canonical_bytes
-from protocols.errors import ConfideError, ErrorCode
+from protocols.errors import ErrorCode
 from protocols.job import Job
 from protocols.session.states import State
 from tests.support.callers import Caller, calling
 from tests.support.processes import Program, end
+from tests.support.refusals import assert_rejected_everywhere, refusal
 from tests.support.trial import (
     COMPUTING,
     DEALER,
@@ -45,45 +46,30 @@ def training(trial: Trial) -> PreparedJob:
     return trial.train(SHORT_TRAINING, model_name="refused")
 
 
-def refusal(act: Callable[[], object]) -> ConfideError:
-    """What a call was refused with."""
-    with pytest.raises(ConfideError) as caught:
-        act()
-    return caught.value
-
-
-def states_in_log(trial: Trial, party: str, job: Job) -> set[str]:
-    """The states of a job that a party has logged."""
-    lines = [line for line in trial.party_log(party).splitlines() if job.job_id in line and '"session"' in line]
-    return {state.value for state in State if any(f'"state": "{state.value}"' in line for line in lines)}
-
-
-def assert_rejected_everywhere(trial: Trial, job: Job, code: ErrorCode, *, state: State = State.REJECTED) -> None:
-    """All parties show one ending, no worker has computed, and nothing is left."""
-    endings = trial.endings(job)
-    assert len({str(ending.to_document()) for ending in endings.values()}) == 1
-    ending = endings[job.lead]
-    assert (ending.state, ending.code, ending.phase) == (state, code.name, State.PROPOSED)
-    assert ending.cause
-    assert ending.remedy
-    for party in job.participants:
-        logged = states_in_log(trial, party, job)
-        assert state.value in logged
-        assert logged <= {"proposed", "agreed", "stopping", state.value}
-
-
 @pytest.mark.parametrize(
     ("change", "code", "where"),
     [
         pytest.param(
-            lambda job: {"created": job.created - timedelta(minutes=20), "expires": job.created - timedelta(minutes=10)},
+            lambda job: {
+                "created": job.created - timedelta(minutes=20),
+                "agree_by": job.created - timedelta(minutes=15),
+                "expires": job.created - timedelta(minutes=10),
+            },
             ErrorCode.JOB_EXPIRED,
             "expires",
             id="expired",
         ),
         pytest.param(lambda job: {"directory_version": 1}, ErrorCode.STALE_DIRECTORY, "directory_version", id="directory"),
         pytest.param(lambda job: {"consortium": "another"}, ErrorCode.INVALID_JOB, "consortium", id="consortium"),
-        pytest.param(lambda job: {"created": job.created + timedelta(minutes=20)}, ErrorCode.INVALID_JOB, "created", id="future"),
+        pytest.param(
+            lambda job: {
+                "created": job.created + timedelta(minutes=20),
+                "agree_by": job.created + timedelta(minutes=22),
+            },
+            ErrorCode.INVALID_JOB,
+            "created",
+            id="future",
+        ),
     ],
 )
 def test_job_of_another_time_or_directory_is_refused_by_every_party(
@@ -92,7 +78,8 @@ def test_job_of_another_time_or_directory_is_refused_by_every_party(
     prepared = changed(training, **change(training.job))
     error = refusal(lambda: trial.client.submit(prepared))
     assert error.code is code
-    assert {problem.where for problem in error.problems} == {f"{party} {where}" for party in HOSPITALS}
+    # What consent has against the job stands beside it.
+    assert {problem.where for problem in error.problems if ".issuer" not in problem.where} == {f"{p} {where}" for p in HOSPITALS}
     state = State.EXPIRED if code is ErrorCode.JOB_EXPIRED else State.REJECTED
     assert_rejected_everywhere(trial, prepared.job, code, state=state)
 
@@ -106,7 +93,11 @@ def test_altered_dataset_description_is_refused_by_its_owner_and_ends_everywhere
     prepared = changed(training, datasets=(first, replace(second, **{field: lie[field]}), third))
     error = refusal(lambda: trial.client.submit(prepared))
     assert (error.code, error.party) == (ErrorCode.INVALID_JOB, SECOND)
-    assert [problem.where for problem in error.problems] == [f"datasets.{SECOND}.train"]
+    assert error.problems[0].where == f"datasets.{SECOND}.train"
+    # A grant is for a commitment, so a job that names another one has no consent either.
+    assert [problem.where.rpartition(".")[2] for problem in error.problems[1:]] == (
+        ["commitment"] if field == "commitment" else []
+    )
     assert_rejected_everywhere(trial, prepared.job, ErrorCode.INVALID_JOB)
 
 

@@ -54,7 +54,10 @@ def test_wheel_entry_point_is_the_command(wheel: zipfile.ZipFile) -> None:
     (name,) = (name for name in wheel.namelist() if name.endswith("entry_points.txt"))
     points = configparser.ConfigParser()
     points.read_file(io.StringIO(wheel.read(name).decode()))
-    assert dict(points["console_scripts"]) == {"confide": "parties.cli.main:main"}
+    assert dict(points["console_scripts"]) == {
+        "confide": "parties.cli.main:main",
+        "confide-audit": "parties.auditing.standalone:main",
+    }
 
 
 def test_wheel_requirements_leave_crypten_out(wheel: zipfile.ZipFile) -> None:

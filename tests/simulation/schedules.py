@@ -69,6 +69,8 @@ def _propose(world: World, rng: random.Random, index: int, parties: tuple[str, .
     victim = rng.choice(parties)
     if rng.random() < 0.2:
         world.at(EPOCH + rng.uniform(5, 30), lambda: world.cancel(spec.session, victim))
+    if rng.random() < 0.15:
+        world.at(EPOCH + rng.uniform(1, 40), lambda: world.end_consent(spec.session, victim))
     if rng.random() < 0.1:
         world.plans[victim, spec.session] = "b" * 64
     if rng.random() < 0.1:

@@ -17,6 +17,7 @@ from tests.simulation.write_states import BEGIN, END, PAGE
 from tests.support.world import World
 from tests.support.world_parts import EPOCH, PLAN, a_spec
 
+OWN: dict[str, dict[str, str]] = {"alpha": {"labels": "1" * 64}, "beta": {"labels": "2" * 64}}
 REPORT = said.FailureReport(ErrorCode.WORKER_LOST, State.RUNNING, "beta", "the worker is gone")
 
 
@@ -24,28 +25,28 @@ def an_ending(**changes: object) -> said.Ending:
     document = {
         "format": said.ENDING_FORMAT, "session": "job-1", "attempt": 1, "state": "aborted", "code": "WORKER_LOST",
         "phase": "running", "at_fault": "beta", "cause": "beta: the worker is gone", "remedy": "look", "decided_by": "alpha",
-        "time": "2027-01-15T08:00:09Z", "by_majority": True,
+        "time": "2027-01-15T08:00:09Z", "by_majority": True, "commitments": {},
     }  # fmt: skip
     return said.Ending.from_document({**document, **changes})
 
 
 BODIES: dict[type[said.Body], said.Body] = {
-    said.Countersignature: said.Countersignature(PLAN),
+    said.Countersignature: said.Countersignature(PLAN, '{"index":7}'),
     said.Refusal: said.Refusal(REPORT),
     said.Prepare: said.Prepare(1),
     said.PrepareReply: said.PrepareReply(1, granted=True),
     said.Release: said.Release(1),
     said.Start: said.Start(1),
-    said.Vote: said.Vote(said.Verdict.FAILED, REPORT),
+    said.Vote: said.Vote(said.Verdict.FAILED, REPORT, {}),
     said.AskEnding: said.AskEnding(4),
-    said.EndingReply: said.EndingReply(4, 4, 0, an_ending(), said.Vote(said.Verdict.DONE, None)),
+    said.EndingReply: said.EndingReply(4, 4, 0, an_ending(), said.Vote(said.Verdict.DONE, None, OWN["beta"])),
     said.ProposeEnding: said.ProposeEnding(4, an_ending()),
     said.EndingAccepted: said.EndingAccepted(4),
     said.Ending: an_ending(),
     said.CancelRequest: said.CancelRequest(),
 }
 LOCAL: dict[type[on.Event], on.Event] = {
-    on.JobAccepted: on.JobAccepted(PLAN),
+    on.JobAccepted: on.JobAccepted(PLAN, ""),
     on.JobRefused: on.JobRefused(REPORT),
     on.Tick: on.Tick(),
     on.Delivered: on.Delivered("beta", 1),
@@ -55,10 +56,11 @@ LOCAL: dict[type[on.Event], on.Event] = {
     on.WorkerPrepared: on.WorkerPrepared(1),
     on.WorkerRunning: on.WorkerRunning(1),
     on.WorkerProgress: on.WorkerProgress(1, 1),
-    on.WorkerFinished: on.WorkerFinished(1),
+    on.WorkerFinished: on.WorkerFinished(1, OWN["beta"]),
     on.OutputWithheld: on.OutputWithheld(1, REPORT),
     on.WorkerFailed: on.WorkerFailed(1, REPORT),
     on.CancelRequested: on.CancelRequested(),
+    on.ConsentEnded: on.ConsentEnded(REPORT),
     on.Recovered: on.Recovered(),
     on.OutputsSettled: on.OutputsSettled(),
 }
@@ -76,7 +78,7 @@ def a_machine_in(state: State, party: str) -> SessionMachine:
         entered_at=EPOCH,
         watch_since=EPOCH,
         digests=dict.fromkeys(("alpha", "beta", "gamma"), PLAN) if state is not State.PROPOSED else {},
-        votes={party: said.Vote(said.Verdict.DONE, None)} if state is State.RELEASING else {},
+        votes={party: said.Vote(said.Verdict.DONE, None, OWN.get(party, {}))} if state is State.RELEASING else {},
         round=1,
         ticket=1,
         tickets=1,
@@ -243,6 +245,93 @@ def test_machine_release_it_did_not_vote_for_is_refused() -> None:
     assert machine.state is State.RUNNING
 
 
+COMPLETED = {"state": "completed", "code": "", "at_fault": "", "cause": "", "remedy": ""}
+
+
+@pytest.mark.parametrize(
+    "commitments",
+    [
+        {},
+        {"beta": OWN["beta"]},
+        {**OWN, "beta": {"labels": "3" * 64}},
+        {**OWN, "beta": {}},
+        {**OWN, "alpha": {}},
+        {**OWN, "alpha": {"other": "1" * 64}},
+        {**OWN, "gamma": {"labels": "3" * 64}},
+    ],
+)
+@pytest.mark.parametrize("proposed", [True, False])
+def test_machine_completed_ending_without_its_own_commitments_or_all_is_refused(
+    commitments: dict[str, dict[str, str]], proposed: bool
+) -> None:
+    machine = a_machine_in(State.RELEASING, "beta")
+    ending = an_ending(**COMPLETED, commitments=commitments)
+    with pytest.raises(ConfideError) as caught:
+        machine.handle(on.Received(a_message(said.ProposeEnding(0, ending) if proposed else ending, "alpha")), EPOCH)
+    assert (caught.value.code, caught.value.party) == (ErrorCode.BAD_FRAME, "alpha")
+    assert machine.state is State.RELEASING
+    machine.handle(on.Received(a_message(said.ProposeEnding(0, an_ending(**COMPLETED, commitments=OWN)), "alpha")), EPOCH)
+    assert machine.state is State.COMPLETED
+
+
+def test_machine_dealer_accepts_a_completed_ending_with_the_computing_parties_commitments_only() -> None:
+    machine = a_machine_in(State.RELEASING, "gamma")
+    incomplete = an_ending(**COMPLETED, commitments={"alpha": OWN["alpha"]})
+    with pytest.raises(ConfideError) as caught:
+        machine.handle(on.Received(a_message(said.ProposeEnding(0, incomplete), "alpha")), EPOCH)
+    assert caught.value.code is ErrorCode.BAD_FRAME
+    complete = an_ending(**COMPLETED, commitments=OWN)
+    machine.handle(on.Received(a_message(said.ProposeEnding(0, complete), "alpha")), EPOCH)
+    assert machine.state is State.COMPLETED
+
+
+@pytest.mark.parametrize(
+    ("sender", "commitments"),
+    [("beta", {}), ("beta", {"labels": "1" * 64, "other": "1" * 64}), ("beta", {"other": "1" * 64}), ("gamma", OWN["beta"])],
+)
+def test_machine_vote_for_done_with_other_commitments_than_due_is_refused(sender: str, commitments: dict[str, str]) -> None:
+    lead = a_machine_in(State.RUNNING, "alpha")
+    with pytest.raises(ConfideError) as caught:
+        lead.handle(on.Received(a_message(said.Vote(said.Verdict.DONE, None, commitments), sender)), EPOCH)
+    assert (caught.value.code, caught.value.party) == (ErrorCode.BAD_FRAME, sender)
+
+
+def test_machine_deputy_does_not_take_over_a_completed_ending_with_altered_commitments() -> None:
+    machine = a_machine_in(State.RELEASING, "beta")
+    altered = an_ending(**COMPLETED, commitments={**OWN, "beta": {"labels": "3" * 64}})
+    reply = said.EndingReply(4, 4, 0, altered, None)
+    with pytest.raises(ConfideError) as caught:
+        machine.handle(on.Received(a_message(reply, "gamma")), EPOCH)
+    assert (caught.value.code, caught.value.party) == (ErrorCode.BAD_FRAME, "gamma")
+
+
+def test_machine_own_worker_that_commits_to_something_else_is_a_defect() -> None:
+    machine = a_machine_in(State.RUNNING, "beta")
+    with pytest.raises(ConfideError) as caught:
+        machine.handle(on.WorkerFinished(1, {}), EPOCH)
+    assert caught.value.code is ErrorCode.INTERNAL
+    assert machine.state is State.RUNNING
+
+
+@pytest.mark.parametrize("changes", [{"commitments": OWN}, {**COMPLETED, "commitments": {"beta": {"labels": "x"}}}])
+def test_ending_with_commitments_where_none_belong_is_refused(changes: dict[str, object]) -> None:
+    with pytest.raises(ConfideError) as caught:
+        an_ending(**changes)
+    assert caught.value.code is ErrorCode.INVALID_DOCUMENT
+
+
+@pytest.mark.parametrize(
+    ("manifest", "fits"), [("", True), ("x" * 65536, True), ("x" * 65537, False), ("a\nb", False), (7, False)]
+)
+def test_countersignature_manifest_is_bounded_and_printable(manifest: object, fits: bool) -> None:
+    document = {"plan_digest": PLAN, "manifest": manifest}
+    if fits:
+        assert said.Countersignature.from_document(document).manifest == manifest
+    else:
+        with pytest.raises(ConfideError):
+            said.Countersignature.from_document(document)
+
+
 def test_machine_ballot_of_another_owner_is_refused() -> None:
     machine = a_machine_in(State.RUNNING, "beta")
     with pytest.raises(ConfideError) as caught:
@@ -253,7 +342,7 @@ def test_machine_ballot_of_another_owner_is_refused() -> None:
 def test_machine_two_plans_of_one_party_are_refused() -> None:
     machine = a_machine_in(State.AGREED, "beta")
     with pytest.raises(ConfideError) as caught:
-        machine.handle(on.Received(a_message(said.Countersignature("b" * 64), "gamma")), EPOCH)
+        machine.handle(on.Received(a_message(said.Countersignature("b" * 64, ""), "gamma")), EPOCH)
     assert (caught.value.code, caught.value.party) == (ErrorCode.BAD_FRAME, "gamma")
 
 

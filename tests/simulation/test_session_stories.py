@@ -342,15 +342,92 @@ def test_session_party_that_could_not_store_for_a_moment_confesses() -> None:
     assert (ending.state, ending.code, ending.at_fault) == (State.ABORTED, "DISK_FULL", "gamma")
 
 
+@pytest.mark.parametrize("party", TRIO)
+@pytest.mark.parametrize("state", [State.AGREED, State.PREPARING, State.RUNNING])
+def test_session_consent_ends_at_any_party_while_open_is_aborted_everywhere(party: str, state: State) -> None:
+    world = a_world()
+    world.hosts["alpha"].slot = ("another", 1) if state is State.AGREED else None
+    world.submit(a_spec())
+    run_until(world, party, state)
+    world.end_consent("job-1", party)
+    world.run(10)
+    ending = world.check_endings("job-1")
+    assert (ending.state, ending.code, ending.at_fault) == (State.ABORTED, "GRANT_REVOKED", "")
+    assert ending.phase is state
+    assert "the grant has been revoked" in ending.cause
+
+
+@pytest.mark.parametrize("countersigned", [False, True])
+def test_session_consent_ends_while_proposed_is_rejected_everywhere(countersigned: bool) -> None:
+    world = a_world()
+    world.submit(a_spec(), reach=("beta", "gamma") if countersigned else TRIO)
+    world.crash("alpha") if countersigned else None
+    world.run(0.02)
+    if countersigned:
+        world.run(1)
+        assert "beta" in world.hosts["beta"].machines["job-1"]._memory.digests
+    else:
+        run_until(world, "beta", State.PROPOSED)
+    world.end_consent("job-1", "beta")
+    world.run(2)
+    world.restart("alpha")
+    world.run(30)
+    ending = world.check_endings("job-1")
+    assert (ending.state, ending.code) == (State.REJECTED, "GRANT_REVOKED")
+
+
+def test_session_consent_ends_after_its_vote_has_no_effect_on_the_session() -> None:
+    """What is released then is the matter of the party's release gate, which hands out nothing."""
+    world = a_world()
+    world.submit(a_spec())
+    run_until(world, "gamma", State.RUNNING)
+    world.hosts["gamma"].workers["job-1"].finish_at = world.now
+    run_until(world, "gamma", State.RELEASING)
+    world.end_consent("job-1", "gamma")
+    world.run(20)
+    ending = world.check_endings("job-1")
+    assert ending.state is State.COMPLETED
+    world.end_consent("job-1", "alpha")
+    assert world.state("alpha", "job-1") is State.COMPLETED
+
+
+def test_session_completed_shows_what_every_computing_party_committed_to() -> None:
+    world = a_world()
+    world.submit(a_spec())
+    world.run(20)
+    ending = world.check_endings("job-1")
+    assert {party: set(found) for party, found in ending.commitments.items()} == {"alpha": {"labels"}, "beta": {"labels"}}
+
+
+@pytest.mark.parametrize("party", ["alpha", "beta"])
+def test_session_party_dies_after_voting_and_votes_the_same_commitments_after_its_restart(party: str) -> None:
+    world = a_world()
+    world.submit(a_spec())
+    run_until(world, "gamma", State.RUNNING)
+    world.run(1)
+    world.lost_messages = [(other, said.ProposeEnding) for other in ("beta", "gamma")] * 3
+    for name in TRIO:
+        world.hosts[name].workers["job-1"].finish_at = world.now
+    for name in TRIO:
+        run_until(world, name, State.RELEASING)
+    before = world.hosts[party].machines["job-1"].vote
+    world.crash(party)
+    world.run(1)
+    world.restart(party)
+    world.run(20)
+    assert world.check_endings("job-1").state is State.COMPLETED
+    assert world.hosts[party].machines["job-1"].vote == before
+
+
 # Found by the random schedules.
 
 
 def test_session_slot_asked_twice_before_the_first_answer_is_released_once() -> None:
     """A party that slept got two rounds of Prepare at once, took two tickets and forgot the first: its slot stayed reserved."""
     machine = SessionMachine(a_spec(), "gamma")
-    machine.handle(on.JobAccepted(PLAN), EPOCH)
+    machine.handle(on.JobAccepted(PLAN, ""), EPOCH)
     for party in ("alpha", "beta"):
-        machine.handle(on.Received(said.SessionMessage("job-1", 1, party, said.Countersignature(PLAN))), EPOCH)
+        machine.handle(on.Received(said.SessionMessage("job-1", 1, party, said.Countersignature(PLAN, ""))), EPOCH)
     asked = [
         action
         for number in (1, 2)
@@ -381,10 +458,10 @@ def test_session_party_dies_after_voting_done_is_at_fault() -> None:
 def _running(party: str) -> SessionMachine:
     """A party other than the lead whose worker runs since EPOCH."""
     machine = SessionMachine(a_spec(), party)
-    machine.handle(on.JobAccepted(PLAN), EPOCH)
+    machine.handle(on.JobAccepted(PLAN, ""), EPOCH)
     for peer in TRIO:
         if peer != party:
-            machine.handle(on.Received(said.SessionMessage("job-1", 1, peer, said.Countersignature(PLAN))), EPOCH)
+            machine.handle(on.Received(said.SessionMessage("job-1", 1, peer, said.Countersignature(PLAN, ""))), EPOCH)
     (ask,) = [a for a in _hear(machine, said.Prepare(1), EPOCH) if isinstance(a, act.TrySlot)]
     machine.handle(on.SlotGranted(ask.ticket), EPOCH)
     _hear(machine, said.Start(1), EPOCH)

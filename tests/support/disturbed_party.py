@@ -91,6 +91,9 @@ def hold_events(orders: Orders) -> None:
         if must_wait(event, waiting):
             waiting.append(event)
             event = on.Tick()
+        if waiting and isinstance(waiting[0], on.WorkerFinished):
+            # A worker that is not through yet would go on showing that it lives.
+            actions += handle(self, on.WorkerProgress(waiting[0].number, 0), now)
         return (*actions, *handle(self, event, now))
 
     def holding_deadline(self: SessionMachine) -> float | None:

@@ -45,6 +45,8 @@ def a_training(**changes: Any) -> Job:
     job = Job(
         consortium="cardio",
         directory_version=3,
+        agreement="a1" * 32,
+        purpose="prognosis",
         job_type=JobType.TRAIN,
         querier="alice",
         computing_parties=("hospital-a", "hospital-b"),
@@ -59,8 +61,10 @@ def a_training(**changes: Any) -> Job:
         training=TRAINING,
         resumes=None,
         query_rows=None,
+        query_commitment=None,
         outputs=(),
         created=CREATED,
+        agree_by=CREATED + timedelta(minutes=2),
         expires=CREATED + timedelta(minutes=30),
         nonce="ef" * 16,
     )
@@ -87,6 +91,7 @@ def an_inference(**changes: Any) -> Job:
             "job_type": JobType.INFER,
             "datasets": (),
             "query_rows": 5,
+            "query_commitment": "b2" * 32,
             "outputs": (Output("prediction", OutputKind.LABEL, "alice"),),
         }
         | changes

@@ -72,18 +72,22 @@ def a_job(
     model: ModelSpec | None = None,
     task: Task = Task.BINARY,
     model_ref: ModelRef | None = None,
+    wanted: Sequence[Output] = (),
 ) -> Job:
-    """A valid job document."""
+    """A valid job document; `wanted` are outputs with their constraints, in place of kinds."""
     digest = sha256_hex(canonical_bytes(SCHEMA))
     trains = job_type is JobType.TRAIN
     kinds = {JobType.EVALUATE: OutputKind.CORRECT_COUNT, JobType.INFER: OutputKind.LABEL}
-    wanted = [] if trains else list(outputs or [output or kinds[job_type]])
+    opened = [] if trains else list(outputs or [output or kinds[job_type]])
     cell = min_cell if job_type is JobType.EVALUATE else 0
-    names = ["answer"] if len(wanted) == 1 else [kind.value.replace("_", "-") for kind in wanted]
+    names = ["answer"] if len(opened) == 1 else [kind.value.replace("_", "-") for kind in opened]
+    plain = tuple(Output(name, kind, "researcher", cell) for name, kind in zip(names, opened, strict=True))
     created = datetime(2030, 1, 1, tzinfo=UTC)
     job = Job(
         consortium="demo",
         directory_version=1,
+        agreement="a1" * 32,
+        purpose="prognosis",
         job_type=job_type,
         querier="researcher",
         computing_parties=tuple(computing),
@@ -98,8 +102,10 @@ def a_job(
         training=(training or sgd(2, 8, "0.5", "0.9")) if trains else None,
         resumes=None,
         query_rows=query_rows,
-        outputs=tuple(Output(name, kind, "researcher", cell) for name, kind in zip(names, wanted, strict=True)),
+        query_commitment="b2" * 32 if job_type is JobType.INFER else None,
+        outputs=tuple(wanted) or plain,
         created=created,
+        agree_by=created + timedelta(minutes=2),
         expires=created + timedelta(hours=1),
         nonce="cd" * 16,
     )

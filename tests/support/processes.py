@@ -25,6 +25,7 @@ class Program(Enum):
     PARTY = "the real one"
     RECORDING = "recording_party.py"  # writes down what it handles in the clear
     ALTERED_PLAN = "altered_plan_party.py"  # derives another plan than the others
+    CARELESS = "careless_party.py"  # countersigns every job, whatever its checks say
     DISTURBED = "disturbed_party.py"  # misbehaves when a test orders it to
 
 

@@ -155,7 +155,7 @@ def opened_outputs(job: Job, plan: Plan, world: World) -> dict[str, np.ndarray]:
             mine = world.outputs[party].output_shares
             assert mine is not None
             shares.append(mine[output.name])
-        found[output.kind.value] = combine_output(shares, kind=output.kind, scale_bits=scales[output.name])
+        found[output.kind.value] = combine_output(shares, output=output, scale_bits=scales[output.name])
     return found
 
 

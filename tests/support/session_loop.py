@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,11 +17,16 @@ from sqlalchemy import Connection, event
 
 from governance.documents import DocumentKind, SignedDocument, sign_bytes
 from governance.identity.names import MemberKind, PeerIdentity
+from governance.policy.rules import Kind
 from parties.config import PartyConfig
+from parties.policy_file import write_policy
+from parties.server.budgets import reserve_budget
 from parties.server.courier import JobPapers
 from parties.server.intake import CheckedJob
 from parties.server.party import CurrentDirectory, Party
+from parties.server.policy import CurrentPolicy
 from parties.server.sessions import Sessions
+from parties.server.terms import refusal
 from parties.server.workers import Template, Worker
 from parties.storage.database import Database, open_database
 from parties.storage.sealed import SealedFiles, generate_storage_key
@@ -30,7 +36,9 @@ from parties.transport.streams import LinkTable
 from protocols.canonical import canonical_bytes
 from protocols.errors import ConfideError, ErrorCode
 from protocols.job import Job
+from protocols.session import events as ev
 from protocols.session.messages import Body, SessionMessage
+from protocols.session.states import State
 from tests.support.jobs import a_training, an_evaluation
 from tests.support.members import a_world
 
@@ -78,6 +86,12 @@ class NoWorkers:
         raise ConfideError(ErrorCode.WORKER_LOST, "there is none")
 
 
+def _policy_file(folder: Path) -> Path:
+    path = folder / "policy.yaml"
+    write_policy(path, decision=Kind.AUTOMATIC)
+    return path
+
+
 class LoopWorld:
     """One party's loop, and what a test needs to feed it."""
 
@@ -95,6 +109,7 @@ class LoopWorld:
             self.database,
             SealedFiles(folder / "sealed", generate_storage_key()),
             cast(CurrentDirectory, None),
+            CurrentPolicy(_policy_file(folder)),
         )
         self.health: queue.Queue[bool] = queue.Queue()
         self.checks: list[str] = []
@@ -111,15 +126,25 @@ class LoopWorld:
 
     def a_job(self, **changes: Any) -> Job:
         now = datetime.now(UTC).replace(microsecond=0)
-        return a_training(**{"created": now, "expires": now + timedelta(minutes=30)} | changes)
+        return a_training(
+            **{"created": now, "agree_by": now + timedelta(minutes=2), "expires": now + timedelta(minutes=30)} | changes
+        )
 
     def an_evaluation(self, **changes: Any) -> Job:
         now = datetime.now(UTC).replace(microsecond=0)
-        return an_evaluation(**{"created": now, "expires": now + timedelta(minutes=30)} | changes)
+        return an_evaluation(
+            **{"created": now, "agree_by": now + timedelta(minutes=2), "expires": now + timedelta(minutes=30)} | changes
+        )
 
     def propose(self, job: Job, *, checked: CheckedJob | ConfideError = CHECKED) -> None:
         signed = sign_bytes(job.to_bytes(), kind=DocumentKind.JOB, signer="alice", key=self.keys["alice"].signing)
         self.sessions.propose(job, JobPapers(signed, b""), query_share=None, checked=checked)
+        while self.sessions.stores and not self._answered(job):  # its consent comes back as an event
+            time.sleep(0)
+
+    def _answered(self, job: Job) -> bool:
+        shown = self.sessions.status(job.job_id)
+        return bool(shown.countersigned_by) or shown.state is not State.PROPOSED
 
     def deliver(self, job: Job, sender: str, body: Body) -> None:
         """Feeds what another participant says; the loop takes its signature as verified."""
@@ -130,6 +155,16 @@ class LoopWorld:
     def await_health(self, stores: bool) -> None:
         """Waits until the loop has said whether the party can store."""
         assert self.health.get(timeout=20) is stores
+
+    def _accept(self, job: Job, tell: Callable[[ev.Event], None]) -> None:
+        """Reserves the budget as a party's acceptance does; nobody cosigns here."""
+        try:
+            with self.database.transaction() as tables:
+                reserve_budget(self.party, tables, job, self.party.now())
+        except ConfideError as error:
+            tell(refusal(error))
+        else:
+            tell(ev.JobAccepted(CHECKED.plan_digest, ""))
 
     def _loop(self) -> Sessions:
         def check(job: Job) -> CheckedJob:
@@ -142,6 +177,7 @@ class LoopWorld:
             links=LinkTable(),
             template=cast(Template, self.workers),
             check=check,
+            accept=self._accept,
             tell_health=self.health.put,
         )
 

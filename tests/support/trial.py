@@ -147,7 +147,13 @@ class Trial:
             end(running)
 
     def register(self, party: str, name: str, frame: pd.DataFrame) -> DatasetRecord:
-        """Registers rows at their owner."""
+        """Registers rows at their owner, who permits everything that the agreement of the harness knows."""
+        record = self.register_unpermitted(party, name, frame)
+        harness.permit(self.network.party(party).config, record)
+        return record
+
+    def register_unpermitted(self, party: str, name: str, frame: pd.DataFrame) -> DatasetRecord:
+        """Registers rows at their owner, who permits nothing yet."""
         file = self.folder / f"{party}-{name}.csv"
         frame.to_csv(file, index=False)
         return register_dataset(
@@ -163,13 +169,19 @@ class Trial:
         self, training: TrainingRequest, *, model_name: str = "diagnosis", datasets: str = "train", computing: Sequence[str] = ()
     ) -> PreparedJob:
         """Prepares a joint training on everybody's rows."""
+        return self.train_on([f"{party}/{datasets}" for party in HOSPITALS], training, model_name=model_name, computing=computing)
+
+    def train_on(
+        self, datasets: Sequence[str], training: TrainingRequest, *, model_name: str, computing: Sequence[str] = ()
+    ) -> PreparedJob:
+        """Prepares a joint training on these data sets, each `party/name`."""
         computing = list(computing or COMPUTING)
         request = TrainRequest(
             api_version="confide/v1",
             type="train",
             computing_parties=computing,
             dealer=next(party for party in HOSPITALS if party not in computing),
-            datasets=[f"{party}/{datasets}" for party in HOSPITALS],
+            datasets=list(datasets),
             model_name=model_name,
             manifest="model.json",
             weights="model.safetensors",

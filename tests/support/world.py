@@ -30,6 +30,7 @@ from tests.support.world_parts import (
     Host,
     Worker,
     check_after_end,
+    commitments_of,
 )
 
 
@@ -49,6 +50,7 @@ class World:
         self.refusals: dict[tuple[str, str], said.FailureReport] = {}
         self.withheld: dict[tuple[str, str], said.FailureReport] = {}
         self.ended_at: dict[tuple[str, str], float] = {}
+        self.withdrawn_consent: set[tuple[str, str]] = set()  # (party, session): stored before the party voted done
         self.log: list[tuple[float, str, str, str]] = []
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._count = 0
@@ -85,6 +87,19 @@ class World:
             except ConfideError as error:
                 if error.code is not ErrorCode.CANCEL_TOO_LATE:
                     raise
+
+    def end_consent(self, session: str, party: str) -> None:
+        """A grant of the party has ended; from then on its machine must not complete unless it has voted done."""
+        host = self.hosts[party]
+        if not host.up or host.paused or session not in host.machines:
+            return
+        vote = host.machines[session].vote
+        if self._feed_consent_ended(host, session) and (vote is None or vote.verdict is not said.Verdict.DONE):
+            self.withdrawn_consent.add((party, session))
+
+    def _feed_consent_ended(self, host: Host, session: str) -> bool:
+        report = said.FailureReport(ErrorCode.GRANT_REVOKED, State.PROPOSED, "", "the grant has been revoked")
+        return self.feed(host, session, on.ConsentEnded(report))
 
     def crash(self, party: str) -> None:
         host = self.hosts[party]
@@ -277,7 +292,7 @@ class World:
     def _check_job(self, host: Host, life: tuple[int, int], session: str) -> None:
         refusal = self.refusals.get((host.name, session))
         plan = self.plans.get((host.name, session), PLAN)
-        answer = on.JobAccepted(plan) if refusal is None else on.JobRefused(refusal)
+        answer = on.JobAccepted(plan, "") if refusal is None else on.JobRefused(refusal)
         self.after(self.random.uniform(0, 0.5), lambda: self._feed_if(host, life, session, answer))
 
     # network
@@ -378,7 +393,8 @@ class World:
             worker.finished = True
             host.disk[session].outputs = "sealed"
             withheld = self.withheld.get((host.name, session))
-            tell(on.WorkerFinished(number) if withheld is None else on.OutputWithheld(number, withheld))
+            finished = on.WorkerFinished(number, commitments_of(self.specs[session], host.name, number))
+            tell(finished if withheld is None else on.OutputWithheld(number, withheld))
             return None
         tell(on.WorkerProgress(number, int(self.now - EPOCH)))
         return look_again()
@@ -398,6 +414,8 @@ class World:
         assert len(set(found.values())) == 1, f"different endings: {found}"
         ending = next(iter(found.values()))
         assert ending is not None
+        if ending.state is State.COMPLETED:
+            self._check_release(session, ending)
         for name in found:
             disk = self.hosts[name].disk[session]
             assert disk.outputs == ("published" if ending.state is State.COMPLETED else "discarded")
@@ -407,6 +425,17 @@ class World:
             worker = self.hosts[name].workers.get(session)
             assert worker is None or worker.stopped or worker.finished
         return ending
+
+    def _check_release(self, session: str, ending: said.Ending) -> None:
+        """A completed ending shows what each computing party voted, and nobody whose consent had ended voted for it."""
+        spec = self.specs[session]
+        assert set(ending.commitments) == set(spec.committers)
+        for party in spec.participants:
+            assert (party, session) not in self.withdrawn_consent, f"completed after the consent of {party} had ended"
+            vote = self.hosts[party].machines[session].vote
+            assert vote is not None
+            assert vote.verdict is said.Verdict.DONE
+            assert vote.commitments == ending.commitments.get(party, {})
 
     def _note(self, host: Host, session: str, what: str) -> None:
         self.log.append((round(self.now - EPOCH, 3), host.name, session, what))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -90,6 +91,18 @@ def check_after_end(machine: SessionMachine, event: on.Event, actions: tuple[act
                 raise AssertionError(f"{action} after the end")
 
 
+def committers_of(parties: tuple[str, ...]) -> tuple[str, ...]:
+    """Two compute, or only the first of two; the others deal or own."""
+    return parties[: min(2, len(parties) - 1)]
+
+
+def commitments_of(spec: SessionSpec, party: str, worker: int) -> dict[str, str]:
+    """The commitments that a party's worker makes; a later worker makes others."""
+    return {
+        name: hashlib.sha256(f"{spec.session} {party} {worker} {name}".encode()).hexdigest() for name in spec.committed_by(party)
+    }
+
+
 def a_spec(
     session: str = "job-1",
     parties: tuple[str, ...] = ("alpha", "beta", "gamma"),
@@ -103,6 +116,8 @@ def a_spec(
         session=session,
         job_digest="d" * 64,
         participants=parties,
+        committers=committers_of(parties),
+        outputs=("labels",),
         querier="rita",
         attempt=1,
         agree_by=now + agree_within_s,

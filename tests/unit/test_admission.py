@@ -50,8 +50,6 @@ def holdings_of(party: str = "hospital-a", **changes: object) -> Holdings:
         max_rows=1_000,
         max_query_rows=10,
         min_cell=5,
-        max_evaluations=2,
-        evaluations={},
         resumed=None,
     )
     return replace(holdings, **changes)  # type: ignore[arg-type]  # tests name the fields

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from governance.admission import Holdings, ModelFacts, PastJob, examine, exhausted_evaluations
+from governance.admission import Holdings, ModelFacts, PastJob, examine
 from governance.identity.directory import Directory
 from governance.identity.names import Role
 from protocols.canonical import canonical_bytes
@@ -54,8 +54,6 @@ def holdings_of(party: str = "hospital-a", **changes: object) -> Holdings:
         max_rows=1_000,
         max_query_rows=10,
         min_cell=5,
-        max_evaluations=2,
-        evaluations={},
         resumed=None,
     )
     return replace(holdings, **changes)  # type: ignore[arg-type]  # tests name the fields
@@ -138,20 +136,6 @@ def test_admit_training_that_continues_a_model_must_know_its_steps(directory: Di
     adam = Optimiser(OptimiserKind.ADAM, "0.01", beta1="0.9", beta2="0.999", epsilon="0.001")
     with_adam = replace(continuing(40), training=replace(TRAINING, steps_before=40, optimiser=adam))
     assert findings(with_adam, directory, holdings_of()) == [(ErrorCode.INVALID_JOB, "training.optimiser")]
-
-
-def test_admit_evaluation_beyond_its_owner_s_limit_is_refused(directory: Directory) -> None:
-    job, code = an_evaluation(), ErrorCode.EVALUATIONS_EXHAUSTED
-    for before, refused in ((1, []), (2, [(code, "datasets.hospital-a.patients")])):
-        held = holdings_of(evaluations={("patients", 1): before})
-        assert findings(job, directory, held) == refused
-        error = exhausted_evaluations(job, held.evaluations, party="hospital-a", most=2)
-        assert (error is None) == (not refused)
-
-
-def test_admit_evaluation_of_others_rows_only_uses_up_nothing_here(directory: Directory) -> None:
-    job = an_evaluation(datasets=(a_dataset("hospital-b"),))
-    assert findings(job, directory, holdings_of(evaluations={("patients", 1): 9})) == []
 
 
 @pytest.mark.parametrize(("party", "refuses"), [("hospital-a", True), ("hospital-c", False)])

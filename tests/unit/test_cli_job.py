@@ -15,13 +15,14 @@ from parties.cli.job_bars import follow_with_bars
 from parties.cli.job_words import ending_in_words, job_in_words, outputs_in_words, plan_in_words
 from parties.client.client import Progress
 from protocols.errors import ConfideError, ErrorCode
+from protocols.job import Output, OutputKind
 from protocols.mpc.planning import derive_plan
 from protocols.session.messages import Ending
 from protocols.session.states import State
 from tests.support.jobs import a_training, an_evaluation, an_inference
 
 PARTIES = ("hospital-a", "hospital-b", "hospital-c")
-COMPLETED = Ending("ab" * 16, 1, State.COMPLETED, "", State.RELEASING, "", "", "", "hospital-a", "2026-03-01T12:00:00Z", True)
+COMPLETED = Ending("ab" * 16, 1, State.COMPLETED, "", State.RELEASING, "", "", "", "hospital-a", "2026-03-01T12:00:00Z", True, {})
 LOST = replace(
     COMPLETED,
     state=State.ABORTED,
@@ -127,6 +128,14 @@ def test_plan_in_words_has_every_direction_with_grouped_bytes_and_fits_80_column
 
 def test_plan_in_words_of_an_inference_names_output_and_recipient() -> None:
     assert "opened to alice alone: prediction [5]" in plan_in_words(derive_plan(an_inference())).splitlines()
+
+
+def test_plan_in_words_with_its_job_says_what_the_output_s_constraint_is() -> None:
+    limits = {"top_k": 2, "decimals": 1, "clip": "0.1"}
+    job = an_inference(outputs=(Output("prediction", OutputKind.PROBABILITY, "alice", **limits),))
+    lines = plan_in_words(derive_plan(an_inference()), job).splitlines()
+    words = "  probability: the 2 largest of each sample, the others as 0, clipped to 0.1 to 0.9, rounded to 1 decimal, in shares"
+    assert lines[lines.index("opened to alice alone: prediction [5]") + 1] == words
 
 
 def test_ending_in_words_names_phase_fault_code_and_cause() -> None:

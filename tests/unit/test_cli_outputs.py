@@ -20,10 +20,10 @@ def schema(label: dict[str, Any]) -> dict[str, Any]:
     return SCHEMA | {"columns": [*SCHEMA["columns"][:-1], label]}
 
 
-def words(kind: OutputKind, value: np.ndarray, label: dict[str, Any] | None = None) -> list[str]:
+def words(kind: OutputKind, value: np.ndarray, label: dict[str, Any] | None = None, **limits: Any) -> list[str]:
     """The lines for one output of an evaluation or inference."""
     is_predicted = kind in (OutputKind.LABEL, OutputKind.PROBABILITY, OutputKind.VALUE)
-    outputs = (Output("out", kind, "alice", 0 if is_predicted else 5),)
+    outputs = (Output("out", kind, "alice", 0 if is_predicted else 5, **limits),)
     changes: dict[str, Any] = {"outputs": outputs} | ({"schema": schema(label), "task": Task.CLASSES} if label else {})
     job = an_inference(**changes) if is_predicted else an_evaluation(**changes)
     return outputs_in_words(job, {"out": value}).splitlines()
@@ -72,6 +72,12 @@ def test_predictions_are_named_and_numbered() -> None:
     assert words(OutputKind.PROBABILITY, np.array([0.25])) == ["sample  out (probability of true)", "1       0.25"]
     wide = words(OutputKind.PROBABILITY, np.array([[0.5, 0.25, 0.25]]), GRADES)
     assert [line.split() for line in wide] == [["sample", "low", "medium", "high"], ["1", "0.5000", "0.2500", "0.2500"]]
+
+
+def test_rounded_probabilities_have_the_digits_that_were_opened() -> None:
+    assert words(OutputKind.PROBABILITY, np.array([0.5, 0.07]), decimals=2)[1:] == ["1       0.50", "2       0.07"]
+    wide = words(OutputKind.PROBABILITY, np.array([[0.7, 0.3, 0.0]]), GRADES, decimals=1, top_k=2)
+    assert wide[1].split() == ["1", "0.7", "0.3", "0.0"]
 
 
 def test_json_has_null_for_what_is_withheld_and_nothing_that_is_no_json() -> None:

@@ -37,6 +37,7 @@ ENDING = Ending(
     decided_by="hospital-a",
     time="2026-03-01T12:00:00Z",
     by_majority=True,
+    commitments={},
 )
 
 

@@ -49,7 +49,7 @@ def test_typed_every_code_keeps_all_its_parts(code: ErrorCode) -> None:
         (ErrorCode.PEER_SILENT, PartyUnavailable),
         (ErrorCode.DEADLINE_PASSED, TimedOut),
         (ErrorCode.NOT_ENOUGH_ROWS, PolicyRefused),
-        (ErrorCode.EVALUATIONS_EXHAUSTED, BudgetExhausted),
+        (ErrorCode.BUDGET_EXHAUSTED, BudgetExhausted),
         (ErrorCode.BAD_SIGNATURE, IntegrityError),
         (ErrorCode.PLAN_DIFFERS, IntegrityError),
         (ErrorCode.JOB_FAILED, JobFailed),

@@ -25,7 +25,7 @@ from tests.support.jobs import a_training, an_evaluation
 
 JOB = a_training()
 FIRST, SECOND, *_ = JOB.participants
-COMPLETED = Ending(JOB.job_id, 1, State.COMPLETED, "", State.RELEASING, "", "", "", FIRST, "2026-03-01T12:00:00Z", True)
+COMPLETED = Ending(JOB.job_id, 1, State.COMPLETED, "", State.RELEASING, "", "", "", FIRST, "2026-03-01T12:00:00Z", True, {})
 LOST = replace(
     COMPLETED,
     state=State.ABORTED,

@@ -51,7 +51,7 @@ def test_resume_takes_the_newest_checkpoint_that_all_hold_and_changes_nothing_el
     assert job.resumes == Resumption(FAILED.job_id, EARLY.head, EARLY.run, attempt=2)
     assert (job.created, job.expires) == (NOW.replace(microsecond=0), NOW.replace(microsecond=0) + timedelta(minutes=30))
     assert job.nonce != FAILED.nonce
-    same = {"resumes": None, "created": FAILED.created, "expires": FAILED.expires, "nonce": FAILED.nonce}
+    same = {"resumes": None} | {name: getattr(FAILED, name) for name in ("created", "agree_by", "expires", "nonce")}
     assert replace(job, **same) == FAILED  # type: ignore[arg-type]  # the fields are named
 
 

@@ -62,7 +62,7 @@ def test_status_on_the_wire_links_to_the_page() -> None:
         (ErrorCode.PARTY_UNREACHABLE, 3),
         (ErrorCode.DEADLINE_PASSED, 4),
         (ErrorCode.NO_GRANT, 5),
-        (ErrorCode.EVALUATIONS_EXHAUSTED, 6),
+        (ErrorCode.BUDGET_EXHAUSTED, 6),
         (ErrorCode.BAD_SIGNATURE, 7),
         (ErrorCode.NOT_READY, 8),
         (ErrorCode.STALE_DIRECTORY, 8),

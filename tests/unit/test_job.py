@@ -151,6 +151,7 @@ def test_check_many_wrong_fields_are_all_named_at_once() -> None:
         "dealer",
         "nonce",
         "expires",
+        "agree_by",
         "model_name",
         "datasets.hospital-a.patients",
         "datasets.hospital-a.patients.commitment",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,8 @@ def test_job_over_a_wide_table_is_kept_and_found(records: JobRecords) -> None:
 
 
 def test_jobs_are_listed_the_latest_first(records: JobRecords) -> None:
-    later = a_training(created=CREATED.replace(hour=13), expires=CREATED.replace(hour=14))
+    later_by = timedelta(hours=1)
+    later = a_training(created=CREATED + later_by, agree_by=CREATED + 2 * later_by, expires=CREATED + 2 * later_by)
     records.add(later, request_ids={})
     assert records.jobs() == [later, JOB]
 
@@ -52,6 +54,17 @@ def test_jobs_are_listed_the_latest_first(records: JobRecords) -> None:
 @pytest.mark.parametrize("job_id", ["", "0" * 32, "*", "../x", "[0-9a-f]", JOB.job_id + "0"])
 def test_job_unknown_ambiguous_or_no_id_is_unknown(job_id: str, records: JobRecords) -> None:
     assert refusal(records, job_id) is ErrorCode.UNKNOWN_JOB
+
+
+def test_salt_of_an_inference_is_kept_and_a_training_has_none(records: JobRecords) -> None:
+    job = an_inference(nonce="01" * 16)
+    records.add(job, request_ids=IDS, query_salt=b"s" * 32)
+    assert records.query_salt(job.job_id[:8]) == b"s" * 32
+    training = a_training()
+    records.add(training, request_ids={})
+    with pytest.raises(ConfideError) as caught:
+        records.query_salt(training.job_id)
+    assert caught.value.code is ErrorCode.UNKNOWN_JOB
 
 
 def test_request_id_of_an_output_that_the_job_has_not_is_unknown(records: JobRecords) -> None:

@@ -12,8 +12,12 @@ from typing import Any, cast
 import pytest
 from prometheus_client import generate_latest
 
+from governance.audit.entries import EntryKind
+from parties.server.audit_metrics import AuditCollector
 from parties.server.board import Board, Measured, Status
 from parties.server.metrics import Metrics, PartyCollector
+from parties.storage.audit_log import CosignatureRecord
+from parties.storage.database import open_database
 from protocols.session.states import State
 from tests.support.jobs import a_training
 from tests.support.members import a_world
@@ -31,9 +35,18 @@ class World:
     def __init__(self, folder: Path) -> None:
         self.board, self.metrics = Board(), Metrics()
         member = SimpleNamespace(certificate=WORLD.certificate_of("hospital-a"))
-        party = SimpleNamespace(id="hospital-a", member=member, directory=WORLD.directory, config=SimpleNamespace(state=folder))
+        party = SimpleNamespace(
+            id="hospital-a",
+            member=member,
+            directory=WORLD.directory,
+            config=SimpleNamespace(state=folder),
+            database=open_database(folder / "confide.db"),
+            now=lambda: NOW,
+        )
         load = SimpleNamespace(num_running=1, num_waiting=2, stores=True)
         self.metrics.registry.register(PartyCollector(cast(Any, party), self.board, load, lambda: NOW))
+        self.metrics.registry.register(AuditCollector(cast(Any, party), cast(Any, SimpleNamespace(halted=None))))
+        self.database = party.database
 
     def scraped(self) -> str:
         return generate_latest(self.metrics.registry).decode()
@@ -99,6 +112,25 @@ def test_peer_that_left_the_directory_is_dropped_and_one_that_is_down_shows_it(w
     world.metrics.forget_peers(["hospital-b"])
     assert "hospital-c" not in world.scraped()
     assert world.value('confide_peer_rtt_seconds{peer="hospital-b"}') == 0.5
+
+
+def test_job_that_waits_for_people_shows_for_how_long(world: World) -> None:
+    assert world.value("confide_approval_pending_seconds") == 0
+    earlier = replace(JOB, created=NOW - timedelta(seconds=90))
+    world.board.post(Status(earlier, State.PROPOSED, waiting_for="1 more of 2 approvers"))
+    assert world.value("confide_approval_pending_seconds") == 90
+
+
+def test_audit_log_shows_how_far_its_witnesses_are_behind(world: World) -> None:
+    with world.database.transaction() as tables:
+        tables.audit.append_many([(EntryKind.ALIAS, {"number": n}) for n in range(3)], now=NOW)
+        tables.audit.add_checkpoint(size=2, root=tables.audit.root(2), note=b"note", now=NOW - timedelta(seconds=7))
+        tables.audit.add_cosignature(2, CosignatureRecord("hospital-b", "line", NOW))
+    assert world.value("confide_audit_entries") == 3
+    assert world.value('confide_audit_witness_lag{peer="hospital-b"}') == 1
+    assert world.value("confide_audit_checkpoint_age_seconds") == 7
+    assert world.value("confide_audit_forks") == 0
+    assert world.value("confide_state_rolled_back") == 0
 
 
 def test_no_metric_names_a_job_a_person_a_data_set_or_a_model(world: World) -> None:

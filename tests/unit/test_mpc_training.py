@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from protocols.errors import ConfideError, ErrorCode
-from protocols.job import Job, JobType, OutputKind
+from protocols.job import Job, JobType, Output, OutputKind
 from protocols.mpc.inputs import LocalInputs
 from protocols.mpc.planning import derive_plan
 from protocols.mpc.primitives.sigmoid import MAX_ERROR
@@ -115,7 +115,7 @@ def serve(trained: Trained, kind: OutputKind, rows: int) -> tuple[World, np.ndar
     world = run_world(job, derive_plan(job), inputs)
     mine = [world.outputs[party].output_shares for party in computing]
     parts = [share["answer"] for share in mine if share is not None]
-    return world, combine_output(parts, kind=kind, scale_bits=world.plan.outputs[0].scale_bits)
+    return world, combine_output(parts, output=job.outputs[0], scale_bits=world.plan.outputs[0].scale_bits)
 
 
 def test_evaluation_counts_exactly(trained: Trained) -> None:
@@ -164,5 +164,5 @@ def test_query_with_wrong_values_names_their_positions() -> None:
 )
 def test_shares_of_no_possible_output_are_refused(kind: OutputKind, scale_bits: int, value: int) -> None:
     with pytest.raises(ConfideError) as caught:
-        combine_output([np.array([value - 99]), np.array([99])], kind=kind, scale_bits=scale_bits)
+        combine_output([np.array([value - 99]), np.array([99])], output=Output("answer", kind, "alice"), scale_bits=scale_bits)
     assert caught.value.code is ErrorCode.BAD_FRAME

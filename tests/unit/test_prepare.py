@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -15,13 +14,16 @@ from parties.client.calls import PreparedJob
 from parties.client.client import Client
 from parties.client.prepare import prepare_job
 from parties.client.requests import EvaluateRequest, InferRequest, TrainRequest
-from parties.wire.generated.confide.v1 import party_pb2
+from parties.wire.documents import to_wire
+from parties.wire.generated.confide.v1 import governance_pb2, party_pb2
+from privacy.preparation.query_commitment import verify_query
 from protocols.canonical import canonical_bytes
 from protocols.errors import ConfideError, ErrorCode
-from protocols.job import ModelRef, OutputKind, Task
+from protocols.job import JobType, ModelRef, OutputKind, Task
 from protocols.model.spec import Layer, LayerKind, ModelSpec
 from protocols.model.weights import weights_to_safetensors
 from protocols.training import Loss
+from tests.support.consent import HOSPITALS, ConsentWorld, an_agreement
 from tests.support.jobs import SCHEMA
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
@@ -31,6 +33,7 @@ GRADE = {"name": "grade", "role": "label", "type": "choice", "choices": ["low", 
 STAY = {"name": "days", "role": "label", "type": "integer", "range": ["0", "30"]}
 BENIGN = SCHEMA["columns"][-1]
 WIDTHS = {"benign": 1, "days": 1, "grade": 3}
+CONSENT = ConsentWorld()
 
 
 @dataclass
@@ -41,7 +44,10 @@ class Consortium:
     steps: int = 40
 
     def __post_init__(self) -> None:
-        self.directory = SimpleNamespace(consortium="cardio", version=3)
+        self.directory = CONSENT.directory
+        self.calls = self
+        self.signed = [CONSENT.signed(an_agreement(purposes=("prognosis",), datasets=("hospital-a/*", "hospital-b/*")))]
+        self.in_force_at = set(HOSPITALS)
         self.researcher = "alice"
         self.schema = SCHEMA | {"columns": [*SCHEMA["columns"][:-1], self.label]}
         self.spec = ModelSpec((Layer("linear", LayerKind.LINEAR, 3, WIDTHS[self.label["name"]], True),))
@@ -49,6 +55,14 @@ class Consortium:
     def datasets(self, party: str) -> list[party_pb2.Dataset]:
         schema = canonical_bytes(self.schema)
         return [party_pb2.Dataset(name="rows", version=1, num_rows=100, schema=schema, commitment="c" * 64)]
+
+    def agreements(self, party: str) -> list[governance_pb2.Agreement]:
+        return [
+            governance_pb2.Agreement(
+                body=signed.body, signatures=[to_wire(each) for each in signed.signatures], in_force=party in self.in_force_at
+            )
+            for signed in self.signed
+        ]
 
     def models(self, party: str) -> list[party_pb2.Model]:
         manifest, schema = canonical_bytes(self.spec.to_document()), canonical_bytes(self.schema)
@@ -128,6 +142,27 @@ def test_inference_opens_label_or_value_and_scales_the_samples(label: dict[str, 
     assert prepared.features.tolist() == [[-1.0, 0.0, 1.0]]
 
 
+def test_inference_carries_its_constraint_and_a_commitment_whose_salt_stays_here() -> None:
+    fields = {"type": "infer", "model": LABEL, "samples": "(in memory)", "output": "probability"}
+    request = InferRequest.model_validate(COMMON | fields | {"decimals": 2, "top_k": 2, "clip": "0.05"})
+    consortium, samples = Consortium(GRADE), np.array([[0.0, 5.0, 10.0]])
+    prepared, again = (consortium.prepare(request, samples=samples) for _ in range(2))
+    (output,) = prepared.job.outputs
+    assert (output.decimals, output.top_k, output.clip) == (2, 2, "0.05")
+    assert prepared.features is not None
+    assert verify_query(prepared.job.query_commitment or "", prepared.features, salt=prepared.query_salt)
+    assert again.job.query_commitment != prepared.job.query_commitment
+    assert prepared.query_salt.hex() not in prepared.job.to_bytes().decode()
+    assert repr(prepared.query_salt) not in repr(prepared)
+
+
+def test_inference_with_a_constraint_that_means_nothing_is_refused_before_anything_is_sent() -> None:
+    fields = {"type": "infer", "model": LABEL, "samples": "(in memory)", "decimals": 2}
+    with pytest.raises(ConfideError, match="means nothing for label") as caught:
+        Consortium(BENIGN).prepare(InferRequest.model_validate(COMMON | fields), samples=np.array([[0.0, 5.0, 10.0]]))
+    assert caught.value.code is ErrorCode.INVALID_JOB
+
+
 def test_training_whose_model_does_not_fit_the_rows_is_refused_before_anything_is_sent() -> None:
     consortium = Consortium(GRADE)
     consortium.spec = ModelSpec((Layer("linear", LayerKind.LINEAR, 2, 4, True),))
@@ -137,3 +172,60 @@ def test_training_whose_model_does_not_fit_the_rows_is_refused_before_anything_i
         "4 outputs for the 3 classes of grade",
         "it takes 2 features, the schema has 3",
     }
+
+
+def an_inference(consortium: Consortium, **fields: Any) -> PreparedJob:
+    request = InferRequest.model_validate(COMMON | {"type": "infer", "model": LABEL, "samples": "(in memory)"} | fields)
+    return consortium.prepare(request, samples=np.array([[0.0, 5.0, 10.0]]))
+
+
+def test_request_that_names_no_agreement_is_under_the_one_in_force_for_its_only_purpose() -> None:
+    consortium = Consortium(BENIGN)
+    job = an_inference(consortium).job
+    assert (job.agreement, job.purpose) == (consortium.signed[0].digest, "prognosis")
+    assert (job.agree_by - job.created, job.expires - job.created) == (timedelta(minutes=2), timedelta(minutes=30))
+    slow = an_inference(consortium, agree_within_minutes=240, expires_in_minutes=120).job
+    assert slow.agree_by == slow.expires  # people cannot agree to a job that has expired
+
+
+def test_request_among_several_agreements_is_under_the_one_that_covers_it() -> None:
+    consortium = Consortium(BENIGN)
+    consortium.signed.append(CONSENT.signed(an_agreement(name="training", purposes=("training",), job_types=(JobType.TRAIN,))))
+    assert an_inference(consortium).job.agreement == consortium.signed[0].digest
+    # What is named is taken at its word: whether it covers the job is for the parties to say, with all reasons.
+    for named in ("training", consortium.signed[1].digest[:8]):
+        job = an_inference(consortium, agreement=named).job
+        assert (job.agreement, job.purpose) == (consortium.signed[1].digest, "training")
+    assert an_inference(consortium, agreement="ab" * 32, purpose="other").job.agreement == "ab" * 32
+
+
+@pytest.mark.parametrize(
+    ("case", "code", "words"),
+    [
+        ("one party lacks it", ErrorCode.NO_AGREEMENT, "no agreement is in force at hospital-a, hospital-b, hospital-c"),
+        ("shown without a signature", ErrorCode.NO_AGREEMENT, "no agreement is in force"),
+        ("another name", ErrorCode.NO_AGREEMENT, "no agreement others is in force"),
+        ("several purposes", ErrorCode.INVALID_JOB, "several purposes: prognosis, quality"),
+        ("two cover", ErrorCode.INVALID_JOB, "several agreements cover the request"),
+        ("none of two covers", ErrorCode.NO_AGREEMENT, "none of the agreements covers the request"),
+    ],
+)
+def test_request_without_a_clear_agreement_is_refused_before_anything_is_sent(case: str, code: ErrorCode, words: str) -> None:
+    consortium, named = Consortium(BENIGN), {}
+    training = {"purposes": ("prognosis",), "job_types": (JobType.TRAIN,)}
+    match case:
+        case "one party lacks it":
+            consortium.in_force_at.remove("hospital-b")
+        case "shown without a signature":
+            consortium.signed = [CONSENT.signed(an_agreement(), by=HOSPITALS[:2])]
+        case "another name":
+            named = {"agreement": "others"}
+        case "several purposes":
+            consortium.signed = [CONSENT.signed(an_agreement())]
+        case "two cover":
+            consortium.signed.append(CONSENT.signed(an_agreement(name="other", purposes=("prognosis",))))
+        case "none of two covers":
+            consortium.signed = [CONSENT.signed(an_agreement(name=name, **training)) for name in ("first", "other")]
+    with pytest.raises(ConfideError, match=words) as caught:
+        an_inference(consortium, **named)
+    assert caught.value.code is code

@@ -142,3 +142,24 @@ def test_error_texts_of_a_party_are_shown_on_one_line_and_bounded() -> None:
     for text in (found.what, found.remedy, found.party):
         assert text.isprintable()
         assert len(text) <= MAX_TEXT
+
+
+@pytest.mark.parametrize(
+    ("code", "kinds"),
+    [
+        (ErrorCode.BUDGET_EXHAUSTED, {"QuotaFailure"}),
+        (ErrorCode.GRANT_EXHAUSTED, {"QuotaFailure"}),
+        (ErrorCode.TOO_MANY_STREAMS, {"QuotaFailure", "RetryInfo"}),
+        (ErrorCode.APPROVAL_PENDING, {"PreconditionFailure", "RetryInfo"}),
+        (ErrorCode.PARTY_UNREACHABLE, {"RetryInfo"}),
+        (ErrorCode.NO_CONSENT, set()),
+    ],
+)
+def test_status_a_class_of_failures_has_the_standard_details(code: ErrorCode, kinds: set[str]) -> None:
+    status = to_status(ConfideError(code, "what happened", party="hospital-c"))
+    found = {detail.TypeName().rpartition(".")[2] for detail in status.details}
+    assert found == {"ErrorInfo", "Help"} | kinds
+    for detail in status.details:
+        for kind in (error_details_pb2.QuotaFailure(), error_details_pb2.PreconditionFailure()):
+            if detail.Unpack(kind):
+                assert [(v.subject, v.description) for v in kind.violations] == [("hospital-c", "what happened")]

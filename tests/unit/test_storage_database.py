@@ -17,7 +17,7 @@ from parties.storage.database import Database, open_database
 from parties.storage.datasets import DatasetRecord
 from parties.storage.jobs import CountersignatureRecord, JobRecord, PlanRecord
 from parties.storage.models import ModelRecord
-from parties.storage.outputs import GrantRecord, OutputRecord
+from parties.storage.outputs import OpeningRecord, OutputRecord
 from parties.storage.tables import SCHEMA_VERSION
 from protocols.errors import ConfideError, ErrorCode
 from protocols.job import ModelRef
@@ -47,8 +47,8 @@ MODEL = ModelRecord(
     usable=False,
     steps=40,
 )
-OUTPUT = OutputRecord(JOB.job_id, "labels", "alice", "2" * 32 + ".sealed", 0, (5, 1))
-GRANT = GrantRecord("e0" * 16, JOB.job_id, "labels", "alice", NOW)
+OUTPUT = OutputRecord(JOB.job_id, "labels", "alice", "2" * 32 + ".sealed", 0, (5, 1), "c" * 64)
+GRANT = OpeningRecord("e0" * 16, JOB.job_id, "labels", "alice", NOW)
 
 
 @pytest.fixture
@@ -313,13 +313,13 @@ def test_output_after_round_trip_is_equal(with_job: Database) -> None:
 def with_grant(with_job: Database) -> Database:
     with with_job.transaction() as tables:
         tables.outputs.add(OUTPUT)
-        tables.grants.make(GRANT)
+        tables.openings.make(GRANT)
     return with_job
 
 
-def _use(database: Database, request_id: str, *, recipient: str = "alice", output: str = "labels") -> GrantRecord:
+def _use(database: Database, request_id: str, *, recipient: str = "alice", output: str = "labels") -> OpeningRecord:
     with database.transaction() as tables:
-        return tables.grants.use_once(JOB.job_id, output, recipient=recipient, request_id=request_id, now=NOW)
+        return tables.openings.use_once(JOB.job_id, output, recipient=recipient, request_id=request_id, now=NOW)
 
 
 def test_grant_is_used_once(with_grant: Database) -> None:
@@ -354,14 +354,14 @@ def test_grant_used_stays_used_after_reopening(with_grant: Database, tmp_path: P
 def test_grant_second_for_an_output_is_refused_even_after_use(with_grant: Database) -> None:
     _use(with_grant, "first")
     with with_grant.transaction() as tables:
-        for grant in (GRANT, replace(GRANT, grant_id="f0" * 16), replace(GRANT, grant_id="f0" * 16, recipient="eve")):
+        for grant in (GRANT, replace(GRANT, opening_id="f0" * 16), replace(GRANT, opening_id="f0" * 16, recipient="eve")):
             with _refused(ErrorCode.JOB_CONFLICT):
-                tables.grants.make(grant)
+                tables.openings.make(grant)
 
 
 def test_grant_without_output_is_refused(with_job: Database) -> None:
     with with_job.transaction() as tables, _refused(ErrorCode.UNKNOWN_OUTPUT):
-        tables.grants.make(GRANT)
+        tables.openings.make(GRANT)
 
 
 def test_grant_asked_for_by_many_at_once_is_given_to_one(with_grant: Database) -> None:
@@ -386,7 +386,7 @@ def test_grant_asked_for_by_many_at_once_is_given_to_one(with_grant: Database) -
 def test_discarded_outputs_take_their_grants_along(with_grant: Database) -> None:
     with with_grant.transaction() as tables:
         assert tables.outputs.discard(JOB.job_id) == (OUTPUT.sealed_name,)
-        assert tables.grants.find(JOB.job_id, "labels") is None
+        assert tables.openings.find(JOB.job_id, "labels") is None
     with _refused(ErrorCode.NO_GRANT):
         _use(with_grant, "first")
 

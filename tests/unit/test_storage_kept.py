@@ -1,4 +1,4 @@
-"""Checkpoints, evaluations and leases in the database, and sealed files that a table names or does not."""
+"""Checkpoints and leases in the database, and sealed files that a table names or does not."""
 
 from __future__ import annotations
 
@@ -71,16 +71,6 @@ def test_checkpoints_older_than_their_retention_go(database: Database) -> None:
         assert tables.checkpoints.discard_older(NOW - timedelta(days=7)) == (old.sealed_name,)
         assert tables.checkpoints.of_job(JOB.job_id) == (a_checkpoint(2),)
         assert tables.checkpoints.discard(JOB.job_id) == (a_checkpoint(2).sealed_name,)
-
-
-def test_evaluation_counts_over_all_models_and_the_same_job_once(database: Database) -> None:
-    with database.transaction() as tables:
-        other_model = ModelRef("tumours", "0" * 12)
-        for job, model in ((JOB, MODEL), (JOB, MODEL), (OTHER, other_model)):
-            tables.evaluations.debit("tumours", 1, model, job_id=job.job_id)
-        assert tables.evaluations.count("tumours", 1, but="") == 2
-        assert tables.evaluations.count("tumours", 1, but=JOB.job_id) == 1
-        assert tables.evaluations.count("tumours", 2, but="") == 0
 
 
 def a_lease(holder: str, *, ticket: int = 1, expires: datetime = NOW + timedelta(seconds=30)) -> LeaseRecord:

@@ -55,7 +55,7 @@ def schedule_of(job: Job) -> tuple[Stage, ...]:
         case JobType.EVALUATE:
             return evaluate_schedule(job)
         case JobType.INFER:
-            return forward_stages(job.model, job.query_rows or 0)
+            return forward_stages(job, job.query_rows or 0)
 
 
 def program_of(job: Job, engine: Engine, brought: Brought) -> Program:

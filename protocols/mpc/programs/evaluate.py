@@ -36,7 +36,7 @@ def evaluate_schedule(job: Job) -> tuple[Stage, ...]:
     """
     wanted = {output.kind for output in job.outputs}
     pairs = (ranking_stage(job.num_rows),) if OutputKind.ROC_AUC in wanted else ()
-    return (*forward_stages(job.model, job.num_rows), *pairs, Stage(1, (Part(FINISH, 1, 0),)))
+    return (*forward_stages(job, job.num_rows), *pairs, Stage(1, (Part(FINISH, 1, 0),)))
 
 
 class EvaluateProgram(Program):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from protocols.job import Job
-from protocols.model.spec import ModelSpec
 from protocols.mpc.inputs import shared_rows
 from protocols.mpc.programs.optimisers import parameter_of
 from protocols.mpc.tensor import SharedTensor, build_module, crypten, current_engine
@@ -16,13 +15,13 @@ from protocols.ring import RingArray
 OPEN_MODEL = "open model"
 FORWARD = "forward"
 LAST_FORWARD = "last forward"
-_BLOCK_ELEMENTS = 1 << 18  # of the widest layer, in a block of rows
+_BLOCK_ELEMENTS = 1 << 18  # of the widest layer, or compared pairs, in a block of rows
 _MAX_BLOCK_ROWS = 4096
 
 
-def forward_stages(model: ModelSpec, num_rows: int) -> tuple[Stage, ...]:
-    """Returns the stages that apply a model to all rows: at once if they fit into a block, else opening the weights first."""
-    block = _block_rows(model)
+def forward_stages(job: Job, num_rows: int) -> tuple[Stage, ...]:
+    """Returns the stages that apply a job's model to rows: at once if they fit into a block, else opening the weights first."""
+    block = _block_rows(job)
     if num_rows <= block:
         return (Stage(1, (Part(FORWARD, 1, num_rows),)),)
     whole, rest = divmod(num_rows, block)
@@ -41,7 +40,7 @@ class Forward:
 
     def __init__(self, *, job: Job, model_share: Mapping[str, RingArray], features: RingArray) -> None:
         # In several blocks the weights' masks serve all of them: they are opened once.
-        several = len(features) > _block_rows(job.model)
+        several = len(features) > _block_rows(job)
         self._parameters = {spec.name: _parameter(model_share[spec.name], for_session=several) for spec in job.model.parameters}
         tensors = {name: SharedTensor.of(value) for name, value in self._parameters.items()}
         self._module = build_module(job.model, tensors, trains=False)
@@ -68,8 +67,10 @@ class Forward:
         return SharedTensor.of(shared_rows(rows, for_session=False))
 
 
-def _block_rows(model: ModelSpec) -> int:
-    widest = max(max(layer.in_features, layer.out_features) for layer in model.layers)
+def _block_rows(job: Job) -> int:
+    widest = max(max(layer.in_features, layer.out_features) for layer in job.model.layers)
+    if any(output.top_k for output in job.outputs):  # all pairs of a row's probabilities are compared
+        widest = max(widest, job.label_width * (job.label_width - 1) // 2)
     return max(1, min(_MAX_BLOCK_ROWS, _BLOCK_ELEMENTS // widest))
 
 

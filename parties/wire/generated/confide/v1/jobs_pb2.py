@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from parties.wire.generated.confide.v1 import common_pb2 as confide_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x63onfide/v1/jobs.proto\x12\nconfide.v1\x1a\x17\x63onfide/v1/common.proto\"\x1d\n\x0ePlanJobRequest\x12\x0b\n\x03job\x18\x01 \x01(\x0c\"@\n\x0cPlanJobReply\x12\r\n\x05party\x18\x01 \x01(\t\x12\x0c\n\x04plan\x18\x02 \x01(\x0c\x12\x13\n\x0bplan_digest\x18\x03 \x01(\t\"i\n\x10SubmitJobRequest\x12\'\n\x03job\x18\x01 \x01(\x0b\x32\x1a.confide.v1.SignedDocument\x12\x17\n\x0finitial_weights\x18\x02 \x01(\x0c\x12\x13\n\x0bquery_share\x18\x03 \x01(\x0c\"\x1f\n\rGetJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"\x11\n\x0fListJobsRequest\"4\n\rListJobsReply\x12#\n\x04jobs\x18\x01 \x03(\x0b\x32\x15.confide.v1.JobStatus\"\"\n\x10\x43\x61ncelJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"\xef\x02\n\tJobStatus\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\r\n\x05party\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\r\n\x05phase\x18\x04 \x01(\t\x12\x0c\n\x04step\x18\x05 \x01(\x04\x12\r\n\x05steps\x18\x06 \x01(\x04\x12\x13\n\x0bplan_digest\x18\x07 \x01(\t\x12\x0e\n\x06rounds\x18\x08 \x01(\x04\x12\x15\n\rpayload_bytes\x18\t \x01(\x04\x12\x13\n\x0b\x66rame_bytes\x18\n \x01(\x04\x12*\n\x06\x65nding\x18\x0b \x01(\x0b\x32\x1a.confide.v1.SignedDocument\x12\x10\n\x08job_type\x18\x0c \x01(\t\x12\x0f\n\x07\x63reated\x18\r \x01(\t\x12\x10\n\x08terminal\x18\x0e \x01(\x08\x12\x18\n\x10\x63ountersigned_by\x18\x0f \x03(\t\x12\x0f\n\x07\x61ttempt\x18\x10 \x01(\r\x12+\n\x0b\x63heckpoints\x18\x11 \x03(\x0b\x32\x16.confide.v1.Checkpoint\"8\n\nCheckpoint\x12\x0b\n\x03run\x18\x01 \x01(\x04\x12\x0c\n\x04head\x18\x02 \x01(\t\x12\x0f\n\x07\x63reated\x18\x03 \x01(\t\"H\n\x12\x46\x65tchOutputRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0e\n\x06output\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"S\n\x10\x46\x65tchOutputReply\x12\r\n\x05party\x18\x01 \x01(\t\x12\r\n\x05share\x18\x02 \x01(\x0c\x12\r\n\x05shape\x18\x03 \x03(\r\x12\x12\n\nscale_bits\x18\x04 \x01(\r2\xdf\x03\n\x0bJobsService\x12?\n\x07PlanJob\x12\x1a.confide.v1.PlanJobRequest\x1a\x18.confide.v1.PlanJobReply\x12@\n\tSubmitJob\x12\x1c.confide.v1.SubmitJobRequest\x1a\x15.confide.v1.JobStatus\x12:\n\x06GetJob\x12\x19.confide.v1.GetJobRequest\x1a\x15.confide.v1.JobStatus\x12\x42\n\x08ListJobs\x12\x1b.confide.v1.ListJobsRequest\x1a\x19.confide.v1.ListJobsReply\x12>\n\x08WatchJob\x12\x19.confide.v1.GetJobRequest\x1a\x15.confide.v1.JobStatus0\x01\x12@\n\tCancelJob\x12\x1c.confide.v1.CancelJobRequest\x1a\x15.confide.v1.JobStatus\x12K\n\x0b\x46\x65tchOutput\x12\x1e.confide.v1.FetchOutputRequest\x1a\x1c.confide.v1.FetchOutputReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x63onfide/v1/jobs.proto\x12\nconfide.v1\x1a\x17\x63onfide/v1/common.proto\"\x1d\n\x0ePlanJobRequest\x12\x0b\n\x03job\x18\x01 \x01(\x0c\"Z\n\x0cPlanJobReply\x12\r\n\x05party\x18\x01 \x01(\t\x12\x0c\n\x04plan\x18\x02 \x01(\x0c\x12\x13\n\x0bplan_digest\x18\x03 \x01(\t\x12\x18\n\x10\x61pprovals_needed\x18\x04 \x01(\r\"0\n\x11\x45xplainJobRequest\x12\x0b\n\x03job\x18\x01 \x01(\x0c\x12\x0e\n\x06job_id\x18\x02 \x01(\t\"C\n\x06Reason\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\r\n\x05where\x18\x02 \x01(\t\x12\x0c\n\x04what\x18\x03 \x01(\t\x12\x0e\n\x06remedy\x18\x04 \x01(\t\"\x97\x01\n\x0f\x45xplainJobReply\x12\r\n\x05party\x18\x01 \x01(\t\x12#\n\x07reasons\x18\x02 \x03(\x0b\x32\x12.confide.v1.Reason\x12\x18\n\x10\x61pprovals_needed\x18\x03 \x01(\r\x12\x17\n\x0f\x61pprovals_given\x18\x04 \x01(\r\x12\x0c\n\x04rule\x18\x05 \x01(\t\x12\x0f\n\x07preview\x18\x06 \x01(\x0c\"i\n\x10SubmitJobRequest\x12\'\n\x03job\x18\x01 \x01(\x0b\x32\x1a.confide.v1.SignedDocument\x12\x17\n\x0finitial_weights\x18\x02 \x01(\x0c\x12\x13\n\x0bquery_share\x18\x03 \x01(\x0c\"\x1f\n\rGetJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"\x11\n\x0fListJobsRequest\"4\n\rListJobsReply\x12#\n\x04jobs\x18\x01 \x03(\x0b\x32\x15.confide.v1.JobStatus\"\"\n\x10\x43\x61ncelJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"\x84\x03\n\tJobStatus\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\r\n\x05party\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\r\n\x05phase\x18\x04 \x01(\t\x12\x0c\n\x04step\x18\x05 \x01(\x04\x12\r\n\x05steps\x18\x06 \x01(\x04\x12\x13\n\x0bplan_digest\x18\x07 \x01(\t\x12\x0e\n\x06rounds\x18\x08 \x01(\x04\x12\x15\n\rpayload_bytes\x18\t \x01(\x04\x12\x13\n\x0b\x66rame_bytes\x18\n \x01(\x04\x12*\n\x06\x65nding\x18\x0b \x01(\x0b\x32\x1a.confide.v1.SignedDocument\x12\x10\n\x08job_type\x18\x0c \x01(\t\x12\x0f\n\x07\x63reated\x18\r \x01(\t\x12\x10\n\x08terminal\x18\x0e \x01(\x08\x12\x18\n\x10\x63ountersigned_by\x18\x0f \x03(\t\x12\x0f\n\x07\x61ttempt\x18\x10 \x01(\r\x12+\n\x0b\x63heckpoints\x18\x11 \x03(\x0b\x32\x16.confide.v1.Checkpoint\x12\x13\n\x0bwaiting_for\x18\x12 \x01(\t\"8\n\nCheckpoint\x12\x0b\n\x03run\x18\x01 \x01(\x04\x12\x0c\n\x04head\x18\x02 \x01(\t\x12\x0f\n\x07\x63reated\x18\x03 \x01(\t\"H\n\x12\x46\x65tchOutputRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0e\n\x06output\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"b\n\x10\x46\x65tchOutputReply\x12\r\n\x05party\x18\x01 \x01(\t\x12\r\n\x05share\x18\x02 \x01(\x0c\x12\r\n\x05shape\x18\x03 \x03(\r\x12\x12\n\nscale_bits\x18\x04 \x01(\r\x12\r\n\x05nonce\x18\x05 \x01(\x0c\x32\xa9\x04\n\x0bJobsService\x12?\n\x07PlanJob\x12\x1a.confide.v1.PlanJobRequest\x1a\x18.confide.v1.PlanJobReply\x12@\n\tSubmitJob\x12\x1c.confide.v1.SubmitJobRequest\x1a\x15.confide.v1.JobStatus\x12:\n\x06GetJob\x12\x19.confide.v1.GetJobRequest\x1a\x15.confide.v1.JobStatus\x12\x42\n\x08ListJobs\x12\x1b.confide.v1.ListJobsRequest\x1a\x19.confide.v1.ListJobsReply\x12>\n\x08WatchJob\x12\x19.confide.v1.GetJobRequest\x1a\x15.confide.v1.JobStatus0\x01\x12@\n\tCancelJob\x12\x1c.confide.v1.CancelJobRequest\x1a\x15.confide.v1.JobStatus\x12H\n\nExplainJob\x12\x1d.confide.v1.ExplainJobRequest\x1a\x1b.confide.v1.ExplainJobReply\x12K\n\x0b\x46\x65tchOutput\x12\x1e.confide.v1.FetchOutputRequest\x1a\x1c.confide.v1.FetchOutputReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,25 +35,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PLANJOBREQUEST']._serialized_start=62
   _globals['_PLANJOBREQUEST']._serialized_end=91
   _globals['_PLANJOBREPLY']._serialized_start=93
-  _globals['_PLANJOBREPLY']._serialized_end=157
-  _globals['_SUBMITJOBREQUEST']._serialized_start=159
-  _globals['_SUBMITJOBREQUEST']._serialized_end=264
-  _globals['_GETJOBREQUEST']._serialized_start=266
-  _globals['_GETJOBREQUEST']._serialized_end=297
-  _globals['_LISTJOBSREQUEST']._serialized_start=299
-  _globals['_LISTJOBSREQUEST']._serialized_end=316
-  _globals['_LISTJOBSREPLY']._serialized_start=318
-  _globals['_LISTJOBSREPLY']._serialized_end=370
-  _globals['_CANCELJOBREQUEST']._serialized_start=372
-  _globals['_CANCELJOBREQUEST']._serialized_end=406
-  _globals['_JOBSTATUS']._serialized_start=409
-  _globals['_JOBSTATUS']._serialized_end=776
-  _globals['_CHECKPOINT']._serialized_start=778
-  _globals['_CHECKPOINT']._serialized_end=834
-  _globals['_FETCHOUTPUTREQUEST']._serialized_start=836
-  _globals['_FETCHOUTPUTREQUEST']._serialized_end=908
-  _globals['_FETCHOUTPUTREPLY']._serialized_start=910
-  _globals['_FETCHOUTPUTREPLY']._serialized_end=993
-  _globals['_JOBSSERVICE']._serialized_start=996
-  _globals['_JOBSSERVICE']._serialized_end=1475
+  _globals['_PLANJOBREPLY']._serialized_end=183
+  _globals['_EXPLAINJOBREQUEST']._serialized_start=185
+  _globals['_EXPLAINJOBREQUEST']._serialized_end=233
+  _globals['_REASON']._serialized_start=235
+  _globals['_REASON']._serialized_end=302
+  _globals['_EXPLAINJOBREPLY']._serialized_start=305
+  _globals['_EXPLAINJOBREPLY']._serialized_end=456
+  _globals['_SUBMITJOBREQUEST']._serialized_start=458
+  _globals['_SUBMITJOBREQUEST']._serialized_end=563
+  _globals['_GETJOBREQUEST']._serialized_start=565
+  _globals['_GETJOBREQUEST']._serialized_end=596
+  _globals['_LISTJOBSREQUEST']._serialized_start=598
+  _globals['_LISTJOBSREQUEST']._serialized_end=615
+  _globals['_LISTJOBSREPLY']._serialized_start=617
+  _globals['_LISTJOBSREPLY']._serialized_end=669
+  _globals['_CANCELJOBREQUEST']._serialized_start=671
+  _globals['_CANCELJOBREQUEST']._serialized_end=705
+  _globals['_JOBSTATUS']._serialized_start=708
+  _globals['_JOBSTATUS']._serialized_end=1096
+  _globals['_CHECKPOINT']._serialized_start=1098
+  _globals['_CHECKPOINT']._serialized_end=1154
+  _globals['_FETCHOUTPUTREQUEST']._serialized_start=1156
+  _globals['_FETCHOUTPUTREQUEST']._serialized_end=1228
+  _globals['_FETCHOUTPUTREPLY']._serialized_start=1230
+  _globals['_FETCHOUTPUTREPLY']._serialized_end=1328
+  _globals['_JOBSSERVICE']._serialized_start=1331
+  _globals['_JOBSSERVICE']._serialized_end=1884
 # @@protoc_insertion_point(module_scope)

@@ -45,23 +45,118 @@ class PlanJobReply(_message.Message):
     PARTY_FIELD_NUMBER: _builtins.int
     PLAN_FIELD_NUMBER: _builtins.int
     PLAN_DIGEST_FIELD_NUMBER: _builtins.int
+    APPROVALS_NEEDED_FIELD_NUMBER: _builtins.int
     party: _builtins.str
     plan: _builtins.bytes
     plan_digest: _builtins.str
+    approvals_needed: _builtins.int
+    """How many of the party's approvers have to approve; 0 if its policy decides alone."""
     def __init__(
         self,
         *,
         party: _builtins.str = ...,
         plan: _builtins.bytes = ...,
         plan_digest: _builtins.str = ...,
+        approvals_needed: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["party", b"party", "plan", b"plan", "plan_digest", b"plan_digest"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approvals_needed", b"approvals_needed", "party", b"party", "plan", b"plan", "plan_digest", b"plan_digest"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PlanJobReply: _TypeAlias = PlanJobReply  # noqa: Y015
+
+@_typing.final
+class ExplainJobRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    job: _builtins.bytes
+    """A job document that may not have been submitted, or the id of a job that is known here."""
+    job_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        job: _builtins.bytes = ...,
+        job_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job", "job_id", b"job_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainJobRequest: _TypeAlias = ExplainJobRequest  # noqa: Y015
+
+@_typing.final
+class Reason(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CODE_FIELD_NUMBER: _builtins.int
+    WHERE_FIELD_NUMBER: _builtins.int
+    WHAT_FIELD_NUMBER: _builtins.int
+    REMEDY_FIELD_NUMBER: _builtins.int
+    code: _builtins.str
+    """Name of the error code."""
+    where: _builtins.str
+    what: _builtins.str
+    remedy: _builtins.str
+    def __init__(
+        self,
+        *,
+        code: _builtins.str = ...,
+        where: _builtins.str = ...,
+        what: _builtins.str = ...,
+        remedy: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "remedy", b"remedy", "what", b"what", "where", b"where"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Reason: _TypeAlias = Reason  # noqa: Y015
+
+@_typing.final
+class ExplainJobReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARTY_FIELD_NUMBER: _builtins.int
+    REASONS_FIELD_NUMBER: _builtins.int
+    APPROVALS_NEEDED_FIELD_NUMBER: _builtins.int
+    APPROVALS_GIVEN_FIELD_NUMBER: _builtins.int
+    RULE_FIELD_NUMBER: _builtins.int
+    PREVIEW_FIELD_NUMBER: _builtins.int
+    party: _builtins.str
+    approvals_needed: _builtins.int
+    approvals_given: _builtins.int
+    rule: _builtins.str
+    """The rule of its policy that decides, by name."""
+    preview: _builtins.bytes
+    """Canonical bytes of the preview, if the job can be planned: what leaves the site, rounds, bytes, minutes, who learns what."""
+    @_builtins.property
+    def reasons(self) -> _containers.RepeatedCompositeFieldContainer[Global___Reason]:
+        """Empty if the party would take part, or wait for approvals."""
+
+    def __init__(
+        self,
+        *,
+        party: _builtins.str = ...,
+        reasons: _abc.Iterable[Global___Reason] | None = ...,
+        approvals_needed: _builtins.int = ...,
+        approvals_given: _builtins.int = ...,
+        rule: _builtins.str = ...,
+        preview: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approvals_given", b"approvals_given", "approvals_needed", b"approvals_needed", "party", b"party", "preview", b"preview", "reasons", b"reasons", "rule", b"rule"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainJobReply: _TypeAlias = ExplainJobReply  # noqa: Y015
 
 @_typing.final
 class SubmitJobRequest(_message.Message):
@@ -185,6 +280,7 @@ class JobStatus(_message.Message):
     COUNTERSIGNED_BY_FIELD_NUMBER: _builtins.int
     ATTEMPT_FIELD_NUMBER: _builtins.int
     CHECKPOINTS_FIELD_NUMBER: _builtins.int
+    WAITING_FOR_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     party: _builtins.str
     state: _builtins.str
@@ -202,6 +298,8 @@ class JobStatus(_message.Message):
     terminal: _builtins.bool
     attempt: _builtins.int
     """Which attempt at its training this is; 1 unless it resumes another job."""
+    waiting_for: _builtins.str
+    """What the party still waits for before it countersigns, for people; empty if nothing."""
     @_builtins.property
     def ending(self) -> _common_pb2.SignedDocument:
         """The signed ending, once there is one; the same at every party."""
@@ -232,10 +330,11 @@ class JobStatus(_message.Message):
         countersigned_by: _abc.Iterable[_builtins.str] | None = ...,
         attempt: _builtins.int = ...,
         checkpoints: _abc.Iterable[Global___Checkpoint] | None = ...,
+        waiting_for: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["ending", b"ending"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "checkpoints", b"checkpoints", "countersigned_by", b"countersigned_by", "created", b"created", "ending", b"ending", "frame_bytes", b"frame_bytes", "job_id", b"job_id", "job_type", b"job_type", "party", b"party", "payload_bytes", b"payload_bytes", "phase", b"phase", "plan_digest", b"plan_digest", "rounds", b"rounds", "state", b"state", "step", b"step", "steps", b"steps", "terminal", b"terminal"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "checkpoints", b"checkpoints", "countersigned_by", b"countersigned_by", "created", b"created", "ending", b"ending", "frame_bytes", b"frame_bytes", "job_id", b"job_id", "job_type", b"job_type", "party", b"party", "payload_bytes", b"payload_bytes", "phase", b"phase", "plan_digest", b"plan_digest", "rounds", b"rounds", "state", b"state", "step", b"step", "steps", b"steps", "terminal", b"terminal", "waiting_for", b"waiting_for"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -302,10 +401,13 @@ class FetchOutputReply(_message.Message):
     SHARE_FIELD_NUMBER: _builtins.int
     SHAPE_FIELD_NUMBER: _builtins.int
     SCALE_BITS_FIELD_NUMBER: _builtins.int
+    NONCE_FIELD_NUMBER: _builtins.int
     party: _builtins.str
     share: _builtins.bytes
     """Little-endian int64."""
     scale_bits: _builtins.int
+    nonce: _builtins.bytes
+    """Opens the commitment that the ending shows for this party and output: 32 bytes."""
     @_builtins.property
     def shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     def __init__(
@@ -315,10 +417,11 @@ class FetchOutputReply(_message.Message):
         share: _builtins.bytes = ...,
         shape: _abc.Iterable[_builtins.int] | None = ...,
         scale_bits: _builtins.int = ...,
+        nonce: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["party", b"party", "scale_bits", b"scale_bits", "shape", b"shape", "share", b"share"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["nonce", b"nonce", "party", b"party", "scale_bits", b"scale_bits", "shape", b"shape", "share", b"share"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -169,6 +169,12 @@ class Model(_message.Message):
     SOURCES_FIELD_NUMBER: _builtins.int
     CREATED_FIELD_NUMBER: _builtins.int
     STEPS_FIELD_NUMBER: _builtins.int
+    ALIASES_FIELD_NUMBER: _builtins.int
+    REVOKED_FIELD_NUMBER: _builtins.int
+    DELETED_FIELD_NUMBER: _builtins.int
+    AGREEMENT_FIELD_NUMBER: _builtins.int
+    PURPOSE_FIELD_NUMBER: _builtins.int
+    GRANTS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     version: _builtins.str
     manifest: _builtins.bytes
@@ -179,11 +185,28 @@ class Model(_message.Message):
     created: _builtins.str
     steps: _builtins.int
     """Training steps behind it."""
+    deleted: _builtins.bool
+    """Whether the called party has destroyed its share."""
+    agreement: _builtins.str
+    """What its training kept to."""
+    purpose: _builtins.str
     @_builtins.property
     def computing_parties(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
     def sources(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelSource]:
         """Party of each data set it was trained on, with the data set's name and salted commitment."""
+
+    @_builtins.property
+    def aliases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What it is called at the called party: live, candidate, released."""
+
+    @_builtins.property
+    def revoked(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Why it is not used any more at the called party, for people; empty if it may be used."""
+
+    @_builtins.property
+    def grants(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelGrant]:
+        """The grants of all parties that it rests on, through all its trainings."""
 
     def __init__(
         self,
@@ -198,14 +221,46 @@ class Model(_message.Message):
         sources: _abc.Iterable[Global___ModelSource] | None = ...,
         created: _builtins.str = ...,
         steps: _builtins.int = ...,
+        aliases: _abc.Iterable[_builtins.str] | None = ...,
+        revoked: _abc.Iterable[_builtins.str] | None = ...,
+        deleted: _builtins.bool = ...,
+        agreement: _builtins.str = ...,
+        purpose: _builtins.str = ...,
+        grants: _abc.Iterable[Global___ModelGrant] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["computing_parties", b"computing_parties", "created", b"created", "job_id", b"job_id", "manifest", b"manifest", "name", b"name", "plan_digest", b"plan_digest", "schema", b"schema", "sources", b"sources", "steps", b"steps", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "aliases", b"aliases", "computing_parties", b"computing_parties", "created", b"created", "deleted", b"deleted", "grants", b"grants", "job_id", b"job_id", "manifest", b"manifest", "name", b"name", "plan_digest", b"plan_digest", "purpose", b"purpose", "revoked", b"revoked", "schema", b"schema", "sources", b"sources", "steps", b"steps", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Model: _TypeAlias = Model  # noqa: Y015
+
+@_typing.final
+class ModelGrant(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARTY_FIELD_NUMBER: _builtins.int
+    GRANT_ID_FIELD_NUMBER: _builtins.int
+    DERIVED_UNTIL_FIELD_NUMBER: _builtins.int
+    party: _builtins.str
+    grant_id: _builtins.str
+    derived_until: _builtins.str
+    """Until when models that come of it may be used, RFC 3339; empty for no end."""
+    def __init__(
+        self,
+        *,
+        party: _builtins.str = ...,
+        grant_id: _builtins.str = ...,
+        derived_until: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["derived_until", b"derived_until", "grant_id", b"grant_id", "party", b"party"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelGrant: _TypeAlias = ModelGrant  # noqa: Y015
 
 @_typing.final
 class ModelSource(_message.Message):

@@ -1,0 +1,1 @@
+"""The audit log: entries, Merkle tree, checkpoints, cosignatures; values in, values out."""

@@ -1,0 +1,148 @@
+"""What jobs spend at an owner: amounts, the accounts they are charged to, and what a job charges.
+
+An owner keeps one account for each version of a data set and for each model that it holds a share of. An account counts in four
+ways, each with its own cap: jobs that opened something (queries), outputs or predictions (answers), and the epsilon and delta
+of differential privacy. An output opened without noise has no finite epsilon; such a job is permitted only where epsilon has no
+cap, and there queries and answers are what bounds it.
+
+Decimals are exact: an amount is rounded up to `PLACES` once, when it is made, and sums are never rounded.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, Context, Decimal, InvalidOperation
+
+from governance.policy.budgets import Budgets, Caps
+from protocols.errors import ConfideError, ErrorCode
+from protocols.job import ID_PATTERN, Job, JobType, ModelRef
+
+PLACES = 12
+# Sums of any number of jobs fit: no addition rounds.
+EXACT = Context(prec=80, rounding=ROUND_CEILING)
+_QUANTUM = Decimal(1).scaleb(-PLACES)
+_DATASET = re.compile(rf"(?P<name>{ID_PATTERN.pattern})/(?P<version>[1-9][0-9]{{0,8}})")
+_MODEL = re.compile(rf"(?P<name>{ID_PATTERN.pattern})@(?P<version>{ID_PATTERN.pattern})")
+
+
+def rounded_up(value: Decimal) -> Decimal:
+    """Returns a decimal, rounded up to `PLACES`: what is spent is never understated.
+
+    Raises:
+        ConfideError: INTERNAL (ours): it is not finite, or larger than any budget.
+    """
+    try:
+        return value.quantize(_QUANTUM, context=EXACT).normalize(EXACT)
+    except InvalidOperation as error:
+        raise ConfideError(ErrorCode.INTERNAL, "an amount is not finite") from error
+
+
+def _is_exact(value: Decimal) -> bool:
+    return value.is_finite() and value >= 0 and value.quantize(_QUANTUM, context=EXACT) == value
+
+
+@dataclass(frozen=True)
+class Amount:
+    """What one or several jobs spend on one account; public among the owner's people.
+
+    Attributes:
+        epsilon: of differential privacy, at most `PLACES` places; None if something is opened without noise.
+        delta: likewise; 0 without noise.
+        queries: jobs that open something.
+        answers: outputs of evaluations, and samples of inferences.
+    """
+
+    epsilon: Decimal | None
+    delta: Decimal
+    queries: int
+    answers: int
+
+    def __post_init__(self) -> None:
+        """Refuses what is no amount.
+
+        Raises:
+            ConfideError: INTERNAL (ours): something negative, or a decimal that was not rounded up before.
+        """
+        negative = self.queries < 0 or self.answers < 0
+        if negative or not _is_exact(self.delta) or not (self.epsilon is None or _is_exact(self.epsilon)):
+            raise ConfideError(ErrorCode.INTERNAL, "an amount is negative or was not rounded up")
+
+    def __add__(self, other: Amount) -> Amount:
+        """Returns the exact sum; without noise once is without noise in all."""
+        one, two = self.epsilon, other.epsilon
+        return Amount(
+            epsilon=None if one is None or two is None else EXACT.add(one, two),
+            delta=EXACT.add(self.delta, other.delta),
+            queries=self.queries + other.queries,
+            answers=self.answers + other.answers,
+        )
+
+    def over(self, caps: Caps) -> tuple[str, ...]:
+        """Returns in which ways this is more than the caps permit; empty if it is not."""
+        found = []
+        if caps.epsilon is not None:
+            if self.epsilon is None:
+                found.append(f"epsilon without bound (something is opened without noise), {caps.epsilon:f} permitted")
+            elif self.epsilon > caps.epsilon:
+                found.append(f"epsilon {self.epsilon:f}, {caps.epsilon:f} permitted")
+        if caps.delta is not None and self.delta > caps.delta:
+            found.append(f"delta {self.delta:f}, {caps.delta:f} permitted")
+        if self.queries > caps.queries:
+            found.append(f"{self.queries} queries, {caps.queries} permitted")
+        if self.answers > caps.answers:
+            found.append(f"{self.answers} answers, {caps.answers} permitted")
+        return tuple(found)
+
+    def to_facts(self) -> dict[str, str | int | None]:
+        """Returns the amount as facts of an entry in the audit log; decimals are texts, None is without noise."""
+        epsilon = None if self.epsilon is None else format(self.epsilon, "f")
+        return {"epsilon": epsilon, "delta": format(self.delta, "f"), "queries": self.queries, "answers": self.answers}
+
+
+NOTHING = Amount(Decimal(0), Decimal(0), 0, 0)
+
+
+def dataset_account(name: str, version: int) -> str:
+    """Returns the account of a version of a data set."""
+    return f"dataset/{name}/{version}"
+
+
+def model_account(model: ModelRef) -> str:
+    """Returns the account of a model."""
+    return f"model/{model.label}"
+
+
+def charges(job: Job, party: str) -> dict[str, Amount]:
+    """Returns what a job spends at a party, by account.
+
+    The outputs of an evaluation tell about the rows of every owner alike, so each owner is charged all of
+    them; an inference opens an answer for each sample, charged to the model at every holder of its shares; a training opens
+    nothing.
+
+    Args:
+        job: the job.
+        party: whose accounts.
+    """
+    if job.job_type is JobType.EVALUATE:
+        amount = Amount(None, Decimal(0), queries=1, answers=len(job.outputs))
+        own = {dataset_account(dataset.name, dataset.version): amount for dataset in job.datasets if dataset.party == party}
+        return dict(sorted(own.items()))
+    if job.job_type is JobType.INFER and job.model_ref is not None and party in job.computing_parties:
+        return {model_account(job.model_ref): Amount(None, Decimal(0), queries=1, answers=job.query_rows or 0)}
+    return {}
+
+
+def policy_caps(budgets: Budgets, account: str) -> Caps:
+    """Returns the caps that a policy's budgets set for an account.
+
+    Raises:
+        ConfideError: INVALID_ARGUMENT (the asker's fault): it is no account.
+    """
+    kind, _, name = account.partition("/")
+    if kind == "dataset" and (found := _DATASET.fullmatch(name)) is not None:
+        return budgets.of_dataset(found["name"], int(found["version"]))
+    if kind == "model" and (found := _MODEL.fullmatch(name)) is not None:
+        return budgets.of_model(found["name"], found["version"])
+    what = f"{account[:128]} is no account; accounts are dataset/NAME/VERSION and model/NAME@VERSION"
+    raise ConfideError(ErrorCode.INVALID_ARGUMENT, what)

@@ -1,0 +1,161 @@
+"""The budget ledger: an append-only list of entries, and the only three ways to lengthen it.
+
+    reserve    before a party countersigns a job: so much is set aside
+    commit     with the party's vote that the job is done, before anything is opened: it is spent for good
+    refund     with the job's end, unless it was committed: it is available again
+
+What is reserved counts as spent until it is refunded. So a crash at any point can waste budget, never create it: between reserve
+and commit nothing has been opened, and a job whose party never comes back stays reserved. Each step is idempotent per job: a
+runner repeats steps after a crash.
+
+Pure: these functions say which entries a step adds; a store adds them in the transaction of the step itself, after reading the
+entries in the same transaction. `parties/storage/ledger.py` does that on disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from functools import reduce
+
+from governance.budget.amounts import NOTHING, Amount
+from governance.policy.budgets import Caps
+from protocols.errors import ConfideError, ErrorCode, Problem
+
+
+class Step(Enum):
+    """What an entry records; the value is stored."""
+
+    RESERVE = "reserve"
+    COMMIT = "commit"
+    REFUND = "refund"
+
+
+@dataclass(frozen=True)
+class LedgerEntry:
+    """One line of the ledger; public among the owner's people.
+
+    Attributes:
+        account: what is charged.
+        job_id: by which job.
+        step: what happened to the charge.
+        amount: of the charge; the same in all entries of one job and account.
+        time: when, UTC.
+    """
+
+    account: str
+    job_id: str
+    step: Step
+    amount: Amount
+    time: datetime
+
+
+def spent(entries: Iterable[LedgerEntry]) -> Amount:
+    """Returns what is reserved or committed, over all entries given, of one account."""
+    return reduce(Amount.__add__, (entry.amount for entry in _standing(entries)), NOTHING)
+
+
+def problems(
+    entries: Sequence[LedgerEntry], *, job_id: str, charges: Mapping[str, Amount], caps: Mapping[str, Caps]
+) -> tuple[Problem, ...]:
+    """Returns which caps a job's charges would break, all of them; what the job itself has reserved does not count twice.
+
+    Args:
+        entries: all entries of the charged accounts, in order.
+        job_id: the job.
+        charges: by account.
+        caps: of every charged account.
+
+    Raises:
+        ConfideError: INTERNAL (ours): an account without caps.
+    """
+    found = []
+    for account, amount in charges.items():
+        if account not in caps:
+            raise ConfideError(ErrorCode.INTERNAL, f"account {account} has no caps")
+        others = [entry for entry in entries if entry.account == account and entry.job_id != job_id]
+        for what in (spent(others) + amount).over(caps[account]):
+            remedy = "use less of it, or ask its owner to permit more"
+            found.append(Problem(f"budget.{account}", f"with this job {what}", remedy))
+    return tuple(found)
+
+
+def reserve(
+    entries: Sequence[LedgerEntry], *, job_id: str, charges: Mapping[str, Amount], caps: Mapping[str, Caps], now: datetime
+) -> tuple[LedgerEntry, ...]:
+    """Returns the entries that set a job's charges aside; none if it has done so before.
+
+    Args:
+        entries: all entries of the charged accounts and of the job, in order.
+        job_id: the job.
+        charges: by account.
+        caps: of every charged account.
+        now: the time, UTC.
+
+    Raises:
+        ConfideError: BUDGET_EXHAUSTED (the owner's limit), with every cap that would be broken; JOB_CONFLICT (ours): the job
+            has reserved other charges, or its charges are settled.
+    """
+    before = {entry.account: entry.amount for entry in entries if entry.job_id == job_id and entry.step is Step.RESERVE}
+    settled = any(entry.job_id == job_id and entry.step is not Step.RESERVE for entry in entries)
+    if settled or (before and before != dict(charges)):
+        raise ConfideError(ErrorCode.JOB_CONFLICT, f"the charges of job {job_id} are settled, or were others")
+    if before:
+        return ()
+    found = problems(entries, job_id=job_id, charges=charges, caps=caps)
+    if found:
+        raise ConfideError(ErrorCode.BUDGET_EXHAUSTED, f"{len(found)} budget(s) do not suffice", problems=found)
+    return tuple(LedgerEntry(account, job_id, Step.RESERVE, amount, now) for account, amount in charges.items())
+
+
+def commit(entries: Sequence[LedgerEntry], *, job_id: str, now: datetime) -> tuple[LedgerEntry, ...]:
+    """Returns the entries that spend what a job has reserved; none if it has done so before, or has reserved nothing.
+
+    Args:
+        entries: all entries of the job, in order.
+        job_id: the job.
+        now: the time, UTC.
+
+    Raises:
+        ConfideError: JOB_CONFLICT (ours): it has been refunded.
+    """
+    if any(entry.step is Step.REFUND for entry in _of(entries, job_id)):
+        raise ConfideError(ErrorCode.JOB_CONFLICT, f"the charges of job {job_id} have been refunded")
+    return _settle(entries, job_id, Step.COMMIT, now)
+
+
+def refund(entries: Sequence[LedgerEntry], *, job_id: str, now: datetime) -> tuple[LedgerEntry, ...]:
+    """Returns the entries that make available what a job has reserved and not committed; none if there is nothing.
+
+    Args:
+        entries: all entries of the job, in order.
+        job_id: the job.
+        now: the time, UTC.
+    """
+    return _settle(entries, job_id, Step.REFUND, now)
+
+
+def is_committed(entries: Sequence[LedgerEntry], *, job_id: str, charges: Mapping[str, Amount]) -> bool:
+    """Returns whether all of a job's charges are spent, so that what they pay for may be opened."""
+    done = {entry.account: entry.amount for entry in _of(entries, job_id) if entry.step is Step.COMMIT}
+    return done == dict(charges)
+
+
+def _settle(entries: Sequence[LedgerEntry], job_id: str, step: Step, now: datetime) -> tuple[LedgerEntry, ...]:
+    mine = _of(entries, job_id)
+    settled = {entry.account for entry in mine if entry.step is not Step.RESERVE}
+    pending = [entry for entry in mine if entry.step is Step.RESERVE and entry.account not in settled]
+    return tuple(LedgerEntry(entry.account, job_id, step, entry.amount, now) for entry in pending)
+
+
+def _of(entries: Iterable[LedgerEntry], job_id: str) -> list[LedgerEntry]:
+    return [entry for entry in entries if entry.job_id == job_id]
+
+
+def _standing(entries: Iterable[LedgerEntry]) -> Iterable[LedgerEntry]:
+    """The reservations that were not refunded: each counts once, committed or not."""
+    listed = list(entries)
+    refunded = {(entry.account, entry.job_id) for entry in listed if entry.step is Step.REFUND}
+    return (e for e in listed if e.step is Step.RESERVE and (e.account, e.job_id) not in refunded)

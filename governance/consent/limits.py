@@ -1,0 +1,194 @@
+"""Bounds that an owner sets: on the parameters of a job, and on each kind of output."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+
+from governance.consent.reading import in_order
+from governance.identity.fields import Fields
+from protocols.canonical import Document
+from protocols.errors import Problem
+from protocols.job import MAX_CLASSES, MAX_QUERY_ROWS, MAX_ROWS, Job, Output, OutputKind
+from protocols.job_fields import check_decimal
+from protocols.training import MAX_BATCH, MAX_EPOCHS, MAX_STEPS, OptimiserKind
+
+MAX_DECIMALS = 9
+MAX_CLIP = Decimal("0.499999999")
+_PARAMETER_NAMES = {"max_epochs", "max_steps", "min_batch_size", "max_query_rows", "optimisers"}
+_OUTPUT_NAMES = {"kind", "min_cell", "top_k", "decimals", "clip"}
+# Kinds of outputs whose constraints mean something for them.
+PER_CLASS = (OutputKind.PROBABILITY,)
+ROUNDED = (OutputKind.PROBABILITY, OutputKind.VALUE)
+
+
+@dataclass(frozen=True)
+class ParameterLimits:
+    """Bounds on the public parameters of a job; None and an empty tuple are no bound.
+
+    Attributes:
+        max_epochs: of a training.
+        max_steps: of a training, epochs times batches.
+        min_batch_size: of a training: fewer rows in a step let one row weigh more.
+        max_query_rows: samples of one inference.
+        optimisers: of a training.
+    """
+
+    max_epochs: int | None = None
+    max_steps: int | None = None
+    min_batch_size: int | None = None
+    max_query_rows: int | None = None
+    optimisers: tuple[OptimiserKind, ...] = ()
+
+    def to_document(self) -> Document:
+        """Returns the limits as a document."""
+        return {**vars(self), "optimisers": [kind.value for kind in self.optimisers]}
+
+    def in_words(self) -> str:
+        """Returns the bounds for people; empty without any."""
+        named = {
+            "epochs at most": self.max_epochs,
+            "steps at most": self.max_steps,
+            "batches of at least": self.min_batch_size,
+            "samples at most": self.max_query_rows,
+        }
+        words = [f"{name} {bound}" for name, bound in named.items() if bound is not None]
+        return ", ".join([*words, *(kind.value for kind in self.optimisers)])
+
+    def problems(self, job: Job) -> Iterable[Problem]:
+        """Yields each bound that a job leaves, by name."""
+        training = job.training
+        if training is not None:
+            steps = training.epochs * -(-job.num_rows // training.batch_size)
+            yield from _at_most("max_epochs", training.epochs, self.max_epochs, "epochs")
+            yield from _at_most("max_steps", steps, self.max_steps, "steps")
+            if self.min_batch_size is not None and training.batch_size < self.min_batch_size:
+                what = f"batches of {training.batch_size} rows; at least {self.min_batch_size} are permitted"
+                yield Problem("min_batch_size", what, "use larger batches")
+            if self.optimisers and training.optimiser.kind not in self.optimisers:
+                permitted = ", ".join(kind.value for kind in self.optimisers)
+                what = f"the optimiser is {training.optimiser.kind.value}; permitted: {permitted}"
+                yield Problem("optimisers", what, "use a permitted one")
+        if job.query_rows is not None:
+            yield from _at_most("max_query_rows", job.query_rows, self.max_query_rows, "samples")
+
+
+@dataclass(frozen=True)
+class OutputRule:
+    """What of one kind may be opened; a kind without a rule may not be.
+
+    Attributes:
+        kind: the kind.
+        min_cell: an output says at least this minimum cell; 0 for kinds that are no counts.
+        top_k: at most so many classes of a sample are opened, and not all of them; 0 for no bound.
+        decimals: rounded to at most so many decimals; None if it need not be rounded.
+        clip: clipped at least so far from 0 and 1; a decimal, "0" if it need not be.
+    """
+
+    kind: OutputKind
+    min_cell: int = 0
+    top_k: int = 0
+    decimals: int | None = None
+    clip: str = "0"
+
+    def to_document(self) -> Document:
+        """Returns the rule as a document."""
+        return {**vars(self), "kind": self.kind.value}
+
+    def in_words(self) -> str:
+        """Returns the rule for people."""
+        named = {
+            "cells of at least": self.min_cell or None,
+            "top": self.top_k or None,
+            "decimals at most": self.decimals,
+            "clipped at": None if Decimal(self.clip) == 0 else self.clip,
+        }
+        words = [f"{name} {bound}" for name, bound in named.items() if bound is not None]
+        return f"{self.kind.value} ({', '.join(words)})" if words else self.kind.value
+
+    def problems(self, output: Output) -> Iterable[Problem]:
+        """Yields each bound that an output of this kind leaves, by name."""
+        where = f"outputs.{self.kind.value}."
+        if output.min_cell < self.min_cell:
+            what = f"output {output.name} may tell of {output.min_cell} row(s); at least {self.min_cell} are demanded"
+            yield Problem(f"{where}min_cell", what, f"write min_cell: {self.min_cell} or more")
+        if self.top_k and not 1 <= output.top_k <= self.top_k:
+            opened = output.top_k or "all"
+            what = f"output {output.name} opens {opened} classes of a sample; at most {self.top_k} are permitted"
+            yield Problem(f"{where}top_k", what, f"write top_k: {self.top_k} or less")
+        if self.decimals is not None and (output.decimals is None or output.decimals > self.decimals):
+            opened = "unrounded" if output.decimals is None else f"with {output.decimals} decimals"
+            what = f"output {output.name} is opened {opened}; at most {self.decimals} decimals are permitted"
+            yield Problem(f"{where}decimals", what, f"write decimals: {self.decimals} or less")
+        if Decimal(output.clip) < Decimal(self.clip):
+            what = f"output {output.name} is clipped at {output.clip}; at least {self.clip} is demanded"
+            yield Problem(f"{where}clip", what, f'write clip: "{self.clip}" or more')
+
+
+def read_parameter_limits(entry: object, *, where: str, problems: list[Problem]) -> ParameterLimits:
+    """Reads limits from a document; notes what is wrong."""
+    fields = Fields(entry, names=_PARAMETER_NAMES, where=where, problems=problems)
+    known = entry if isinstance(entry, dict) else {}
+
+    def optional(name: str) -> int | None:
+        return None if known.get(name) is None else fields.whole(name, least=1)
+
+    return ParameterLimits(
+        max_epochs=optional("max_epochs"),
+        max_steps=optional("max_steps"),
+        min_batch_size=optional("min_batch_size"),
+        max_query_rows=optional("max_query_rows"),
+        optimisers=fields.choices("optimisers", OptimiserKind),
+    )
+
+
+def read_output_rule(entry: object, *, where: str, problems: list[Problem]) -> OutputRule:
+    """Reads a rule from a document; notes what is wrong."""
+    fields = Fields(entry, names=_OUTPUT_NAMES, where=where, problems=problems)
+    unrounded = not isinstance(entry, dict) or entry.get("decimals") is None
+    return OutputRule(
+        kind=fields.choice("kind", OutputKind, otherwise=OutputKind.CORRECT_COUNT),
+        min_cell=fields.whole("min_cell", least=0),
+        top_k=fields.whole("top_k", least=0),
+        decimals=None if unrounded else fields.whole("decimals", least=0),
+        clip=fields.text("clip"),
+    )
+
+
+def check_parameter_limits(where: str, limits: ParameterLimits) -> Iterable[Problem]:
+    """Yields everything wrong with bounds on parameters."""
+    for name, value, most in (
+        ("max_epochs", limits.max_epochs, MAX_EPOCHS),
+        ("max_steps", limits.max_steps, MAX_STEPS),
+        ("min_batch_size", limits.min_batch_size, MAX_BATCH),
+        ("max_query_rows", limits.max_query_rows, MAX_QUERY_ROWS),
+    ):
+        if value is not None and not 1 <= value <= most:
+            yield Problem(f"{where}.{name}", f"must be 1 to {most}, or null", "choose a value inside")
+    if limits.optimisers != in_order(limits.optimisers, OptimiserKind):
+        yield Problem(f"{where}.optimisers", "named twice, or in another order than the format's", "name each once")
+
+
+def check_output_rules(where: str, rules: tuple[OutputRule, ...]) -> Iterable[Problem]:
+    """Yields everything wrong with rules for outputs."""
+    kinds = tuple(rule.kind for rule in rules)
+    if kinds != in_order(kinds, OutputKind):
+        yield Problem(where, "a kind stands twice, or in another order than the format's", "write one rule for each kind")
+    for rule in rules:
+        at = f"{where}.{rule.kind.value}"
+        if not 0 <= rule.min_cell <= MAX_ROWS:
+            yield Problem(f"{at}.min_cell", f"must be 0 to {MAX_ROWS}", "choose a value inside")
+        if not 0 <= rule.top_k <= MAX_CLASSES or (rule.top_k and rule.kind not in PER_CLASS):
+            yield Problem(f"{at}.top_k", f"must be 0 to {MAX_CLASSES}, and 0 where no classes are opened", "correct it")
+        if rule.decimals is not None and (rule.decimals > MAX_DECIMALS or rule.kind not in ROUNDED):
+            yield Problem(f"{at}.decimals", f"must be 0 to {MAX_DECIMALS}, and null for what is not rounded", "correct it")
+        unsound = [*check_decimal(f"{at}.clip", rule.clip, Decimal(0), MAX_CLIP)]
+        yield from unsound
+        if not unsound and Decimal(rule.clip) and rule.kind not in PER_CLASS:
+            yield Problem(f"{at}.clip", 'must be "0" for what is no probability', 'write "0"')
+
+
+def _at_most(name: str, value: int, bound: int | None, unit: str) -> Iterable[Problem]:
+    if bound is not None and value > bound:
+        yield Problem(name, f"{value} {unit}; at most {bound} are permitted", f"use at most {bound}")

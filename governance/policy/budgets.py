@@ -1,0 +1,96 @@
+"""What a party lets be spent on its data sets and models: caps, which the ledger enforces."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
+
+from protocols.errors import Problem
+
+DEFAULT_QUERIES = 50
+DEFAULT_ANSWERS = 100_000
+MAX_COUNT = 1_000_000_000
+_MAX_DECIMAL_TEXT = 20
+_PLACES = 12  # of a decimal; the ledger adds them exactly
+
+
+@dataclass(frozen=True)
+class Caps:
+    """The most that may ever be spent on one data set or model; public among the party's people.
+
+    Attributes:
+        queries: jobs that open something about it.
+        answers: opened numbers about it.
+        epsilon: of differential privacy; None for no cap. With a cap, jobs that open without noise are refused.
+        delta: likewise; None for no cap.
+    """
+
+    queries: int = DEFAULT_QUERIES
+    answers: int = DEFAULT_ANSWERS
+    epsilon: Decimal | None = None
+    delta: Decimal | None = None
+
+    def to_document(self) -> dict[str, object]:
+        """Returns the caps as a document; decimals are texts."""
+        return {
+            "queries": self.queries,
+            "answers": self.answers,
+            "epsilon": None if self.epsilon is None else format(self.epsilon, "f"),
+            "delta": None if self.delta is None else format(self.delta, "f"),
+        }
+
+
+@dataclass(frozen=True)
+class Budgets:
+    """The caps of a party.
+
+    Attributes:
+        default: of everything that is not named.
+        datasets: by `name` or `name/version`; the latter comes first.
+        models: by `name` or `name@version`; the latter comes first.
+    """
+
+    default: Caps = Caps()
+    datasets: Mapping[str, Caps] = field(default_factory=dict)
+    models: Mapping[str, Caps] = field(default_factory=dict)
+
+    def of_dataset(self, name: str, version: int) -> Caps:
+        """Returns the caps of a version of a data set."""
+        return self.datasets.get(f"{name}/{version}") or self.datasets.get(name) or self.default
+
+    def of_model(self, name: str, version: str) -> Caps:
+        """Returns the caps of a version of a model."""
+        return self.models.get(f"{name}@{version}") or self.models.get(name) or self.default
+
+    def to_document(self) -> dict[str, object]:
+        """Returns the budgets as a document."""
+        return {
+            "default": self.default.to_document(),
+            "datasets": {name: caps.to_document() for name, caps in self.datasets.items()},
+            "models": {name: caps.to_document() for name, caps in self.models.items()},
+        }
+
+
+def read_decimal(text: str) -> Decimal:
+    """Reads a decimal that is not negative, written plainly, with at most 12 places.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        value = Decimal(text) if len(text) <= _MAX_DECIMAL_TEXT and set(text) <= set("0123456789.") else None
+    except InvalidOperation:
+        value = None
+    if value is None or not value.is_finite() or -int(value.as_tuple().exponent) > _PLACES:
+        raise ValueError(f'a decimal such as "0.5" with at most {_PLACES} places is expected')
+    return value
+
+
+def check_budgets(budgets: Budgets) -> Iterable[Problem]:
+    """Yields what is wrong with budgets."""
+    named = {f"budgets.datasets.{name}": caps for name, caps in budgets.datasets.items()}
+    named |= {f"budgets.models.{name}": caps for name, caps in budgets.models.items()}
+    for where, caps in {"budgets.default": budgets.default, **named}.items():
+        if caps.delta is not None and (caps.epsilon is None or caps.delta >= 1):
+            yield Problem(f"{where}.delta", "a cap on delta stands beside one on epsilon and is below 1", "correct it")

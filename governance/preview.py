@@ -1,0 +1,351 @@
+"""The preview of a job at one party: what leaves the site, what comes in, what it costs, who learns what.
+
+Approvers read it before they sign, and so may the querier; afterwards what was measured is set beside it. Everything in it is
+public and follows from the job, its plan and the directory; times, memory and disk are estimates and stand outside any digest
+that parties compare.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from governance.identity.directory import Directory
+from governance.identity.fields import Fields, finish
+from protocols.canonical import Document, canonical_bytes, parse_canonical
+from protocols.errors import ConfideError, Problem
+from protocols.job import MAX_DATASETS, MAX_OUTPUTS, Job, JobType, Output, OutputKind
+from protocols.plan.estimate import Estimate
+from protocols.plan.plan import ADVERSARY, Direction, Plan
+
+FORMAT = "confide.preview/1"
+WITHOUT_NOISE = "none: opened without noise"
+NOTHING_OPENED = "0: nothing is opened"
+MAX_GRANTS = 64
+_MAX_PEERS = 128
+_MAX_WORDS = 512
+_NAMES = {
+    "format", "party", "job", "job_digest", "plan_digest", "type", "purpose", "querier", "institution", "agreement",
+    "agreement_digest", "grants", "roles", "sends", "receives", "rounds", "seconds", "memory_bytes", "disk_bytes", "epsilon",
+    "outputs", "learns", "model", "retention",
+}  # fmt: skip
+_FLOW_NAMES = {"peer", "rows", "openings", "corrections", "signals", "outputs"}
+_OUTPUT_NAMES = {"name", "kind", "recipient", "shape", "constraint"}
+_LEARNS_NAMES = {"who", "what"}
+
+
+@dataclass(frozen=True)
+class Flow:
+    """Payload bytes between this party and one other member, by purpose.
+
+    Attributes:
+        peer: the other party, or the querier.
+        rows: shares of an owner's rows; each alone is uniformly random.
+        openings: masked values among computing parties; uniformly random.
+        corrections: correlated randomness from the dealer; independent of all rows.
+        signals: one byte each: whether a checkpoint is made now.
+        outputs: shares of outputs, to the querier; of the samples of an inference, from the querier.
+    """
+
+    peer: str
+    rows: int = 0
+    openings: int = 0
+    corrections: int = 0
+    signals: int = 0
+    outputs: int = 0
+
+    @property
+    def total(self) -> int:
+        """All of them, in bytes."""
+        return self.rows + self.openings + self.corrections + self.signals + self.outputs
+
+
+@dataclass(frozen=True)
+class PreviewedOutput:
+    """What is opened: its name, kind, recipient, shape, and the constraint that is computed on shares before, in words."""
+
+    name: str
+    kind: str
+    recipient: str
+    shape: tuple[int, ...]
+    constraint: str
+
+
+@dataclass(frozen=True)
+class Preview:
+    """See the module; everything is public.
+
+    Attributes:
+        party: at which this is the preview.
+        job: id of the job.
+        job_digest: of the job, 64 hexadecimal digits.
+        plan_digest: of the plan, likewise.
+        job_type: `train`, `evaluate` or `infer`.
+        purpose: of the job.
+        querier: who asks.
+        institution: to which the querier belongs; empty if to none.
+        agreement: name of the agreement; empty if it is unknown here.
+        agreement_digest: its digest.
+        grants: ids of this party's grants that the job uses.
+        roles: of this party in the job.
+        sends: what leaves this site.
+        receives: what comes in.
+        rounds: of communication.
+        seconds: estimated, whole, rounded up.
+        memory_bytes: estimated, of this party's worker.
+        disk_bytes: estimated, of what is sealed here.
+        epsilon: in words.
+        outputs: what is opened, to whom.
+        learns: who learns what.
+        model: the model that the job leaves behind, `name@version`; empty if none.
+        retention: what stays at this site for how long, in words.
+    """
+
+    party: str
+    job: str
+    job_digest: str
+    plan_digest: str
+    job_type: str
+    purpose: str
+    querier: str
+    institution: str
+    agreement: str
+    agreement_digest: str
+    grants: tuple[str, ...]
+    roles: tuple[str, ...]
+    sends: tuple[Flow, ...]
+    receives: tuple[Flow, ...]
+    rounds: int
+    seconds: int
+    memory_bytes: int
+    disk_bytes: int
+    epsilon: str
+    outputs: tuple[PreviewedOutput, ...]
+    learns: tuple[tuple[str, str], ...]
+    model: str
+    retention: str
+
+    def to_document(self) -> Document:
+        """Returns the preview as a document."""
+        document = {name: value for name, value in vars(self).items() if name != "job_type"}
+        return document | {
+            "format": FORMAT,
+            "type": self.job_type,
+            "grants": list(self.grants),
+            "roles": list(self.roles),
+            "sends": [vars(flow) for flow in self.sends],
+            "receives": [vars(flow) for flow in self.receives],
+            "outputs": [{**vars(output), "shape": list(output.shape)} for output in self.outputs],
+            "learns": [{"who": who, "what": what} for who, what in self.learns],
+        }
+
+    def to_bytes(self) -> bytes:
+        """Returns the canonical bytes."""
+        return canonical_bytes(self.to_document())
+
+    @staticmethod
+    def from_bytes(data: bytes) -> Preview:
+        """Reads a preview strictly, all problems at once.
+
+        Raises:
+            ConfideError: INVALID_DOCUMENT (the sender's fault).
+        """
+        return _read(parse_canonical(data))
+
+
+def make_preview(
+    job: Job, plan: Plan, cost: Estimate, *, party: str, directory: Directory, agreement: str, grants: Iterable[str]
+) -> Preview:
+    """Makes the preview of a job at a party.
+
+    Args:
+        job: the job.
+        plan: that follows from it.
+        cost: the estimate that stands beside the plan.
+        party: a participant.
+        directory: who belongs to the consortium.
+        agreement: name of the agreement; empty if it is unknown here.
+        grants: ids of the party's grants that the job uses.
+    """
+    computes = party in job.computing_parties
+    return Preview(
+        party=party,
+        job=job.job_id,
+        job_digest=job.digest,
+        plan_digest=plan.digest,
+        job_type=job.job_type.value,
+        purpose=job.purpose,
+        querier=job.querier,
+        institution=_institution(job, directory),
+        agreement=agreement,
+        agreement_digest=job.agreement,
+        grants=tuple(grants),
+        roles=_roles(job, party),
+        sends=tuple(_sends(job, plan, party)),
+        receives=tuple(_receives(job, plan, party)),
+        rounds=plan.rounds if computes else 0,
+        seconds=math.ceil(cost.seconds),
+        memory_bytes=cost.memory_bytes,
+        disk_bytes=_disk_bytes(job, plan) if computes else 0,
+        epsilon=WITHOUT_NOISE if job.outputs else NOTHING_OPENED,
+        outputs=tuple(_output(job, plan, output) for output in job.outputs),
+        learns=tuple(_learns(job)),
+        model="" if job.produced_model is None else job.produced_model.label,
+        retention=_retention(job, computes),
+    )
+
+
+def constraint_in_words(output: Output) -> str:
+    """Returns the constraint of an output that is computed on shares before it is opened."""
+    words = []
+    if output.kind is OutputKind.LABEL:
+        words.append("the class only")
+    if output.min_cell:
+        words.append(f"nothing about fewer than {output.min_cell} rows")
+    if output.top_k:
+        words.append(f"the {output.top_k} most probable class(es) only")
+    if output.decimals is not None:
+        words.append(f"rounded to {output.decimals} decimal(s)")
+    if output.clip.strip("0."):
+        words.append(f"clipped to [{output.clip}, 1 - {output.clip}]")
+    return "; ".join(words) or "none"
+
+
+def flows_by_peer(flows: Iterable[Flow], *, querier: str) -> Mapping[str, int]:
+    """Returns the planned payload bytes by peer as the links of a session count them: without what goes to the querier."""
+    return {flow.peer: flow.total for flow in flows if flow.peer != querier}
+
+
+def _roles(job: Job, party: str) -> tuple[str, ...]:
+    roles = {
+        "data owner": party in {dataset.party for dataset in job.datasets},
+        "computing party": party in job.computing_parties,
+        "lead": party == job.lead,
+        "dealer": party == job.dealer,
+    }
+    return tuple(role for role, held in roles.items() if held)
+
+
+def _sends(job: Job, plan: Plan, party: str) -> Iterable[Flow]:
+    yield from (_flow(direction, direction.receiver) for direction in plan.directions if direction.sender == party)
+    if party in job.computing_parties and plan.outputs:
+        yield Flow(job.querier, outputs=sum(output.num_bytes for output in plan.outputs))
+
+
+def _receives(job: Job, plan: Plan, party: str) -> Iterable[Flow]:
+    yield from (_flow(direction, direction.sender) for direction in plan.directions if direction.receiver == party)
+    if party in job.computing_parties and job.query_rows:
+        yield Flow(job.querier, outputs=8 * job.query_rows * job.model.input_features)
+
+
+def _flow(direction: Direction, peer: str) -> Flow:
+    return Flow(peer, direction.input_bytes, direction.opening_bytes, direction.correction_bytes, direction.signal_bytes)
+
+
+def _disk_bytes(job: Job, plan: Plan) -> int:
+    results = sum(result.num_bytes for result in plan.results)
+    if job.training is None:
+        return results
+    # Two checkpoints, each of parameters and at most two tensors of optimiser state for each of them, beside the model.
+    return results + 2 * 3 * sum(item.num_bytes for item in plan.model)
+
+
+def _output(job: Job, plan: Plan, output: Output) -> PreviewedOutput:
+    shape = next((planned.shape for planned in plan.outputs if planned.name == output.name), ())
+    return PreviewedOutput(output.name, output.kind.value, output.recipient, shape, constraint_in_words(output))
+
+
+def _learns(job: Job) -> Iterable[tuple[str, str]]:
+    rows = "samples" if job.job_type is JobType.INFER else "rows"
+    opened = ", ".join(f"{output.name} ({output.kind.value})" for output in job.outputs)
+    yield job.querier, f"{opened}, within their constraints" if opened else "that the job completed, and what it cost"
+    computing = ", ".join(job.computing_parties)
+    yield computing, f"shapes, schedule and volumes; {rows}, weights and outputs only if all of them pool their shares"
+    yield job.dealer, f"shapes, schedule and volumes; {rows} only if a computing party pools with it"
+    owners = [party for party in job.participants if party not in (*job.computing_parties, job.dealer)]
+    if owners:
+        yield ", ".join(owners), "that the job ran, and its shapes"
+    yield "assumed of all", ADVERSARY
+
+
+def _retention(job: Job, computes: bool) -> str:
+    if not computes:
+        return "the job's documents and their entries in the audit log; no shares"
+    if job.produced_model is not None:
+        return "its share of the model until the model is deleted; checkpoints until the training completes, 7 days at most"
+    return "its shares of the outputs, sealed; each is handed out once"
+
+
+def _institution(job: Job, directory: Directory) -> str:
+    try:
+        return directory.researcher(job.querier).institution or ""
+    except ConfideError:  # not enrolled: the admission refuses the job
+        return ""
+
+
+def _read(document: Document) -> Preview:
+    problems: list[Problem] = []
+    fields = Fields(document, names=_NAMES, where="", problems=problems)
+    if fields.text("format") != FORMAT:
+        problems.append(Problem("format", f"this version reads {FORMAT}", "use the same version of Confide"))
+    preview = Preview(
+        party=fields.text("party"),
+        job=fields.text("job"),
+        job_digest=fields.text("job_digest"),
+        plan_digest=fields.text("plan_digest"),
+        job_type=fields.text("type"),
+        purpose=fields.text("purpose"),
+        querier=fields.text("querier"),
+        institution=fields.text("institution"),
+        agreement=fields.text("agreement"),
+        agreement_digest=fields.text("agreement_digest"),
+        grants=_texts(fields, "grants", MAX_GRANTS, problems),
+        roles=_texts(fields, "roles", 8, problems),
+        sends=tuple(_read_flows(fields, "sends", problems)),
+        receives=tuple(_read_flows(fields, "receives", problems)),
+        rounds=fields.whole("rounds", least=0),
+        seconds=fields.whole("seconds", least=0),
+        memory_bytes=fields.whole("memory_bytes", least=0),
+        disk_bytes=fields.whole("disk_bytes", least=0),
+        epsilon=fields.text("epsilon"),
+        outputs=tuple(_read_outputs(fields, problems)),
+        learns=tuple(_read_learns(fields, problems)),
+        model=fields.text("model"),
+        retention=fields.text("retention", most=_MAX_WORDS),
+    )
+    finish(problems, what="the preview")
+    return preview
+
+
+def _texts(fields: Fields, name: str, most: int, problems: list[Problem]) -> tuple[str, ...]:
+    found = fields.items(name, most=most)
+    if not all(isinstance(value, str) and len(value) <= _MAX_WORDS for value in found):
+        problems.append(Problem(name, "a list of short texts is expected", "ask its author"))
+    return tuple(str(value) for value in found)
+
+
+def _read_flows(fields: Fields, name: str, problems: list[Problem]) -> Iterable[Flow]:
+    for number, entry in enumerate(fields.items(name, most=_MAX_PEERS)):
+        flow = Fields(entry, names=_FLOW_NAMES, where=f"{name}.{number}", problems=problems)
+        yield Flow(
+            flow.text("peer"), *(flow.whole(part, least=0) for part in ("rows", "openings", "corrections", "signals", "outputs"))
+        )
+
+
+def _read_outputs(fields: Fields, problems: list[Problem]) -> Iterable[PreviewedOutput]:
+    for number, entry in enumerate(fields.items("outputs", most=MAX_OUTPUTS)):
+        where = f"outputs.{number}"
+        output = Fields(entry, names=_OUTPUT_NAMES, where=where, problems=problems)
+        shape = output.items("shape", most=8)
+        if not all(type(size) is int and size >= 0 for size in shape):
+            problems.append(Problem(f"{where}.shape", "a list of whole numbers is expected", "ask its author"))
+        sizes = tuple(size for size in shape if isinstance(size, int))
+        words = output.text("constraint", most=_MAX_WORDS)
+        yield PreviewedOutput(output.text("name"), output.text("kind"), output.text("recipient"), sizes, words)
+
+
+def _read_learns(fields: Fields, problems: list[Problem]) -> Iterable[tuple[str, str]]:
+    for number, entry in enumerate(fields.items("learns", most=MAX_DATASETS)):
+        line = Fields(entry, names=_LEARNS_NAMES, where=f"learns.{number}", problems=problems)
+        yield line.text("who", most=64 * _MAX_WORDS), line.text("what", most=_MAX_WORDS)

@@ -1,0 +1,129 @@
+"""Budgets as people of an institution see and set them; beside a serving party, on the same database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from governance.budget.amounts import Amount, dataset_account, model_account, policy_caps
+from governance.budget.ledger import LedgerEntry, Step, spent
+from governance.people.roles import Action
+from governance.policy.budgets import Budgets, Caps, check_budgets
+from parties.authority import authorise, keep_authorisation
+from parties.config import PartyConfig
+from parties.policy_file import load_policy
+from parties.storage.database import Tables, open_database
+from parties.storage.ledger import CapsRecord
+from protocols.errors import ConfideError, ErrorCode
+
+
+@dataclass(frozen=True)
+class AccountState:
+    """How one account stands.
+
+    Attributes:
+        account: `dataset/NAME/VERSION` or `model/NAME@VERSION`.
+        spent: what is reserved or committed.
+        reserved: how much of it is only reserved.
+        caps: the most that may ever be spent.
+        set_by: the caps that a person has set for this account, or None if they are those of the policy.
+    """
+
+    account: str
+    spent: Amount
+    reserved: Amount
+    caps: Caps
+    set_by: CapsRecord | None
+
+
+def budgets(config: PartyConfig) -> tuple[AccountState, ...]:
+    """Returns every account of a party: of its data sets and models, and whatever was charged before, in order.
+
+    Raises:
+        ConfideError: INVALID_CONFIG (the operator's fault): the policy; as the database.
+    """
+    policy = load_policy(config.policy)
+    with _tables(config) as tables:
+        datasets = [dataset_account(record.name, record.version) for record in tables.datasets.latest()]
+        models = [model_account(record.ref) for record in tables.models.usable()]
+        accounts = sorted({*datasets, *models, *tables.ledger.accounts()})
+        return tuple(_state(tables, policy.budgets, account) for account in accounts)
+
+
+def budget(config: PartyConfig, account: str) -> AccountState:
+    """Returns one account.
+
+    Raises:
+        ConfideError: INVALID_ARGUMENT (the asker's fault): it is no account; as `budgets`.
+    """
+    policy = load_policy(config.policy)
+    with _tables(config) as tables:
+        return _state(tables, policy.budgets, account)
+
+
+def history(config: PartyConfig, account: str) -> tuple[LedgerEntry, ...]:
+    """Returns the entries of an account, in order.
+
+    Raises:
+        ConfideError: INVALID_ARGUMENT (the asker's fault): it is no account; as the database.
+    """
+    policy_caps(Budgets(), account)
+    with _tables(config) as tables:
+        return tables.ledger.of_account(account)
+
+
+def set_budget(config: PartyConfig, person_folder: Path, account: str, caps: Caps, *, now: datetime) -> AccountState:
+    """Has a privacy officer set the caps of one account, above those of the policy; what is spent stays spent.
+
+    Args:
+        config: the party's.
+        person_folder: hers, with her secret key.
+        account: which.
+        caps: the most that may ever be spent on it; below what is spent, nothing more is permitted.
+        now: the time, UTC.
+
+    Raises:
+        ConfideError: NOT_AUTHORISED or BAD_SIGNATURE (the person's fault), see `authorise`; INVALID_ARGUMENT (the asker's): no
+            account, or caps that do not fit together.
+    """
+    policy = load_policy(config.policy)
+    policy_caps(policy.budgets, account)
+    problems = list(check_budgets(Budgets(default=caps)))
+    if problems:
+        raise ConfideError(ErrorCode.INVALID_ARGUMENT, "the caps do not fit together", problems=problems)
+    signed = authorise(config, person_folder, Action.SET_BUDGET, subject_of(account, caps), now)
+    with _tables(config) as tables:
+        tables.ledger.set_caps(account, caps, authorisation=keep_authorisation(tables, signed, now=now), now=now)
+        return _state(tables, policy.budgets, account)
+
+
+def subject_of(account: str, caps: Caps) -> str:
+    """Returns what a person signs when she sets caps: the account and every cap, in words."""
+    epsilon, delta = (("none" if cap is None else format(cap, "f")) for cap in (caps.epsilon, caps.delta))
+    return f"{account} queries {caps.queries} answers {caps.answers} epsilon {epsilon} delta {delta}"
+
+
+def _state(tables: Tables, known: Budgets, account: str) -> AccountState:
+    caps, own = policy_caps(known, account), tables.ledger.find_caps(account)
+    entries = tables.ledger.of_account(account)
+    settled = {entry.job_id for entry in entries if entry.step is not Step.RESERVE}
+    return AccountState(
+        account=account,
+        spent=spent(entries),
+        reserved=spent([entry for entry in entries if entry.job_id not in settled]),
+        caps=caps if own is None else own.caps,
+        set_by=own,
+    )
+
+
+@contextmanager
+def _tables(config: PartyConfig) -> Iterator[Tables]:
+    database = open_database(config.folder.database_file)
+    try:
+        with database.transaction() as tables:
+            yield tables
+    finally:
+        database.close()

@@ -1,0 +1,295 @@
+"""`policy.yaml`: a party's people, rules and budgets, read strictly; errors name file, line and field.
+
+api_version: confide.policy/1
+people:
+  - {id: nora-lind, roles: [privacy-officer], key: 64 hexadecimal digits}
+rules:
+  - name: small-evaluations
+    match: {job_types: [evaluate], max_rows: 1000}
+    decision: automatic
+  - name: trainings
+    match: {job_types: [train]}
+    decision: {approve: {needed: 1, of: [privacy-officers]}}
+    reason: a training leaves a model behind
+otherwise: {decision: refuse, reason: nobody has thought of this yet}
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from governance.identity.keys import VerifyingKey
+from governance.people.person import Person
+from governance.people.roles import PersonRole
+from governance.policy.budgets import DEFAULT_ANSWERS, DEFAULT_QUERIES, MAX_COUNT, Budgets, Caps, read_decimal
+from governance.policy.conditions import CONDITIONS, Condition
+from governance.policy.rules import MAX_PEOPLE, MAX_RULES, OTHERWISE, Kind, Policy, Rule, Verdict, check_policy
+from parties.storage.files import write_public
+from parties.yaml_file import FieldPath, YamlFile, read_yaml
+from protocols.errors import ConfideError, ErrorCode, Problem
+from protocols.job import ID_PATTERN
+
+POLICY_FILE = "policy.yaml"
+API_VERSION = "confide.policy/1"
+_MAX_LISTED = 200
+_NAME = 128
+_REASON = 256
+
+
+def _decimal(value: str) -> str:
+    read_decimal(value)
+    return value
+
+
+def _identifier(value: str) -> str:
+    if not ID_PATTERN.fullmatch(value):
+        raise ValueError("an identifier is 1 to 63 of a-z, 0-9 and -, not at the ends")
+    return value
+
+
+Identifier = Annotated[str, AfterValidator(_identifier)]
+Text = Annotated[str, Field(min_length=1, max_length=_NAME)]
+Texts = Annotated[list[Text], Field(min_length=1, max_length=_MAX_LISTED)]
+Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
+DecimalText = Annotated[str, AfterValidator(_decimal)]
+JobTypes = Annotated[list[Literal["train", "evaluate", "infer"]], Field(min_length=1, max_length=3)]
+
+
+class _Strict(BaseModel):
+    # Nothing is converted: a number written as yes would hide a mistake.
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
+
+
+class PersonFields(_Strict):
+    """One of the people."""
+
+    id: Identifier
+    roles: Annotated[list[Literal["operator", "data-steward", "privacy-officer", "auditor"]], Field(min_length=1, max_length=4)]
+    key: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    member: Identifier | None = None
+
+
+class MatchFields(_Strict):
+    """The conditions of a rule; all must hold, and an absent one always does. `docs/policy.md` says what each asks."""
+
+    job_types: JobTypes | None = None
+    queriers: Texts | None = None
+    institutions: Texts | None = None
+    purposes: Texts | None = None
+    agreements: Texts | None = None
+    models: Texts | None = None
+    model_names: Texts | None = None
+    dealers: Texts | None = None
+    only_datasets: Texts | None = None
+    any_dataset: Texts | None = None
+    only_outputs: Texts | None = None
+    any_output: Texts | None = None
+    only_computing_parties: Texts | None = None
+    any_computing_party: Texts | None = None
+    min_rows: Count | None = None
+    max_rows: Count | None = None
+    min_query_rows: Count | None = None
+    max_query_rows: Count | None = None
+    min_epochs: Count | None = None
+    max_epochs: Count | None = None
+    min_rounds: Count | None = None
+    max_rounds: Count | None = None
+    min_payload_mib: Count | None = None
+    max_payload_mib: Count | None = None
+
+
+class QuorumFields(_Strict):
+    """How many of whom must approve; `privacy-officers` and `data-stewards` name everybody with the role."""
+
+    needed: Annotated[int, Field(ge=1, le=MAX_PEOPLE)]
+    of: Annotated[list[Identifier], Field(min_length=1, max_length=MAX_PEOPLE)]
+
+
+class ApproveFields(_Strict):
+    """The decision that people must approve."""
+
+    approve: QuorumFields
+
+
+DecisionFields = Literal["automatic", "refuse"] | ApproveFields
+
+
+class RuleFields(_Strict):
+    """One rule; the first that matches decides."""
+
+    name: Identifier
+    match: MatchFields = MatchFields()
+    decision: DecisionFields
+    reason: Annotated[str, Field(max_length=_REASON)] = ""
+
+
+class OtherwiseFields(_Strict):
+    """What holds if no rule matches."""
+
+    decision: DecisionFields
+    reason: Annotated[str, Field(max_length=_REASON)] = ""
+
+
+class CapsFields(_Strict):
+    """The most that may ever be spent; decimals are texts, None is no cap."""
+
+    queries: Count = DEFAULT_QUERIES
+    answers: Count = DEFAULT_ANSWERS
+    epsilon: DecimalText | None = None
+    delta: DecimalText | None = None
+
+
+class BudgetsFields(_Strict):
+    """Caps: of everything, and of data sets (`name` or `name/version`) and models (`name` or `name@version`) by name."""
+
+    default: CapsFields = CapsFields()
+    datasets: Annotated[dict[Text, CapsFields], Field(max_length=_MAX_LISTED)] = {}
+    models: Annotated[dict[Text, CapsFields], Field(max_length=_MAX_LISTED)] = {}
+
+
+class PolicyFields(_Strict):
+    """The whole file."""
+
+    api_version: Literal["confide.policy/1"]
+    people: Annotated[list[PersonFields], Field(max_length=MAX_PEOPLE)] = []
+    rules: Annotated[list[RuleFields], Field(max_length=MAX_RULES)] = []
+    otherwise: OtherwiseFields
+    budgets: BudgetsFields = BudgetsFields()
+
+
+def load_policy(path: Path) -> Policy:
+    """Reads `policy.yaml`.
+
+    Raises:
+        ConfideError: INVALID_CONFIG (the operator's fault) with every problem's file, line and field; INVALID_ARGUMENT if
+            the file cannot be read.
+    """
+    file = read_yaml(path)
+    try:
+        fields = PolicyFields.model_validate(dict(file.content))
+    except ValidationError as error:
+        problems = [field_problem(file, item["loc"], item["type"], item["msg"]) for item in error.errors(include_input=False)]
+    else:
+        policy = _policy(fields)
+        found = [file.problem(_path(problem.where), problem.what, problem.remedy) for problem in check_policy(policy)]
+        if not found:
+            return policy
+        problems = found
+    raise ConfideError(ErrorCode.INVALID_CONFIG, f"{len(problems)} problem(s) in {path}", problems=problems)
+
+
+def write_policy(path: Path, *, people: Iterable[Person] = (), decision: Kind = Kind.REFUSED, reason: str = "") -> Policy:
+    """Writes a policy without rules: its people, and one decision about every job; and returns it as loaded.
+
+    Args:
+        path: the file; an existing one is replaced.
+        people: whom it lists.
+        decision: AUTOMATIC or REFUSED.
+        reason: of the decision, for queriers.
+
+    Raises:
+        ConfideError: INVALID_CONFIG: the policy would not be valid.
+    """
+    listed = [f"  - {person_line(person)}" for person in people]
+    lines = [
+        f"api_version: {API_VERSION}",
+        "# Who acts for this institution. `confide person init` makes a key and prints such a line.",
+        *(["people:", *listed] if listed else ["people: []"]),
+        "# The first rule that matches a job decides: automatic, refuse, or {approve: {needed: 1, of: [privacy-officers]}}.",
+        "rules: []",
+        "otherwise:",
+        f"  decision: {'automatic' if decision is Kind.AUTOMATIC else 'refuse'}",
+        f"  reason: {json.dumps(reason)}",
+        "# The most that may ever be asked of one data set, unless it is named under `datasets`.",
+        "budgets:",
+        f"  default: {{queries: {DEFAULT_QUERIES}, answers: {DEFAULT_ANSWERS}}}",
+    ]
+    write_public(path, ("\n".join(lines) + "\n").encode())
+    return load_policy(path)
+
+
+def person_line(person: Person) -> str:
+    """Returns a person as the policy lists her, on one line of YAML."""
+    roles = ", ".join(sorted(role.value for role in person.roles))
+    member = f", member: {json.dumps(person.member)}" if person.member else ""
+    # An id such as 1e5 or a key of digits alone would be read as a number.
+    return f"{{id: {json.dumps(person.id)}, roles: [{roles}], key: {json.dumps(person.key.hex)}{member}}}"
+
+
+def policy_schema() -> dict[str, object]:
+    """Returns the JSON Schema of the file."""
+    schema: dict[str, object] = PolicyFields.model_json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def conditions_of(fields: MatchFields) -> tuple[Condition, ...]:
+    """Returns the conditions of a rule, in the order in which they are checked."""
+    found = []
+    for name in CONDITIONS:
+        value: list[str] | int | None = getattr(fields, name)
+        if isinstance(value, int):
+            found.append(Condition(name, bound=value))
+        elif value is not None:
+            found.append(Condition(name, among=tuple(value)))
+    return tuple(found)
+
+
+def field_problem(file: YamlFile, field: tuple[str | int, ...], kind: str, message: str) -> Problem:
+    """Returns what the reader of a strict file found, with file, line and field.
+
+    Args:
+        file: the file.
+        field: the field's path as the reader names it.
+        kind: what kind of mistake it is, in the reader's words.
+        message: the reader's message.
+    """
+    # A decision may have one of several forms; the form's own name, which the reader adds, is no field of the file.
+    path = tuple(part for part in field if not (isinstance(part, str) and part.endswith(("Fields", "]"))))
+    if kind == "extra_forbidden":
+        return file.problem(path, "unknown field", "remove it or correct its name")
+    if kind == "missing":
+        return file.problem(path, "missing field", "add it")
+    return file.problem(path, message.removeprefix("Value error, "), "correct it")
+
+
+def _policy(fields: PolicyFields) -> Policy:
+    return Policy(
+        people=tuple(_person(person) for person in fields.people),
+        rules=tuple(Rule(r.name, conditions_of(r.match), _verdict(r.decision), r.reason) for r in fields.rules),
+        otherwise=Rule(OTHERWISE, (), _verdict(fields.otherwise.decision), fields.otherwise.reason),
+        budgets=Budgets(
+            _caps(fields.budgets.default),
+            {name: _caps(caps) for name, caps in fields.budgets.datasets.items()},
+            {name: _caps(caps) for name, caps in fields.budgets.models.items()},
+        ),
+    )
+
+
+def _person(fields: PersonFields) -> Person:
+    roles = frozenset(PersonRole(role) for role in fields.roles)
+    return Person(fields.id, roles, VerifyingKey(fields.key), fields.member)
+
+
+def _verdict(decision: DecisionFields) -> Verdict:
+    if isinstance(decision, ApproveFields):
+        return Verdict(Kind.APPROVAL, decision.approve.needed, tuple(decision.approve.of))
+    return Verdict(Kind.AUTOMATIC if decision == "automatic" else Kind.REFUSED)
+
+
+def _caps(fields: CapsFields) -> Caps:
+    epsilon = None if fields.epsilon is None else read_decimal(fields.epsilon)
+    return Caps(fields.queries, fields.answers, epsilon, None if fields.delta is None else read_decimal(fields.delta))
+
+
+def _path(where: str) -> FieldPath:
+    # Names of data sets and models may hold dots; they come last.
+    parts = where.split(".", 2)
+    if parts[0] == "budgets":
+        head, _, field = parts[-1].rpartition(".")
+        return ("budgets", parts[1], *((head, field) if head else (field,)))
+    return tuple(int(part) if part.isdigit() else part for part in where.split("."))

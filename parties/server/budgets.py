@@ -1,0 +1,39 @@
+"""A job against this party's budgets: what it charges, what the policy or a person permits, and the reservation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from governance.admission import Finding
+from governance.budget.amounts import charges, policy_caps
+from governance.policy.budgets import Budgets, Caps
+from parties.server.party import Party
+from parties.storage.database import Tables
+from protocols.errors import ErrorCode
+from protocols.job import Job
+
+
+def budget_findings(party: Party, tables: Tables, job: Job) -> tuple[Finding, ...]:
+    """Returns every budget of this party that does not suffice for a job; empty if all do, or the job has reserved already."""
+    charged = charges(job, party.id)
+    caps = caps_of(tables, party.policy.budgets, charged)
+    found = tables.ledger.problems(job.job_id, charged, caps)
+    return tuple(Finding(ErrorCode.BUDGET_EXHAUSTED, problem) for problem in found)
+
+
+def reserve_budget(party: Party, tables: Tables, job: Job, now: datetime) -> None:
+    """Sets a job's charges aside, in the transaction of what countersigns it; again changes nothing.
+
+    Raises:
+        ConfideError: BUDGET_EXHAUSTED (the owner's limit), with every cap that would be broken; JOB_CONFLICT (ours): the job's
+            charges are settled.
+    """
+    charged = charges(job, party.id)
+    tables.ledger.reserve(job.job_id, charged, caps_of(tables, party.policy.budgets, charged), now)
+
+
+def caps_of(tables: Tables, budgets: Budgets, accounts: Iterable[str]) -> dict[str, Caps]:
+    """Returns the caps of accounts: those that a person has set for the account, else those of the policy."""
+    found = {account: tables.ledger.find_caps(account) for account in accounts}
+    return {account: policy_caps(budgets, account) if own is None else own.caps for account, own in found.items()}

@@ -1,0 +1,139 @@
+"""The budget ledger on disk: every step reads, decides and adds in the caller's transaction, with its entry in the audit log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from sqlalchemy import Select, or_, select
+from sqlalchemy.orm import Session
+
+from governance.audit.entries import EntryKind
+from governance.budget import ledger as core
+from governance.budget.amounts import Amount
+from governance.budget.ledger import LedgerEntry, Step
+from governance.policy.budgets import Caps
+from parties.storage.audit_log import AuditStore
+from parties.storage.ledger_tables import CapsRow, LedgerRow
+from protocols.errors import Problem
+
+_LOGGED: Mapping[Step, EntryKind] = {
+    Step.RESERVE: EntryKind.RESERVED,
+    Step.COMMIT: EntryKind.DEBITED,
+    Step.REFUND: EntryKind.REFUNDED,
+}
+
+
+@dataclass(frozen=True)
+class CapsRecord:
+    """Caps that a person has set for an account.
+
+    Attributes:
+        account: the account.
+        caps: the most that may ever be spent on it.
+        authorisation: digest of what she signed, 64 hexadecimal digits.
+        time: when, UTC.
+    """
+
+    account: str
+    caps: Caps
+    authorisation: str
+    time: datetime
+
+
+class LedgerStore:
+    """The ledger in one transaction."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._audit = AuditStore(session)
+
+    def problems(self, job_id: str, charges: Mapping[str, Amount], caps: Mapping[str, Caps]) -> tuple[Problem, ...]:
+        """Returns which caps the charges of a job would break now; see `governance.budget.ledger.problems`."""
+        return core.problems(self._touched(job_id, charges), job_id=job_id, charges=charges, caps=caps)
+
+    def reserve(self, job_id: str, charges: Mapping[str, Amount], caps: Mapping[str, Caps], now: datetime) -> None:
+        """Sets a job's charges aside; again changes nothing.
+
+        Args:
+            job_id: the job.
+            charges: by account.
+            caps: of every charged account.
+            now: the time, UTC.
+
+        Raises:
+            ConfideError: BUDGET_EXHAUSTED (the owner's limit), with every cap that would be broken; JOB_CONFLICT (ours).
+        """
+        self._add(core.reserve(self._touched(job_id, charges), job_id=job_id, charges=charges, caps=caps, now=now))
+
+    def commit(self, job_id: str, now: datetime) -> None:
+        """Spends what a job has reserved; again, or without a reservation, changes nothing.
+
+        Raises:
+            ConfideError: JOB_CONFLICT (ours): it has been refunded.
+        """
+        self._add(core.commit(self.of_job(job_id), job_id=job_id, now=now))
+
+    def refund(self, job_id: str, now: datetime) -> None:
+        """Makes available what a job has reserved and not committed; again, or without a reservation, changes nothing."""
+        self._add(core.refund(self.of_job(job_id), job_id=job_id, now=now))
+
+    def is_committed(self, job_id: str, charges: Mapping[str, Amount]) -> bool:
+        """Returns whether all of a job's charges are spent."""
+        return core.is_committed(self.of_job(job_id), job_id=job_id, charges=charges)
+
+    def of_job(self, job_id: str) -> tuple[LedgerEntry, ...]:
+        """Returns a job's entries, in order."""
+        return self._entries(select(LedgerRow).where(LedgerRow.job_id == job_id))
+
+    def of_account(self, account: str) -> tuple[LedgerEntry, ...]:
+        """Returns an account's entries, in order."""
+        return self._entries(select(LedgerRow).where(LedgerRow.account == account))
+
+    def accounts(self) -> tuple[str, ...]:
+        """Returns every account with entries or caps of its own, in order."""
+        charged = self._session.scalars(select(LedgerRow.account).distinct())
+        return tuple(sorted({*charged, *self._session.scalars(select(CapsRow.account).distinct())}))
+
+    def set_caps(self, account: str, caps: Caps, *, authorisation: str, now: datetime) -> None:
+        """Sets the caps of one account, above those of the policy; the digest names the signed document that permits it."""
+        values = caps.to_document()
+        self._session.add(CapsRow(account=account, authorisation=authorisation, time=now, **values))
+        self._session.flush()
+
+    def find_caps(self, account: str) -> CapsRecord | None:
+        """Returns the caps that a person has set for an account last, or None."""
+        query = select(CapsRow).where(CapsRow.account == account).order_by(CapsRow.number.desc()).limit(1)
+        row = self._session.scalar(query)
+        if row is None:
+            return None
+        caps = Caps(row.queries, row.answers, _decimal(row.epsilon), _decimal(row.delta))
+        return CapsRecord(row.account, caps, row.authorisation, row.time)
+
+    def _touched(self, job_id: str, charges: Mapping[str, Amount]) -> tuple[LedgerEntry, ...]:
+        return self._entries(select(LedgerRow).where(or_(LedgerRow.account.in_(list(charges)), LedgerRow.job_id == job_id)))
+
+    def _entries(self, query: Select[LedgerRow]) -> tuple[LedgerEntry, ...]:
+        rows = self._session.scalars(query.order_by(LedgerRow.number))
+        return tuple(_entry(row) for row in rows)
+
+    def _add(self, entries: tuple[LedgerEntry, ...]) -> None:
+        for entry in entries:
+            amount = entry.amount.to_facts()
+            self._session.add(
+                LedgerRow(account=entry.account, job_id=entry.job_id, step=entry.step.value, time=entry.time, **amount)
+            )
+            self._session.flush()
+            facts = {"job": entry.job_id, "account": entry.account, **amount}
+            self._audit.append(_LOGGED[entry.step], facts, now=entry.time)
+
+
+def _entry(row: LedgerRow) -> LedgerEntry:
+    amount = Amount(_decimal(row.epsilon), Decimal(row.delta), row.queries, row.answers)
+    return LedgerEntry(row.account, row.job_id, Step(row.step), amount, row.time)
+
+
+def _decimal(text: str | None) -> Decimal | None:
+    return None if text is None else Decimal(text)

@@ -1,0 +1,63 @@
+"""Which constraints an output may have: what is chosen, clipped and rounded in shares before it is opened.
+
+docs/protocols/outputs.md says what they do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from decimal import ROUND_FLOOR, Decimal
+
+from protocols.errors import Problem
+from protocols.job_fields import check_decimal
+from protocols.job_parts import Output, OutputKind, Task
+
+MAX_DECIMALS = 4  # a fifth is beyond what the approximations compute
+_LARGEST_CLIP = Decimal("0.499999999")  # from a half on nothing is left
+_PLACES = Decimal("0.000000001")
+_FITS = {
+    "top_k": (OutputKind.PROBABILITY,),
+    "decimals": (OutputKind.PROBABILITY, OutputKind.VALUE),
+    "clip": (OutputKind.PROBABILITY,),
+}
+_NONE = {"top_k": "0", "decimals": "null", "clip": '"0"'}
+
+
+def check_constraint(output: Output, task: Task, *, classes: int) -> Iterable[Problem]:
+    """Yields what is wrong with an output's constraint.
+
+    Args:
+        output: public.
+        task: of the job.
+        classes: how many there are, for a task of classes.
+    """
+    asked = {"top_k": output.top_k != 0, "decimals": output.decimals is not None, "clip": output.clip != "0"}
+    for name, kinds in _FITS.items():
+        if asked[name] and output.kind not in kinds:
+            fitting = " and ".join(kind.value for kind in kinds)
+            yield _problem(output, name, f"means nothing for {output.kind.value}", f"write {_NONE[name]}, or open {fitting}")
+            asked[name] = False
+    if asked["top_k"] and task is not Task.CLASSES:
+        yield _problem(output, "top_k", "there is one probability a sample", "write 0")
+    elif asked["top_k"] and not 1 <= output.top_k < classes:
+        yield _problem(output, "top_k", f"must be 1 to {classes - 1}, fewer than the classes", "write 0 to open all of them")
+    if output.decimals is not None and asked["decimals"] and not 0 <= output.decimals <= MAX_DECIMALS:
+        yield _problem(output, "decimals", f"must be 0 to {MAX_DECIMALS}", "write null for no rounding")
+        asked["decimals"] = False
+    if asked["clip"]:
+        yield from _check_clip(output, task, classes, decimals=output.decimals if asked["decimals"] else None)
+
+
+def _check_clip(output: Output, task: Task, classes: int, *, decimals: int | None) -> Iterable[Problem]:
+    most = _LARGEST_CLIP
+    if task is Task.CLASSES:
+        most = min(most, (Decimal(1) / max(classes, 1)).quantize(_PLACES, ROUND_FLOOR))
+    wrong = tuple(check_decimal(f"outputs.{output.name}.clip", output.clip, Decimal(0), most))
+    yield from wrong
+    # Rounding must not lead out of what is clipped to.
+    if not wrong and decimals is not None and Decimal(output.clip).scaleb(decimals) % 1:
+        yield _problem(output, "clip", f"has more than the output's {decimals} decimals", "write fewer digits, or more decimals")
+
+
+def _problem(output: Output, field: str, what: str, remedy: str) -> Problem:
+    return Problem(f"outputs.{output.name}.{field}", what, remedy)

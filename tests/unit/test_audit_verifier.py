@@ -1,0 +1,216 @@
+"""The stand-alone verifier: what it shows, what it refuses beside altered bytes, its command, and that it stands alone."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from governance.audit import merkle
+from governance.audit.entries import NO_PREVIOUS, EntryKind, Fact, entry_body
+from parties.auditing import standalone
+from parties.auditing.export import export_log
+from parties.auditing.standalone import Report, Wrong, verify
+from tests.support.audit_logs import AuditedParty, Said, a_job_in_the_log, an_audited_party, rewritten
+from tests.support.members import NOW, a_founder
+
+JOB = {"job": "a" * 32}
+ENDED = {"job": "a" * 32, "state": "completed"}
+OUTPUT = {"job": "a" * 32, "output": "labels"}
+ACCOUNT = {"job": "a" * 32, "account": "dataset/ward/1"}
+
+
+@pytest.fixture
+def party(tmp_path: Path) -> AuditedParty:
+    made = an_audited_party(tmp_path / "party")
+    made.append([(EntryKind.STARTED, {"version": "0.1.0"})])
+    made.append(a_job_in_the_log(1))
+    made.witnessed()
+    return made
+
+
+def check(party: AuditedParty, files: Mapping[str, bytes], *, witnesses: int | None = None, seen: Sequence[bytes] = ()) -> Report:
+    return verify(files.get, founder_fingerprint=party.founder_fingerprint, witnesses=witnesses, trusted=seen)
+
+
+def wrong(party: AuditedParty, files: Mapping[str, bytes], *, witnesses: int | None = None, seen: Sequence[bytes] = ()) -> Wrong:
+    with pytest.raises(Wrong) as caught:
+        check(party, files, witnesses=witnesses, seen=seen)
+    return caught.value
+
+
+def forged(party: AuditedParty, said: Sequence[tuple[EntryKind, Mapping[str, Fact], datetime]]) -> dict[str, bytes]:
+    """What a party's own program never writes, but its key can sign."""
+    bodies: list[bytes] = []
+    for index, (kind, facts, time) in enumerate(said):
+        previous = merkle.leaf_hash(bodies[-1]).hex() if bodies else NO_PREVIOUS
+        bodies.append(entry_body(index=index, time=time, kind=kind, facts=facts, previous=previous))
+    return rewritten(party.files(), bodies, key=party.keys["hospital-a"].signing) | {"history": b""}
+
+
+def test_kinds_are_those_that_parties_write() -> None:
+    assert {kind.value for kind in EntryKind} == standalone.KINDS
+
+
+@pytest.mark.parametrize(
+    ("said", "entry", "what"),
+    [
+        ([(EntryKind.COUNTERSIGNED, JOB)], 0, "never received"),
+        ([(EntryKind.JOB_RECEIVED, JOB), (EntryKind.DEBITED, ACCOUNT)], 1, "without a reservation"),
+        ([(EntryKind.RESERVED, ACCOUNT), (EntryKind.REFUNDED, ACCOUNT | {"account": "x"})], 1, "without a reservation"),
+        ([(EntryKind.OUTPUT_RELEASED, OUTPUT)], 0, "not countersigned and completed"),
+        (
+            [(EntryKind.JOB_RECEIVED, JOB), (EntryKind.SESSION_ENDED, ENDED), (EntryKind.OUTPUT_RELEASED, OUTPUT)],
+            2,
+            "not counter",
+        ),
+        (
+            [
+                (EntryKind.JOB_RECEIVED, JOB),
+                (EntryKind.COUNTERSIGNED, JOB),
+                (EntryKind.SESSION_ENDED, ENDED | {"state": "aborted"}),
+                (EntryKind.OUTPUT_RELEASED, OUTPUT),
+            ],
+            3,
+            "completed",
+        ),
+    ],
+)
+def test_entries_that_contradict_each_other_are_found(party: AuditedParty, said: Sequence[Said], entry: int, what: str) -> None:
+    found = wrong(party, forged(party, [(kind, facts, NOW) for kind, facts in said]), witnesses=0)
+    assert (found.entry, found.before) == (entry, entry + 1)
+    assert what in found.what
+
+
+def test_time_that_runs_backwards_is_found_unless_the_party_process_began_anew(party: AuditedParty) -> None:
+    earlier = NOW - timedelta(hours=1)
+    found = wrong(party, forged(party, [(EntryKind.ALIAS, {}, NOW), (EntryKind.ALIAS, {}, earlier)]), witnesses=0)
+    assert (found.entry, str(found)) == (1, "entry 1: its time lies 1:00:00 before that of the entry before it")
+    report = check(party, forged(party, [(EntryKind.ALIAS, {}, NOW), (EntryKind.STARTED, {}, earlier)]), witnesses=0)
+    assert report.notes == ["before entry 1 the clock of the party was set back by 1:00:00"]
+    little = NOW - timedelta(seconds=standalone.MAX_BACKWARDS_S)
+    assert check(party, forged(party, [(EntryKind.ALIAS, {}, NOW), (EntryKind.ALIAS, {}, little)]), witnesses=0).notes == []
+
+
+def test_fork_is_found_by_one_honest_witness(party: AuditedParty) -> None:
+    """A party shows the auditor another history than the one that hospital B has cosigned."""
+    cosigned = party.files()["checkpoint"]
+    other = forged(party, [(EntryKind.STARTED, {"version": "0.1.0"}, NOW), *[(EntryKind.ALIAS, {}, NOW)] * 20])
+    assert check(party, other, witnesses=0).witnessed_size == 0
+    assert "no checkpoint is cosigned by 1 of the 2 other parties" in str(wrong(party, other, witnesses=1))
+    found = wrong(party, other, witnesses=0, seen=[cosigned])
+    assert str(found) == ("an entry from 0 on, before 11: the log of 21 entries does not extend a trusted checkpoint of 11")
+
+
+def test_cosignatures_of_another_history_do_not_pass(party: AuditedParty) -> None:
+    honest = party.files()
+    other = forged(party, [(EntryKind.STARTED, {"version": "9"}, NOW)])
+    lines = honest["checkpoint"].split(b"\n")[5:]
+    found = wrong(party, other | {"checkpoint": other["checkpoint"] + b"\n".join(lines)})
+    assert "does not verify" in found.what
+
+
+def test_entries_after_the_last_cosigned_checkpoint_are_counted(party: AuditedParty) -> None:
+    party.append([(EntryKind.ALIAS, {}), (EntryKind.ALIAS, {})])
+    report = check(party, party.files())
+    assert (report.size, report.witnessed_size, len(report.witnesses)) == (13, 11, 2)
+
+
+def test_too_few_witnesses_are_refused(party: AuditedParty) -> None:
+    party.append([(EntryKind.ALIAS, {})])
+    party.witnessed(["hospital-b"])
+    assert check(party, party.files(), witnesses=1).witnessed_size == 12
+    assert check(party, party.files(), witnesses=2).witnessed_size == 11
+    assert "cosigned by 3 of the 2" in wrong(party, party.files(), witnesses=3).what
+
+
+def test_other_founder_or_log_is_refused(party: AuditedParty, tmp_path: Path) -> None:
+    files = party.files()
+    stranger = an_audited_party(tmp_path / "stranger")
+    with pytest.raises(Wrong, match="founder with fingerprint"):
+        verify(files.get, founder_fingerprint=a_founder().fingerprint, witnesses=None)
+    assert "not signed by" in wrong(party, files, seen=[stranger.files()["checkpoint"]]).what
+    swapped = files | {"directory.json": stranger.files()["directory.json"]}
+    with pytest.raises(Wrong, match="not signed by"):
+        verify(swapped.get, founder_fingerprint=stranger.founder_fingerprint, witnesses=None)
+
+
+@pytest.mark.parametrize("name", ["checkpoint", "history", "directory.json", "tile/0/000.p/11", "tile/entries/000.p/11"])
+def test_file_that_is_missing_is_named(party: AuditedParty, name: str) -> None:
+    files = party.files()
+    del files[name]
+    assert name in wrong(party, files).what
+
+
+def test_command_verifies_a_folder_and_says_what_to_compare(
+    party: AuditedParty, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "export"
+    made = export_log(party.config, out=out, now=party.now)
+    assert (made.size, made.cosigned_by) == (11, ("hospital-b", "hospital-c"))
+    assert standalone.main(["verify", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("VERIFIED: confide/cardio/hospital-a, 11 entries from 2026-03-01T12:00:01Z to 2026-03-01T12:00:02Z")
+    assert f"the directory is signed under fingerprint {party.founder_fingerprint}" in said
+    spoken = "-".join(party.founder_fingerprint[n : n + 4].upper() for n in range(0, 64, 4))
+    older = tmp_path / "older"
+    older.write_bytes((out / "checkpoint").read_bytes())
+    options = ["--founder-fingerprint", spoken, "--trusted", str(older), "--trusted", str(out), "--json"]
+    assert standalone.main(["verify", str(out), *options]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert (data["status"], data["size"], data["trusted"]) == ("ok", 11, 2)
+
+
+def test_command_names_the_entry_and_exits_with_seven(
+    party: AuditedParty, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "export"
+    export_log(party.config, out=out, now=party.now)
+    bundle = out / "tile" / "entries" / "000.p" / "11"
+    bundle.write_bytes(bundle.read_bytes().replace(b"dr-nasser", b"dr-nobody"))
+    assert standalone.main(["verify", str(out)]) == 7
+    assert capsys.readouterr().out == "WRONG: entry 2: its hash is not the one in tile/0/000.p/11\n"
+    assert standalone.main(["verify", str(out), "--json"]) == 7
+    assert json.loads(capsys.readouterr().out)["entry"] == 2
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["verify"],
+        ["verify", "nowhere"],
+        ["verify", ".", "--trusted", "nowhere"],
+        ["verify", ".", "--founder-fingerprint", "ab"],
+    ],
+)
+def test_command_that_cannot_begin_exits_with_two(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        standalone.main(arguments)
+    assert caught.value.code == 2
+    assert capsys.readouterr().out == ""
+
+
+def test_verifier_imports_the_standard_library_and_cryptography_alone() -> None:
+    tree = ast.parse(Path(standalone.__file__).read_text(encoding="utf-8"))
+    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    imported |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert {name.split(".")[0] for name in imported} - sys.stdlib_module_names == {"cryptography"}
+
+
+@pytest.mark.outside_world  # it is run as an auditor runs it: one file, in another folder, in its own process
+def test_verifier_runs_as_one_file_in_another_folder(party: AuditedParty, tmp_path: Path) -> None:
+    out = tmp_path / "export"
+    export_log(party.config, out=out, now=party.now)
+    alone = tmp_path / "verify.py"
+    alone.write_bytes(Path(standalone.__file__).read_bytes())
+    command = [sys.executable, "-I", str(alone), "verify", str(out)]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout.startswith("VERIFIED: confide/cardio/hospital-a")

@@ -1,0 +1,123 @@
+"""`confide budget` on a party's own database: what it shows, who may set caps, and what stands in the log then."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from governance.audit.entries import EntryKind, read_entry
+from governance.budget.amounts import Amount
+from governance.people.roles import PersonRole
+from governance.policy.budgets import Caps
+from governance.policy.rules import Kind
+from parties.cli.main import app
+from parties.config import load_party_config, write_party_config
+from parties.people import make_person
+from parties.policy_file import write_policy
+from parties.storage.database import open_database
+from parties.storage.files import make_folder
+from parties.storage.jobs import JobRecord
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+ACCOUNT, JOB = "dataset/patients/1", "ab" * 16
+CHARGE = {ACCOUNT: Amount(None, Decimal(0), 1, 4)}
+
+
+@dataclass
+class Desk:
+    """A party's configuration with two people, and its commands."""
+
+    config: Path
+    people: Path
+    run: Callable[..., Result]
+
+    def budget(self, *arguments: str) -> Result:
+        return self.run("budget", *arguments, "--config", str(self.config), "--format", "json")
+
+    def data(self, *arguments: str) -> dict[str, Any]:
+        result = self.budget(*arguments)
+        assert result.exit_code == 0, result.output
+        return dict(json.loads(result.stdout)["data"])
+
+    def set(self, person: str, *more: str) -> Result:
+        return self.budget("set", ACCOUNT, "--queries", "1", "--answers", "10", "--person", str(self.people / person), *more)
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    people = tmp_path / "people"
+    make_folder(people)
+    known = [
+        make_person(people / "nora", "nora", [PersonRole.PRIVACY_OFFICER]),
+        make_person(people / "otto", "otto", [PersonRole.OPERATOR]),
+    ]
+    write_party_config(tmp_path / "party.yaml", party="hospital-a", listen="localhost:1")
+    config = load_party_config(tmp_path / "party.yaml")
+    write_policy(config.policy, people=known, decision=Kind.AUTOMATIC)
+    make_folder(config.state)
+    database = open_database(config.folder.database_file)
+    with database.transaction() as tables:
+        tables.jobs.add(JobRecord(JOB, "alice", b"{}", bytes(64), None, "{}", "proposed", NOW, NOW))
+        tables.ledger.reserve(JOB, CHARGE, {ACCOUNT: Caps()}, NOW)
+    database.close()
+    runner = CliRunner()
+    return Desk(tmp_path / "party.yaml", people, lambda *arguments: runner.invoke(app, list(arguments)))
+
+
+def test_budget_show_and_history_say_what_is_reserved_and_permitted(desk: Desk) -> None:
+    (shown,) = desk.data("show")["budgets"]
+    assert shown["account"] == ACCOUNT
+    assert shown["spent"] == shown["reserved"] == {"epsilon": None, "delta": "0", "queries": 1, "answers": 4}
+    assert (shown["caps"]["queries"], shown["caps"]["epsilon"], shown["authorisation"]) == (50, None, None)
+    (entry,) = desk.data("history", ACCOUNT)["entries"]
+    assert (entry["step"], entry["job"], entry["answers"]) == ("reserve", JOB, 4)
+    text = desk.run("budget", "show", ACCOUNT, "--config", str(desk.config)).stdout
+    assert "1 of 50" in text
+    assert "the policy" in text
+
+
+def test_budget_set_by_a_privacy_officer_stands_above_the_policy_and_in_the_log(desk: Desk) -> None:
+    result = desk.set("nora", "--epsilon", "0.5", "--delta", "0.000001")
+    assert result.exit_code == 0, result.output
+    (shown,) = desk.data("show")["budgets"]
+    assert shown["caps"] == {"queries": 1, "answers": 10, "epsilon": "0.5", "delta": "0.000001"}
+    database = open_database(load_party_config(desk.config).folder.database_file)
+    with database.transaction() as tables:
+        entries = [read_entry(entry.body) for entry in tables.audit.entries(0, 9)]
+        assert tables.ledger.problems("cd" * 16, CHARGE, {ACCOUNT: Caps(queries=1)}) != ()
+    database.close()
+    assert [entry.kind for entry in entries] == [EntryKind.RESERVED, EntryKind.AUTHORISATION]
+    assert entries[1].facts["person"] == "nora"
+    assert entries[1].facts["subject"] == f"{ACCOUNT} queries 1 answers 10 epsilon 0.5 delta 0.000001"
+    assert entries[1].facts["authorisation"] == shown["authorisation"]
+
+
+def test_budget_set_by_an_operator_is_refused_and_changes_nothing(desk: Desk) -> None:
+    result = desk.set("otto")
+    assert result.exit_code != 0
+    assert "NOT_AUTHORISED" in result.stdout
+    (shown,) = desk.data("show")["budgets"]
+    assert shown["caps"]["queries"] == 50
+
+
+@pytest.mark.parametrize(
+    "more", [["--epsilon", "a lot"], ["--epsilon", "-1"], ["--delta", "0.1"], ["--epsilon", "1", "--delta", "1"]]
+)
+def test_budget_set_caps_that_do_not_fit_are_refused(desk: Desk, more: list[str]) -> None:
+    result = desk.set("nora", *more)
+    assert result.exit_code == 2
+    assert desk.data("show")["budgets"][0]["caps"]["queries"] == 50
+
+
+@pytest.mark.parametrize("account", ["patients", "dataset/patients", "dataset/patients/0"])
+def test_budget_of_no_account_is_refused(desk: Desk, account: str) -> None:
+    assert desk.budget("show", account).exit_code == 2
+    assert desk.budget("history", account).exit_code == 2

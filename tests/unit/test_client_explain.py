@@ -1,0 +1,78 @@
+"""What the client makes of the parties' reasons: all of them, cleaned, with parties that cannot be asked named."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import pytest
+
+from parties.cli.job_words import describe_answer
+from parties.client.client import Client
+from parties.client.explaining import MAX_REASONS, Answers, answers_to, read_answer
+from parties.client.handle import JobHandle
+from parties.client.progress import Progress
+from parties.wire.generated.confide.v1 import jobs_pb2
+from protocols.errors import ConfideError, ErrorCode
+from protocols.session.states import State
+from tests.support.jobs import a_training
+
+JOB = a_training()
+REASON = jobs_pb2.Reason(code="NO_CONSENT", where="grants", what="no grant\x1b[2J covers it", remedy="ask")
+
+
+def reply(**fields: object) -> jobs_pb2.ExplainJobReply:
+    return jobs_pb2.ExplainJobReply(party="a", **fields)  # type: ignore[arg-type]
+
+
+def test_answers_of_all_parties_stand_side_by_side_with_every_reason() -> None:
+    said = {
+        "a": reply(reasons=[REASON, REASON], rule="none"),
+        "b": reply(approvals_needed=2, approvals_given=1, rule="trainings"),
+        "c": reply(rule="otherwise"),
+        "d": reply(),
+    }
+
+    def ask(party: str) -> jobs_pb2.ExplainJobReply:
+        if party == "e":
+            raise ConfideError(ErrorCode.PARTY_UNREACHABLE, "it is down", party=party)
+        return said[party]
+
+    answers = answers_to(["a", "b", "c", "d", "e"], ask)
+    assert answers.refuse
+    assert str(answers).splitlines() == [
+        "a: refuses, for 2 reason(s)",
+        "  - NO_CONSENT: grants: no grant [2J covers it (ask)",
+        "  - NO_CONSENT: grants: no grant [2J covers it (ask)",
+        "b: waits for 1 of 2 approval(s) (rule trainings)",
+        "c: takes part (rule otherwise)",
+        "d: has nothing against it",
+        "e: PARTY_UNREACHABLE: it is down",
+    ]
+    html = answers._repr_html_()
+    assert html.count("NO_CONSENT") == 2
+    assert [describe_answer(answer)["error"] for answer in answers][-1] == "PARTY_UNREACHABLE"
+    assert not answers_to(["b", "c"], ask).refuse
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [reply(preview=b"{}"), reply(preview=b"\xff"), reply(reasons=[REASON] * (MAX_REASONS + 1))],
+    ids=["an empty preview", "no preview", "too many reasons"],
+)
+def test_answer_that_is_none_is_refused(broken: jobs_pb2.ExplainJobReply) -> None:
+    with pytest.raises(ConfideError) as caught:
+        read_answer(broken, party="a")
+    assert caught.value.code is ErrorCode.INVALID_DOCUMENT
+
+
+def test_handle_of_a_job_that_waits_explains_for_whom() -> None:
+    class Waiting:
+        def progress(self, job_id: str, party: str) -> Progress:
+            return Progress(party, State.PROPOSED.value, "", 0, 0, 0, 0, 0, "", None, waiting_for="1 more of 2 approvers")
+
+        def explain(self, job_id: str) -> Answers:
+            return answers_to(JOB.participants[:1], lambda _: reply(approvals_needed=1, rule="trainings"))
+
+    found = JobHandle(cast(Client, Waiting()), JOB).explain()
+    assert "waits for 1 of 1 approval(s) (rule trainings)" in str(found)
+    assert "trainings" in found._repr_html_()
