@@ -22,7 +22,8 @@ digits: setup ## a network trained jointly on digits beside the same training in
 	@$(BIN)/python examples/digits_mlp.py --seeds $(or $(SEEDS),1)
 
 test: setup check ## everything that must pass before a change lands
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --ignore=tests/multiparty
+	$(BIN)/python -m pytest -q tests/multiparty
 
 check: lint types contracts drift ## lint, strict types, import contracts, drift of generated things
 

@@ -261,8 +261,9 @@ def _learns(job: Job) -> Iterable[tuple[str, str]]:
     opened = ", ".join(f"{output.name} ({output.kind.value})" for output in job.outputs)
     yield job.querier, f"{opened}, within their constraints" if opened else "that the job completed, and what it cost"
     computing = ", ".join(job.computing_parties)
-    yield computing, f"shapes, schedule and volumes; {rows}, weights and outputs only if all of them pool their shares"
-    yield job.dealer, f"shapes, schedule and volumes; {rows} only if a computing party pools with it"
+    yield computing, "shapes, schedule and volumes, unless all of them pool their shares"
+    yield job.dealer, "shapes, schedule and volumes, unless a computing party pools with it"
+    yield "who pools so", f"{rows}, weights and outputs"
     owners = [party for party in job.participants if party not in (*job.computing_parties, job.dealer)]
     if owners:
         yield ", ".join(owners), "that the job ran, and its shapes"

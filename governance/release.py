@@ -5,7 +5,7 @@ output share to nobody without using one up (`parties/storage`, `OpeningStore.us
 passes a job's outputs all or none, by these rules:
 
     plan-agreed           every participant has countersigned this job with the plan that this party ran
-    consent-in-force      the party's agreement and grants still cover the job
+    consent-in-force      the party's agreement and grants still cover the job, and no other participant's consent has ended
     constraint-satisfied  every output is opened as its grants demand (kind, group size, rounding, clipping, the k largest), and
                           the share has the shape that the plan gives it, no number more
     debit-committed       what the job spends has been taken from the party's budgets
@@ -47,7 +47,8 @@ class Evidence:
         planned: shapes that this plan gives the outputs, by name.
         sealed: shapes of this party's sealed shares of the outputs, by name; None if it holds none, because it computes nothing.
         countersignatures: for each participant, the plan digest in its verified countersignature.
-        missing_consent: every reason for which the party's consent does not cover the job now; empty if it does.
+        missing_consent: every reason for which the party's consent, or another participant's as far as is known here, does not
+            cover the job now; empty if it does.
         output_rules: what each grant permits to be opened, by the grant's id.
     """
 

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from governance.audit.entries import EntryKind, Fact
 from governance.documents import SignedDocument
+from governance.identity.directory import Directory
+from governance.identity.keys import VerifyingKey
 from governance.people.roles import Action, require_permitted
 from governance.policy.approval import MAX_COMMENT, Answer, Approval, Question, Tally, sign_approval, tally
 from governance.policy.facts import facts_of
@@ -33,6 +35,7 @@ from protocols.plan.plan import Plan
 from protocols.session.states import State
 
 LEAST_PREFIX = 4  # digits of a job's id that a person must give
+_TO_STOP = "`confide job pending` lists what waits; to stop a job that was countersigned, revoke its grant or cancel it."
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ def pending(config: PartyConfig) -> tuple[Pending, ...]:
         found = [
             Pending(job, request, _tally(config.party, tables, job, request, policy))
             for request, record in waiting
-            if _waits(record) and request.policy_digest == policy.digest
+            if not _why_not_asked(tables, record) and request.policy_digest == policy.digest
             for job in [Job.from_bytes(record.document)]
         ]
     return tuple(entry for entry in found if not entry.tally.is_denied and not entry.tally.is_approved)
@@ -97,9 +100,9 @@ def answer(
     with opened(config) as tables:
         request, record = _find(tables, job_id)
         job = Job.from_bytes(record.document)
-        if not _waits(record):
-            what = f"job {job.job_id[:12]} is {record.state}; nobody is asked about it any more"
-            raise ConfideError(ErrorCode.UNKNOWN_DOCUMENT, what)
+        if why := _why_not_asked(tables, record):
+            what = f"job {job.job_id[:12]} {why}; nobody is asked about it any more"
+            raise ConfideError(ErrorCode.UNKNOWN_DOCUMENT, what, remedy=_TO_STOP)
         if policy.digest != request.policy_digest:
             what = "the policy has changed since people were asked; the party asks anew under it"
             raise ConfideError(ErrorCode.NOT_READY, what, remedy="Look at `confide job pending` again in a few seconds.")
@@ -173,15 +176,20 @@ def opened(config: PartyConfig) -> Iterator[Tables]:
 
 
 def _find(tables: Tables, job_id: str) -> tuple[ApprovalRequest, JobRecord]:
+    _require_prefix(job_id, ErrorCode.UNKNOWN_DOCUMENT)
     requests = [request for request in tables.approvals.requests() if request.job_id.startswith(job_id)]
-    if len(requests) != 1 or len(job_id) < LEAST_PREFIX:
+    if len(requests) != 1:
         what = f"{len(requests) or 'no'} request(s) for approval of a job {job_id[:32]!r} are known here"
         raise ConfideError(ErrorCode.UNKNOWN_DOCUMENT, what, remedy="`confide job pending` lists them.")
     return requests[0], tables.jobs.get(requests[0].job_id)
 
 
-def _waits(record: JobRecord) -> bool:
-    return record.state == State.PROPOSED.value
+def _why_not_asked(tables: Tables, record: JobRecord) -> str:
+    # An answer after the decision would change nothing: whoever signs a denial then must learn that the job goes on.
+    if record.state != State.PROPOSED.value:
+        return f"is {record.state}"
+    kept = tables.acceptances.find(record.job_id)
+    return "was countersigned here already" if kept is not None and kept.entry_index is not None else ""
 
 
 def _question(party: str, job: Job, request: ApprovalRequest) -> Question:
@@ -236,7 +244,7 @@ def policy_decision(config: PartyConfig, job: str) -> Decision:
         directory=directory,
         agreement="" if agreement is None else agreement.agreement.name,
     )
-    return decide(policy, facts, querier_key=directory.signing_key(document.querier))
+    return decide(policy, facts, querier_key=_key_of(directory, document.querier))
 
 
 def known_job(tables: Tables, job_id: str) -> JobRecord:
@@ -245,7 +253,20 @@ def known_job(tables: Tables, job_id: str) -> JobRecord:
     Raises:
         ConfideError: UNKNOWN_JOB: none or several begin so.
     """
-    found = tables.jobs.starting_with(job_id) if len(job_id) >= LEAST_PREFIX else ()
+    _require_prefix(job_id, ErrorCode.UNKNOWN_JOB)
+    found = tables.jobs.starting_with(job_id)
     if len(found) != 1:
         raise ConfideError(ErrorCode.UNKNOWN_JOB, f"{len(found) or 'no'} job(s) {job_id[:32]!r} are known here")
     return found[0]
+
+
+def _require_prefix(job_id: str, code: ErrorCode) -> None:
+    if len(job_id) < LEAST_PREFIX:
+        raise ConfideError(code, f"{job_id!r} could be any job: give at least {LEAST_PREFIX} digits of its id")
+
+
+def _key_of(directory: Directory, querier: str) -> VerifyingKey | None:
+    try:
+        return directory.researcher(querier).signing_key
+    except ConfideError:  # enrolled no more; the rules say the same about the job
+        return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from parties.policy_file import load_policy
 from parties.storage.database import Tables, open_database
 from parties.storage.ledger import CapsRecord
 from protocols.errors import ConfideError, ErrorCode
+from protocols.job import ModelRef
 
 
 @dataclass(frozen=True)
@@ -87,13 +88,16 @@ def set_budget(config: PartyConfig, person_folder: Path, account: str, caps: Cap
 
     Raises:
         ConfideError: NOT_AUTHORISED or BAD_SIGNATURE (the person's fault), see `authorise`; INVALID_ARGUMENT (the asker's): no
-            account, or caps that do not fit together.
+            account, or caps that do not fit together; UNKNOWN_DATASET or UNKNOWN_MODEL: nothing of that name is held here, and
+            the caps of something else would stay as they are.
     """
     policy = load_policy(config.policy)
     policy_caps(policy.budgets, account)
-    problems = list(check_budgets(Budgets(default=caps)))
+    problems = [replace(each, where=each.where.rpartition(".")[2]) for each in check_budgets(Budgets(default=caps))]
     if problems:
         raise ConfideError(ErrorCode.INVALID_ARGUMENT, "the caps do not fit together", problems=problems)
+    with _tables(config) as tables:
+        _require_known(tables, account)
     signed = authorise(config, person_folder, Action.SET_BUDGET, subject_of(account, caps), now)
     with _tables(config) as tables:
         tables.ledger.set_caps(account, caps, authorisation=keep_authorisation(tables, signed, now=now), now=now)
@@ -104,6 +108,18 @@ def subject_of(account: str, caps: Caps) -> str:
     """Returns what a person signs when she sets caps: the account and every cap, in words."""
     epsilon, delta = (("none" if cap is None else format(cap, "f")) for cap in (caps.epsilon, caps.delta))
     return f"{account} queries {caps.queries} answers {caps.answers} epsilon {epsilon} delta {delta}"
+
+
+def _require_known(tables: Tables, account: str) -> None:
+    if account in tables.ledger.accounts():
+        return
+    kind, _, label = account.partition("/")
+    if kind == "dataset":
+        name, _, version = label.partition("/")
+        tables.datasets.get(name, int(version))
+    else:
+        name, _, version = label.partition("@")
+        tables.models.get(ModelRef(name, version))
 
 
 def _state(tables: Tables, known: Budgets, account: str) -> AccountState:

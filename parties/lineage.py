@@ -5,7 +5,7 @@ Reads only; everything in one transaction of the caller's, so that what is shown
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 from governance.audit.entries import read_entry
@@ -18,8 +18,7 @@ from governance.lineage.blast import blast_radius as radius_of
 from governance.lineage.card import LogReference, ModelCard, card_of
 from governance.lineage.graph import ModelRecords
 from governance.lineage.receipt import DeletionReceipt
-from governance.lineage.standing import Basis, TrainingFacts, Withdrawal, ends, training_of, trainings_behind
-from parties.model_registry import why_marked
+from governance.lineage.standing import Basis, End, TrainingFacts, Withdrawal, ends, training_of, trainings_behind
 from parties.storage.database import Tables
 from parties.storage.grants import GrantRecord
 from parties.storage.jobs import JobRecord
@@ -28,8 +27,6 @@ from protocols.errors import ConfideError, ErrorCode
 from protocols.job import Job, JobType, ModelRef
 from protocols.session.messages import Countersignature, SessionMessage
 from protocols.session.states import State
-
-_PAGE = 1_000  # entries of the audit log that are read at once
 
 
 def bases_of(tables: Tables, job_id: str) -> tuple[Basis, ...]:
@@ -46,7 +43,7 @@ def bases_of(tables: Tables, job_id: str) -> tuple[Basis, ...]:
         if isinstance(body, Countersignature) and body.manifest:
             proof = ManifestProof.from_text(body.manifest)
             manifest = Manifest.from_facts(read_entry(proof.entry).facts)
-            found += [Basis(record.party, grant_id, until, job_id) for grant_id, until in manifest.grants]
+            found += [Basis(record.party, use.grant_id, use.derived_until, job_id, use.covers_until) for use in manifest.grants]
     return tuple(found)
 
 
@@ -90,12 +87,7 @@ def withdrawals(tables: Tables) -> tuple[Withdrawal, ...]:
 
 def receipts_of(tables: Tables, ref: ModelRef, *, party: str) -> tuple[DeletionReceipt, ...]:
     """Returns the deletion receipts of a model, this party's own among them."""
-    signed = [
-        *tables.statements.own(DocumentKind.DELETION_RECEIPT, party=party),
-        *tables.statements.heard(DocumentKind.DELETION_RECEIPT),
-    ]
-    found = (DeletionReceipt.from_bytes(each.body) for each in signed)
-    return tuple(receipt for receipt in found if receipt.ref == ref)
+    return tuple(receipt for receipt in _receipts(tables, party=party) if receipt.ref == ref)
 
 
 def aliases_everywhere(tables: Tables, *, party: str) -> tuple[HolderAlias, ...]:
@@ -150,23 +142,40 @@ def model_records(tables: Tables, *, party: str, now: datetime) -> ModelRecords:
             trainings[job.job_id] = training_facts(tables, record, job)
         else:
             uses.append((job, record.state))
-    withdrawn = withdrawals(tables)
+    withdrawn, receipts = withdrawals(tables), _receipts(tables, party=party)
     found = {
-        made: ends(trainings_behind(job_id, trainings), withdrawn, now=now)
+        made: (*ends(trainings_behind(job_id, trainings), withdrawn, now=now), *_own_decisions(tables, facts, receipts, party))
         for job_id, facts in trainings.items()
         if (made := facts.job.produced_model) is not None
     }
-    signed = [
-        *tables.statements.own(DocumentKind.DELETION_RECEIPT, party=party),
-        *tables.statements.heard(DocumentKind.DELETION_RECEIPT),
-    ]
     return ModelRecords(
         trainings=trainings,
         uses=uses,
         aliases=aliases_everywhere(tables, party=party),
         ends=found,
-        receipts=[DeletionReceipt.from_bytes(each.body) for each in signed],
+        receipts=receipts,
     )
+
+
+def _receipts(tables: Tables, *, party: str) -> tuple[DeletionReceipt, ...]:
+    signed = [
+        *tables.statements.own(DocumentKind.DELETION_RECEIPT, party=party),
+        *tables.statements.heard(DocumentKind.DELETION_RECEIPT),
+    ]
+    return tuple(DeletionReceipt.from_bytes(each.body) for each in signed)
+
+
+def _own_decisions(tables: Tables, facts: TrainingFacts, receipts: Iterable[DeletionReceipt], party: str) -> Iterator[End]:
+    """Yields what holders have decided about a model by themselves: this party by its marks, the others by their receipts."""
+    ref, code = facts.job.produced_model, ErrorCode.MODEL_REVOKED
+    if ref is None:
+        return
+    for mark in tables.registry.marks(ref):
+        if mark.code is code:
+            yield End(mark.issuer, mark.subject, code, mark.delete, mark.marked, facts.job.job_id)
+    for receipt in receipts:
+        if (receipt.ref, receipt.subject) == (ref, ref.label) and receipt.holder in set(facts.job.computing_parties) - {party}:
+            yield End(receipt.holder, receipt.subject, code, delete=True, since=receipt.time, job_id=facts.job.job_id)
 
 
 def find_training(records: ModelRecords, ref: ModelRef) -> TrainingFacts:
@@ -191,10 +200,9 @@ def explain_model(tables: Tables, records: ModelRecords, ref: ModelRef, *, party
     """
     behind = trainings_behind(find_training(records, ref).job.job_id, records.trainings)
     ended = [end.sentence for end in records.ends.get(ref, ())]
-    marks = [why_marked(mark) for mark in tables.registry.marks(ref) if mark.code is ErrorCode.MODEL_REVOKED]
-    verdict = "may not be used" if ended or marks else "may be used, as far as consent goes"
+    verdict = "may not be used" if ended else "may be used, as far as consent goes"
     said = [f"{ref.label} {verdict}, as {party} sees it at {now:%Y-%m-%d %H:%M:%S} UTC."]
-    said += [f"Because {why}." for why in (*ended, *marks)]
+    said += [f"Because {why}." for why in ended]
     for facts in behind:
         job = facts.job
         rows = ", ".join(f"{d.party}/{d.name}/{d.version}" for d in job.datasets)
@@ -210,12 +218,11 @@ def log_references(tables: Tables, refs: Iterable[ModelRef], job_ids: Iterable[s
     """Returns the entries of this party's audit log about these models and jobs, in their order."""
     labels, jobs = {ref.label for ref in refs}, set(job_ids)
     found: list[LogReference] = []
-    for start in range(0, tables.audit.size(), _PAGE):
-        for logged in tables.audit.entries(start, start + _PAGE):
-            entry = read_entry(logged.body)
-            if entry.facts.get("model") in labels or entry.facts.get("job") in jobs:
-                about = entry.facts.get("model") or entry.facts.get("job")
-                found.append(LogReference(entry.index, entry.kind.value, str(about)))
+    for logged in tables.audit.naming(labels | jobs):  # the party writes nothing meanwhile, so it must not take long
+        entry = read_entry(logged.body)
+        if entry.facts.get("model") in labels or entry.facts.get("job") in jobs:
+            about = entry.facts.get("model") or entry.facts.get("job")
+            found.append(LogReference(entry.index, entry.kind.value, str(about)))
     return tuple(found)
 
 

@@ -100,12 +100,15 @@ def destroy_marked(database: Database, sealed: SealedFiles, holder: Holder, *, n
         if name:
             sealed.delete(name)
     with database.transaction() as tables:
-        for record, _ in begun:
+        # The command and the serving process both come here after a decision; whoever is second has nothing left to say.
+        left = {record.ref for record in tables.registry.unfinished_deletions()}
+        ended = [record for record, _ in begun if record.ref in left]
+        for record in ended:
             tables.registry.end_deletion(record.ref, now=now)
             facts = {"model": record.ref.label, "sealed_sha256": record.sealed_sha256}
             tables.audit.append(EntryKind.MODEL_DELETED, facts, now=now)
         _say_receipts(tables, holder, now=now)
-    return tuple(record.ref for record, _ in begun)
+    return tuple(record.ref for record in ended)
 
 
 def set_alias(

@@ -21,18 +21,20 @@ def model_sources(tables: Tables, ref: ModelRef) -> tuple[Source, ...]:
     """
     found: dict[tuple[str, str, int], Source] = {}
     chain: list[ModelRef] = []
-    todo = [ref]
+    todo: list[tuple[ModelRef, frozenset[str] | None]] = [(ref, None)]
     while todo:
-        model = todo.pop()
+        model, aware = todo.pop()  # aware of it are those that took part in all trainings from it to `ref`
         if model in chain:
             continue
         chain.append(model)
         for training in _trainings(tables, model):
+            took_part = frozenset(training.participants) & (aware if aware is not None else frozenset(training.participants))
             for dataset in training.datasets:
                 # Of rows that went in twice the later training counts: a grant for an earlier model does not reach it.
-                found.setdefault((dataset.party, dataset.name, dataset.version), Source(dataset, tuple(chain)))
+                source = Source(dataset, tuple(chain), is_known_to_owner=dataset.party in took_part)
+                found.setdefault((dataset.party, dataset.name, dataset.version), source)
             if training.model_ref is not None:
-                todo.append(training.model_ref)
+                todo.append((training.model_ref, took_part))
     return tuple(found.values())
 
 

@@ -14,7 +14,7 @@ from governance.identity.fields import Fields, finish
 from governance.identity.keys import SigningKey, VerifyingKey, generate_signing_key
 from governance.identity.names import check_id
 from governance.people.person import Person
-from governance.people.roles import PersonRole
+from governance.people.roles import INCOMPATIBLE, PersonRole
 from parties.storage.files import make_folder, read_public, write_public, write_secret
 from parties.storage.state import MemberFolder
 from protocols.canonical import canonical_bytes, parse_canonical
@@ -87,6 +87,13 @@ def make_person(folder: Path, person: str, roles: Iterable[PersonRole], *, membe
         member: the researcher id under which she asks for jobs herself, if she does.
 
     Raises:
-        ConfideError: as `PersonFolder.create`.
+        ConfideError: as `PersonFolder.create`; INVALID_ARGUMENT also for a person whom no policy could list.
     """
-    return Person(person, frozenset(roles), PersonFolder(folder).create(person), member)
+    held = frozenset(roles)
+    problems = [] if member is None else list(check_id("member", member))
+    if held >= INCOMPATIBLE:
+        both = " and ".join(sorted(role.value for role in INCOMPATIBLE))
+        problems.append(Problem("roles", f"nobody is {both}", "give one of the two roles to somebody else"))
+    if problems:
+        raise ConfideError(ErrorCode.INVALID_ARGUMENT, f"no policy could list {person[:63]!r} so", problems=problems)
+    return Person(person, held, PersonFolder(folder).create(person), member)

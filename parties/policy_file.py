@@ -26,7 +26,15 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from governance.identity.keys import VerifyingKey
 from governance.people.person import Person
 from governance.people.roles import PersonRole
-from governance.policy.budgets import DEFAULT_ANSWERS, DEFAULT_QUERIES, MAX_COUNT, Budgets, Caps, read_decimal
+from governance.policy.budgets import (
+    DEFAULT_ANSWERS,
+    DEFAULT_MODEL_QUERIES,
+    DEFAULT_QUERIES,
+    MAX_COUNT,
+    Budgets,
+    Caps,
+    read_decimal,
+)
 from governance.policy.conditions import CONDITIONS, Condition
 from governance.policy.rules import MAX_PEOPLE, MAX_RULES, OTHERWISE, Kind, Policy, Rule, Verdict, check_policy
 from parties.storage.files import write_public
@@ -144,12 +152,19 @@ class CapsFields(_Strict):
     delta: DecimalText | None = None
 
 
+class ModelCapsFields(CapsFields):
+    """Likewise, of models."""
+
+    queries: Count = DEFAULT_MODEL_QUERIES
+
+
 class BudgetsFields(_Strict):
-    """Caps: of everything, and of data sets (`name` or `name/version`) and models (`name` or `name@version`) by name."""
+    """Caps of data sets (`name` or `name/version`) and models (`name` or `name@version`), by name and for all others."""
 
     default: CapsFields = CapsFields()
+    default_model: ModelCapsFields = ModelCapsFields()
     datasets: Annotated[dict[Text, CapsFields], Field(max_length=_MAX_LISTED)] = {}
-    models: Annotated[dict[Text, CapsFields], Field(max_length=_MAX_LISTED)] = {}
+    models: Annotated[dict[Text, ModelCapsFields], Field(max_length=_MAX_LISTED)] = {}
 
 
 class PolicyFields(_Strict):
@@ -205,9 +220,10 @@ def write_policy(path: Path, *, people: Iterable[Person] = (), decision: Kind = 
         "otherwise:",
         f"  decision: {'automatic' if decision is Kind.AUTOMATIC else 'refuse'}",
         f"  reason: {json.dumps(reason)}",
-        "# The most that may ever be asked of one data set, unless it is named under `datasets`.",
+        "# The most that may ever be asked of one data set or model, unless it is named under `datasets` or `models`.",
         "budgets:",
         f"  default: {{queries: {DEFAULT_QUERIES}, answers: {DEFAULT_ANSWERS}}}",
+        f"  default_model: {{queries: {DEFAULT_MODEL_QUERIES}, answers: {DEFAULT_ANSWERS}}}",
     ]
     write_public(path, ("\n".join(lines) + "\n").encode())
     return load_policy(path)
@@ -266,6 +282,7 @@ def _policy(fields: PolicyFields) -> Policy:
             _caps(fields.budgets.default),
             {name: _caps(caps) for name, caps in fields.budgets.datasets.items()},
             {name: _caps(caps) for name, caps in fields.budgets.models.items()},
+            _caps(fields.budgets.default_model),
         ),
     )
 
@@ -290,6 +307,6 @@ def _path(where: str) -> FieldPath:
     # Names of data sets and models may hold dots; they come last.
     parts = where.split(".", 2)
     if parts[0] == "budgets":
-        head, _, field = parts[-1].rpartition(".")
-        return ("budgets", parts[1], *((head, field) if head else (field,)))
+        head, dot, field = parts[-1].rpartition(".")
+        return ("budgets", parts[1], *((head, field) if dot and field in CapsFields.model_fields else (parts[-1],)))
     return tuple(int(part) if part.isdigit() else part for part in where.split("."))

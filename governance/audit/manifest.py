@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 from governance.audit.checkpoints import Checkpoint, check_cosignature, find_cosignature, open_checkpoint, origin
 from governance.audit.entries import EntryKind, Fact, read_entry
@@ -34,9 +35,23 @@ MAX_PROOF_HASHES = 64
 MAX_AGE = timedelta(minutes=10)
 MAX_AHEAD = timedelta(minutes=5)
 FACTS = ("job", "job_digest", "party", "plan_digest", "grants", "rule", "approvals")
-_GRANT_USE = re.compile(r"[0-9a-f]{32}(?: [0-9TZ:-]{20})?")
+_GRANT_USE = re.compile(r"[0-9a-f]{32}(?: [0-9TZ:-]{20}){0,2}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _JOB_ID = re.compile(r"[0-9a-f]{32}")
+
+
+class GrantUse(NamedTuple):
+    """One grant that a job uses, as the others need to know it.
+
+    Attributes:
+        grant_id: 32 hexadecimal digits.
+        derived_until: until when models that come of the job may be used, UTC; None if that is not said.
+        covers_until: until when the grant covers the job itself, UTC; None if that is not said.
+    """
+
+    grant_id: str
+    derived_until: datetime | None = None
+    covers_until: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -48,7 +63,7 @@ class Manifest:
         job_id: the job, 32 hexadecimal digits.
         job_digest: SHA-256 of the job, 64 hexadecimal digits.
         plan_digest: SHA-256 of the plan that the party derived, 64 hexadecimal digits.
-        grants: the party's own grants that the job uses: id, and until when models derived under it may be used, or None.
+        grants: the party's own grants that the job uses, and until when.
         rule: name of the rule of the party's policy that decided.
         approvals: SHA-256 of the approvals that were counted, 64 hexadecimal digits each.
     """
@@ -57,7 +72,7 @@ class Manifest:
     job_id: str
     job_digest: str
     plan_digest: str
-    grants: tuple[tuple[str, datetime | None], ...]
+    grants: tuple[GrantUse, ...]
     rule: str
     approvals: tuple[str, ...]
 
@@ -68,7 +83,7 @@ class Manifest:
             "job_digest": self.job_digest,
             "party": self.party,
             "plan_digest": self.plan_digest,
-            "grants": [_grant_use(grant_id, until) for grant_id, until in self.grants],
+            "grants": [_grant_use(use) for use in self.grants],
             "rule": self.rule,
             "approvals": list(self.approvals),
         }
@@ -268,17 +283,21 @@ def _problem(where: str, error: ConfideError) -> Problem:
     return Problem(where, "; ".join([error.what, *(str(problem) for problem in error.problems)]), error.remedy)
 
 
-def _grant_use(grant_id: str, until: datetime | None) -> str:
-    return grant_id if until is None else f"{grant_id} {until.astimezone(UTC).strftime(TIME_FORMAT)}"
+def _grant_use(use: GrantUse) -> str:
+    times = (use.derived_until,) if use.covers_until is None else (use.derived_until, use.covers_until)
+    known = [time.astimezone(UTC).strftime(TIME_FORMAT) for time in times if time is not None]
+    if len(known) < len(times) and known:
+        raise ValueError("a manifest that says until when a grant covers the job says how long models may be used, too")
+    return " ".join((use.grant_id, *known))
 
 
-def _read_grant_use(item: object, problems: list[Problem]) -> tuple[str, datetime | None]:
-    grant_id, _, until = _matching(item, _GRANT_USE, "grants", problems).partition(" ")
+def _read_grant_use(item: object, problems: list[Problem]) -> GrantUse:
+    grant_id, *times = _matching(item, _GRANT_USE, "grants", problems).split(" ")
     try:
-        return grant_id, datetime.strptime(until, TIME_FORMAT).replace(tzinfo=UTC) if until else None
+        return GrantUse(grant_id, *(datetime.strptime(time, TIME_FORMAT).replace(tzinfo=UTC) for time in times))
     except ValueError:
         problems.append(Problem("facts.grants", "a time such as 2026-01-31T12:00:00Z is expected", "ask its author"))
-        return grant_id, None
+        return GrantUse(grant_id)
 
 
 def _matching(value: object, pattern: re.Pattern[str], name: str, problems: list[Problem]) -> str:

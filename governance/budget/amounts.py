@@ -1,7 +1,7 @@
 """What jobs spend at an owner: amounts, the accounts they are charged to, and what a job charges.
 
 An owner keeps one account for each version of a data set and for each model that it holds a share of. An account counts in four
-ways, each with its own cap: jobs that opened something (queries), outputs or predictions (answers), and the epsilon and delta
+ways, each with its own cap: jobs that opened something (queries), numbers that were opened (answers), and the epsilon and delta
 of differential privacy. An output opened without noise has no finite epsilon; such a job is permitted only where epsilon has no
 cap, and there queries and answers are what bounds it.
 
@@ -17,6 +17,7 @@ from decimal import ROUND_CEILING, Context, Decimal, InvalidOperation
 from governance.policy.budgets import Budgets, Caps
 from protocols.errors import ConfideError, ErrorCode
 from protocols.job import ID_PATTERN, Job, JobType, ModelRef
+from protocols.job_parts import Output, OutputKind, Task
 
 PLACES = 12
 # Sums of any number of jobs fit: no addition rounds.
@@ -50,7 +51,7 @@ class Amount:
         epsilon: of differential privacy, at most `PLACES` places; None if something is opened without noise.
         delta: likewise; 0 without noise.
         queries: jobs that open something.
-        answers: outputs of evaluations, and samples of inferences.
+        answers: numbers that are opened: see `charges`.
     """
 
     epsilon: Decimal | None
@@ -116,21 +117,31 @@ def model_account(model: ModelRef) -> str:
 def charges(job: Job, party: str) -> dict[str, Amount]:
     """Returns what a job spends at a party, by account.
 
-    The outputs of an evaluation tell about the rows of every owner alike, so each owner is charged all of
-    them; an inference opens an answer for each sample, charged to the model at every holder of its shares; a training opens
-    nothing.
+    The outputs of an evaluation tell about the rows of every owner alike, so each owner is charged all of them; what an
+    inference opens is charged to the model at every holder of its shares; a training opens nothing. Every number counts: each
+    cell of a confusion table, and of each sample the probability of each class, or of the largest where only those are opened.
 
     Args:
         job: the job.
         party: whose accounts.
     """
     if job.job_type is JobType.EVALUATE:
-        amount = Amount(None, Decimal(0), queries=1, answers=len(job.outputs))
+        amount = Amount(None, Decimal(0), queries=1, answers=sum(_numbers(job, output) for output in job.outputs))
         own = {dataset_account(dataset.name, dataset.version): amount for dataset in job.datasets if dataset.party == party}
         return dict(sorted(own.items()))
     if job.job_type is JobType.INFER and job.model_ref is not None and party in job.computing_parties:
-        return {model_account(job.model_ref): Amount(None, Decimal(0), queries=1, answers=job.query_rows or 0)}
+        answers = sum(_numbers(job, output) for output in job.outputs) * (job.query_rows or 0)
+        return {model_account(job.model_ref): Amount(None, Decimal(0), queries=1, answers=answers)}
     return {}
+
+
+def _numbers(job: Job, output: Output) -> int:
+    """Returns how many numbers an output opens, of an inference for each sample."""
+    if output.kind is OutputKind.CONFUSION:
+        return (job.label_width if job.task is Task.CLASSES else 2) ** 2
+    if output.kind is OutputKind.PROBABILITY:
+        return output.top_k or job.label_width
+    return 1
 
 
 def policy_caps(budgets: Budgets, account: str) -> Caps:

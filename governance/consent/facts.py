@@ -17,10 +17,13 @@ class Source:
         dataset: the registration.
         models: the models that hold what was learnt from it: the one asked about first, then those that it was trained from,
             back to the earliest that was trained on the rows.
+        is_known_to_owner: whether the owner of the rows took part in all the trainings between, so that it knows for itself that
+            the model comes of them.
     """
 
     dataset: DatasetRef
     models: tuple[ModelRef, ...]
+    is_known_to_owner: bool = True
 
 
 @dataclass(frozen=True)

@@ -4,15 +4,16 @@ A party takes part in a job only if
   - the job keeps to an agreement that is in force at this party, and
   - for each data set of the party in the job, and for each that went into the job's model, a grant of its own covers the job.
 
-A party looks after its own rows: what others permit, their own parties decide. Only an owner of rows behind a model that takes no
-part in a job on that model cannot: for its rows, the parties that do take part apply the grants that it has told them, and refuse
-if none covers the job. Pure: what is known arrives as arguments.
+A party looks after its own rows: what others permit, their own parties decide. Only an owner of rows behind a model cannot that
+takes no part in a job on that model, or that took no part in a further training on the way to it and so does not know of its rows
+in it: for these, the parties that do know apply the grants that the owner has told them, and refuse if none covers the job. Pure:
+what is known arrives as arguments.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from governance.admission import Finding
@@ -35,7 +36,7 @@ class Consents:
         revoked_by: signatories that have revoked it, with the times they state.
         grants: the party's own, as they stand.
         sources: what the job's model was trained on, as far as this party knows.
-        absent: grants of owners of these rows that take no part in the job, as they have told them; their uses are not known.
+        absent: grants of owners of these rows that cannot decide for themselves, as they told them; their uses are not known.
     """
 
     party: str
@@ -53,10 +54,12 @@ class ConsentDecision:
     Attributes:
         findings: every reason against it; empty if it is covered.
         grants: those that cover the party's rows, one for each data set, each once; meaningful only without findings.
+        until: when each of them stops covering the job, by its id, UTC.
     """
 
     findings: tuple[Finding, ...]
     grants: tuple[Grant, ...]
+    until: Mapping[str, datetime] = field(default_factory=dict)
 
 
 def decide_consent(job: Job, consents: Consents, *, directory: Directory, now: datetime) -> ConsentDecision:
@@ -72,22 +75,24 @@ def decide_consent(job: Job, consents: Consents, *, directory: Directory, now: d
     facts = facts_of(job, institution=institution, sources=consents.sources)
     findings = [*_agreement(job, consents, facts, directory, now)]
     used: dict[str, Grant] = {}
+    until: dict[str, datetime] = {}
     for asset in assets_of(job, party=consents.party, sources=consents.sources):
         covering, problems = _cover(job, asset, consents.grants, facts, now)
         findings += problems
         if covering is not None:
             used[covering.grant_id] = covering
-    for owner in absent_owners(job, consents.sources):
-        told = [standing for standing in consents.absent if standing.grant.issuer == owner]
-        for asset in assets_of(job, party=owner, sources=consents.sources):
-            findings += _cover(job, asset, told, facts, now)[1]
-    return ConsentDecision(tuple(findings), tuple(used[grant_id] for grant_id in sorted(used)))
+            until[covering.grant_id] = min(ends(covering, asset), until.get(covering.grant_id, ends(covering, asset)))
+    for source in consents.sources:
+        owner = source.dataset.party
+        if owner != consents.party and _is_undecided(job, source):
+            told = [standing for standing in consents.absent if standing.grant.issuer == owner]
+            findings += _cover(job, Asset(source.dataset, source.models), told, facts, now)[1]
+    return ConsentDecision(tuple(findings), tuple(used[grant_id] for grant_id in sorted(used)), until)
 
 
 def absent_owners(job: Job, sources: Iterable[Source]) -> tuple[str, ...]:
-    """Returns the owners of rows behind the job's model that take no part in the job and so cannot decide about it."""
-    owners = dict.fromkeys(source.dataset.party for source in sources)
-    return tuple(owner for owner in owners if owner not in job.participants)
+    """Returns the owners of rows behind a job's model that take no part in it, or do not know of their rows there."""
+    return tuple(dict.fromkeys(source.dataset.party for source in sources if _is_undecided(job, source)))
 
 
 def assets_of(job: Job, *, party: str, sources: Iterable[Source]) -> tuple[Asset, ...]:
@@ -125,6 +130,10 @@ def agreement_problems(job: Job, agreement: Agreement, facts: JobFacts, sources:
         yield Problem(f"{where}.{problem.where}", problem.what, problem.remedy)
     for problem in over_epsilon(job, agreement.epsilon_cap):
         yield Problem(f"{where}.{problem.where}", problem.what, problem.remedy)
+
+
+def _is_undecided(job: Job, source: Source) -> bool:
+    return source.dataset.party not in job.participants or not source.is_known_to_owner
 
 
 def _cover(

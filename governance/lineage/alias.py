@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
+from itertools import groupby
 
 from governance.consent.reading import refuse, require_one_form, time_text
 from governance.documents import DocumentKind, SignedDocument, sign, verify
@@ -220,7 +221,8 @@ def verify_alias(signed: SignedDocument, directory: Directory) -> AliasStatement
 
 
 def _without(stack: Sequence[str | None], version: str | None) -> list[str | None]:
-    return [entry for entry in stack if entry != version]
+    """Takes a version away; what it lay between may be one version then, and a move back must lead to another one."""
+    return [entry for entry, _ in groupby(entry for entry in stack if entry != version)]
 
 
 def _check(statement: AliasStatement) -> Iterable[Problem]:

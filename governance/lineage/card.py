@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from governance.lineage.graph import ModelRecords
+from governance.lineage.graph import ModelRecords, holders_of
 from governance.lineage.standing import End, TrainingFacts, trainings_behind
 from protocols.canonical import Document, canonical_bytes, sha256_hex
 from protocols.job import JobType, ModelRef
@@ -48,7 +48,7 @@ class ModelCard:
         schema: the document of the columns that all rows follow.
         architecture: the manifest.
         trainings: settings of each training, the latest first.
-        holders: who holds shares.
+        holders: who holds shares, without those that have destroyed theirs.
         evaluations: how many completed ones this party knows.
         inferences: likewise, with the samples in them.
         aliases: what it is called, `alias at holder`.
@@ -177,7 +177,7 @@ def card_of(
         schema=made_by.job.schema,
         architecture=made_by.job.model.to_document(),
         trainings=tuple(facts.job.training.to_document() for facts in behind if facts.job.training is not None),
-        holders=made_by.job.computing_parties,
+        holders=holders_of(made_by, records),
         evaluations=sum(job.job_type is JobType.EVALUATE for job in uses),
         inferences=(len(inferred), sum(inferred)),
         aliases=tuple(f"{each.alias.value} at {each.holder}" for each in records.aliases if each.ref == ref),

@@ -14,6 +14,7 @@ from governance.lineage.blast import HolderAlias
 from governance.lineage.receipt import DeletionReceipt, missing_receipts
 from governance.lineage.standing import Basis, End, TrainingFacts, training_of, trainings_behind
 from protocols.canonical import Document
+from protocols.errors import ErrorCode
 from protocols.job import Job, JobType, ModelRef
 from protocols.session.states import State
 
@@ -129,7 +130,9 @@ def lineage_text(ref: ModelRef, records: ModelRecords) -> str:
 def _tree(ref: ModelRef, records: ModelRecords, *, depth: int, seen: set[ModelRef]) -> Iterator[str]:
     pad = "  " * depth
     made = training_of(ref, records.trainings)
-    yield f"{pad}model {ref.label}" + ("" if made is None else f", shares held by {', '.join(made.job.computing_parties)}")
+    yield f"{pad}model {ref.label}" + (
+        "" if made is None else f", shares held by {', '.join(holders_of(made, records)) or 'nobody'}"
+    )
     if ref in seen:
         return
     seen.add(ref)
@@ -190,15 +193,21 @@ def _use_lines(ref: ModelRef, records: ModelRecords) -> Iterator[str]:
             yield f"{alias.alias.value} at {alias.holder}"
 
 
+def holders_of(made: TrainingFacts, records: ModelRecords) -> tuple[str, ...]:
+    """Returns who holds shares of what a training made: its computing parties, but those that have destroyed theirs."""
+    ref = made.job.produced_model
+    return missing_receipts(made.job.computing_parties, (receipt for receipt in records.receipts if receipt.ref == ref))
+
+
 def receipt_lines(ref: ModelRef, made: TrainingFacts | None, records: ModelRecords) -> Iterator[str]:
     """Yields who has destroyed its shares of a model, and who has not said so although it was asked to."""
     receipts = [receipt for receipt in records.receipts if receipt.ref == ref]
     for receipt in receipts:
         sealed = f"sealed file {receipt.sealed_sha256[:_SHOWN_DIGITS]}" if receipt.sealed_sha256 else "no file was left"
         yield f"destroyed at {receipt.holder} at {receipt.time:%Y-%m-%d %H:%M:%S} UTC ({sealed}), for {receipt.subject}"
-    asked = any(end.delete for end in records.ends.get(ref, ()))
-    if made is not None and (asked or receipts):
-        for holder in missing_receipts(made.job.computing_parties, receipts):
+    asked = any(end.delete and end.code is not ErrorCode.MODEL_REVOKED for end in records.ends.get(ref, ()))
+    if made is not None and asked:
+        for holder in holders_of(made, records):
             yield f"no deletion receipt of {holder} has arrived"
 
 

@@ -26,12 +26,14 @@ class Basis:
         grant_id: 32 hexadecimal digits.
         until: when models that come of it stop being used, UTC; None for no end.
         job_id: the training.
+        covers_until: when the grant stops covering the job itself, UTC; None if that is not said.
     """
 
     party: str
     grant_id: str
     until: datetime | None
     job_id: str
+    covers_until: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -76,9 +78,9 @@ class End:
     """One reason for which what came of a training is not used any more; public in the consortium.
 
     Attributes:
-        issuer: the party whose consent has ended.
-        subject: id of the grant, or digest of the agreement.
-        code: GRANT_REVOKED, GRANT_EXPIRED or NO_AGREEMENT.
+        issuer: the party whose consent has ended, or the holder that has withdrawn the model.
+        subject: id of the grant, digest of the agreement, or the model's label.
+        code: GRANT_REVOKED, GRANT_EXPIRED or NO_AGREEMENT; MODEL_REVOKED for a holder's own decision.
         delete: whether every holder destroys what came of it.
         since: as the issuer states, UTC.
         job_id: the training that used it.
@@ -94,6 +96,9 @@ class End:
     @property
     def sentence(self) -> str:
         """What happened, for people."""
+        if self.code is ErrorCode.MODEL_REVOKED:
+            destroyed = ", and destroyed its share" if self.delete else ""
+            return f"{self.issuer} has withdrawn it at {self.since:%Y-%m-%d %H:%M:%S} UTC{destroyed}"
         named = f"{self.issuer}'s grant {self.subject}"
         if self.code is ErrorCode.GRANT_EXPIRED:
             return f"{named} permitted the use of derived models until {self.since:%Y-%m-%d %H:%M:%S} UTC"

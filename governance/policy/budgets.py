@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 
 from protocols.errors import Problem
+from protocols.job_fields import ID_PATTERN
 
 DEFAULT_QUERIES = 50
 DEFAULT_ANSWERS = 100_000
+# A model is there to be asked: each inference is a query, and what bounds its extraction are the numbers that are opened.
+DEFAULT_MODEL_QUERIES = 1_000
 MAX_COUNT = 1_000_000_000
 _MAX_DECIMAL_TEXT = 20
 _PLACES = 12  # of a decimal; the ledger adds them exactly
+_DATASET = re.compile(rf"{ID_PATTERN.pattern}(/[1-9][0-9]{{0,8}})?")
+_MODEL = re.compile(rf"{ID_PATTERN.pattern}(@[0-9a-f]{{12}})?")
 
 
 @dataclass(frozen=True)
@@ -46,14 +52,16 @@ class Budgets:
     """The caps of a party.
 
     Attributes:
-        default: of everything that is not named.
+        default: of every data set that is not named.
         datasets: by `name` or `name/version`; the latter comes first.
         models: by `name` or `name@version`; the latter comes first.
+        default_model: of every model that is not named.
     """
 
     default: Caps = Caps()
     datasets: Mapping[str, Caps] = field(default_factory=dict)
     models: Mapping[str, Caps] = field(default_factory=dict)
+    default_model: Caps = Caps(DEFAULT_MODEL_QUERIES)
 
     def of_dataset(self, name: str, version: int) -> Caps:
         """Returns the caps of a version of a data set."""
@@ -61,7 +69,7 @@ class Budgets:
 
     def of_model(self, name: str, version: str) -> Caps:
         """Returns the caps of a version of a model."""
-        return self.models.get(f"{name}@{version}") or self.models.get(name) or self.default
+        return self.models.get(f"{name}@{version}") or self.models.get(name) or self.default_model
 
     def to_document(self) -> dict[str, object]:
         """Returns the budgets as a document."""
@@ -69,6 +77,7 @@ class Budgets:
             "default": self.default.to_document(),
             "datasets": {name: caps.to_document() for name, caps in self.datasets.items()},
             "models": {name: caps.to_document() for name, caps in self.models.items()},
+            "default_model": self.default_model.to_document(),
         }
 
 
@@ -88,9 +97,16 @@ def read_decimal(text: str) -> Decimal:
 
 
 def check_budgets(budgets: Budgets) -> Iterable[Problem]:
-    """Yields what is wrong with budgets."""
+    """Yields what is wrong with budgets; a name that nothing can have would leave what it means under the default caps."""
+    for name in budgets.datasets:
+        if not _DATASET.fullmatch(name):
+            yield Problem(f"budgets.datasets.{name}", "no data set is called so", "write name or name/version, without a party")
+    for name in budgets.models:
+        if not _MODEL.fullmatch(name):
+            yield Problem(f"budgets.models.{name}", "no model is called so", "write name or name@version, of 12 digits")
     named = {f"budgets.datasets.{name}": caps for name, caps in budgets.datasets.items()}
     named |= {f"budgets.models.{name}": caps for name, caps in budgets.models.items()}
-    for where, caps in {"budgets.default": budgets.default, **named}.items():
+    named |= {"budgets.default": budgets.default, "budgets.default_model": budgets.default_model}
+    for where, caps in named.items():
         if caps.delta is not None and (caps.epsilon is None or caps.delta >= 1):
             yield Problem(f"{where}.delta", "a cap on delta stands beside one on epsilon and is below 1", "correct it")

@@ -7,9 +7,13 @@ refusal with `any_`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+
+from protocols.job_fields import ID_PATTERN
+from protocols.job_parts import JobType, OutputKind
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,16 @@ CONDITIONS: Mapping[str, tuple[str, How]] = {
 }
 
 
+_ID = ID_PATTERN.pattern
+_FORMS: Mapping[str, tuple[re.Pattern[str], str]] = {
+    "job_type": (re.compile("|".join(kind.value for kind in JobType)), "a job type"),
+    "outputs": (re.compile("|".join(kind.value for kind in OutputKind)), "a kind of output"),
+    "datasets": (re.compile(rf"{_ID}/({_ID}|\*)"), "a data set; write party/name or party/*"),
+    "model": (re.compile(rf"{_ID}(@[0-9a-f]{{12}})?"), "a model; write name or name@version, of 12 digits"),
+}
+_NAME = (ID_PATTERN, "a name that a job can have: 1 to 63 of a-z, 0-9 and -")
+
+
 @dataclass(frozen=True)
 class Condition:
     """One condition of a rule.
@@ -160,6 +174,17 @@ def _prefix(condition: str, named: str) -> str:
     if condition == "models" and "@" not in named:
         return f"{named}@"
     return "\0"
+
+
+def impossible_values(condition: Condition) -> Iterable[tuple[int, str]]:
+    """Yields the values of a list that no job can have, by their place, each with the reason in words.
+
+    A refusal that names one refuses nothing, and nobody would notice.
+    """
+    pattern, what = _FORMS.get(CONDITIONS[condition.name][0], _NAME)
+    for place, value in enumerate(condition.among):
+        if not pattern.fullmatch(value):
+            yield place, f"{value} is not {what}"
 
 
 def never_holds(conditions: Iterable[Condition]) -> str:

@@ -10,7 +10,7 @@ from governance.identity.keys import VerifyingKey
 from governance.people.person import People, Person, check_people
 from governance.people.roles import Action, PersonRole, is_permitted
 from governance.policy.budgets import Budgets, check_budgets
-from governance.policy.conditions import Condition, JobFacts, never_holds
+from governance.policy.conditions import Condition, JobFacts, impossible_values, never_holds
 from protocols.canonical import canonical_bytes, sha256_hex
 from protocols.errors import Problem
 
@@ -186,6 +186,9 @@ def check_policy(policy: Policy) -> Iterable[Problem]:
         if rule.name in names:
             yield Problem(f"rules.{number}.name", f"{rule.name} is the name of another rule", "choose another")
         names.add(rule.name)
+        for condition in rule.conditions:
+            for place, what in impossible_values(condition):
+                yield Problem(f"rules.{number}.match.{condition.name}.{place}", what, "correct it")
         yield from _check_verdict(policy, rule.verdict, f"rules.{number}.decision")
     yield from _check_verdict(policy, policy.otherwise.verdict, "otherwise.decision")
     yield from check_budgets(policy.budgets)

@@ -21,12 +21,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from governance.audit.checkpoints import Checkpoint, origin, sign_checkpoint
+from governance.audit.checkpoints import Checkpoint, open_checkpoint, origin, sign_checkpoint
+from governance.audit.notes import MAX_NOTE_BYTES
 from governance.audit.tiles import Tile, bundle_bytes, tile_bytes, tiles
 from parties.config import PartyConfig
 from parties.storage.audit_log import CheckpointRecord
 from parties.storage.database import Database, Tables, open_database
-from parties.storage.files import PUBLIC_MODE, make_folder, read_public
+from parties.storage.files import PUBLIC_MODE, make_folder, read_public, write_public
 from protocols.canonical import MAX_DOCUMENT_BYTES
 from protocols.errors import ConfideError, ErrorCode
 
@@ -103,7 +104,7 @@ def export_log(config: PartyConfig, *, out: Path, now: datetime) -> Exported:
 
     Raises:
         ConfideError: INVALID_ARGUMENT (the asker's fault): the folder exists or cannot be made; NOT_ENROLLED before the party has
-            joined; LOG_DAMAGED (the operator's fault).
+            joined; LOG_DAMAGED, LOG_FORKED or STATE_ROLLED_BACK (the operator's fault).
     """
     out = out.absolute()
     if out.exists():
@@ -133,12 +134,15 @@ def copy_log(database: Database, config: PartyConfig, *, now: datetime) -> LogCo
         now: the time, UTC.
 
     Raises:
-        ConfideError: NOT_ENROLLED before the party has joined; LOG_FORKED (the operator's fault): the log does not extend what
-            was signed before; else as reading keys and directory does.
+        ConfideError: NOT_ENROLLED before the party has joined; LOG_FORKED or STATE_ROLLED_BACK (the operator's fault): the log
+            does not extend what was signed before; else as reading keys and directory does.
     """
     with database.transaction() as tables:
+        _require_newest(tables, config)
         checkpoint = _head(tables, config, now=now)
         kept = tables.audit.add_checkpoint(size=checkpoint.size, root=checkpoint.root, note=checkpoint.note, now=checkpoint.made)
+        # The auditor holds it from now on, so a database from a backup must not go on without it.
+        write_public(config.folder.log_head_file, kept.note)
     return _copy(database, config, kept)
 
 
@@ -146,11 +150,25 @@ def look_at_log(database: Database, config: PartyConfig, *, now: datetime) -> Lo
     """Like `copy_log`, for a look at one's own log: the checkpoint over all entries is not kept, so a wrong log is not signed.
 
     Raises:
-        ConfideError: as `copy_log`, but for LOG_FORKED.
+        ConfideError: as `copy_log`, but for LOG_FORKED and STATE_ROLLED_BACK.
     """
     with database.transaction() as tables:
         checkpoint = _head(tables, config, now=now)
     return _copy(database, config, checkpoint)
+
+
+def _require_newest(tables: Tables, config: PartyConfig) -> None:
+    # A database from a backup knows nothing of what was signed after it; the file beside it does.
+    member = config.folder.member
+    log = origin(member.load_directory().consortium, config.party)
+    if not config.folder.log_head_file.exists():
+        return
+    note = read_public(config.folder.log_head_file, max_bytes=MAX_NOTE_BYTES)
+    shown, _ = open_checkpoint(note, origin=log, key=member.load_signing_key().public)
+    if shown.size > tables.audit.size() or tables.audit.root(shown.size) != shown.root:
+        what = f"{config.folder.log_head_file} shows a signed checkpoint of {shown.size} entries, which this log does not extend"
+        remedy = "Restore the newest database; a second history that is signed is a fork."
+        raise ConfideError(ErrorCode.STATE_ROLLED_BACK, what, remedy=remedy, party=config.party)
 
 
 def _head(tables: Tables, config: PartyConfig, *, now: datetime) -> CheckpointRecord:

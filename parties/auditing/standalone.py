@@ -342,6 +342,7 @@ def _check_signed(signed: Signed, party: str, key: str, what: str) -> None:
 def _check_witnesses(checkpoints: Sequence[Signed], party: str, keys: Mapping[str, str], needed: int, report: Report) -> None:
     # The largest checkpoint with enough cosignatures counts; a cosignature that does not verify is never passed over.
     best: tuple[int, dict[str, str]] = (0, {})
+    strange = 0
     for signed in checkpoints:
         found: dict[str, str] = {}
         for witness, key in keys.items():
@@ -353,9 +354,12 @@ def _check_witnesses(checkpoints: Sequence[Signed], party: str, keys: Mapping[st
             if seconds >= 2**35 or not _is_signed(key, value[8:], message):
                 raise Wrong(f"the cosignature of {witness} under the checkpoint of {signed.size} entries does not verify")
             found[witness] = datetime.fromtimestamp(seconds, UTC).strftime(TIME_FORMAT)
+        strange += len(signed.lines) - len(found) - 1  # the party's own has been checked
         if len(found) >= max(needed, 1) and signed.size >= best[0]:
             best = signed.size, found
     report.witnessed_size, report.witnesses = best
+    if strange:  # of a witness that has left or has a new key; or a cosignature that somebody spoilt
+        report.notes.append(f"{strange} signature line(s) under checkpoints are by no key of the directory and count nothing")
     if needed > len(best[1]):
         raise Wrong(f"no checkpoint is cosigned by {needed} of the {len(keys) - 1} other parties")
 
@@ -469,17 +473,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if asked.json:
             print(json.dumps({"status": "wrong", "what": wrong.what, "entry": wrong.entry, "before": wrong.before}))
         else:
-            print(f"WRONG: {wrong}")
+            print(_shown(f"WRONG: {wrong}"))
         return WRONG
     print(
         json.dumps({"status": "ok", **vars(report)}, default=lambda time: time.strftime(TIME_FORMAT))
         if asked.json
-        else _in_words(report, fingerprint is None)
+        else "\n".join(map(_shown, _in_words(report, fingerprint is None)))
     )
     return OK
 
 
-def _in_words(report: Report, compare: bool) -> str:
+def _shown(text: str) -> str:
+    # What the party wrote must not steer the auditor's terminal, for example to show another verdict or fingerprint.
+    return "".join(letter if letter.isprintable() else json.dumps(letter)[1:-1] for letter in text)
+
+
+def _in_words(report: Report, compare: bool) -> list[str]:
     by = ", ".join(f"{witness} at {time}" for witness, time in report.witnesses.items()) or "nobody"
     times = f"from {report.first_time:{TIME_FORMAT}} to {report.last_time:{TIME_FORMAT}}" if report.size else "no entries"
     lines = [
@@ -490,7 +499,7 @@ def _in_words(report: Report, compare: bool) -> str:
     ]
     if compare:
         lines.append(f"  compare with the founder: the directory is signed under fingerprint {report.founder_fingerprint}")
-    return "\n".join(lines)
+    return lines
 
 
 if __name__ == "__main__":

@@ -166,13 +166,21 @@ def _compact(value: Mapping[str, Json]) -> str:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
+def shown(text: str) -> str:
+    """Returns a text as it may be printed: what steers a terminal is written as in JSON; lines stay lines.
+
+    Purposes, reasons and names come from other parties and researchers: none of them writes over what a command says.
+    """
+    return "".join(letter if letter.isprintable() or letter == "\n" else json.dumps(letter)[1:-1] for letter in text)
+
+
 def _print(text: str) -> None:
     try:
-        print(text, file=sys.stdout, flush=True)
+        print(shown(text), file=sys.stdout, flush=True)
     except BrokenPipeError:  # whoever read, for example `head`, has gone; at exit nothing must be written there again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(READER_GONE) from None
 
 
 def _print_error(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    print(shown(text), file=sys.stderr, flush=True)

@@ -122,9 +122,10 @@ def _in_words(policy: Policy) -> str:
     rules = [(rule.name, _match(rule), _verdict(rule), rule.reason) for rule in (*policy.rules, policy.otherwise)]
     budgets = policy.budgets
     caps = [
-        ("everything else", budgets.default),
         *budgets.datasets.items(),
+        ("every other data set", budgets.default),
         *((f"model {n}", c) for n, c in budgets.models.items()),
+        ("every other model", budgets.default_model),
     ]
     return "\n".join(
         [

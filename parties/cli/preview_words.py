@@ -40,7 +40,13 @@ def preview_in_words(preview: Preview) -> str:
         lines.append("opened: nothing")
     if preview.model:
         lines.append(f"leaves behind: model {preview.model}, as shares, opened to nobody")
-    lines += ["", table(("who", "learns"), preview.learns), "", f"stays here: {preview.retention}"]
+    lines += [
+        "",
+        table(("who", "learns"), preview.learns),
+        "",
+        "stays here:",
+        *(f"  {part}" for part in preview.retention.split("; ")),
+    ]
     return "\n".join(lines)
 
 

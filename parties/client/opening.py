@@ -9,6 +9,7 @@ In this order, so that nobody chooses its share after having seen another's:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -78,7 +79,7 @@ def open_output(
         check_opening(opened, commitments[party][output.name])
         if (reply.shape, reply.scale_bits) != (replies[0].shape, replies[0].scale_bits):
             raise ConfideError(ErrorCode.BAD_FRAME, "the parties' shares of an output do not fit together", party=party)
-        if len(reply.share) != 8 * int(np.prod(reply.shape, dtype=np.int64)):
+        if len(reply.share) != 8 * math.prod(reply.shape):
             raise ConfideError(ErrorCode.BAD_FRAME, "a share has not the size of its shape", party=party)
         shares.append(np.frombuffer(reply.share, "<i8").astype(np.int64).reshape(tuple(reply.shape)))
     return combine_output(shares, output=output, scale_bits=replies[0].scale_bits)

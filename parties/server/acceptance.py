@@ -180,6 +180,9 @@ class Acceptance:
         if state != State.PROPOSED.value:  # it ended meanwhile, whatever this party would have said
             self._drop(pursuit)
             return None
+        if kept is not None and kept.refused:  # the process ended before its session had stored that: the log says it already
+            what = "this party has refused the job before, as its audit log says"
+            raise ConfideError(ErrorCode[kept.refused.split()[0]], what, party=party.id)
         late = now > job.agree_by - REFUSE_BEFORE
         if kept is None or kept.entry_index is None:
             kept = self._decide(pursuit)
@@ -303,7 +306,7 @@ def _countersign(party: Party, tables: Tables, job: Job, found: Standing, made: 
         job_id=job.job_id,
         job_digest=job.digest,
         plan_digest=made.plan_digest,
-        grants=tuple((grant.grant_id, grant.derived_until) for grant in used),
+        grants=used,
         rule=found.decision.rule,
         approvals=found.approvals,
     )

@@ -81,7 +81,11 @@ class Cascade:
         """Forgets the checkpoints of trainings that rest on a consent withdrawn with deletion; returns their files by job."""
         found = {}
         for job_id in tables.checkpoints.job_ids():
-            behind = trainings_behind(job_id, trainings_behind_job(tables, job_id))
+            try:
+                behind = trainings_behind(job_id, trainings_behind_job(tables, job_id))
+            except ConfideError as error:  # as above; these checkpoints go with their retention
+                _log.error("lineage_unreadable", job=job_id, code=error.code.name, what=error.what)
+                continue
             if any(end.delete for end in ends(behind, withdrawn, now=now)):
                 found[job_id] = tables.checkpoints.discard(job_id)
         return found

@@ -15,10 +15,8 @@ import structlog
 
 from governance.admission import Finding
 from governance.identity.directory import Directory
-from governance.lineage.standing import TrainingFacts, ends
-from parties.lineage import bases_of, withdrawals
 from parties.server.cascade import Cascade
-from parties.server.consents import consent_findings
+from parties.server.consents import consent_findings, ended_elsewhere, next_end_elsewhere
 from parties.server.party import Party
 from parties.server.sessions import Sessions
 from parties.server.terms import log_defect
@@ -107,25 +105,14 @@ class ConsentWatch:
             job = Job.from_bytes(record.document)
             findings = (
                 *consent_findings(self._party, tables, job, now),
-                *_withdrawn_by_others(tables, job, now),
+                *ended_elsewhere(self._party, tables, job, now),
                 *_querier(self._party.directory, job),
             )
-            end = _end_by_clock(tables, job, now)
+            end = _end_by_clock(self._party, tables, job, now)
         if findings:
             _log.warning("consent_ended", job=job_id, code=findings[0].code.name, reasons=len(findings))
             self._sessions.end_consent(job_id, _report(self._party.id, findings, self._states[job_id]))
         return end
-
-
-def _withdrawn_by_others(tables: Tables, job: Job, now: datetime) -> tuple[Finding, ...]:
-    # An owner that does not compute has voted once its rows are shared, long before the others are through: they stop for it.
-    facts = TrainingFacts(job, bases_of(tables, job.job_id), "")
-    remedy = "leave its rows out, or ask it for another grant"
-    return tuple(
-        Finding(end.code, Problem("datasets", end.sentence, remedy))
-        for end in ends((facts,), withdrawals(tables), now=now)
-        if end.code is not ErrorCode.GRANT_EXPIRED  # `until` is the end for models; a grant's own end is its issuer's to watch
-    )
 
 
 def _querier(directory: Directory, job: Job) -> tuple[Finding, ...]:
@@ -136,12 +123,14 @@ def _querier(directory: Directory, job: Job) -> tuple[Finding, ...]:
     return ()
 
 
-def _end_by_clock(tables: Tables, job: Job, now: datetime) -> datetime | None:
+def _end_by_clock(party: Party, tables: Tables, job: Job, now: datetime) -> datetime | None:
     grants = [tables.grants.get(grant_id).grant for grant_id in tables.grants.used_by(job.job_id)]
     times = [time for grant in grants for time in (grant.expires, grant.derived_until)]
     agreement = tables.agreements.find(job.agreement)
     if agreement is not None:
         times.append(agreement.agreement.expires)
+    elsewhere = next_end_elsewhere(party, tables, job, now)
+    times += [] if elsewhere is None else [elsewhere]
     return min((time for time in times if time > now), default=None)
 
 

@@ -9,7 +9,7 @@ from governance.audit.entries import EntryKind
 from governance.budget.amounts import charges
 from governance.documents import SignedDocument
 from governance.release import Evidence, Settlement, Withheld
-from parties.server.consents import consent_findings
+from parties.server.consents import consent_findings, ended_elsewhere
 from parties.server.party import Party
 from parties.storage.database import Tables
 from protocols.canonical import parse_canonical
@@ -24,12 +24,13 @@ def evidence_of(party: Party, tables: Tables, job: Job, now: datetime) -> Eviden
     planned = () if plan is None else Plan.from_document(parse_canonical(plan.document)).outputs
     sealed = {record.name: record.shape for record in tables.outputs.of_job(job.job_id)}
     used = [tables.grants.get(grant_id) for grant_id in tables.grants.used_by(job.job_id)]
+    missing = (*consent_findings(party, tables, job, now), *ended_elsewhere(party, tables, job, now))
     return Evidence(
         plan_digest="" if plan is None else plan.digest,
         planned={output.name: output.shape for output in planned},
         sealed=sealed if party.id in job.computing_parties else None,
         countersignatures={record.party: record.plan_digest for record in tables.jobs.countersignatures(job.job_id)},
-        missing_consent=[finding.problem for finding in consent_findings(party, tables, job, now)],
+        missing_consent=[finding.problem for finding in missing],
         output_rules={record.grant_id: record.grant.outputs for record in used},
     )
 

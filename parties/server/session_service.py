@@ -47,8 +47,7 @@ class SessionService:
             raise ConfideError(ErrorCode.BAD_SIGNATURE, "the sender of a session message is not its signer", party=sender)
         if request.HasField("job") and not self._sessions.knows(message.session):
             self._adopt(request)
-        self._check_consent(message)
-        self._sessions.deliver(message, signed)
+        self._sessions.deliver(message, signed if self._may_be_kept(message) else None)
         return session_pb2.DeliverReply()
 
     def link(self, incoming: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
@@ -61,25 +60,31 @@ class SessionService:
             raise ConfideError(ErrorCode.UNKNOWN_SESSION, "no link of that session waits for this party")
         return accept(self._links.take(session, int(attempt), caller().id), incoming, count=self._links.counter(caller().id))
 
-    def _check_consent(self, message: SessionMessage) -> None:
-        """A countersignature counts only with a consent that its sender's witnesses can be held to; else the job ends here.
+    def _may_be_kept(self, message: SessionMessage) -> bool:
+        """Returns whether a message is a countersignature whose consent its sender's witnesses can be held to.
 
-        What has been counted before is not checked again: the proof was fresh then.
+        One without such a proof ends the job here, if it would have counted, and is never kept: what a job rests on is read
+        from the manifests that are. What has been kept before is not checked again: the proof was fresh then.
 
         Raises:
             ConfideError: NOT_LOGGED (the sender's fault); UNKNOWN_SESSION.
         """
         if not isinstance(message.body, Countersignature) or not self._sessions.knows(message.session):
-            return
+            return False
         status = self._sessions.status(message.session)
-        if status.state is not State.PROPOSED or message.sender in status.countersigned_by:
-            return
+        if message.sender in status.countersigned_by:
+            return True
+        if status.state.is_terminal:
+            return False
         try:
             check_consent(self._party, status.job, message)
         except ConfideError as error:
+            if status.state is not State.PROPOSED:
+                return False
             if message.sender in status.job.participants:
                 self._sessions.refuse(message.session, error)
             raise
+        return True
 
     def _adopt(self, request: session_pb2.DeliverRequest) -> None:
         job, papers = read_papers(self._party, request.job, request.initial_weights)

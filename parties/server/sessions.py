@@ -199,8 +199,8 @@ class Sessions:
         """Tells a session that something which this party's consent rests on has ended; one that is over stays as it is."""
         self._queue.put(_Item(job_id, ev.ConsentEnded(report)))
 
-    def deliver(self, message: SessionMessage, signed: SignedDocument) -> None:
-        """Feeds a participant's verified message; returns when its effect is stored.
+    def deliver(self, message: SessionMessage, signed: SignedDocument | None) -> None:
+        """Feeds a participant's verified message, `signed` if it may be kept; returns when its effect is stored.
 
         Raises:
             ConfideError: UNKNOWN_SESSION if this party has not heard of the job; DISK_FULL if it cannot store what follows;

@@ -43,7 +43,8 @@ MAX_REPLY_BYTES = 2 * 1024 * 1024  # below the cap on messages, with one stateme
 MAX_REPLY_STATEMENTS = 200
 MAX_REPLIES = 50  # in a row: nobody holds a thread for ever
 MAX_NUMBER = 2**63 - 1  # what the database counts to
-MAX_KEPT = 10_000  # of one party and kind: more than honest use makes, little enough for the disk
+MAX_KEPT = 10_000  # of one party and kind: more than honest use makes
+MAX_KEPT_BYTES = 64 * 1024 * 1024  # of one party, but for revocations, which are small: little enough for disk and memory
 BURST, PER_SECOND = 50, 10.0
 _THREADS = 4
 _TOLD = frozenset(
@@ -55,6 +56,8 @@ _TOLD = frozenset(
         DocumentKind.GRANT,
     }
 )
+# What a receiver says of one statement: it asks for that again itself, and the next one must not wait for it.
+_REFUSED = frozenset({ErrorCode.INVALID_DOCUMENT, ErrorCode.BAD_SIGNATURE, ErrorCode.NOT_ENROLLED})
 _log = structlog.get_logger()
 
 
@@ -108,6 +111,9 @@ def take_in(party: Party, signed: SignedDocument) -> bool:
             return False
         if tables.statements.num_heard(signed.signer, signed.kind) >= MAX_KEPT:
             what = f"{MAX_KEPT} statements of the kind {signed.kind.value} by {signed.signer} are kept already"
+            raise ConfideError(ErrorCode.PARTY_BUSY, what, party=signed.signer)
+        if signed.kind is not DocumentKind.REVOCATION and tables.statements.bytes_heard(signed.signer) >= MAX_KEPT_BYTES:
+            what = f"statements of {MAX_KEPT_BYTES} bytes by {signed.signer} are kept already"
             raise ConfideError(ErrorCode.PARTY_BUSY, what, party=signed.signer)
         tables.statements.hear(signed, now=party.now())
         act(tables)
@@ -253,31 +259,43 @@ class Exchange:
     def _tell(self, peer: str) -> None:
         for record in statements_after(self._party, self._told.get(peer, 0)):
             request = governance_pb2.TellRequest(statement=to_wire(record.document))
-            TELL.call(self._peers.channel(peer), request, party=peer, timeout_s=CALL_TIMEOUT_S)
+            try:
+                TELL.call(self._peers.channel(peer), request, party=peer, timeout_s=CALL_TIMEOUT_S)
+            except ConfideError as error:
+                if error.code not in _REFUSED:
+                    raise
             self._told[peer] = record.number
 
     def _ask(self, peer: str) -> None:
+        """Takes in what a peer has said since; one statement that is refused holds up none after it, and comes again."""
         with self._party.database.transaction() as tables:
-            after = tables.statements.cursor(peer)
+            after = settled = tables.statements.cursor(peer)
+        refused: ConfideError | None = None
         for _ in range(MAX_REPLIES):
             request = governance_pb2.ListStatementsRequest(after=after)
             reply = LIST_STATEMENTS.call(self._peers.channel(peer), request, party=peer, timeout_s=CALL_TIMEOUT_S)
             if not reply.statements or self._stopping.is_set():
-                return
+                break
             try:
                 for statement in reply.statements[:MAX_REPLY_STATEMENTS]:
                     if not after < statement.number <= MAX_NUMBER:
                         raise ConfideError(ErrorCode.INVALID_DOCUMENT, f"{peer} numbers its statements wrongly", party=peer)
-                    self._take(statement, peer)
+                    refused = self._take(statement, peer) or refused
                     after = statement.number
+                    settled = after if refused is None else settled
             finally:  # what was taken in before one that is refused need not come again
                 with self._party.database.transaction() as tables:
-                    tables.statements.move_cursor(peer, after)
+                    tables.statements.move_cursor(peer, settled)
+        if refused is not None:
+            raise refused
 
-    def _take(self, statement: governance_pb2.Statement, peer: str) -> None:
+    def _take(self, statement: governance_pb2.Statement, peer: str) -> ConfideError | None:
+        """Takes one in; returns why not, if that may be mended and it is to be asked for again."""
         try:
             take_in(self._party, from_wire(statement.document))
         except ConfideError as error:
             _log.warning("statement_refused", by=peer, number=statement.number, code=error.code.name, what=error.what)
-            if error.code is not ErrorCode.INVALID_DOCUMENT:
-                raise  # a newer directory or more room may mend it: it is asked for again
+            if error.code is ErrorCode.DISK_FULL:
+                raise
+            return None if error.code is ErrorCode.INVALID_DOCUMENT else error  # a newer directory or more room may mend it
+        return None

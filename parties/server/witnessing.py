@@ -130,9 +130,7 @@ class Witnessing:
                     return
             try:
                 self._round()
-            except (
-                Exception
-            ) as error:  # a full disk, or a defect: the log stays without new checkpoints, and the next round tries
+            except Exception as error:  # a full disk, or a defect: no new checkpoint now, and the next round tries
                 with suppress(OSError):
                     log_defect("", "witnessing", error)
                 pause = _LAST_RETRY_S
@@ -194,7 +192,8 @@ class Witnessing:
             log = origin(self._party.directory.consortium, self._party.id)
             note = sign_checkpoint(Checkpoint(log, size, root), key=self._party.member.signing_key).to_bytes()
             made = tables.audit.add_checkpoint(size=size, root=root, note=note, now=self._party.now())
-        write_public(self._party.config.folder.log_head_file, note)
+            # Before the transaction ends: an export, which is another process, writes it in its turn.
+            write_public(self._party.config.folder.log_head_file, note)
         return made
 
     # Threads of the pool.

@@ -13,13 +13,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from governance.audit import merkle
 from governance.audit.entries import NO_PREVIOUS, EntryKind, Fact, LogEntry, entry_body
 from parties.storage.audit_tables import LogCosignatureRow, LogEntryRow, LogHeadRow, LogNodeRow
 from protocols.errors import ConfideError, ErrorCode
+
+_AT_ONCE = 100  # texts that one query looks for
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,22 @@ class AuditStore:
             if {type(entry.body), type(entry.leaf_hash)} != {bytes}:
                 raise ConfideError(ErrorCode.LOG_DAMAGED, f"entry {entry.index} of the audit log is not bytes")
         return found
+
+    def naming(self, texts: Iterable[str]) -> tuple[LogEntry, ...]:
+        """Returns the entries in which one of these texts stands, in their order; the database looks, so that a long log is fast.
+
+        Args:
+            texts: ids or labels, of characters that JSON writes as they are.
+
+        Raises:
+            ConfideError: LOG_DAMAGED (the operator's fault): one is not what was written.
+        """
+        found: set[int] = set()
+        sought = [func.instr(LogEntryRow.body, each.encode()) > 0 for each in texts]
+        for start in range(0, len(sought), _AT_ONCE):
+            query = select(LogEntryRow.entry_index).where(or_(*sought[start : start + _AT_ONCE]))
+            found.update(self._session.scalars(query))
+        return tuple(self.entry(index) for index in sorted(found))
 
     def node(self, level: int, index: int) -> bytes:
         """Returns the hash of a complete subtree, see `governance.audit.merkle`.

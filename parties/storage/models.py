@@ -10,6 +10,7 @@ from datetime import datetime
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
+from parties.storage.registry_tables import DeletionRow
 from parties.storage.tables import ModelRow
 from protocols.errors import ConfideError, ErrorCode
 from protocols.job import ModelRef
@@ -107,8 +108,13 @@ class ModelStore:
         return None if row is None else row.sealed_name
 
     def sealed_names(self) -> tuple[str, ...]:
-        """Returns the names of all sealed files of models, usable or not."""
-        return tuple(self._session.scalars(select(ModelRow.sealed_name)))
+        """Returns the names of all sealed files of models, usable or not; without those that were destroyed.
+
+        A file of a destroyed share can only have come back from a backup: nothing names it, so the next start removes it again.
+        """
+        same = (DeletionRow.name == ModelRow.name) & (DeletionRow.version == ModelRow.version) & DeletionRow.done.is_not(None)
+        query = select(ModelRow.sealed_name).outerjoin(DeletionRow, same).where(DeletionRow.name.is_(None))
+        return tuple(self._session.scalars(query))
 
     def publish(self, job_id: str) -> tuple[ModelRef, ...]:
         """Makes the model of a completed job usable; returns what became so."""

@@ -151,11 +151,11 @@ class SealedFiles:
 
         It says nothing about the contents: they are encrypted under a random key.
         """
-        path = self._path(name)
-        if not path.is_file():
+        try:
+            with self._path(name).open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except FileNotFoundError:  # another process may destroy it just now
             return ""
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
 
     def sweep(self, named: Collection[str]) -> int:
         """Removes every sealed file that no table names, and what is left of files that were being written.

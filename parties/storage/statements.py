@@ -6,6 +6,7 @@ and answers with it whoever asks later (`parties/server/statements.py`).
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -95,9 +96,16 @@ class StatementStore:
         query = select(func.count()).select_from(HeardStatementRow).where(same)
         return self._session.scalar(query) or 0
 
-    def heard(self, kind: DocumentKind) -> tuple[SignedDocument, ...]:
-        """Returns the statements of others of one kind, in the order in which they arrived."""
+    def bytes_heard(self, signer: str) -> int:
+        """Returns how many bytes the kept statements of a party have together."""
+        query = select(func.sum(func.length(HeardStatementRow.body))).where(HeardStatementRow.signer == signer)
+        return self._session.scalar(query) or 0
+
+    def heard(self, kind: DocumentKind, *, by: Collection[str] | None = None) -> tuple[SignedDocument, ...]:
+        """Returns the statements of others of one kind, of these parties or of all, in the order in which they arrived."""
         query = select(HeardStatementRow).where(HeardStatementRow.kind == kind.value)
+        if by is not None:
+            query = query.where(HeardStatementRow.signer.in_(list(by)))
         ordered = query.order_by(HeardStatementRow.heard, HeardStatementRow.signer, HeardStatementRow.digest)
         return tuple(SignedDocument(kind, row.signer, row.body, row.signature) for row in self._session.scalars(ordered))
 

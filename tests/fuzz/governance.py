@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 
 from governance.audit.checkpoints import Checkpoint, cosign, open_checkpoint, origin, sign_checkpoint
 from governance.audit.entries import EntryKind, entry_body
-from governance.audit.manifest import Manifest, ManifestProof, verify_manifest
+from governance.audit.manifest import GrantUse, Manifest, ManifestProof, verify_manifest
 from governance.audit.merkle import is_consistent, leaf_hash
 from governance.audit.notes import Note
 from governance.consent.agreement import Agreement, SignedAgreement, sign_agreement
@@ -166,7 +166,7 @@ def _previews() -> Sequence[bytes]:
 
 
 def _manifest() -> Manifest:
-    grants = (("0f" * 16, None), ("0e" * 16, CREATED))
+    grants = (GrantUse("0f" * 16), GrantUse("0e" * 16, CREATED), GrantUse("0d" * 16, CREATED, CREATED))
     return Manifest("hospital-a", _JOB.job_id, _JOB.digest, _PLAN, grants, "automatic", ("b" * 64,))
 
 

@@ -34,6 +34,7 @@ from protocols.job import Job, JobType
 from protocols.model.weights import weights_to_safetensors
 from protocols.mpc.planning import derive_plan
 from protocols.plan.plan import Plan
+from tests.support.consent import ConsentWorld, a_grant, jobs, standing
 from tests.support.jobs import CREATED, MODEL, SCHEMA_DIGEST, a_dataset, a_training, an_evaluation
 from tests.support.link_pairs import a_link
 from tests.support.members import Keys, a_founder, new_keys
@@ -163,6 +164,30 @@ def job_alterations(consortium: Consortium) -> Iterator[str]:
             yield f"{genuine.job_type.value} {leaf}"
 
 
+def consent_alterations() -> Iterator[str]:
+    """The same altered job for everybody, so that no digest differs: it is inside nobody's consent, and no worker starts."""
+    world = ConsentWorld()
+    covered = world.consents(standing(a_grant()))
+    for genuine in jobs().values():
+        assert world.decide(genuine, covered).findings == ()
+        expected: list[tuple[Leaf, ErrorCode]] = [
+            (("agreement",), ErrorCode.NO_AGREEMENT),
+            (("purpose",), ErrorCode.NO_AGREEMENT),
+            (("purpose",), ErrorCode.NO_CONSENT),
+            (("querier",), ErrorCode.NO_CONSENT),
+        ]
+        if genuine.datasets:
+            expected += [(("datasets", 0, name), ErrorCode.NO_CONSENT) for name in ("version", "commitment")]
+        for leaf, code in expected:
+            body = altered(genuine.to_document(), leaf)
+            for output in body["outputs"]:
+                output["recipient"] = body["querier"]
+            job = Job.from_bytes(canonical_bytes(body))
+            known = covered if job.agreement == genuine.agreement else replace(covered, agreement=None)
+            assert code in {finding.code for finding in world.decide(job, known).findings}, (leaf, code)
+            yield f"{genuine.job_type.value} {leaf} for all"
+
+
 def byte_alterations(consortium: Consortium, rng: random.Random) -> Iterator[str]:
     """One byte of a signed job or of its public weights, after the researcher signed it."""
     weights = weights_to_safetensors({p.name: np.full(p.shape, 0.5, np.float32) for p in MODEL.parameters}, MODEL)
@@ -257,6 +282,7 @@ def test_alterations_at_one_party_two_hundred_are_all_refused_before_anything_se
     rng = random.Random(7)
     made = [
         *job_alterations(consortium),
+        *consent_alterations(),
         *byte_alterations(consortium, rng),
         *plan_alterations(rng),
         *setting_alterations(consortium),

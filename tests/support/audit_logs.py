@@ -16,8 +16,9 @@ from governance.identity.keys import SigningKey
 from parties.auditing.export import copy_log
 from parties.config import PartyConfig, write_party_config
 from parties.storage.audit_log import CosignatureRecord
-from parties.storage.database import Database, open_database
+from parties.storage.database import Database
 from parties.storage.files import write_public, write_secret
+from tests.support.databases import a_database
 from tests.support.members import NOW, Keys, a_founder, new_keys
 
 PARTIES = ("hospital-a", "hospital-b", "hospital-c")
@@ -73,7 +74,7 @@ def an_audited_party(folder: Path) -> AuditedParty:
     write_secret(member.signing_key_file, keys["hospital-a"].signing.export_secret_pem())
     write_public(member.directory_file, founder.signed(directory).to_bytes())
     write_public(member.founder_file, founder.fingerprint.encode())
-    return AuditedParty(config, founder.fingerprint, keys, open_database(config.folder.database_file), NOW)
+    return AuditedParty(config, founder.fingerprint, keys, a_database(config.folder.database_file), NOW)
 
 
 def a_job_in_the_log(number: int) -> list[Said]:

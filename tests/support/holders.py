@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from governance.audit.entries import NO_PREVIOUS, EntryKind, entry_body, read_entry
-from governance.audit.manifest import Manifest, ManifestProof
+from governance.audit.manifest import GrantUse, Manifest, ManifestProof
 from governance.consent.revocation import Effect, Revocation, sign_revocation
 from governance.documents import SignedDocument
 from governance.identity.directory import Directory
@@ -19,7 +19,6 @@ from parties.config import PartyConfig
 from parties.model_registry import Holder
 from parties.server.party import CurrentDirectory, Party
 from parties.server.policy import CurrentPolicy
-from parties.storage.database import open_database
 from parties.storage.jobs import CountersignatureRecord, JobRecord
 from parties.storage.models import ModelRecord, model_object_id
 from parties.storage.sealed import Purpose, SealedFiles, generate_storage_key
@@ -29,10 +28,11 @@ from protocols.job import Job, ModelRef
 from protocols.session.messages import Countersignature, SessionMessage
 from protocols.session.states import State
 from tests.support.consent import HOSPITALS, ConsentWorld
+from tests.support.databases import a_database
 
 SHARE = b"a share of the weights"
 PLAN = "d0" * 32
-Grants = Mapping[str, Sequence[tuple[str, datetime | None]]]
+Grants = Mapping[str, Sequence[tuple[str, datetime | None] | GrantUse]]
 
 
 class StillDirectory:
@@ -130,7 +130,7 @@ class HolderWorld:
         return ClockedParty(
             config,
             Member(identity, keys.signing, keys.tls, "", self.directory.directory),
-            open_database(config.folder.database_file),
+            a_database(config.folder.database_file),
             SealedFiles(folder / "sealed", generate_storage_key()),
             cast(CurrentDirectory, self.directory),
             cast(CurrentPolicy, None),
@@ -164,7 +164,7 @@ def holders(folder: Path, *, now: datetime, consent: ConsentWorld, parties: Sequ
         world.close()
 
 
-def _manifest(party: str, job: Job, grants: Sequence[tuple[str, datetime | None]], now: datetime) -> str:
-    facts = Manifest(party, job.job_id, job.digest, PLAN, tuple(grants), "everything", ()).to_facts()
+def _manifest(party: str, job: Job, grants: Sequence[tuple[str, datetime | None] | GrantUse], now: datetime) -> str:
+    facts = Manifest(party, job.job_id, job.digest, PLAN, tuple(GrantUse(*each) for each in grants), "everything", ()).to_facts()
     body = entry_body(index=0, time=now, kind=EntryKind.COUNTERSIGNED, facts=facts, previous=NO_PREVIOUS)
     return ManifestProof(body, 0, 1, (), b"a checkpoint").to_text()

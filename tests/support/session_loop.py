@@ -28,7 +28,7 @@ from parties.server.policy import CurrentPolicy
 from parties.server.sessions import Sessions
 from parties.server.terms import refusal
 from parties.server.workers import Template, Worker
-from parties.storage.database import Database, open_database
+from parties.storage.database import Database
 from parties.storage.sealed import SealedFiles, generate_storage_key
 from parties.storage.state import Member
 from parties.transport.peers import Peers
@@ -39,6 +39,7 @@ from protocols.job import Job
 from protocols.session import events as ev
 from protocols.session.messages import Body, SessionMessage
 from protocols.session.states import State
+from tests.support.databases import a_database
 from tests.support.jobs import a_training, an_evaluation
 from tests.support.members import a_world
 
@@ -100,7 +101,7 @@ class LoopWorld:
         self.keys = {PARTY: people.hospital_a, "alice": people.alice}
         identity = PeerIdentity(MemberKind.PARTY, "cardio", PARTY)
         member = Member(identity, people.hospital_a.signing, people.hospital_a.tls, "", people.directory)
-        self.database = open_database(folder / "confide.db")
+        self.database = a_database(folder / "confide.db")
         self.disk = FullDisk(self.database)
         (folder / "sealed").mkdir()
         self.party = Party(

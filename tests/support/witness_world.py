@@ -32,7 +32,7 @@ from parties.server.audit_service import AuditService
 from parties.server.party import CurrentDirectory, Party
 from parties.server.policy import CurrentPolicy
 from parties.server.witnessing import Witnessing
-from parties.storage.database import Tables, open_database
+from parties.storage.database import Tables
 from parties.storage.datasets import DatasetRecord
 from parties.storage.files import write_public
 from parties.storage.jobs import JobRecord, PlanRecord
@@ -45,6 +45,7 @@ from protocols.job import Job
 from protocols.plan.plan import Plan
 from protocols.session import events as ev
 from tests.support.consent import HOSPITALS, a_grant, an_agreement
+from tests.support.databases import a_database
 from tests.support.jobs import SCHEMA, a_training
 from tests.support.members import Founder, Keys, a_founder, new_keys
 
@@ -151,7 +152,7 @@ class WitnessWorld:
         keys = self.keys[party]
         member = Member(PeerIdentity(MemberKind.PARTY, "cardio", party), keys.signing, keys.tls, "", self.directory)
         current = CurrentDirectory(config.folder.member, self.directory)
-        database = open_database(config.folder.database_file)
+        database = a_database(config.folder.database_file)
         sealed = SealedFiles(state / "sealed", generate_storage_key())
         running = _TimedParty(config, member, database, sealed, current, CurrentPolicy(config.policy), self.clock)
         peers = cast(Peers, _Peers(self, party))

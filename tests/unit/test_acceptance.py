@@ -12,7 +12,7 @@ from governance.audit.entries import EntryKind, read_entry
 from governance.audit.manifest import Manifest
 from governance.consent.revocation import Effect, Revocation, sign_revocation
 from governance.policy.approval import Answer, Question
-from parties.server.acceptance import check_consent
+from parties.server.acceptance import check_consent, record_refusal
 from parties.server.reasons import reasons
 from protocols.canonical import sha256_hex
 from protocols.errors import ConfideError, ErrorCode
@@ -64,9 +64,10 @@ def test_job_that_all_permit_is_accepted_with_a_proof_that_the_others_take(world
         used = tables.grants.used_by(job.job_id)
     assert [entry.kind for entry in entries] == [EntryKind.JOB_RECEIVED, EntryKind.POLICY, EntryKind.COUNTERSIGNED]
     manifest = Manifest.from_facts(entries[-1].facts)
-    assert tuple(grant_id for grant_id, _ in manifest.grants) == used
+    assert tuple(use.grant_id for use in manifest.grants) == used
     assert len(used) == 1
-    assert manifest.grants[0][1] == world.now + timedelta(days=10)
+    assert manifest.grants[0].derived_until == world.now + timedelta(days=10)
+    assert manifest.grants[0].covers_until == world.now + timedelta(days=1)
 
 
 def test_consent_of_one_party_shown_as_that_of_another_job_is_refused(world: WitnessWorld) -> None:
@@ -130,6 +131,18 @@ def test_job_without_consent_is_refused_with_every_reason_and_uses_nothing(world
         assert tables.grants.used_by(job.job_id) == ()
         entry = read_entry(tables.audit.entries(0, 9)[-1].body)
     assert (entry.kind, entry.facts["codes"]) == (EntryKind.JOB_REFUSED, kept.refused.split())
+
+
+def test_job_that_was_refused_before_a_crash_is_refused_again_though_nothing_is_against_it(world: WitnessWorld) -> None:
+    job = world.arrive()
+    with world[A].tables() as tables:
+        record_refusal(world[A].party, tables, job, ConfideError(ErrorCode.NOT_LOGGED, party=B))
+    world[A].start()
+    world[A].pursue(job)
+    report = refused(world[A], job).report
+    assert report.code is ErrorCode.NOT_LOGGED
+    assert EntryKind.COUNTERSIGNED not in world[A].kinds()
+    assert world[A].kinds().count(EntryKind.JOB_REFUSED) == 1
 
 
 def test_grant_that_was_revoked_before_the_decision_refuses_the_job(world: WitnessWorld) -> None:

@@ -26,6 +26,8 @@ from parties.server.approvals import note_standing, standing
 from parties.server.board import Measured
 from parties.server.explaining import approvals_needed, explain
 from parties.server.reasons import reasons
+from parties.storage.acceptances import AcceptanceRecord
+from parties.storage.state import MemberFolder
 from protocols.canonical import parse_canonical
 from protocols.errors import ConfideError, ErrorCode
 from protocols.job import Job
@@ -226,6 +228,18 @@ def test_job_that_does_not_wait_any_more_is_not_answered(approving: Approving) -
     assert approving.refused("nora", job) is ErrorCode.UNKNOWN_DOCUMENT
 
 
+def test_denial_after_the_countersignature_is_refused_and_not_kept(approving: Approving) -> None:
+    job = approving.arrive()
+    approving.answer("nora", job)
+    approving.answer("ida", job)
+    with approving.world[LEAD].tables() as tables:
+        plan = tables.jobs.plan(job.job_id)
+        assert plan is not None
+        tables.acceptances.put(AcceptanceRecord(job.job_id, plan.digest, entry_index=5))
+    assert approving.refused("ida", job, Answer.DENY) is ErrorCode.UNKNOWN_DOCUMENT
+    assert len(approving.entries(EntryKind.APPROVAL)) == 2
+
+
 def test_answer_about_an_unknown_job_or_with_a_long_comment_is_refused(approving: Approving) -> None:
     job = approving.arrive()
     for job_id in ("ffffffff", job.job_id[:2], ""):
@@ -312,6 +326,15 @@ def test_policy_decision_of_a_kept_job_is_that_of_the_party(approving: Approving
     with pytest.raises(ConfideError) as caught:
         policy_decision(approving.config, "ffffffff")
     assert caught.value.code is ErrorCode.UNKNOWN_JOB
+
+
+def test_policy_decision_of_a_job_whose_querier_has_left_is_still_explained(
+    approving: Approving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = approving.arrive()
+    directory = replace(approving.world[LEAD].party.directory, researchers=())
+    monkeypatch.setattr(MemberFolder, "load_directory", lambda _self: directory)
+    assert policy_decision(approving.config, job.job_id[:12]).rule == "trainings"
 
 
 def test_show_job_after_its_end_holds_planned_beside_measured(approving: Approving) -> None:

@@ -149,6 +149,9 @@ def test_restored_database_is_found_by_the_checkpoint_beside_it(party: AuditedPa
     party.append(a_job_in_the_log(2))
     newer = party.files()["checkpoint"]
     changed(party, "DELETE FROM log_entries WHERE entry_index >= 12", "DELETE FROM log_heads WHERE size > 11")
+    with pytest.raises(ConfideError, match="does not extend a trusted checkpoint of 22"):  # an export has shown it
+        verify_own(party.config, witnesses=2, seen=(), now=NOW)
+    party.config.folder.log_head_file.unlink()
     assert verify_own(party.config, witnesses=2, seen=(), now=NOW).size == 12
     with pytest.raises(ConfideError, match="does not extend a trusted checkpoint of 22") as caught:
         verify_own(party.config, witnesses=2, seen=[newer], now=NOW)
@@ -156,6 +159,19 @@ def test_restored_database_is_found_by_the_checkpoint_beside_it(party: AuditedPa
     write_public(party.config.folder.log_head_file, newer)
     with pytest.raises(ConfideError, match="does not extend a trusted checkpoint of 22"):
         verify_own(party.config, witnesses=2, seen=(), now=NOW)
+
+
+def test_export_of_a_restored_database_signs_no_second_history(run: Run, party: AuditedParty, tmp_path: Path) -> None:
+    party.append(a_job_in_the_log(2))
+    shown = party.files()["checkpoint"]
+    later_nodes = "DELETE FROM log_nodes WHERE ((node_index + 1) << level) > 12"
+    changed(party, "DELETE FROM log_entries WHERE entry_index >= 12", later_nodes, "DELETE FROM log_heads WHERE size > 11")
+    for other in ([], a_job_in_the_log(3), a_job_in_the_log(4)):  # shorter than what was shown, as long, longer
+        party.append(other)
+        result = run("export", "--out", str(tmp_path / "log"), "--format", "json")
+        assert (result.exit_code, json.loads(result.stdout)["error"]["code"]) == (7, "STATE_ROLLED_BACK")
+    assert party.config.folder.log_head_file.read_bytes() in shown
+    assert not (tmp_path / "log").exists()
 
 
 def test_witness_shows_both_directions_and_forks(run: Run, party: AuditedParty) -> None:

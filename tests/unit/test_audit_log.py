@@ -9,16 +9,19 @@ from sqlalchemy.exc import IntegrityError
 
 from governance.audit import merkle
 from governance.audit.entries import NO_PREVIOUS, EntryKind, read_entry
+from parties import lineage
 from parties.storage.audit_log import CosignatureRecord
-from parties.storage.database import Database, open_database
+from parties.storage.database import Database
 from protocols.errors import ConfideError, ErrorCode
+from protocols.job import ModelRef
 from tests.support.audit_logs import a_job_in_the_log, node_of
+from tests.support.databases import a_database
 from tests.support.members import NOW
 
 
 @pytest.fixture
 def database(tmp_path: Path) -> Database:
-    return open_database(tmp_path / "confide.db")
+    return a_database(tmp_path / "confide.db")
 
 
 def append_and_fail(database: Database) -> None:
@@ -52,6 +55,24 @@ def test_entry_is_durable_with_its_fact_or_not_at_all(database: Database) -> Non
         assert tables.audit.size() == 1
         tables.audit.append_many(a_job_in_the_log(2), now=NOW)
         assert tables.audit.size() == 11
+
+
+def test_references_to_a_job_are_found_without_reading_the_rest_of_the_log(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The party can write nothing while its log is read in one transaction, and a log is long."""
+    read = []
+    monkeypatch.setattr(lineage, "read_entry", lambda body: read.append(body) or read_entry(body))
+    with database.transaction() as tables:
+        for number in range(1, 4):
+            tables.audit.append_many(a_job_in_the_log(number), now=NOW)
+        ours = {str(each[1]["job"]) for each in a_job_in_the_log(2) if "job" in each[1]}
+        found = lineage.log_references(tables, [ModelRef("diagnosis", "0123456789ab")], ours)
+        entries = [(entry.index, read_entry(entry.body)) for entry in tables.audit.entries(0, 30)]
+        assert len(tables.audit.naming(f"{number:03}" for number in range(250))) == 30
+    expected = [(index, entry.kind.value) for index, entry in entries if entry.facts.get("job") in ours]
+    assert [(each.index, each.kind) for each in found] == expected
+    assert len(expected) == len(read) > 5
 
 
 def test_root_and_proofs_are_those_of_the_tree_however_entries_arrived(database: Database) -> None:

@@ -13,7 +13,7 @@ import pytest
 from governance.audit import merkle
 from governance.audit.checkpoints import Checkpoint, cosign, origin, sign_checkpoint
 from governance.audit.entries import EntryKind, entry_body
-from governance.audit.manifest import MAX_AGE, MAX_AHEAD, Manifest, ManifestProof, verify_manifest
+from governance.audit.manifest import MAX_AGE, MAX_AHEAD, GrantUse, Manifest, ManifestProof, verify_manifest
 from governance.identity.directory import Directory
 from protocols.canonical import canonical_bytes
 from protocols.errors import ConfideError, ErrorCode
@@ -26,7 +26,9 @@ from tests.support.members import NOW
 PARTY, WITNESSES = HOSPITALS[0], HOSPITALS[1:]
 PLAN = "b" * 64
 JOB = a_training()
-MANIFEST = Manifest(PARTY, JOB.job_id, JOB.digest, PLAN, (("0f" * 16, NOW), ("1f" * 16, None)), "officers", ("c" * 64,))
+MANIFEST = Manifest(
+    PARTY, JOB.job_id, JOB.digest, PLAN, (GrantUse("0f" * 16, NOW, NOW), GrantUse("1f" * 16)), "officers", ("c" * 64,)
+)
 Bodies = list[bytes]
 
 

@@ -116,6 +116,18 @@ def test_cosignatures_of_another_history_do_not_pass(party: AuditedParty) -> Non
     assert "does not verify" in found.what
 
 
+def test_cosignature_that_was_spoilt_beyond_recognition_is_told(party: AuditedParty) -> None:
+    party.append([(EntryKind.ALIAS, {})])
+    party.witnessed()
+    files = party.files()
+    assert check(party, files).notes == []
+    for part in ("history", "checkpoint"):
+        spoilt = files | {part: files[part].replace(b"hospital-c", b"hospitax-c")}
+        report = check(party, spoilt, witnesses=1)
+        assert report.notes == ["1 signature line(s) under checkpoints are by no key of the directory and count nothing"]
+        assert "note: 1 signature line(s)" in "\n".join(standalone._in_words(report, compare=False))
+
+
 def test_entries_after_the_last_cosigned_checkpoint_are_counted(party: AuditedParty) -> None:
     party.append([(EntryKind.ALIAS, {}), (EntryKind.ALIAS, {})])
     report = check(party, party.files())
@@ -178,6 +190,19 @@ def test_command_names_the_entry_and_exits_with_seven(
     assert capsys.readouterr().out == "WRONG: entry 2: its hash is not the one in tile/0/000.p/11\n"
     assert standalone.main(["verify", str(out), "--json"]) == 7
     assert json.loads(capsys.readouterr().out)["entry"] == 2
+
+
+def test_what_a_party_wrote_does_not_steer_the_terminal(
+    party: AuditedParty, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = {"job": "\x1b[2K\x9b1G\rVERIFIED: all is well\n"}
+    for name, data in forged(party, [(EntryKind.COUNTERSIGNED, job, NOW)]).items():
+        (tmp_path / "export" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "export" / name).write_bytes(data)
+    assert standalone.main(["verify", str(tmp_path / "export")]) == 7
+    said = capsys.readouterr().out
+    assert said.startswith(r"WRONG: entry 0: job \u001b[2K\u009b1G\rVERIFIED")
+    assert said.removesuffix("\n").isprintable()
 
 
 @pytest.mark.parametrize(

@@ -178,6 +178,43 @@ def test_deletion_that_a_crash_interrupted_is_made_up_for(world: HolderWorld, mo
     assert DeletionReceipt.from_bytes(signed.body).sealed_sha256 != ""
 
 
+def test_deletion_by_two_processes_at_once_is_logged_and_receipted_once(world: HolderWorld, model: ModelRef) -> None:
+    party = world.parties[A]
+    with party.database.transaction() as tables:
+        mark_model(tables, world.holder(A), MarkRecord(model, C, GRANT_C, ErrorCode.GRANT_REVOKED, True, world.now))
+
+    class Overtaken:
+        """The sealed files of a process that another one overtakes before it can say what it did."""
+
+        def digest(self, name: str) -> str:
+            return party.sealed.digest(name)
+
+        def delete(self, name: str) -> None:
+            assert destroy_marked(party.database, party.sealed, world.holder(A), now=world.now) == (model,)
+
+    later = world.now + timedelta(seconds=2)
+    assert destroy_marked(party.database, Overtaken(), world.holder(A), now=later) == ()  # type: ignore[arg-type]
+    assert len(world.entries(A, EntryKind.MODEL_DELETED)) == 1
+    with party.database.transaction() as tables:
+        assert len(tables.statements.own(DocumentKind.DELETION_RECEIPT, party=A)) == 1
+
+
+def test_deleted_share_that_comes_back_from_a_backup_is_removed_again(world: HolderWorld, model: ModelRef) -> None:
+    party = world.parties[A]
+    with party.database.transaction() as tables:
+        name = tables.models.sealed_name(model)
+        mark_model(tables, world.holder(A), MarkRecord(model, C, GRANT_C, ErrorCode.GRANT_REVOKED, True, world.now))
+        assert name in tables.sealed_names()
+    assert name is not None
+    path = party.config.folder.sealed_folder / name
+    backup = path.read_bytes()
+    destroy_marked(party.database, party.sealed, world.holder(A), now=world.now)
+    path.write_bytes(backup)
+    with party.database.transaction() as tables:
+        assert party.sealed.sweep(tables.sealed_names()) == 1
+    assert not path.exists()
+
+
 def test_second_owner_that_asks_for_deletion_gets_a_receipt_too(world: HolderWorld, model: ModelRef) -> None:
     for issuer, grant in ((C, GRANT_C), (A, GRANT_A)):
         signed = world.revocation(issuer, grant, Effect.DELETE)
@@ -331,3 +368,20 @@ def test_blast_radius_at_the_owner_covers_models_that_it_holds_no_share_of(world
     assert radius.models == (model,)
     assert radius.holders == {model.label: (A, B)}
     assert of_agreement.queued == (queued.job_id,)
+
+
+@pytest.mark.parametrize("world", [(A, B)], indirect=True, ids=["A-B"])
+def test_card_after_another_holder_destroyed_its_share_says_so(world: HolderWorld, model: ModelRef) -> None:
+    with world.parties[B].database.transaction() as tables:
+        mark_model(tables, world.holder(B), MarkRecord(model, B, model.label, ErrorCode.MODEL_REVOKED, True, world.now))
+    run(world, B)
+    with world.parties[B].database.transaction() as tables:
+        (receipt,) = tables.statements.own(DocumentKind.DELETION_RECEIPT, party=B)
+    party = world.parties[A]
+    for held_by, ends in (((A, B), 0), ((A,), 1)):
+        with party.database.transaction() as tables:
+            records = model_records(tables, party=A, now=world.now)
+            card = model_card(tables, records, model, party=A, now=world.now)
+        assert (card.holders, len(card.ends)) == (held_by, ends)
+        take_in(party, receipt)
+    assert card.ends[0].startswith(f"{B} has withdrawn it")

@@ -121,3 +121,18 @@ def test_budget_set_caps_that_do_not_fit_are_refused(desk: Desk, more: list[str]
 def test_budget_of_no_account_is_refused(desk: Desk, account: str) -> None:
     assert desk.budget("show", account).exit_code == 2
     assert desk.budget("history", account).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("account", "code"),
+    [
+        ("dataset/patient/1", "UNKNOWN_DATASET"),
+        ("dataset/patients/2", "UNKNOWN_DATASET"),
+        ("model/m@0123456789ab", "UNKNOWN_MODEL"),
+    ],
+)
+def test_budget_set_of_what_is_not_held_here_is_refused(desk: Desk, account: str, code: str) -> None:
+    """A mistyped name would leave the account that was meant under its old caps, and say nothing."""
+    limits = ("--queries", "0", "--answers", "0", "--person", str(desk.people / "nora"))
+    assert json.loads(desk.budget("set", account, *limits).stdout)["error"]["code"] == code
+    assert [shown["account"] for shown in desk.data("show")["budgets"]] == [ACCOUNT]

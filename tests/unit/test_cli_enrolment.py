@@ -194,6 +194,17 @@ def test_output_stream_ends_with_one_terminal_line(capsys: pytest.CaptureFixture
     assert [line["terminal"] for line in lines] == [False, True]
 
 
+def test_output_what_steers_a_terminal_is_written_out(capsys: pytest.CaptureFixture[str]) -> None:
+    """A reason that another party gave would otherwise write over what the command says."""
+    reason = "no\r\x1b[2KAPPROVED \x9b1m caf\u00e9"
+    Output(OutputFormat.TEXT).error(ConfideError(ErrorCode.APPROVAL_DENIED, reason))
+    assert r"no\r\u001b[2KAPPROVED \u009b1m café" in capsys.readouterr().err
+    Output(OutputFormat.JSON).result({"reason": reason}, "")
+    said = capsys.readouterr().out
+    assert json.loads(said)["data"]["reason"] == reason
+    assert all(letter.isprintable() or letter == "\n" for letter in said)
+
+
 def test_output_error_as_text_lists_problems_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     error = ConfideError(ErrorCode.INVALID_JOB, "two problems", problems=[Problem("a", "x", "y"), Problem("", "z", "")])
     Output(OutputFormat.TEXT).error(error)

@@ -94,7 +94,15 @@ def test_withdrawn_and_destroyed_models_stay_visible_with_the_reason(config: Par
     _run(config, "delete", third.label, "--yes", person="steward")
     states = {entry["model"]: entry["state"] for entry in _run(config, "list")["models"]}
     assert (states[second.label], states[third.label]) == ("revoked", "destroyed")
-    assert "withdrawn" in _run(config, "explain", third.label)["sentences"][1]
+    for ref, held_by in ((second, ["hospital-a", "hospital-b"]), (third, ["hospital-b"])):
+        first, why, *_ = _run(config, "explain", ref.label)["sentences"]
+        assert "may not be used" in first
+        assert "withdrawn" in why
+        card = _run(config, "card", ref.label)
+        assert (card["usable"], card["holders"]) == (False, held_by)
+        assert "withdrawn" in card["why_not"][0]
+        (node,) = [node for node in _run(config, "lineage", ref.label)["nodes"] if node["name"] == ref.label]
+        assert (node["usable"], "withdrawn" in node["why"]) == ("no", True)
 
 
 @pytest.mark.parametrize(

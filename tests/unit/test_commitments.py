@@ -10,7 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from governance.commitments import NONCE_BYTES, CommittedShare, check_opening, commitment_of, one_set
+from parties.client.opening import open_output
+from parties.wire.generated.confide.v1 import jobs_pb2
 from protocols.errors import ConfideError, ErrorCode
+from tests.support.jobs import an_evaluation
 
 SHARE = CommittedShare("ab" * 16, 1, "labels", "hospital-a", (2, 3), 16, bytes(range(48)), bytes(range(32)))
 texts = st.text("abcdefghij-", min_size=1, max_size=8)
@@ -107,3 +110,18 @@ def test_one_set_incomplete_set_is_refused_and_names_who_shows_it(altered: dict[
     with pytest.raises(ConfideError) as caught:
         one_set(shown, outputs=frozenset({"labels"}))
     assert (caught.value.code, caught.value.party) == (ErrorCode.COMMITMENT_DIFFERS, "b")
+
+
+def test_opening_shape_whose_product_overflows_is_refused_and_names_the_party() -> None:
+    """65536 to the fourth is 0 in 64 bits: no bytes would fit it."""
+    job = an_evaluation()
+    (output,) = job.outputs
+    replies, commitments = [], {}
+    for party in job.computing_parties:
+        reply = jobs_pb2.FetchOutputReply(party=party, share=b"", shape=[65536] * 4, scale_bits=0, nonce=bytes(NONCE_BYTES))
+        said = CommittedShare(job.job_id, job.attempt, output.name, party, tuple(reply.shape), 0, b"", reply.nonce)
+        replies.append(reply)
+        commitments[party] = {output.name: commitment_of(said)}
+    with pytest.raises(ConfideError) as caught:
+        open_output(job, output, replies=replies, commitments=commitments)
+    assert (caught.value.code, caught.value.party) == (ErrorCode.BAD_FRAME, job.computing_parties[0])

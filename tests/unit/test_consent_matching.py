@@ -164,6 +164,8 @@ def test_use_of_a_model_outlives_the_grant_for_its_rows_until_its_own_date(world
     grant = standing(a_grant())
     late = NOW + timedelta(days=2)
     assert world.decide(INFER, world.consents(grant), now=late).findings == ()
+    until = [world.decide(job, world.consents(grant)).until[grant.grant.grant_id] for job in (TRAIN, INFER)]
+    assert until == [grant.grant.expires, grant.grant.derived_until]
     assert shown(world.decide(TRAIN, world.consents(grant), now=late).findings) == [(ErrorCode.GRANT_EXPIRED, "expires")]
     found = world.decide(INFER, world.consents(grant), now=NOW + timedelta(days=11)).findings
     assert shown(found) == [(ErrorCode.GRANT_EXPIRED, "derived_until")]
@@ -223,6 +225,17 @@ def test_owner_that_takes_no_part_is_spoken_for_by_the_grants_it_has_told(world:
         against = [finding for finding in decision.findings if finding.code is not ErrorCode.NO_AGREEMENT]
         assert shown(against) == found
         assert [used.issuer for used in decision.grants] == ["hospital-a"]
+
+
+def test_owner_that_does_not_know_what_is_behind_the_model_is_spoken_for_though_it_takes_part(world: ConsentWorld) -> None:
+    # Its rows went into an earlier model, which others trained further without it: as a dealer it finds nothing of its own.
+    rows = a_dataset("hospital-c")
+    told = a_grant(issuer="hospital-c", recipients=("bob",))
+    assert "hospital-c" in INFER.participants
+    for known, found in ((True, []), (False, [(ErrorCode.NO_CONSENT, "recipients")])):
+        behind = (a_source(), a_source(a_dataset("hospital-b")), replace(a_source(rows), is_known_to_owner=known))
+        consents = world.consents(standing(a_grant()), sources=behind, absent=(standing(told),))
+        assert shown(world.decide(INFER, consents).findings) == found
 
 
 AGREEMENTS: dict[str, tuple[Job, dict[str, Any], str]] = {

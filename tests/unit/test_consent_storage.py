@@ -12,6 +12,7 @@ from typing import cast
 import pytest
 from sqlalchemy import select, update
 
+from governance.audit.manifest import GrantUse
 from governance.consent.agreement import SignedAgreement
 from governance.consent.grant import Grant, sign_grant
 from governance.consent.revocation import Effect, Revocation, sign_revocation
@@ -20,13 +21,14 @@ from parties.server.governance_service import GovernanceService
 from parties.server.party import Party
 from parties.server.statements import take_in
 from parties.storage.consent_tables import GrantRow
-from parties.storage.database import Database, open_database
+from parties.storage.database import Database
 from parties.storage.jobs import JobRecord
 from parties.wire.generated.confide.v1 import governance_pb2
 from protocols.errors import ConfideError, ErrorCode
 from protocols.job import Job, JobType, ModelRef
 from protocols.session.states import State
 from tests.support.consent import HOSPITALS, NOW, ConsentWorld, a_grant, a_revocation, an_agreement, jobs
+from tests.support.databases import a_database
 from tests.support.jobs import a_dataset
 
 JOBS = jobs()
@@ -40,7 +42,7 @@ def world() -> ConsentWorld:
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
-    database = open_database(tmp_path / "confide.db")
+    database = a_database(tmp_path / "confide.db")
     yield database
     database.close()
 
@@ -134,7 +136,9 @@ def test_job_is_covered_by_what_the_database_holds(world: ConsentWorld, database
     grant_id = give(world, database, a_grant())
     assert codes(party, TRAIN) == []
     with database.transaction() as tables:
-        assert [record.grant_id for record in grants_used(party, tables, TRAIN, NOW)] == [grant_id]
+        used = grants_used(party, tables, TRAIN, NOW)
+        grant = tables.grants.get(grant_id).grant
+        assert used == (GrantUse(grant_id, grant.derived_until, grant.expires),)
     revoke(world, database, a_revocation(grant_id))
     assert codes(party, TRAIN) == [ErrorCode.GRANT_REVOKED]
     with database.transaction() as tables, pytest.raises(ConfideError) as caught:
@@ -189,12 +193,20 @@ def test_grant_that_was_altered_in_the_database_covers_nothing(
 def test_rows_behind_a_model_are_found_through_all_its_trainings(database: Database, party: Party) -> None:
     first = keep(database, TRAIN)
     further = replace(
-        TRAIN, initial_weights_sha256=None, model_ref=first, datasets=(a_dataset("hospital-b", "more"),), nonce="22" * 16
+        TRAIN,
+        initial_weights_sha256=None,
+        model_ref=first,
+        datasets=(a_dataset("hospital-b", "more"),),
+        nonce="22" * 16,
+        dealer="hospital-d",
     )
     second = keep(database, further)
     with database.transaction() as tables:
         sources = {source.dataset: source.models for source in model_sources(tables, second)}
         assert sources == {further.datasets[0]: (second,)} | dict.fromkeys(TRAIN.datasets, (second, first))
+        known = {source.dataset.party for source in model_sources(tables, second) if source.is_known_to_owner}
+        assert known == {*HOSPITALS} & {*further.participants}
+        assert known != {*HOSPITALS}
         assert model_sources(tables, ModelRef("diagnosis", "0" * 12)) == ()
         assert model_sources(tables, ModelRef("other", first.version)) == ()
 

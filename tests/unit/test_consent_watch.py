@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import pytest
 
+from governance.audit.manifest import GrantUse
 from governance.consent.grant import Grant, sign_grant
 from parties.server import consent_watch
 from parties.server.board import Board, Status
@@ -20,7 +21,7 @@ from parties.server.statements import take_in
 from parties.storage.acceptances import AcceptanceRecord
 from parties.storage.registry import MarkRecord
 from protocols.errors import ErrorCode
-from protocols.job import Job
+from protocols.job import Job, Resumption
 from protocols.session.messages import FailureReport
 from protocols.session.states import State
 from tests.support.consent import ConsentWorld, a_grant, an_agreement, under
@@ -112,6 +113,29 @@ def test_session_that_uses_a_grant_which_another_party_has_revoked_is_told(watch
         take_in(watched.party, watched.world.revocation(issuer, subject))
     assert watched.look() == []
     take_in(watched.party, watched.world.revocation(B, revoked))
+    assert watched.look() == [(job.job_id, ErrorCode.GRANT_REVOKED)]
+
+
+def test_session_that_uses_a_grant_of_another_party_which_expires_is_told_at_that_time(watched: Watched, job: Job) -> None:
+    soon = watched.world.now + timedelta(seconds=9)
+    watched.world.keep_job(A, job, {B: [GrantUse("b7" * 16, soon + timedelta(days=9), soon)]}, state=State.RUNNING)
+    with watched.party.database.transaction() as tables:
+        tables.grants.use(watched.grant.grant_id, job.job_id)
+    watched.board.post(Status(job, State.RUNNING))
+    assert watched.look() == []
+    watched.world.clock[0] = soon
+    assert watched.look() == [(job.job_id, ErrorCode.GRANT_EXPIRED)]
+    assert "hospital-b's grant" in watched.told[0][1].text
+
+
+def test_resumed_training_whose_earlier_attempt_rests_on_a_revoked_grant_is_told(watched: Watched) -> None:
+    # The new attempt has grants of its own; the checkpoint that it goes on from came of the old one.
+    earlier = under(a_training(nonce="ee" * 16))
+    watched.world.keep_job(A, earlier, {C: [("c7" * 16, None)]}, state=State.ABORTED)
+    job = under(a_training(resumes=Resumption(earlier.job_id, "6b" * 32, run=7, attempt=2)))
+    watched.session(job, State.RUNNING, uses=watched.grant)
+    assert watched.look() == []
+    take_in(watched.party, watched.world.revocation(C, "c7" * 16))
     assert watched.look() == [(job.job_id, ErrorCode.GRANT_REVOKED)]
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from governance.audit.entries import EntryKind
+from governance.audit.manifest import GrantUse
 from governance.budget.amounts import charges
 from governance.commitments import CommittedShare, check_opening
 from governance.consent.grant import sign_grant
@@ -35,6 +37,8 @@ SHARES = {"correct": bytes(range(8)), "again": bytes(range(8, 16))}
 KINDS = (OutputKind.CORRECT_COUNT, OutputKind.CONFUSION)
 RULES = tuple(OutputRule(kind, min_cell=5) for kind in KINDS)
 REQUEST = "ab" * 16
+OWNER = "hospital-c"  # its rows are in the job, and it computes nothing
+OWNERS_GRANT = GrantUse("c7" * 16, NOW + timedelta(days=9), NOW + timedelta(hours=9))
 
 
 @dataclass
@@ -93,7 +97,7 @@ def gate(tmp_path: Path) -> Iterator[GateWorld]:
     world = HolderWorld(tmp_path, NOW, consent=consent, parties=[PARTY])
     outputs = tuple(Output(name, kind, "alice", 5) for name, kind in zip(SHARES, KINDS, strict=True))
     job, grant = under(an_evaluation(outputs=outputs)), a_grant(outputs=RULES)
-    world.keep_job(PARTY, job, {}, state=State.RUNNING)
+    world.keep_job(PARTY, job, {OWNER: [OWNERS_GRANT]}, state=State.RUNNING)
     with world.parties[PARTY].database.transaction() as tables:
         tables.agreements.add(consent.agreement, now=NOW)
         tables.grants.add(sign_grant(grant, consent.keys[PARTY].signing), now=NOW)
@@ -159,6 +163,23 @@ def test_gate_consent_that_ended_after_the_vote_hands_out_nothing_ever(gate: Gat
     with refused(ErrorCode.RELEASE_WITHHELD, "rule consent-in-force"):
         gate.fetch("again")
     assert gate.logged(EntryKind.OUTPUT_WITHHELD) == ["correct", "again"], "once each, however often it is asked for"
+
+
+@pytest.mark.parametrize("ended", ["revoked", "expired"])
+def test_gate_consent_of_an_owner_that_does_not_compute_ended_hands_out_nothing(gate: GateWorld, ended: str) -> None:
+    assert OWNER in gate.job.participants
+    assert OWNER not in gate.job.computing_parties
+    gate.end(gate.seal())
+    gate.fetch("correct")
+    if ended == "revoked":
+        for subject in ("c8" * 16, OWNERS_GRANT.grant_id):
+            gate.fetch("correct")
+            with gate.party.database.transaction() as tables:
+                tables.revocations.add(gate.world.revocation(OWNER, subject), now=gate.world.now)
+    else:
+        gate.world.advance(hours=9)
+    with refused(ErrorCode.RELEASE_WITHHELD, "rule consent-in-force"):
+        gate.fetch("again")
 
 
 def test_gate_consent_that_ended_between_two_outputs_withholds_the_second(gate: GateWorld) -> None:

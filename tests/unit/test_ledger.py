@@ -16,10 +16,12 @@ from governance.audit.entries import EntryKind, read_entry
 from governance.budget.amounts import NOTHING, PLACES, Amount, charges, policy_caps, rounded_up
 from governance.budget.ledger import Step, spent
 from governance.policy.budgets import Budgets, Caps
-from parties.storage.database import open_database
 from parties.storage.jobs import JobRecord
 from protocols.errors import ConfideError, ErrorCode
 from protocols.job import JobType, Output, OutputKind
+from protocols.job_parts import Task
+from protocols.model.spec import Layer, LayerKind, ModelSpec
+from tests.support.databases import a_database
 from tests.support.jobs import a_dataset, a_training, an_evaluation, an_inference
 from tests.support.ledgers import Ledger, MemoryLedger
 
@@ -43,7 +45,7 @@ def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
 
         yield in_memory
         return
-    database = open_database(tmp_path / "confide.db")
+    database = a_database(tmp_path / "confide.db")
     with database.transaction() as tables:
         for job_id in (ONE, TWO, "ef" * 16):
             tables.jobs.add(JobRecord(job_id, "alice", b"{}", bytes(64), None, "{}", "proposed", NOW, NOW))
@@ -162,7 +164,7 @@ def test_ledger_epsilon_adds_exactly_up_to_its_cap(ledger: Open) -> None:
 
 
 def test_ledger_on_disk_logs_every_change_and_undoes_it_with_its_transaction(tmp_path: Path) -> None:
-    database = open_database(tmp_path / "confide.db")
+    database = a_database(tmp_path / "confide.db")
     with database.transaction() as tables:
         tables.jobs.add(JobRecord(ONE, "alice", b"{}", bytes(64), None, "{}", "proposed", NOW, NOW))
         tables.ledger.reserve(ONE, {ACCOUNT: EXACT}, CAPS, NOW)
@@ -184,7 +186,7 @@ def test_ledger_on_disk_logs_every_change_and_undoes_it_with_its_transaction(tmp
 
 
 def test_caps_that_a_person_set_last_stand(tmp_path: Path) -> None:
-    database = open_database(tmp_path / "confide.db")
+    database = a_database(tmp_path / "confide.db")
     with database.transaction() as tables:
         assert tables.ledger.find_caps(ACCOUNT) is None
         for queries in (1, 7):
@@ -232,8 +234,8 @@ def test_amount_that_is_none_is_refused(epsilon: Decimal, queries: int) -> None:
 def test_charges_of_an_evaluation_are_on_every_own_data_set() -> None:
     outputs = (Output("a", OutputKind.CORRECT_COUNT, "alice", 5), Output("b", OutputKind.CONFUSION, "alice", 5))
     job = an_evaluation(outputs=outputs, datasets=(a_dataset("hospital-a"), a_dataset("hospital-b", "scans")))
-    assert charges(job, "hospital-a") == {"dataset/patients/1": Amount(None, Decimal(0), 1, 2)}
-    assert charges(job, "hospital-b") == {"dataset/scans/1": Amount(None, Decimal(0), 1, 2)}
+    assert charges(job, "hospital-a") == {"dataset/patients/1": Amount(None, Decimal(0), 1, 5)}
+    assert charges(job, "hospital-b") == {"dataset/scans/1": Amount(None, Decimal(0), 1, 5)}
     assert charges(job, "hospital-c") == {}
 
 
@@ -241,6 +243,13 @@ def test_charges_of_an_inference_are_on_the_model_at_its_holders() -> None:
     job = an_inference()
     assert charges(job, "hospital-a") == {"model/diagnosis@0123456789ab": Amount(None, Decimal(0), 1, 5)}
     assert charges(job, job.dealer) == {}
+
+
+@pytest.mark.parametrize(("top_k", "numbers"), [(0, 4), (2, 2)])
+def test_charges_of_probabilities_count_every_class_that_is_opened(top_k: int, numbers: int) -> None:
+    output = Output("answer", OutputKind.PROBABILITY, "alice", top_k=top_k)
+    job = an_inference(task=Task.CLASSES, model=ModelSpec((Layer("linear", LayerKind.LINEAR, 3, 4, True),)), outputs=(output,))
+    assert charges(job, "hospital-a")["model/diagnosis@0123456789ab"].answers == 5 * numbers
 
 
 def test_charges_of_a_training_are_none() -> None:
@@ -254,7 +263,8 @@ def test_policy_caps_of_an_account_are_those_of_its_version_then_its_name() -> N
     assert policy_caps(budgets, "dataset/patients/1") == named
     assert policy_caps(budgets, "dataset/patients/2") == version
     assert policy_caps(budgets, "model/diagnosis@0123456789ab") == model
-    assert policy_caps(budgets, "dataset/others/1") == Caps()
+    assert policy_caps(budgets, "dataset/others/1") == Caps(queries=50, answers=100_000)
+    assert policy_caps(budgets, "model/others@0123456789ab") == Caps(queries=1_000, answers=100_000)
 
 
 @pytest.mark.parametrize("account", ["", "dataset/x", "dataset/x/0", "dataset/x/1/2", "model/x", "model/X@1", "other/x/1"])

@@ -45,6 +45,7 @@ def history(*moves: tuple[MoveKind, str]) -> AliasHistory:
         ([(MoveKind.SET, V1), (MoveKind.SET, V2), (MoveKind.FALL, V2), (MoveKind.ROLL_BACK, "")], V1, None),
         ([(MoveKind.SET, V1), (MoveKind.SET, V2), (MoveKind.FALL, V1)], V2, None),
         ([(MoveKind.SET, V1), (MoveKind.FALL, V1), (MoveKind.SET, V2)], V2, None),
+        ([(MoveKind.SET, V1), (MoveKind.SET, V2), (MoveKind.SET, V1), (MoveKind.FALL, V2)], V1, None),
         ([(MoveKind.SET, V1), (MoveKind.SET, V2), (MoveKind.SET, V3), (MoveKind.FALL, V2), (MoveKind.ROLL_BACK, V3)], V1, None),
     ],
 )

@@ -17,8 +17,8 @@ from parties.server.audit_metrics import AuditCollector
 from parties.server.board import Board, Measured, Status
 from parties.server.metrics import Metrics, PartyCollector
 from parties.storage.audit_log import CosignatureRecord
-from parties.storage.database import open_database
 from protocols.session.states import State
+from tests.support.databases import a_database
 from tests.support.jobs import a_training
 from tests.support.members import a_world
 from tests.support.scripts import ROOT
@@ -40,7 +40,7 @@ class World:
             member=member,
             directory=WORLD.directory,
             config=SimpleNamespace(state=folder),
-            database=open_database(folder / "confide.db"),
+            database=a_database(folder / "confide.db"),
             now=lambda: NOW,
         )
         load = SimpleNamespace(num_running=1, num_waiting=2, stores=True)

@@ -243,7 +243,8 @@ def test_budgets_version_comes_before_name_before_default() -> None:
     budgets = Budgets(Caps(queries=1), {"hearts": Caps(queries=2), "hearts/3": Caps(queries=3)}, {"m@ab": Caps(queries=4)})
     assert [budgets.of_dataset("hearts", version).queries for version in (2, 3)] == [2, 3]
     assert budgets.of_dataset("lungs", 1).queries == 1
-    assert (budgets.of_model("m", "ab").queries, budgets.of_model("m", "cd").queries) == (4, 1)
+    assert (budgets.of_model("m", "ab").queries, budgets.of_model("m", "cd").queries) == (4, 1_000)
+    assert replace(budgets, default_model=Caps(queries=7)).of_model("m", "cd").queries == 7
 
 
 @pytest.mark.parametrize("text", ["", "-1", "1e3", "NaN", "Infinity", "0.0000000000001", "1" * 21, "1.2.3", "0,5"])

@@ -83,6 +83,7 @@ def test_load_whole_policy_reads_every_part(tmp_path: Path) -> None:
     assert (caps.queries, caps.epsilon, caps.delta) == (5, Decimal("1.50"), Decimal("0.000001"))
     assert policy.budgets.of_model("diagnosis", "ab").answers == 7
     assert policy.budgets.of_dataset("lungs", 1).queries == 10
+    assert (policy.budgets.of_model("diagnosis", "ab").queries, policy.budgets.of_model("other", "ab").queries) == (1_000, 1_000)
 
 
 @pytest.mark.parametrize(
@@ -106,6 +107,13 @@ def test_load_whole_policy_reads_every_part(tmp_path: Path) -> None:
         ('epsilon: "1.50", ', "", "20 budgets.datasets.hearts/2.delta"),
         ("queries: 10", "queries: -1", "18 budgets.default.queries"),
         ("name: trainings", "name: small-evaluations", "12 rules.1.name"),
+        # Names that no job, data set or model has: what they were to stop or to bound would go on unnoticed.
+        ("only_datasets: [hospital-a/*]", "any_dataset: [hearts]", "10 rules.0.match.any_dataset.0"),
+        ("only_datasets: [hospital-a/*]", "any_output: [label, probabilty]", "10 rules.0.match.any_output.1"),
+        ("only_datasets: [hospital-a/*]", "models: [diagnosis@live]", "10 rules.0.match.models.0"),
+        ("only_datasets: [hospital-a/*]", "purposes: [Marketing]", "10 rules.0.match.purposes.0"),
+        ("hearts/2:", "hospital-a/hearts:", "20 budgets.datasets.hospital-a/hearts"),
+        ("diagnosis:", "diagnosis@1:", "22 budgets.models.diagnosis@1"),
     ],
 )
 def test_load_broken_policy_names_line_and_field(tmp_path: Path, old: str, new: str, where: str) -> None:

@@ -22,6 +22,7 @@ from tests.support.members import a_world
 DIRECTORY = a_world().directory
 JOBS = {"train": a_training(), "evaluate": an_evaluation(), "infer": an_inference()}
 PLANS = {name: derive_plan(job) for name, job in JOBS.items()}
+TERMINAL = 100
 EVERY = [(name, party) for name, job in JOBS.items() for party in job.participants]
 
 
@@ -91,9 +92,17 @@ def test_constraint_in_words(output: Output, words: str) -> None:
     assert constraint_in_words(output) == words
 
 
+def test_preview_says_what_the_dealer_and_one_computing_party_learn_together() -> None:
+    for name, job in JOBS.items():
+        learns = dict(preview(job, PLANS[name], "hospital-a").learns)
+        assert "unless a computing party pools with it" in learns[job.dealer]
+        assert learns["who pools so"] == f"{'samples' if name == 'infer' else 'rows'}, weights and outputs"
+
+
 def test_preview_in_words_shows_every_part_within_a_terminal() -> None:
     for name, party in EVERY:
         text = preview_in_words(preview(JOBS[name], PLANS[name], party))
+        assert max(len(line) for line in text.splitlines()) <= TERMINAL
         for part in ("leaves this site", "comes in", "rounds", "epsilon", "learns", "stays here", "grants used here"):
             assert part in text
         assert "cardio-2026" in text

@@ -44,6 +44,13 @@ def authorisation(signer: Signer, action: Action = Action.SIGN_AGREEMENT) -> Aut
     return Authorisation("hospital-a", signer.person.id, action, DIGEST, "b2" * 32, NOW)
 
 
+def test_person_whom_no_policy_could_list_gets_no_key(tmp_path: Path) -> None:
+    with pytest.raises(ConfideError) as caught:
+        make_person(tmp_path / "olaf", "olaf", [OFFICER, PersonRole.OPERATOR], member="Olaf D")
+    assert [problem.where for problem in caught.value.problems] == ["member", "roles"]
+    assert not (tmp_path / "olaf").exists()
+
+
 @pytest.mark.parametrize(("action", "role"), list(product(Action, PersonRole)), ids=lambda value: value.value)
 def test_table_role_by_action_permits_exactly_the_matrix(action: Action, role: PersonRole) -> None:
     assert is_permitted(action, [role]) is (role in MATRIX[action])

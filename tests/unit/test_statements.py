@@ -139,6 +139,17 @@ def test_statements_of_one_party_beyond_what_is_kept_are_refused(world: HolderWo
     assert take_in(world.parties[A], receipt(world, C))
 
 
+def test_statements_of_one_party_beyond_the_bytes_kept_are_refused_but_for_revocations(
+    world: HolderWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = receipt(world, B)
+    monkeypatch.setattr(statements, "MAX_KEPT_BYTES", len(first.body))
+    assert take_in(world.parties[A], first)
+    assert code_of(world, receipt(world, B, sealed_sha256="f" * 64)) is ErrorCode.PARTY_BUSY
+    assert take_in(world.parties[A], world.revocation(B, "b0" * 16))
+    assert take_in(world.parties[A], receipt(world, C))
+
+
 def test_allowance_is_per_caller_and_comes_back_with_time() -> None:
     now = [0.0]
     allowance = Allowance(lambda: now[0])
@@ -228,6 +239,20 @@ def test_new_statement_is_told_once_and_a_failed_attempt_is_repeated(world: Hold
 
 
 @pytest.mark.parametrize("world", [(A, C)], indirect=True, ids=["A-C"])
+def test_statement_that_a_party_refuses_holds_up_no_revocation_after_it(
+    world: HolderWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    telling = exchange(world, C, Wire(world), monkeypatch)
+    with world.parties[C].database.transaction() as tables:
+        tables.statements.say(replace(receipt(world, C), signature=bytes(64)), now=world.now)  # as after a change of its key
+        tables.statements.say(world.revocation(C, "c0" * 16), now=world.now)
+    telling._tell(A)
+    telling.stop()
+    with world.parties[A].database.transaction() as tables:
+        assert tables.revocations.strongest("c0" * 16, C) is not None
+
+
+@pytest.mark.parametrize("world", [(A, C)], indirect=True, ids=["A-C"])
 def test_statement_that_is_no_document_is_skipped_and_one_that_may_become_good_is_asked_for_again(
     world: HolderWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -256,6 +281,7 @@ def test_statement_that_is_no_document_is_skipped_and_one_that_may_become_good_i
     with world.parties[A].database.transaction() as tables:
         assert tables.statements.cursor(C) == 2
         assert tables.revocations.strongest("c0" * 16, C) is not None
+        assert tables.revocations.strongest("c1" * 16, C) is not None, "a withdrawal does not wait for what stands before it"
 
 
 @pytest.mark.parametrize("world", [(A, C)], indirect=True, ids=["A-C"])

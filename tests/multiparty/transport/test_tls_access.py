@@ -34,9 +34,18 @@ from tests.support.tls_world import (
 
 pytestmark = pytest.mark.multiparty
 HELLO = "/confide.v1.PartyService/Hello"
-PARTY_ONLY = ["/confide.v1.PartyService/Probe", "/confide.v1.SessionService/Deliver", LINK_METHOD]
+PARTY_ONLY = [
+    "/confide.v1.PartyService/Probe",
+    "/confide.v1.GovernanceService/Tell",
+    "/confide.v1.GovernanceService/ListStatements",
+    "/confide.v1.AuditService/Cosign",
+    "/confide.v1.AuditService/LastSeen",
+    "/confide.v1.SessionService/Deliver",
+    LINK_METHOD,
+]
 RESEARCHER_ONLY = [
-    f"/confide.v1.JobsService/{name}" for name in ("PlanJob", "SubmitJob", "ListJobs", "WatchJob", "CancelJob", "FetchOutput")
+    f"/confide.v1.JobsService/{name}"
+    for name in ("PlanJob", "SubmitJob", "ListJobs", "WatchJob", "CancelJob", "ExplainJob", "FetchOutput")
 ]
 FOR_BOTH = [
     "/grpc.health.v1.Health/Check",
@@ -45,6 +54,7 @@ FOR_BOTH = [
     "/confide.v1.PartyService/ListDatasets",
     "/confide.v1.PartyService/ListModels",
     "/confide.v1.JobsService/GetJob",
+    "/confide.v1.GovernanceService/ListAgreements",
 ]
 NO_DEADLINE_NEEDED = [LINK_METHOD, *STREAMING]
 ROOT = Path(__file__).parents[3]
