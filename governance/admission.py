@@ -20,6 +20,8 @@ from protocols.training import OptimiserKind
 
 # Clocks of honest parties may differ by this much.
 CLOCK_SKEW = timedelta(minutes=5)
+# A job waits in the order of the times that queriers write: none may be dated back by more than this.
+SUBMITTED_WITHIN = timedelta(minutes=10)
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,19 @@ def admit(job: Job, *, directory: Directory, holdings: Holdings, now: datetime) 
         problems = [finding.problem for finding in findings]
         what = f"{holdings.party} refuses the job for {len(problems)} reason(s)"
         raise ConfideError(findings[0].code, what, problems=problems, party=holdings.party)
+
+
+def demand_new(job: Job, *, now: datetime) -> None:
+    """Checks that a job which its querier brings for the first time was made a short while ago.
+
+    Raises:
+        ConfideError: INVALID_JOB (the querier's fault).
+    """
+    age = now - job.created
+    if age > SUBMITTED_WITHIN:
+        what = f"made {age.total_seconds() / 60:.0f} minutes ago; a job is submitted within {SUBMITTED_WITHIN.seconds // 60}"
+        problem = Problem("created", what, "make a new one, or set the clock")
+        raise ConfideError(ErrorCode.INVALID_JOB, "the job was made too long ago", problems=[problem])
 
 
 def examine(job: Job, *, directory: Directory, holdings: Holdings, now: datetime) -> Iterable[Finding]:

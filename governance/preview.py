@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from governance.identity.directory import Directory
-from governance.identity.fields import Fields, finish
+from governance.identity.fields import Fields, fields_of, finish
 from protocols.canonical import Document, canonical_bytes, parse_canonical
 from protocols.errors import ConfideError, Problem
 from protocols.job import MAX_DATASETS, MAX_OUTPUTS, Job, JobType, Output, OutputKind
@@ -287,9 +287,7 @@ def _institution(job: Job, directory: Directory) -> str:
 
 def _read(document: Document) -> Preview:
     problems: list[Problem] = []
-    fields = Fields(document, names=_NAMES, where="", problems=problems)
-    if fields.text("format") != FORMAT:
-        problems.append(Problem("format", f"this version reads {FORMAT}", "use the same version of Confide"))
+    fields = fields_of(document, names=_NAMES, form=FORMAT, problems=problems)
     preview = Preview(
         party=fields.text("party"),
         job=fields.text("job"),

@@ -171,5 +171,5 @@ def _constraints(job: Job, evidence: Evidence) -> Iterable[Withheld]:
 
 def _opening_id(job: Job, plan_digest: str, output: str) -> str:
     recipient = next(known.recipient for known in job.outputs if known.name == output)
-    text = "\0".join(("confide.grant/1", job.digest, plan_digest, output, recipient))
+    text = "\0".join(("confide.opening/1", job.digest, plan_digest, output, recipient))
     return hashlib.sha256(text.encode()).hexdigest()

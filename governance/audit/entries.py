@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from enum import Enum
 
 from governance.audit.merkle import HASH_BYTES
-from governance.identity.fields import Fields, finish
+from governance.identity.fields import fields_of, finish
 from protocols.canonical import parse_canonical
 from protocols.errors import ConfideError, ErrorCode, Problem
 
@@ -153,9 +153,7 @@ def read_entry(body: bytes) -> Entry:
         raise ConfideError(ErrorCode.INVALID_DOCUMENT, f"an entry of {len(body)} bytes; at most {MAX_ENTRY_BYTES} are read")
     document = parse_canonical(body)
     problems: list[Problem] = []
-    fields = Fields(document, names=_NAMES, where="", problems=problems)
-    if fields.text("format") != FORMAT:
-        problems.append(Problem("format", f"this version reads {FORMAT}", "use the same version of Confide"))
+    fields = fields_of(document, names=_NAMES, form=FORMAT, problems=problems)
     kind = fields.choice("kind", EntryKind, otherwise=EntryKind.STARTED)
     previous = fields.text("previous")
     if not _HASH.fullmatch(previous):

@@ -22,7 +22,7 @@ from governance.audit.entries import EntryKind, Fact, read_entry
 from governance.audit.merkle import is_included, leaf_hash
 from governance.audit.notes import Note
 from governance.identity.directory import Directory
-from governance.identity.fields import Fields, finish
+from governance.identity.fields import Fields, fields_of, finish
 from protocols.canonical import canonical_bytes, parse_canonical
 from protocols.errors import ConfideError, ErrorCode, Problem
 from protocols.job import TIME_FORMAT, Job
@@ -153,9 +153,7 @@ class ManifestProof:
             raise ConfideError(ErrorCode.INVALID_DOCUMENT, f"a manifest of {len(data)} bytes; at most {MAX_TEXT_BYTES} are read")
         problems: list[Problem] = []
         names = {"format", "entry", "index", "size", "proof", "checkpoint"}
-        fields = Fields(parse_canonical(data), names=names, where="", problems=problems)
-        if fields.text("format") != FORMAT:
-            problems.append(Problem("format", f"this version reads {FORMAT}", "use the same version of Confide"))
+        fields = fields_of(parse_canonical(data), names=names, form=FORMAT, problems=problems)
         parts = [_matching(part, _DIGEST, "proof", problems) for part in fields.items("proof", most=MAX_PROOF_HASHES)]
         proof = ManifestProof(
             entry=fields.text("entry", most=MAX_TEXT_BYTES).encode(),

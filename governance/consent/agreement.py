@@ -23,7 +23,7 @@ from governance.consent.reading import (
 )
 from governance.documents import DocumentKind, SignedDocument, sign_bytes, verify
 from governance.identity.directory import MAX_PARTIES, Directory
-from governance.identity.fields import Fields
+from governance.identity.fields import Fields, fields_of
 from governance.identity.keys import SIGNATURE_BYTES, SigningKey
 from governance.identity.names import check_id
 from protocols.canonical import MAX_DOCUMENT_BYTES, Document, canonical_bytes, parse_canonical, sha256_hex
@@ -117,9 +117,7 @@ class Agreement:
             ConfideError: INVALID_DOCUMENT (the author's fault), with all problems.
         """
         problems: list[Problem] = []
-        fields = Fields(parse_canonical(body), names=_NAMES, where="", problems=problems)
-        if fields.text("format") != FORMAT:
-            problems.append(Problem("format", f"this version reads {FORMAT}", "use the same version of Confide"))
+        fields = fields_of(parse_canonical(body), names=_NAMES, form=FORMAT, problems=problems)
         agreement = Agreement(
             consortium=fields.text("consortium"),
             name=fields.text("name"),

@@ -30,13 +30,14 @@ from governance.consent.reading import (
     texts,
     time_text,
 )
-from governance.documents import DocumentKind, SignedDocument, sign, verify
+from governance.documents import DocumentKind, SignedDocument, sign
 from governance.identity.directory import Directory
-from governance.identity.fields import Fields
+from governance.identity.fields import Fields, fields_of
 from governance.identity.keys import SigningKey
 from governance.identity.names import check_id
+from governance.statement import verify_statement
 from protocols.canonical import Document, canonical_bytes, parse_canonical, sha256_hex
-from protocols.errors import ConfideError, ErrorCode, Problem
+from protocols.errors import Problem
 from protocols.job import JobType, ModelRef, OutputKind
 from protocols.job_fields import check_hex
 
@@ -195,9 +196,7 @@ class Grant:
         """
         problems: list[Problem] = []
         document = parse_canonical(body)
-        fields = Fields(document, names=_NAMES, where="", problems=problems)
-        if fields.text("format") != FORMAT:
-            problems.append(Problem("format", f"this version reads {FORMAT}", "use the same version of Confide"))
+        fields = fields_of(document, names=_NAMES, form=FORMAT, problems=problems)
         rules = enumerate(fields.items("outputs", most=len(OutputKind)))
         grant = Grant(
             consortium=fields.text("consortium"),
@@ -279,14 +278,14 @@ def verify_grant(signed: SignedDocument, directory: Directory) -> Grant:
     Raises:
         ConfideError: INVALID_DOCUMENT, BAD_SIGNATURE or NOT_ENROLLED (the signer's fault).
     """
-    verify(signed, kind=DocumentKind.GRANT, signer=signed.signer, key=directory.party(signed.signer).signing_key)
-    grant = Grant.from_bytes(signed.body)
-    if grant.issuer != signed.signer:
-        raise ConfideError(ErrorCode.BAD_SIGNATURE, f"{signed.signer} signed a grant of {grant.issuer}", party=signed.signer)
-    if grant.consortium != directory.consortium:
-        what = f"the grant is one in the consortium {grant.consortium}, not in {directory.consortium}"
-        raise ConfideError(ErrorCode.INVALID_DOCUMENT, what, party=signed.signer)
-    return grant
+    return verify_statement(
+        signed,
+        directory,
+        kind=DocumentKind.GRANT,
+        read=Grant.from_bytes,
+        author=lambda grant: grant.issuer,
+        what="grant",
+    )
 
 
 def _check_recipients(recipients: tuple[str, ...]) -> Iterable[Problem]:

@@ -12,13 +12,14 @@ from datetime import datetime
 from enum import Enum
 
 from governance.consent.reading import refuse, require_one_form, time_text
-from governance.documents import DocumentKind, SignedDocument, sign, verify
+from governance.documents import DocumentKind, SignedDocument, sign
 from governance.identity.directory import Directory
-from governance.identity.fields import Fields
+from governance.identity.fields import fields_of
 from governance.identity.keys import SigningKey
 from governance.identity.names import check_id
+from governance.statement import verify_statement
 from protocols.canonical import Document, canonical_bytes, parse_canonical
-from protocols.errors import ConfideError, ErrorCode, Problem
+from protocols.errors import Problem
 from protocols.job_fields import check_hex
 
 FORMAT = "confide.revocation/1"
@@ -84,9 +85,7 @@ class Revocation:
             ConfideError: INVALID_DOCUMENT (the author's fault), with all problems.
         """
         problems: list[Problem] = []
-        fields = Fields(parse_canonical(body), names=_NAMES, where="", problems=problems)
-        if fields.text("format") != FORMAT:
-            problems.append(Problem("format", f"this version reads {FORMAT}", "use the same version of Confide"))
+        fields = fields_of(parse_canonical(body), names=_NAMES, form=FORMAT, problems=problems)
         revocation = Revocation(
             consortium=fields.text("consortium"),
             issuer=fields.text("issuer"),
@@ -119,15 +118,14 @@ def verify_revocation(signed: SignedDocument, directory: Directory) -> Revocatio
     Raises:
         ConfideError: INVALID_DOCUMENT, BAD_SIGNATURE or NOT_ENROLLED (the signer's fault).
     """
-    verify(signed, kind=DocumentKind.REVOCATION, signer=signed.signer, key=directory.party(signed.signer).signing_key)
-    revocation = Revocation.from_bytes(signed.body)
-    if revocation.issuer != signed.signer:
-        what = f"{signed.signer} signed a revocation of {revocation.issuer}"
-        raise ConfideError(ErrorCode.BAD_SIGNATURE, what, party=signed.signer)
-    if revocation.consortium != directory.consortium:
-        what = f"the revocation is one in the consortium {revocation.consortium}, not in {directory.consortium}"
-        raise ConfideError(ErrorCode.INVALID_DOCUMENT, what, party=signed.signer)
-    return revocation
+    return verify_statement(
+        signed,
+        directory,
+        kind=DocumentKind.REVOCATION,
+        read=Revocation.from_bytes,
+        author=lambda revocation: revocation.issuer,
+        what="revocation",
+    )
 
 
 def _check(revocation: Revocation) -> Iterable[Problem]:

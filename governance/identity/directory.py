@@ -21,7 +21,7 @@ from governance.identity.certificates import (
     load_certificate,
     parse_certificate,
 )
-from governance.identity.fields import Fields, finish
+from governance.identity.fields import Fields, fields_of, finish
 from governance.identity.keys import SigningKey, VerifyingKey
 from governance.identity.names import FOUNDER, MemberKind, PeerIdentity, Role, check_id, grouped
 from governance.identity.request import check_party_fields
@@ -216,9 +216,7 @@ def read_directory(signed: SignedDocument, *, founder_fingerprint: str) -> Direc
         ConfideError: INVALID_DOCUMENT, FINGERPRINT_DIFFERS or BAD_SIGNATURE (its sender's fault).
     """
     problems: list[Problem] = []
-    fields = Fields(signed.document, names=_NAMES, where="", problems=problems)
-    if fields.text("format") != FORMAT:
-        problems.append(Problem("format", f"this version reads {FORMAT}", "use the same version of Confide"))
+    fields = fields_of(signed.document, names=_NAMES, form=FORMAT, problems=problems)
     directory = Directory(
         consortium=fields.text("consortium"),
         version=fields.whole("version", least=1),

@@ -101,6 +101,14 @@ class Fields:
         self._problems.append(Problem(".".join(part for part in (self._where, name) if part), what, "ask its author"))
 
 
+def fields_of(document: Document, *, names: set[str], form: str, problems: list[Problem]) -> Fields:
+    """Returns the fields of a whole document of one format; notes what is wrong with their names or the format."""
+    fields = Fields(document, names=names, where="", problems=problems)
+    if fields.text("format") != form:
+        problems.append(Problem("format", f"this version reads {form}", "use the same version of Confide"))
+    return fields
+
+
 def finish(problems: list[Problem], *, what: str) -> None:
     """Raises everything that was found wrong with a document, at once.
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from governance.documents import DocumentKind, SignedDocument, sign, verify
 from governance.identity.ca import csr_public_key, make_csr
 from governance.identity.certificates import MAX_PEM_BYTES
-from governance.identity.fields import Fields, finish
+from governance.identity.fields import fields_of, finish
 from governance.identity.keys import EcdsaKey, SigningKey, VerifyingKey
 from governance.identity.names import MemberKind, Role, check_endpoint, check_id
 from protocols.canonical import Document, canonical_bytes, sha256_hex
@@ -99,9 +99,7 @@ def read_request(signed: SignedDocument) -> EnrolmentRequest:
         ConfideError: INVALID_DOCUMENT or BAD_SIGNATURE (the author's fault).
     """
     problems: list[Problem] = []
-    fields = Fields(signed.document, names=_NAMES, where="", problems=problems)
-    if fields.text("format") != FORMAT:
-        problems.append(Problem("format", f"this version reads {FORMAT}", "use the same version of Confide"))
+    fields = fields_of(signed.document, names=_NAMES, form=FORMAT, problems=problems)
     request = EnrolmentRequest(
         kind=fields.choice("kind", MemberKind, otherwise=MemberKind.RESEARCHER),
         id=fields.text("id"),

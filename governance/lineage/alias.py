@@ -18,13 +18,14 @@ from enum import Enum
 from itertools import groupby
 
 from governance.consent.reading import refuse, require_one_form, time_text
-from governance.documents import DocumentKind, SignedDocument, sign, verify
+from governance.documents import DocumentKind, SignedDocument, sign
 from governance.identity.directory import Directory
-from governance.identity.fields import Fields
+from governance.identity.fields import fields_of
 from governance.identity.keys import SigningKey
 from governance.identity.names import check_id
+from governance.statement import verify_statement
 from protocols.canonical import Document, canonical_bytes, parse_canonical
-from protocols.errors import ConfideError, ErrorCode, Problem
+from protocols.errors import Problem
 from protocols.job_fields import check_hex
 
 FORMAT = "confide.alias/1"
@@ -173,9 +174,7 @@ class AliasStatement:
             ConfideError: INVALID_DOCUMENT (the author's fault), with all problems.
         """
         problems: list[Problem] = []
-        fields = Fields(parse_canonical(body), names=_NAMES, where="", problems=problems)
-        if fields.text("format") != FORMAT:
-            problems.append(Problem("format", f"this version reads {FORMAT}", "use the same version of Confide"))
+        fields = fields_of(parse_canonical(body), names=_NAMES, form=FORMAT, problems=problems)
         statement = AliasStatement(
             consortium=fields.text("consortium"),
             issuer=fields.text("issuer"),
@@ -209,15 +208,14 @@ def verify_alias(signed: SignedDocument, directory: Directory) -> AliasStatement
     Raises:
         ConfideError: INVALID_DOCUMENT, BAD_SIGNATURE or NOT_ENROLLED (the signer's fault).
     """
-    verify(signed, kind=DocumentKind.ALIAS, signer=signed.signer, key=directory.party(signed.signer).signing_key)
-    statement = AliasStatement.from_bytes(signed.body)
-    if statement.issuer != signed.signer:
-        what = f"{signed.signer} signed a statement of {statement.issuer}"
-        raise ConfideError(ErrorCode.BAD_SIGNATURE, what, party=signed.signer)
-    if statement.consortium != directory.consortium:
-        what = f"the statement is one in the consortium {statement.consortium}, not in {directory.consortium}"
-        raise ConfideError(ErrorCode.INVALID_DOCUMENT, what, party=signed.signer)
-    return statement
+    return verify_statement(
+        signed,
+        directory,
+        kind=DocumentKind.ALIAS,
+        read=AliasStatement.from_bytes,
+        author=lambda statement: statement.issuer,
+        what="statement about an alias",
+    )
 
 
 def _without(stack: Sequence[str | None], version: str | None) -> list[str | None]:

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from governance.consent.reading import refuse, require_one_form, time_text
-from governance.documents import DocumentKind, SignedDocument, sign, verify
+from governance.documents import DocumentKind, SignedDocument, sign
 from governance.identity.directory import Directory
-from governance.identity.fields import Fields
+from governance.identity.fields import fields_of
 from governance.identity.keys import SigningKey
 from governance.identity.names import check_id
+from governance.statement import verify_statement
 from protocols.canonical import Document, canonical_bytes, parse_canonical
-from protocols.errors import ConfideError, ErrorCode, Problem
+from protocols.errors import Problem
 from protocols.job import ModelRef
 from protocols.job_fields import check_hex
 
@@ -74,9 +75,7 @@ class DeletionReceipt:
             ConfideError: INVALID_DOCUMENT (the author's fault), with all problems.
         """
         problems: list[Problem] = []
-        fields = Fields(parse_canonical(body), names=_NAMES, where="", problems=problems)
-        if fields.text("format") != FORMAT:
-            problems.append(Problem("format", f"this version reads {FORMAT}", "use the same version of Confide"))
+        fields = fields_of(parse_canonical(body), names=_NAMES, form=FORMAT, problems=problems)
         receipt = DeletionReceipt(
             consortium=fields.text("consortium"),
             holder=fields.text("holder"),
@@ -107,14 +106,14 @@ def verify_receipt(signed: SignedDocument, directory: Directory) -> DeletionRece
     Raises:
         ConfideError: INVALID_DOCUMENT, BAD_SIGNATURE or NOT_ENROLLED (the signer's fault).
     """
-    verify(signed, kind=DocumentKind.DELETION_RECEIPT, signer=signed.signer, key=directory.party(signed.signer).signing_key)
-    receipt = DeletionReceipt.from_bytes(signed.body)
-    if receipt.holder != signed.signer:
-        raise ConfideError(ErrorCode.BAD_SIGNATURE, f"{signed.signer} signed a receipt of {receipt.holder}", party=signed.signer)
-    if receipt.consortium != directory.consortium:
-        what = f"the receipt is one in the consortium {receipt.consortium}, not in {directory.consortium}"
-        raise ConfideError(ErrorCode.INVALID_DOCUMENT, what, party=signed.signer)
-    return receipt
+    return verify_statement(
+        signed,
+        directory,
+        kind=DocumentKind.DELETION_RECEIPT,
+        read=DeletionReceipt.from_bytes,
+        author=lambda receipt: receipt.holder,
+        what="deletion receipt",
+    )
 
 
 def missing_receipts(holders: Iterable[str], receipts: Iterable[DeletionReceipt]) -> tuple[str, ...]:

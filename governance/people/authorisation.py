@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from governance.documents import DocumentKind, SignedDocument, sign, verify
-from governance.identity.fields import Fields, finish
+from governance.identity.fields import fields_of, finish
 from governance.identity.keys import SigningKey
 from governance.people.person import People
 from governance.people.roles import Action, require_permitted
@@ -62,9 +62,7 @@ def read_authorisation(signed: SignedDocument) -> Authorisation:
         ConfideError: INVALID_DOCUMENT (its author's fault), with every problem.
     """
     problems: list[Problem] = []
-    fields = Fields(signed.document, names=_NAMES, where="", problems=problems)
-    if fields.text("format") != FORMAT:
-        problems.append(Problem("format", f"this version reads {FORMAT}", "use the same version of Confide"))
+    fields = fields_of(signed.document, names=_NAMES, form=FORMAT, problems=problems)
     found = Authorisation(
         party=fields.text("party"),
         person=fields.text("person"),

@@ -12,7 +12,7 @@ from datetime import datetime
 from enum import Enum
 
 from governance.documents import DocumentKind, SignedDocument, sign, verify
-from governance.identity.fields import Fields, finish
+from governance.identity.fields import fields_of, finish
 from governance.identity.keys import SigningKey
 from governance.people.person import People
 from governance.policy.rules import Decision, Kind
@@ -127,9 +127,7 @@ def read_approval(signed: SignedDocument) -> Approval:
         ConfideError: INVALID_DOCUMENT (its author's fault), with every problem.
     """
     problems: list[Problem] = []
-    fields = Fields(signed.document, names=_NAMES, where="", problems=problems)
-    if fields.text("format") != FORMAT:
-        problems.append(Problem("format", f"this version reads {FORMAT}", "use the same version of Confide"))
+    fields = fields_of(signed.document, names=_NAMES, form=FORMAT, problems=problems)
     found = Approval(
         question=Question(fields.text("party"), fields.text("job"), fields.text("plan"), fields.text("policy")),
         person=fields.text("person"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
+from governance.admission import demand_new
 from governance.identity.names import MemberKind
 from parties.server.access import caller
 from parties.server.board import Status
@@ -72,6 +73,7 @@ class JobsService:
         if not self._sessions.knows(job.job_id):
             try:
                 checked: CheckedJob | ConfideError = self._checker.check(job)
+                demand_new(job, now=self._party.now())
             except ConfideError as error:
                 checked = error
             self._sessions.propose(job, papers, query_share=share, checked=checked)

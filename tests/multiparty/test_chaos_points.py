@@ -16,7 +16,6 @@ from tests.chaos.point import run_point
 pytestmark = pytest.mark.multiparty
 
 POINTS = (
-    "kill -9/lead/running",
     "stop/computing/running",
     "altered frame/computing/running",
     "grant revoked/data owner/running",

@@ -23,7 +23,7 @@ from tests.support.trial import COMPUTING, HOSPITALS, LEAD, SECOND, Split, Trial
 pytestmark = pytest.mark.multiparty
 
 # 48 rows each: 3 steps an epoch; a checkpoint after every fifth epoch, so an interval is 15 steps.
-EPOCHS, EVERY, PER_EPOCH = 120, 5, 3
+EPOCHS, EVERY, PER_EPOCH = 75, 5, 3
 INTERVAL, STEPS = EVERY * PER_EPOCH, EPOCHS * PER_EPOCH
 TRAINING = TrainingRequest(epochs=EPOCHS, batch_size=48, learning_rate="0.05")
 # Weights are kept at 24 fractional bits and every step truncates them once, by at most one unit of that scale; the gradient of

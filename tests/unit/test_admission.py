@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from governance.admission import CLOCK_SKEW, Holdings, ModelFacts, admit, examine
+from governance.admission import CLOCK_SKEW, SUBMITTED_WITHIN, Holdings, ModelFacts, admit, demand_new, examine
 from governance.identity.directory import Directory
 from governance.identity.names import Role
 from protocols.canonical import canonical_bytes
@@ -167,3 +167,11 @@ def test_admit_every_reason_is_reported_at_once_with_the_code_of_the_first(direc
         "datasets",
     ]
     assert all(problem.remedy for problem in error.problems)
+
+
+def test_demand_new_job_that_was_dated_back_is_refused() -> None:
+    job = a_training()
+    demand_new(job, now=job.created + SUBMITTED_WITHIN)
+    with pytest.raises(ConfideError) as refused:
+        demand_new(job, now=job.created + SUBMITTED_WITHIN + timedelta(seconds=1))
+    assert (refused.value.code, refused.value.problems[0].where) == (ErrorCode.INVALID_JOB, "created")
