@@ -27,7 +27,7 @@ from governance.identity.names import MemberKind
 from governance.people.roles import Action
 from parties.authority import authorise, keep_authorisation
 from parties.config import PartyConfig
-from parties.storage.database import Tables, open_database
+from parties.storage.database import Tables, one_transaction, open_database
 from parties.storage.revocations import RevocationRecord
 from parties.storage.state import Member
 from protocols.errors import ConfideError, ErrorCode, Problem
@@ -65,7 +65,7 @@ def sign_agreement(config: PartyConfig, person_folder: Path, document: bytes, *,
     _verify_all(proposed, member.directory)
     authorisation = authorise(config, person_folder, Action.SIGN_AGREEMENT, proposed.digest, now)
     own = sign_body(proposed.body, party=config.party, key=member.signing_key)
-    with closing(open_database(config.folder.database_file)) as database, database.transaction() as tables:
+    with one_transaction(config.folder.database_file) as tables:
         facts: dict[str, Fact] = {"agreement": proposed.digest, "name": proposed.agreement.name}
         facts["authorisation"] = keep_authorisation(tables, authorisation, now=now)
         tables.audit.append(EntryKind.AGREEMENT_SIGNED, facts, now=now)
@@ -84,7 +84,7 @@ def join_agreement(config: PartyConfig, document: bytes, *, now: datetime) -> Si
     """
     brought = SignedAgreement.from_bytes(document)
     _verify_all(brought, load_member(config, now).directory)
-    with closing(open_database(config.folder.database_file)) as database, database.transaction() as tables:
+    with one_transaction(config.folder.database_file) as tables:
         return _keep(tables, brought, now)
 
 
@@ -134,7 +134,7 @@ def revoke_agreement(config: PartyConfig, person_folder: Path, digest: str, *, r
 def known_agreements(config: PartyConfig, *, now: datetime) -> tuple[tuple[SignedAgreement, tuple[Problem, ...]], ...]:
     """Returns the agreements that are known here, the latest first, each with why it is not in force; empty if it is."""
     directory = load_member(config, now).directory
-    with closing(open_database(config.folder.database_file)) as database, database.transaction() as tables:
+    with one_transaction(config.folder.database_file) as tables:
         return tuple((signed, standing_of(tables, signed, directory, now=now)) for signed in tables.agreements.all())
 
 
@@ -145,7 +145,7 @@ def known_agreement(config: PartyConfig, named: str, *, now: datetime) -> tuple[
         ConfideError: UNKNOWN_DOCUMENT (the asker's fault).
     """
     directory = load_member(config, now).directory
-    with closing(open_database(config.folder.database_file)) as database, database.transaction() as tables:
+    with one_transaction(config.folder.database_file) as tables:
         signed = find_agreement(tables, named)
         return signed, standing_of(tables, signed, directory, now=now)
 

@@ -5,8 +5,6 @@ Runs beside the serving party, on the same database: the party pursues a job as 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -26,7 +24,7 @@ from parties.policy_cases import read_described_job
 from parties.policy_file import load_policy
 from parties.server.board import Measured
 from parties.storage.approvals import ApprovalRequest
-from parties.storage.database import Tables, open_database
+from parties.storage.database import Tables, one_transaction
 from parties.storage.jobs import JobRecord
 from protocols.canonical import parse_canonical, sha256_hex
 from protocols.errors import ConfideError, ErrorCode
@@ -60,7 +58,7 @@ def pending(config: PartyConfig) -> tuple[Pending, ...]:
         ConfideError: INVALID_CONFIG: the policy; STATE_SCHEMA: the database.
     """
     policy = load_policy(config.policy)
-    with opened(config) as tables:
+    with one_transaction(config.folder.database_file) as tables:
         waiting = [(request, tables.jobs.get(request.job_id)) for request in tables.approvals.requests()]
         found = [
             Pending(job, request, _tally(config.party, tables, job, request, policy))
@@ -97,7 +95,7 @@ def answer(
     person, key = PersonFolder(person_folder).load()
     action = Action.APPROVE_JOB if said is Answer.APPROVE else Action.DENY_JOB
     require_permitted(action, policy.persons.get(person).roles, person=person)
-    with opened(config) as tables:
+    with one_transaction(config.folder.database_file) as tables:
         request, record = _find(tables, job_id)
         job = Job.from_bytes(record.document)
         if why := _why_not_asked(tables, record):
@@ -154,7 +152,7 @@ def show_job(config: PartyConfig, job_id: str) -> ShownJob:
         ConfideError: UNKNOWN_JOB; UNKNOWN_DOCUMENT: the job was refused before it could be planned.
     """
     policy = load_policy(config.policy)
-    with opened(config) as tables:
+    with one_transaction(config.folder.database_file) as tables:
         record = known_job(tables, job_id)
         preview = Preview.from_bytes(tables.approvals.preview(record.job_id))
         measured = tables.jobs.measured(record.job_id)
@@ -162,17 +160,6 @@ def show_job(config: PartyConfig, job_id: str) -> ShownJob:
         job = Job.from_bytes(record.document)
         answers = None if request is None else _tally(config.party, tables, job, request, policy)
     return ShownJob(preview, record.state, Measured.from_text(measured) if measured else None, request, answers)
-
-
-@contextmanager
-def opened(config: PartyConfig) -> Iterator[Tables]:
-    """Opens the party's database for one transaction."""
-    database = open_database(config.folder.database_file)
-    try:
-        with database.transaction() as tables:
-            yield tables
-    finally:
-        database.close()
 
 
 def _find(tables: Tables, job_id: str) -> tuple[ApprovalRequest, JobRecord]:
@@ -234,7 +221,7 @@ def policy_decision(config: PartyConfig, job: str) -> Decision:
     if Path(job).is_file():
         return decide(policy, read_described_job(Path(job)), querier_key=None)
     directory = config.folder.member.load_directory()
-    with opened(config) as tables:
+    with one_transaction(config.folder.database_file) as tables:
         record = known_job(tables, job)
         document = Job.from_bytes(record.document)
         plan, agreement = tables.jobs.plan(record.job_id), tables.agreements.find(document.agreement)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +13,7 @@ from governance.policy.budgets import Budgets, Caps, check_budgets
 from parties.authority import authorise, keep_authorisation
 from parties.config import PartyConfig
 from parties.policy_file import load_policy
-from parties.storage.database import Tables, open_database
+from parties.storage.database import Tables, one_transaction
 from parties.storage.ledger import CapsRecord
 from protocols.errors import ConfideError, ErrorCode
 from protocols.job import ModelRef
@@ -47,7 +45,7 @@ def budgets(config: PartyConfig) -> tuple[AccountState, ...]:
         ConfideError: INVALID_CONFIG (the operator's fault): the policy; as the database.
     """
     policy = load_policy(config.policy)
-    with _tables(config) as tables:
+    with one_transaction(config.folder.database_file) as tables:
         datasets = [dataset_account(record.name, record.version) for record in tables.datasets.latest()]
         models = [model_account(record.ref) for record in tables.models.usable()]
         accounts = sorted({*datasets, *models, *tables.ledger.accounts()})
@@ -61,7 +59,7 @@ def budget(config: PartyConfig, account: str) -> AccountState:
         ConfideError: INVALID_ARGUMENT (the asker's fault): it is no account; as `budgets`.
     """
     policy = load_policy(config.policy)
-    with _tables(config) as tables:
+    with one_transaction(config.folder.database_file) as tables:
         return _state(tables, policy.budgets, account)
 
 
@@ -72,7 +70,7 @@ def history(config: PartyConfig, account: str) -> tuple[LedgerEntry, ...]:
         ConfideError: INVALID_ARGUMENT (the asker's fault): it is no account; as the database.
     """
     policy_caps(Budgets(), account)
-    with _tables(config) as tables:
+    with one_transaction(config.folder.database_file) as tables:
         return tables.ledger.of_account(account)
 
 
@@ -96,10 +94,10 @@ def set_budget(config: PartyConfig, person_folder: Path, account: str, caps: Cap
     problems = [replace(each, where=each.where.rpartition(".")[2]) for each in check_budgets(Budgets(default=caps))]
     if problems:
         raise ConfideError(ErrorCode.INVALID_ARGUMENT, "the caps do not fit together", problems=problems)
-    with _tables(config) as tables:
+    with one_transaction(config.folder.database_file) as tables:
         _require_known(tables, account)
     signed = authorise(config, person_folder, Action.SET_BUDGET, subject_of(account, caps), now)
-    with _tables(config) as tables:
+    with one_transaction(config.folder.database_file) as tables:
         tables.ledger.set_caps(account, caps, authorisation=keep_authorisation(tables, signed, now=now), now=now)
         return _state(tables, policy.budgets, account)
 
@@ -133,13 +131,3 @@ def _state(tables: Tables, known: Budgets, account: str) -> AccountState:
         caps=caps if own is None else own.caps,
         set_by=own,
     )
-
-
-@contextmanager
-def _tables(config: PartyConfig) -> Iterator[Tables]:
-    database = open_database(config.folder.database_file)
-    try:
-        with database.transaction() as tables:
-            yield tables
-    finally:
-        database.close()

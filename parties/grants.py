@@ -24,7 +24,7 @@ from parties.authority import authorise, keep_authorisation
 from parties.config import PartyConfig
 from parties.lineage import blast_radius, receipts_of
 from parties.model_sources import model_sources
-from parties.storage.database import Tables, open_database
+from parties.storage.database import Tables, one_transaction, open_database
 from parties.storage.grants import GrantRecord
 from parties.storage.revocations import RevocationRecord
 from protocols.errors import ConfideError, ErrorCode, Problem
@@ -155,7 +155,7 @@ class IssuedGrant:
 
 def issued_grants(config: PartyConfig) -> tuple[GrantRecord, ...]:
     """Returns all grants of this party, the latest first."""
-    with closing(open_database(config.folder.database_file)) as database, database.transaction() as tables:
+    with one_transaction(config.folder.database_file) as tables:
         return tables.grants.all()
 
 
@@ -165,7 +165,7 @@ def issued_grant(config: PartyConfig, named: str) -> IssuedGrant:
     Raises:
         ConfideError: UNKNOWN_DOCUMENT (the asker's fault).
     """
-    with closing(open_database(config.folder.database_file)) as database, database.transaction() as tables:
+    with one_transaction(config.folder.database_file) as tables:
         record = find_grant(tables, named)
         radius = blast_radius(tables, issuer=config.party, subject=record.grant_id)
         receipts: list[DeletionReceipt] = []
@@ -183,7 +183,7 @@ def blast_of(config: PartyConfig, named: str) -> BlastRadius:
     Raises:
         ConfideError: UNKNOWN_DOCUMENT (the asker's fault).
     """
-    with closing(open_database(config.folder.database_file)) as database, database.transaction() as tables:
+    with one_transaction(config.folder.database_file) as tables:
         return blast_radius(tables, issuer=config.party, subject=find_grant(tables, named).grant_id)
 
 

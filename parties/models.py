@@ -31,7 +31,7 @@ from parties.model_registry import (
     set_alias,
     why_marked,
 )
-from parties.storage.database import Tables, open_database
+from parties.storage.database import Tables, one_transaction, open_database
 from parties.storage.registry import MarkRecord
 from protocols.errors import ConfideError, ErrorCode
 from protocols.job import ModelRef
@@ -241,7 +241,7 @@ def _held(tables: Tables) -> tuple[HeldModel, ...]:
 
 
 def _read(config: PartyConfig, read: Callable[[Tables], T]) -> T:
-    with closing(open_database(config.folder.database_file)) as database, database.transaction() as tables:
+    with one_transaction(config.folder.database_file) as tables:
         return read(tables)
 
 
@@ -255,6 +255,6 @@ def _decide(
 ) -> T:
     member = load_member(config, now)
     authorisation = authorise(config, person_folder, action, subject, now)
-    with closing(open_database(config.folder.database_file)) as database, database.transaction() as tables:
+    with one_transaction(config.folder.database_file) as tables:
         kept = keep_authorisation(tables, authorisation, now=now)
         return decide(tables, Holder.of(member, member.directory), kept)

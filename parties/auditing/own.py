@@ -15,7 +15,7 @@ from governance.audit.notes import MAX_NOTE_BYTES
 from parties.auditing.export import look_at_log
 from parties.auditing.standalone import Report, Wrong, verify
 from parties.config import PartyConfig
-from parties.storage.database import Database, open_database
+from parties.storage.database import Database, one_transaction, open_database
 from parties.storage.files import read_public
 from protocols.errors import ConfideError, ErrorCode, Problem
 
@@ -58,10 +58,8 @@ def seen_by(configs: Sequence[PartyConfig]) -> Mapping[str, Sequence[bytes]]:
     """Returns for each of these parties the checkpoints of its log that the others of them have seen."""
     found: dict[str, list[bytes]] = {config.party: [] for config in configs}
     for config in configs:
-        database = open_database(config.folder.database_file)
-        with database.transaction() as tables:
+        with one_transaction(config.folder.database_file) as tables:
             records = [tables.witness.last_seen(party) for party in found if party != config.party]
-        database.close()
         for record in records:
             if record is not None:
                 found[record.party].append(record.note)

@@ -144,18 +144,16 @@ def export(
 @reported
 def witness(*, config: PartyConfigOption, output_format: FormatOption = OutputFormat.TEXT) -> None:
     """Show who has cosigned this party's log, what this party has seen of the others', and evidence of forks."""
-    from parties.storage.database import open_database
+    from parties.storage.database import one_transaction
 
     loaded = load_party_config(config)
     others = [entry.id for entry in loaded.folder.member.load_directory().parties if entry.id != loaded.party]
-    database = open_database(loaded.folder.database_file)
-    with database.transaction() as tables:
+    with one_transaction(loaded.folder.database_file) as tables:
         size = tables.audit.size()
         newest = tables.audit.latest_checkpoint()
         recent = tables.audit.checkpoints_over(-1)
         seen = [tables.witness.last_seen(party) for party in others]
         forks = tables.witness.forks()
-    database.close()
     cosigned: dict[str, tuple[int, str]] = {}
     for checkpoint in recent:
         for each in checkpoint.cosignatures:

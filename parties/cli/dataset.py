@@ -49,12 +49,10 @@ def register(
 @reported
 def list_all(*, config: PartyConfigOption, output_format: FormatOption = OutputFormat.TEXT) -> None:
     """List the data sets registered here."""
-    from parties.storage.database import open_database
+    from parties.storage.database import one_transaction
 
-    database = open_database(load_party_config(config).folder.database_file)
-    with database.transaction() as tables:
+    with one_transaction(load_party_config(config).folder.database_file) as tables:
         records = tables.datasets.latest()
-    database.close()
     rows = [(r.name, str(r.version), str(r.num_rows), r.created.strftime(TIME_FORMAT)) for r in records]
     text = table(("name", "version", "rows", "registered"), rows)
     Output(output_format).result({"datasets": [_describe(record) for record in records]}, text)
@@ -70,12 +68,10 @@ def show(
     output_format: FormatOption = OutputFormat.TEXT,
 ) -> None:
     """Show one registration: what is public about it, and what was left out."""
-    from parties.storage.database import open_database
+    from parties.storage.database import one_transaction
 
-    database = open_database(load_party_config(config).folder.database_file)
-    with database.transaction() as tables:
+    with one_transaction(load_party_config(config).folder.database_file) as tables:
         record = tables.datasets.get(name, version)
-    database.close()
     data = _describe(record)
     left_out = ", ".join(f"{count} {reason}" for reason, count in record.left_out.items()) or "none"
     text = "\n".join(f"{field}: {value}" for field, value in (data | {"left_out": left_out}).items())

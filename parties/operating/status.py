@@ -14,7 +14,7 @@ from governance.documents import SignedDocument
 from governance.identity.certificates import parse_certificate
 from parties.config import PartyConfig
 from parties.operating.own import PeerAnswer, ask_peers, is_serving, load_own_member, own_channel
-from parties.storage.database import Tables, open_database
+from parties.storage.database import Tables, one_transaction
 from parties.storage.jobs import JobRecord
 from parties.wire import methods
 from protocols.errors import ConfideError
@@ -121,15 +121,11 @@ def party_status(config: PartyConfig, *, software_version: str, now: datetime, t
         ConfideError: NOT_ENROLLED, FILE_MODE, UNAUTHENTICATED, STATE_SCHEMA (the operator's fault).
     """
     member = load_own_member(config, now)
-    database = open_database(config.folder.database_file)
-    try:
-        with database.transaction() as tables:
-            unfinished = tables.jobs.without_ending()
-            endings = tuple(_endings(tables))
-            audit = _audit(tables)
-            num_datasets, num_models = len(tables.datasets.latest()), len(tables.models.usable())
-    finally:
-        database.close()
+    with one_transaction(config.folder.database_file) as tables:
+        unfinished = tables.jobs.without_ending()
+        endings = tuple(_endings(tables))
+        audit = _audit(tables)
+        num_datasets, num_models = len(tables.datasets.latest()), len(tables.models.usable())
     with own_channel(config, member) as channel:
         serving = is_serving(channel, timeout_s=timeout_s)
         open_jobs = tuple(_open_job(record, channel if serving else None, config.party, now) for record in unfinished)

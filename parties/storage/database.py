@@ -14,7 +14,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -169,6 +169,17 @@ def open_database(path: Path) -> Database:
         engine.dispose()
         raise
     return Database(engine)
+
+
+@contextmanager
+def one_transaction(path: Path) -> Iterator[Tables]:
+    """Opens a party's database for one transaction, as a command does; a serving party keeps its own open.
+
+    Raises:
+        ConfideError: as `open_database` and `Database.transaction`.
+    """
+    with closing(open_database(path)) as database, database.transaction() as tables:
+        yield tables
 
 
 def _check_schema(connection: Connection, path: Path) -> None:
