@@ -7,7 +7,7 @@ ALL_PYTHON := $(CODE) tests scripts $(wildcard examples benchmarks)
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo digits test check lint types contracts drift format proto error-pages role-tables commands soak bench bench-transport bench-parties bench-audit fuzz chaos chaos-campaign faults-page image-check clean
+.PHONY: help setup demo digits test check lint types contracts drift format proto error-pages role-tables commands soak-mpc bench bench-mpc bench-mpc-peers bench-transport bench-parties bench-audit fuzz chaos chaos-campaign faults-page image-check clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
@@ -18,12 +18,12 @@ setup: ## build .venv; does nothing when it is up to date
 demo: setup ## three institutions train together, a researcher queries: build/demo/summary.json
 	@$(BIN)/python examples/three_institutions.py --out build/demo
 
-digits: setup ## a network trained jointly on digits beside the same training in the clear; SEEDS=n repeats it (minutes)
-	@$(BIN)/python examples/digits_mlp.py --seeds $(or $(SEEDS),1)
+digits: setup ## a network trained jointly on digits beside the same training in the clear; MODEL=cnn, SEEDS=n (minutes)
+	@$(BIN)/python examples/digits.py --model $(or $(MODEL),mlp) --seeds $(or $(SEEDS),1)
 
 test: setup check ## everything that must pass before a change lands
 	$(BIN)/python -m pytest -q -n 2 --ignore-glob='tests/multiparty/test_*.py'
-	$(BIN)/python -m pytest -q tests/multiparty --ignore=tests/multiparty/transport
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile tests/multiparty --ignore=tests/multiparty/transport
 
 check: lint types contracts drift ## lint, strict types, import contracts, drift of generated things
 
@@ -60,11 +60,17 @@ role-tables: setup ## generate docs/roles.md from the tables of who may do what
 commands: setup ## generate docs/commands.md from the commands
 	$(BIN)/python scripts/generate_commands.py
 
-soak: setup ## 10^9 truncations: no error above one unit in the last place (long)
-	$(BIN)/python benchmarks/soak_truncation.py
+soak-mpc: setup ## 10^9 truncations, comparisons and rectifiers: no error above one unit; goes on where it was stopped (long)
+	$(BIN)/python benchmarks/soak_mpc.py --write
 
 bench: setup ## the engine beside CrypTen's own, same work, same run (long)
 	$(BIN)/python benchmarks/bench_engine.py
+
+bench-mpc: setup ## the engine at real parties beside CrypTen and SPU, same run: build/bench/mpc.json; BENCH="--quick" passes options (long)
+	$(BIN)/python benchmarks/bench_mpc.py $(BENCH)
+
+bench-mpc-peers: ## build/peers-venv with SPU 0.9.5, which bench-mpc then includes (1 GB)
+	@bash benchmarks/build_peers.sh $(PYTHON)
 
 bench-transport: setup ## a worker-to-worker exchange beside plain gloo, same run: build/bench/transport.json
 	$(BIN)/python benchmarks/bench_transport.py

@@ -22,7 +22,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from protocols.job import Job, JobType, OutputKind, Task
-from protocols.model.spec import Layer, LayerKind, ModelSpec
+from protocols.model.layers import Linear, Relu
+from protocols.model.spec import ModelSpec
 from protocols.mpc.inputs import LocalInputs
 from protocols.mpc.planning import derive_plan
 from protocols.mpc.query import share_query
@@ -38,13 +39,7 @@ ROOT = Path(__file__).resolve().parent.parent
 NAMES = ("alpha", "beta", "delta", "epsilon", "omega")
 FEATURES, HIDDEN, CLASSES, BATCH, STEPS, SAMPLES = 64, 32, 10, 64, 20, 256
 MARK = "<!-- the table below is written by benchmarks/bench_parties.py -->"
-MODEL = ModelSpec(
-    (
-        Layer("first", LayerKind.LINEAR, FEATURES, HIDDEN, True),
-        Layer("between", LayerKind.RELU, HIDDEN, HIDDEN, False),
-        Layer("second", LayerKind.LINEAR, HIDDEN, CLASSES, True),
-    )
-)
+MODEL = ModelSpec.chain(FEATURES, first=Linear(HIDDEN), between=Relu(), second=Linear(CLASSES))
 
 
 @dataclass(frozen=True)

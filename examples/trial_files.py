@@ -1,6 +1,7 @@
 """Writes what a trial of three institutions by hand needs: rows, samples, a model and requests (docs/jobs.md).
 
 The rows are those of the breast-cancer table that ships with scikit-learn, split over `party-a`, `party-b` and `party-c`.
+Besides, the columns of the rows to train on are split over `party-a`, who has the label, and `party-b`, in one order of patients.
 """
 
 from __future__ import annotations
@@ -25,6 +26,14 @@ dealer: party-c
 REQUESTS = {
     "train": """type: train
 datasets: [party-a/train, party-b/train, party-c/train]
+model_name: diagnosis
+manifest: model.json
+weights: model.safetensors
+training: {epochs: 15, batch_size: 48, learning_rate: "0.5", momentum: "0.9"}
+""",
+    "train-columns": """type: train
+datasets: [party-a/columns, party-b/columns]    # in the order in which their columns stand in the model
+partition: columns                              # other columns of the same people, aligned beforehand
 model_name: diagnosis
 manifest: model.json
 weights: model.safetensors
@@ -67,6 +76,10 @@ def write_rows(folder: Path) -> None:
         train.iloc[number::3].to_csv(folder / f"{party}-train.csv", index=False)
         holdout.iloc[number::3].to_csv(folder / f"{party}-holdout.csv", index=False)
     samples.drop(columns="benign").to_csv(folder / "samples.csv", index=False)
+    patients = [f"patient-{row}" for row in train.index]
+    of_first = train.columns.str.startswith("mean_") | (train.columns == "benign")
+    for party, columns in zip(PARTIES, (of_first, ~of_first), strict=False):
+        train.loc[:, columns].assign(patient_id=patients).to_csv(folder / f"{party}-columns.csv", index=False)
 
 
 if __name__ == "__main__":

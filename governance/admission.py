@@ -12,9 +12,11 @@ from datetime import datetime, timedelta
 from governance.identity.directory import Directory
 from governance.identity.names import Role
 from privacy.preparation.fit import fit_or_refuse
+from privacy.preparation.parts import check_part
+from privacy.preparation.schema import TableSchema
 from protocols.canonical import canonical_bytes, sha256_hex
 from protocols.errors import ConfideError, ErrorCode, Problem
-from protocols.job import DatasetRef, Job, JobType, ModelRef, Resumption
+from protocols.job import DatasetRef, Job, JobType, ModelRef, Partition, Resumption
 from protocols.session.states import State
 from protocols.training import OptimiserKind
 
@@ -69,8 +71,11 @@ class Holdings:
         min_evaluation_rows: fewer rows are never evaluated: a count over few rows says too much about each.
         max_rows: a job over more rows, of all owners together, is refused.
         max_query_rows: an inference over more samples is refused.
+        servings: older servings of the job's model that are open here, this job aside.
+        max_servings: so many servings of one model may be open here at once.
         min_cell: no output of an evaluation of its rows may tell of fewer rows.
         resumed: the job that this one resumes, if the party knows it.
+        schemas: of those data sets, by name.
     """
 
     party: str
@@ -79,8 +84,11 @@ class Holdings:
     min_evaluation_rows: int
     max_rows: int
     max_query_rows: int
+    servings: int
+    max_servings: int
     min_cell: int
     resumed: PastJob | None
+    schemas: Mapping[str, TableSchema]
 
 
 @dataclass(frozen=True)
@@ -140,6 +148,9 @@ def examine(job: Job, *, directory: Directory, holdings: Holdings, now: datetime
     if (job.query_rows or 0) > holdings.max_query_rows:
         what = f"{job.query_rows} samples; this party predicts at most {holdings.max_query_rows} at once"
         yield _finding(ErrorCode.INVALID_JOB, "query_rows", what, "submit several jobs")
+    if job.serving is not None and holdings.servings >= holdings.max_servings:
+        what = f"{holdings.servings} serving(s) of this model are open here; {holdings.party} permits {holdings.max_servings}"
+        yield _finding(ErrorCode.PARTY_BUSY, "serving", what, "wait until another has ended, or submit an inference")
     if job.job_type is JobType.EVALUATE:
         yield from _evaluation(job, holdings)
     if job.resumes is not None:
@@ -157,7 +168,7 @@ def _roles(job: Job, directory: Directory) -> Iterable[Finding]:
 
 
 def _datasets(job: Job, holdings: Holdings) -> Iterable[Finding]:
-    for dataset in job.datasets:
+    for position, dataset in enumerate(job.datasets):
         if dataset.party != holdings.party:
             continue
         where, known = f"datasets.{dataset.party}.{dataset.name}", holdings.datasets.get(dataset.name)
@@ -166,6 +177,17 @@ def _datasets(job: Job, holdings: Holdings) -> Iterable[Finding]:
         elif known != dataset:
             what = f"the description is not that of version {known.version}"
             yield _finding(ErrorCode.INVALID_JOB, where, what, "fetch the owner's description again")
+        elif job.partition is Partition.COLUMNS:
+            yield from _part(job, position, holdings.schemas[dataset.name])
+
+
+def _part(job: Job, position: int, schema: TableSchema) -> Iterable[Finding]:
+    """Nobody but the owner knows which columns its data set really has."""
+    try:
+        for problem in check_part(job, position, schema):
+            yield Finding(ErrorCode.INVALID_JOB, problem)
+    except ConfideError:
+        return  # the joined schema cannot be read or has no label: the fit reports it
 
 
 def _model(job: Job, holdings: Holdings) -> Iterable[Finding]:

@@ -1,89 +1,14 @@
-"""Commitments to output shares: everybody says which share it will open before anybody opens one.
-
-    commitment = SHA-256(tag, session, attempt, output, party, shape, scale, share, nonce)
-
-Every field is preceded by its length, so that no two different inputs give the same bytes. The nonce is 256 random bits, drawn
-once for each output: without it, a share of few possible values could be guessed from its commitment. The hash binds the party
-(a second share with the same commitment would be a collision) and hides the share (to whoever does not have the nonce), which is
-all that a coin-tossing by commitments needs (Blum, "Coin flipping by telephone", 1981); why nobody chooses last is in
-docs/protocols/release.md. Pure: the nonce is an argument.
-"""
+"""Commitments to output shares, as parties and querier compare them before anything is opened (`protocols.commitments`)."""
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
+from protocols.commitments import NONCE_BYTES as NONCE_BYTES
+from protocols.commitments import CommittedShare as CommittedShare
+from protocols.commitments import check_opening as check_opening
+from protocols.commitments import commitment_of as commitment_of
 from protocols.errors import ConfideError, ErrorCode
-
-NONCE_BYTES = 32
-_TAG = b"confide.output-commitment/1"
-
-
-@dataclass(frozen=True)
-class CommittedShare:
-    """One party's refreshed share of one output, with all that its commitment binds it to.
-
-    Attributes:
-        session: session id; public.
-        attempt: attempt at the job, from 1; public.
-        output: name of the output; public.
-        party: whose share it is; public.
-        shape: dimensions of the array; public.
-        scale_bits: fractional bits of its values; public.
-        share: little-endian int64 ring elements; secret.
-        nonce: 32 bytes; secret until the share is opened to its recipient.
-    """
-
-    session: str
-    attempt: int
-    output: str
-    party: str
-    shape: tuple[int, ...]
-    scale_bits: int
-    share: bytes = field(repr=False)
-    nonce: bytes = field(repr=False)
-
-
-def commitment_of(opened: CommittedShare) -> str:
-    """Returns the commitment to a share, 64 hexadecimal digits, public.
-
-    Learns: whoever sees it nothing about the share, as long as the nonce is not known.
-
-    Raises:
-        ConfideError: BAD_FRAME (the fault of the party named): the nonce has another size.
-    """
-    if len(opened.nonce) != NONCE_BYTES:
-        raise ConfideError(ErrorCode.BAD_FRAME, f"the nonce of a commitment has {NONCE_BYTES} bytes", party=opened.party)
-    fields = (
-        _TAG,
-        opened.session.encode(),
-        str(opened.attempt).encode(),
-        opened.output.encode(),
-        opened.party.encode(),
-        b"".join(size.to_bytes(8, "big") for size in opened.shape),
-        str(opened.scale_bits).encode(),
-        opened.share,
-        opened.nonce,
-    )
-    digest = hashlib.sha256()
-    for value in fields:
-        digest.update(len(value).to_bytes(8, "big"))
-        digest.update(value)
-    return digest.hexdigest()
-
-
-def check_opening(opened: CommittedShare, commitment: str) -> None:
-    """Checks that a share is the one that its party committed to.
-
-    Raises:
-        ConfideError: COMMITMENT_DIFFERS (the fault of the party named): it hands out another share.
-    """
-    if not hmac.compare_digest(commitment_of(opened), commitment):
-        what = f"{opened.party} hands out another share of {opened.output} than it committed to before anything was opened"
-        raise ConfideError(ErrorCode.COMMITMENT_DIFFERS, what, party=opened.party)
 
 
 def one_set(shown: Mapping[str, Mapping[str, Mapping[str, str]]], *, outputs: frozenset[str]) -> Mapping[str, Mapping[str, str]]:

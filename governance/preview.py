@@ -15,20 +15,21 @@ from governance.identity.directory import Directory
 from governance.identity.fields import Fields, fields_of, finish
 from protocols.canonical import Document, canonical_bytes, parse_canonical
 from protocols.errors import ConfideError, Problem
-from protocols.job import MAX_DATASETS, MAX_OUTPUTS, Job, JobType, Output, OutputKind
+from protocols.job import MAX_DATASETS, MAX_OUTPUTS, Job, Output, OutputKind
 from protocols.plan.estimate import Estimate
 from protocols.plan.plan import ADVERSARY, Direction, Plan
 
-FORMAT = "confide.preview/1"
+FORMAT = "confide.preview/2"
 WITHOUT_NOISE = "none: opened without noise"
 NOTHING_OPENED = "0: nothing is opened"
 MAX_GRANTS = 64
+MAX_NUMBERS = 8
 _MAX_PEERS = 128
 _MAX_WORDS = 512
 _NAMES = {
     "format", "party", "job", "job_digest", "plan_digest", "type", "purpose", "querier", "institution", "agreement",
     "agreement_digest", "grants", "roles", "sends", "receives", "rounds", "seconds", "memory_bytes", "disk_bytes", "epsilon",
-    "outputs", "learns", "model", "retention",
+    "outputs", "learns", "model", "retention", "numbers",
 }  # fmt: skip
 _FLOW_NAMES = {"peer", "rows", "openings", "corrections", "signals", "outputs"}
 _OUTPUT_NAMES = {"name", "kind", "recipient", "shape", "constraint"}
@@ -81,7 +82,7 @@ class Preview:
         job: id of the job.
         job_digest: of the job, 64 hexadecimal digits.
         plan_digest: of the plan, likewise.
-        job_type: `train`, `evaluate` or `infer`.
+        job_type: `train`, `evaluate`, `infer` or `serve`.
         purpose: of the job.
         querier: who asks.
         institution: to which the querier belongs; empty if to none.
@@ -100,6 +101,7 @@ class Preview:
         learns: who learns what.
         model: the model that the job leaves behind, `name@version`; empty if none.
         retention: what stays at this site for how long, in words.
+        numbers: how numbers are held, and what is not proven to stay within its limit, in words.
     """
 
     party: str
@@ -125,6 +127,7 @@ class Preview:
     learns: tuple[tuple[str, str], ...]
     model: str
     retention: str
+    numbers: tuple[str, ...]
 
     def to_document(self) -> Document:
         """Returns the preview as a document."""
@@ -138,6 +141,7 @@ class Preview:
             "receives": [vars(flow) for flow in self.receives],
             "outputs": [{**vars(output), "shape": list(output.shape)} for output in self.outputs],
             "learns": [{"who": who, "what": what} for who, what in self.learns],
+            "numbers": list(self.numbers),
         }
 
     def to_bytes(self) -> bytes:
@@ -155,7 +159,15 @@ class Preview:
 
 
 def make_preview(
-    job: Job, plan: Plan, cost: Estimate, *, party: str, directory: Directory, agreement: str, grants: Iterable[str]
+    job: Job,
+    plan: Plan,
+    cost: Estimate,
+    *,
+    party: str,
+    directory: Directory,
+    agreement: str,
+    grants: Iterable[str],
+    ranges: Iterable[str],
 ) -> Preview:
     """Makes the preview of a job at a party.
 
@@ -167,6 +179,7 @@ def make_preview(
         directory: who belongs to the consortium.
         agreement: name of the agreement; empty if it is unknown here.
         grants: ids of the party's grants that the job uses.
+        ranges: what is known of the limits of numbers, in words.
     """
     computes = party in job.computing_parties
     return Preview(
@@ -190,9 +203,10 @@ def make_preview(
         disk_bytes=_disk_bytes(job, plan) if computes else 0,
         epsilon=WITHOUT_NOISE if job.outputs else NOTHING_OPENED,
         outputs=tuple(_output(job, plan, output) for output in job.outputs),
-        learns=tuple(_learns(job)),
+        learns=tuple(_learns(job, plan)),
         model="" if job.produced_model is None else job.produced_model.label,
         retention=_retention(job, computes),
+        numbers=(_numbers(plan), *ranges),
     )
 
 
@@ -217,6 +231,14 @@ def flows_by_peer(flows: Iterable[Flow], *, querier: str) -> Mapping[str, int]:
     return {flow.peer: flow.total for flow in flows if flow.peer != querier}
 
 
+def _numbers(plan: Plan) -> str:
+    held = plan.numbers
+    return (
+        f"values have {held.value_bits} fractional bits and stay below 2^{held.value_limit_bits}, parameters have "
+        f"{held.parameter_bits} and stay below 2^{held.parameter_limit_bits}"
+    )
+
+
 def _roles(job: Job, party: str) -> tuple[str, ...]:
     roles = {
         "data owner": party in {dataset.party for dataset in job.datasets},
@@ -230,13 +252,14 @@ def _roles(job: Job, party: str) -> tuple[str, ...]:
 def _sends(job: Job, plan: Plan, party: str) -> Iterable[Flow]:
     yield from (_flow(direction, direction.receiver) for direction in plan.directions if direction.sender == party)
     if party in job.computing_parties and plan.outputs:
-        yield Flow(job.querier, outputs=sum(output.num_bytes for output in plan.outputs))
+        blocks = 1 if job.serving is None else -(-job.serving.max_rows // job.serving.block_rows)
+        yield Flow(job.querier, outputs=blocks * sum(output.num_bytes for output in plan.outputs))
 
 
 def _receives(job: Job, plan: Plan, party: str) -> Iterable[Flow]:
     yield from (_flow(direction, direction.sender) for direction in plan.directions if direction.receiver == party)
-    if party in job.computing_parties and job.query_rows:
-        yield Flow(job.querier, outputs=8 * job.query_rows * job.model.input_features)
+    if party in job.computing_parties and job.most_samples:
+        yield Flow(job.querier, outputs=8 * job.most_samples * job.model.input_features)
 
 
 def _flow(direction: Direction, peer: str) -> Flow:
@@ -256,11 +279,13 @@ def _output(job: Job, plan: Plan, output: Output) -> PreviewedOutput:
     return PreviewedOutput(output.name, output.kind.value, output.recipient, shape, constraint_in_words(output))
 
 
-def _learns(job: Job) -> Iterable[tuple[str, str]]:
-    rows = "samples" if job.job_type is JobType.INFER else "rows"
+def _learns(job: Job, plan: Plan) -> Iterable[tuple[str, str]]:
+    rows = "samples" if job.most_samples else "rows"
     opened = ", ".join(f"{output.name} ({output.kind.value})" for output in job.outputs)
     yield job.querier, f"{opened}, within their constraints" if opened else "that the job completed, and what it cost"
     computing = ", ".join(job.computing_parties)
+    if plan.revealed_bits:
+        yield computing, f"{plan.revealed_bits} bit(s): whether the numbers are in range, at the end of every epoch"
     yield computing, "shapes, schedule and volumes, unless all of them pool their shares"
     yield job.dealer, "shapes, schedule and volumes, unless a computing party pools with it"
     yield "who pools so", f"{rows}, weights and outputs"
@@ -275,6 +300,8 @@ def _retention(job: Job, computes: bool) -> str:
         return "the job's documents and their entries in the audit log; no shares"
     if job.produced_model is not None:
         return "its share of the model until the model is deleted; checkpoints until the training completes, 7 days at most"
+    if job.serving is not None:
+        return "no shares: each answer leaves at once, and with the session its keys, masks and opened values are erased"
     return "its shares of the outputs, sealed; each is handed out once"
 
 
@@ -312,6 +339,7 @@ def _read(document: Document) -> Preview:
         learns=tuple(_read_learns(fields, problems)),
         model=fields.text("model"),
         retention=fields.text("retention", most=_MAX_WORDS),
+        numbers=_texts(fields, "numbers", MAX_NUMBERS, problems),
     )
     finish(problems, what="the preview")
     return preview

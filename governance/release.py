@@ -104,15 +104,24 @@ class OpeningGrant:
 
 def withheld_before_vote(job: Job, evidence: Evidence) -> tuple[Withheld, ...]:
     """Returns every reason for which a party votes to withhold a job's outputs; empty if it may vote that it is done."""
+    return withheld_answers(job, evidence) if job.closing_outputs else ()
+
+
+def withheld_answers(job: Job, evidence: Evidence) -> tuple[Withheld, ...]:
+    """Returns every reason for which no answer of a serving may leave now; empty if one may.
+
+    The reservation of all that the serving may answer stands in the ledger, and the commitments of all computing parties come
+    with each answer; what is left to ask is what can change while the session runs.
+    """
     found = [*_plan_agreed(job, evidence)]
     found += [Withheld(GateRule.CONSENT_IN_FORCE, problem.what) for problem in evidence.missing_consent]
     found += _constraints(job, evidence)
-    return tuple(found) if job.outputs else ()
+    return tuple(found)
 
 
 def withheld(job: Job, evidence: Evidence, settlement: Settlement) -> tuple[Withheld, ...]:
     """Returns every reason for which nothing of a completed job may be opened here; empty if it may."""
-    if not job.outputs:
+    if not job.closing_outputs:
         return ()
     found = list(withheld_before_vote(job, evidence))
     if not settlement.debited:
@@ -137,7 +146,7 @@ def openings(job: Job, evidence: Evidence, settlement: Settlement) -> tuple[Open
         raise release_withheld(reasons)
     return tuple(
         OpeningGrant(_opening_id(job, evidence.plan_digest, output.name), job.job_id, output.name, output.recipient)
-        for output in job.outputs
+        for output in job.closing_outputs
     )
 
 

@@ -77,6 +77,7 @@ class PartyConfig(_Strict):
         min_evaluation_rows: an evaluation over fewer rows is refused here, since its count would tell about single rows.
         max_rows: a registration, and a job over all its data sets, with more rows is refused here.
         max_query_rows: an inference over more samples is refused here.
+        max_servings_per_model: so many servings of one model may be open here at once; 0 if no model is served here.
         min_cell: an evaluation whose outputs may tell of fewer rows than this is refused here.
         cores: processor cores that sessions may use together; None for all of the machine's.
         memory_mib: memory that sessions may use together; None for three quarters of the machine's.
@@ -92,6 +93,7 @@ class PartyConfig(_Strict):
     min_evaluation_rows: Annotated[int, Field(ge=LEAST_EVALUATION_ROWS, le=MAX_ROWS)] = 20
     max_rows: Annotated[int, Field(ge=1, le=MAX_ROWS)] = 1_000_000
     max_query_rows: Annotated[int, Field(ge=1, le=MAX_QUERY_ROWS)] = 1_000
+    max_servings_per_model: Annotated[int, Field(ge=0, le=16)] = 1
     min_cell: Annotated[int, Field(ge=LEAST_CELL, le=MAX_ROWS)] = 5
     cores: Annotated[int, Field(ge=1, le=4_096)] | None = None
     memory_mib: Annotated[int, Field(ge=512, le=64 << 20)] | None = None

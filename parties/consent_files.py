@@ -59,8 +59,10 @@ def read_moment(value: object) -> datetime:
 Moment = Annotated[datetime, BeforeValidator(read_moment), WithJsonSchema({"type": "string", "format": "date-time"})]
 Identifier = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 Identifiers = Annotated[list[Identifier], Field(min_length=1)]
-JobTypes = list[Literal["train", "evaluate", "infer"]]
-OutputName = Literal["correct_count", "confusion", "roc_auc", "log_loss", "squared_error", "label", "probability", "value"]
+JobTypes = list[Literal["train", "evaluate", "infer", "serve"]]
+OutputName = Literal[
+    "correct_count", "confusion", "roc_auc", "log_loss", "squared_error", "label", "probability", "score", "value"
+]
 Count = Annotated[int, Field(ge=1)]
 DecimalText = Annotated[str, Field(pattern=r"^[0-9]{1,6}(\.[0-9]{1,9})?$")]
 

@@ -36,7 +36,7 @@ class _Strict(BaseModel):
 class FactsFields(_Strict):
     """What rules see of a job; see `JobFacts`."""
 
-    job_type: Literal["train", "evaluate", "infer"]
+    job_type: Literal["train", "evaluate", "infer", "serve"]
     querier: Identifier
     institution: str = ""
     purpose: str = ""

@@ -65,7 +65,7 @@ Text = Annotated[str, Field(min_length=1, max_length=_NAME)]
 Texts = Annotated[list[Text], Field(min_length=1, max_length=_MAX_LISTED)]
 Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
 DecimalText = Annotated[str, AfterValidator(_decimal)]
-JobTypes = Annotated[list[Literal["train", "evaluate", "infer"]], Field(min_length=1, max_length=3)]
+JobTypes = Annotated[list[Literal["train", "evaluate", "infer", "serve"]], Field(min_length=1, max_length=4)]
 
 
 class _Strict(BaseModel):

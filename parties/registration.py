@@ -1,7 +1,7 @@
 """Registration of data sets at their owner: rows are checked, scaled, committed to, sealed; they never leave as rows.
 
-What becomes public with a registration: name, version, schema, number of rows, salted commitment. Rows, salt and the count of
-rows left out stay here.
+What becomes public with a registration: name, version, schema, number of rows, salted commitment, and the alignment if there is
+one. Rows, salt, identifiers and the count of rows left out stay here; identifiers are not even kept.
 """
 
 from __future__ import annotations
@@ -13,17 +13,19 @@ from pathlib import Path
 import numpy as np
 
 from governance.audit.entries import EntryKind, Fact
+from parties.alignment_secrets import AlignBy, read_alignment_secret
 from parties.arrays import arrays_from_bytes, arrays_to_bytes
 from parties.config import PartyConfig
 from parties.storage.database import Database, open_database
 from parties.storage.datasets import DatasetRecord, dataset_object_id
 from parties.storage.files import read_public
 from parties.storage.sealed import Purpose, SealedFiles
+from privacy.preparation.alignment import align, identifiers_of
 from privacy.preparation.commitment import SALT_BYTES, commit, verify
 from privacy.preparation.contract import OnViolation, PreparedRows, prepare
 from privacy.preparation.schema import TableSchema
 from privacy.preparation.schema_file import MAX_SCHEMA_BYTES, schema_from_yaml
-from privacy.preparation.table import Content, FileFormat, read_table
+from privacy.preparation.table import Content, FileFormat, Table, read_table
 from protocols.canonical import canonical_bytes, sha256_hex
 from protocols.errors import ConfideError, ErrorCode, Problem
 from protocols.job import ID_PATTERN
@@ -32,7 +34,14 @@ _FORMATS = {".csv": FileFormat.CSV, ".parquet": FileFormat.PARQUET}
 
 
 def register_dataset(
-    config: PartyConfig, *, name: str, file: Path, schema_file: Path, on_violation: OnViolation, now: datetime
+    config: PartyConfig,
+    *,
+    name: str,
+    file: Path,
+    schema_file: Path,
+    on_violation: OnViolation,
+    now: datetime,
+    align_by: AlignBy | None = None,
 ) -> DatasetRecord:
     """Registers the rows of a file as the next version of a data set; works while the party serves.
 
@@ -43,19 +52,29 @@ def register_dataset(
         schema_file: the schema (YAML), public.
         on_violation: whether rows that break the contract stop everything or are left out and counted.
         now: the time, UTC.
+        align_by: if other columns of the same people lie at other owners: under what all of them align their rows.
 
     Returns:
         The registration.
 
     Raises:
-        ConfideError: INVALID_DATA (the owner's fault): schema, file or rows, with every problem; INVALID_ARGUMENT: name, files
-            or more rows than the configuration allows; STATE_SCHEMA or FILE_MODE: the state folder.
+        ConfideError: INVALID_DATA (the owner's fault): file, rows or identifiers, with every problem; INVALID_SCHEMA: the schema,
+            also one without a label or with other than one identifier where that does not do; INVALID_ARGUMENT: name, files,
+            alignment or more rows than the configuration allows; STATE_SCHEMA or FILE_MODE: the state folder.
     """
     if not ID_PATTERN.fullmatch(name):
         problem = Problem("name", "an identifier is 1 to 63 of a-z, 0-9 and -, not at the ends", "choose another")
         raise ConfideError(ErrorCode.INVALID_ARGUMENT, "the data set cannot have this name", problems=[problem])
     schema = schema_from_yaml(read_public(schema_file, max_bytes=MAX_SCHEMA_BYTES))
-    rows = _read_rows(file, schema, on_violation)
+    if align_by is None and not schema.has_label:
+        problem = Problem(
+            "columns", f"{schema.name} has no label column", "name the alignment secret and label, or add the label"
+        )
+        what = "rows without a label are of use only beside other columns of the same people"
+        raise ConfideError(ErrorCode.INVALID_SCHEMA, what, problems=[problem])
+    table = _read_file(file, schema, Content.LABELLED_ROWS if align_by is None else Content.ALIGNED_ROWS)
+    alignment = "" if align_by is None else _align(table, schema, align_by, on_violation)
+    rows = prepare(table, schema, on_violation)
     if rows.num_rows > config.max_rows:
         raise ConfideError(
             ErrorCode.INVALID_ARGUMENT,
@@ -66,7 +85,7 @@ def register_dataset(
     sealed = config.folder.open_sealed()
     database = open_database(config.folder.database_file)
     try:
-        return _keep(database, sealed, name=name, schema=schema, rows=rows, salt=salt, now=now)
+        return _keep(database, sealed, name=name, schema=schema, rows=rows, alignment=alignment, salt=salt, now=now)
     finally:
         database.close()
 
@@ -75,7 +94,7 @@ def open_rows(sealed: SealedFiles, record: DatasetRecord) -> PreparedRows:
     """Opens the rows of a registration, for a session worker of their owner, and checks them against their commitment.
 
     Returns:
-        The rows, secret: features (rows, features) float64 in [-1, 1], labels (rows,) float64.
+        The rows, secret: features (rows, features) float64 in [-1, 1], labels (rows,) float64, or (0,) if it has none.
 
     Raises:
         ConfideError: STATE_DAMAGED (the operator's fault): the sealed file does not open or holds other rows.
@@ -97,6 +116,7 @@ def _keep(
     name: str,
     schema: TableSchema,
     rows: PreparedRows,
+    alignment: str,
     salt: bytes,
     now: datetime,
 ) -> DatasetRecord:
@@ -114,6 +134,7 @@ def _keep(
                 num_rows=rows.num_rows,
                 left_out={violation.name.lower(): count for violation, count in rows.left_out.items()},
                 commitment=commit(rows, schema_digest=schema.digest, salt=salt),
+                alignment=alignment,
                 sealed_name=written,
                 created=now,
             )
@@ -132,13 +153,20 @@ def _keep(
     return record
 
 
-def _read_rows(file: Path, schema: TableSchema, on_violation: OnViolation) -> PreparedRows:
+def _align(table: Table, schema: TableSchema, align_by: AlignBy, on_violation: OnViolation) -> str:
+    if on_violation is not OnViolation.REFUSE:
+        what = "rows are not left out of an aligned data set: they would be missing beside the other owners' columns"
+        raise ConfideError(ErrorCode.INVALID_ARGUMENT, what, remedy="Correct or remove the rows at every owner.")
+    identifiers = identifiers_of(table, schema)
+    return align(identifiers, secret=read_alignment_secret(align_by.secret_file), label=align_by.label)
+
+
+def _read_file(file: Path, schema: TableSchema, content: Content) -> Table:
     file_format = _FORMATS.get(file.suffix.lower())
     if file_format is None:
         raise ConfideError(ErrorCode.INVALID_ARGUMENT, f"{file} is neither a .csv nor a .parquet file")
     try:
         with file.open("rb") as source:
-            table = read_table(source, schema, content=Content.LABELLED_ROWS, file_format=file_format)
+            return read_table(source, schema, content=content, file_format=file_format)
     except OSError as error:
         raise ConfideError(ErrorCode.INVALID_ARGUMENT, f"{file}: {error.strerror or 'cannot be read'}") from error
-    return prepare(table, schema, on_violation)

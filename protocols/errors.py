@@ -156,6 +156,12 @@ class ErrorCode(Enum):
         "The job did not complete.",
         "Read its ending: phase, party at fault, cause and remedy.",
     )
+    TRAINING_DIVERGED = Entry(
+        Fault.REQUEST,
+        Kind.ENDED,
+        "The numbers of a training left the range that is declared for them.",
+        "Use a smaller learning rate, and scale the features to [-1, 1]; then submit the job again.",
+    )
     CHECKPOINT_DIFFERS = Entry(
         Fault.REQUEST,
         Kind.CONFLICT,
@@ -258,6 +264,12 @@ class ErrorCode(Enum):
         Kind.EXHAUSTED,
         "The budget of a data set or model does not suffice for the job.",
         "Ask for less, use other data, or ask the owner named to raise its budget.",
+    )
+    QUOTA_EXHAUSTED = Entry(
+        Fault.REQUEST,
+        Kind.EXHAUSTED,
+        "The serving has not so many queries or rows left.",
+        "Ask about fewer rows, begin another serving, or submit an ordinary inference.",
     )
     UNKNOWN_DOCUMENT = Entry(
         Fault.REQUEST,

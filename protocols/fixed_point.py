@@ -2,15 +2,69 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from protocols.errors import ConfideError, ErrorCode, Problem
 from protocols.ring import RingArray
 
-VALUE_BITS = 16  # rows, labels, activations
-PARAMETER_BITS = 24  # weights: one step of gradient descent is far below 2^-16
 _MAX_PROBLEMS = 20
+
+
+@dataclass(frozen=True)
+class FixedPoint:
+    """How numbers are held, and what is declared of them, since no bound can be proven through several layers.
+
+    Part of every plan, so that parties which compute differently refuse each other before anything is shared. A number beyond
+    its limit may wrap around; `protocols.model.ranges` says before a run where that can happen, and a training tests at the end
+    of every epoch whether it did (docs/protocols/range-check.md).
+
+    Attributes:
+        value_bits: fractional bits of rows, labels and what layers give.
+        parameter_bits: of parameters and momenta: one step of gradient descent is far below 2^-16.
+        value_limit_bits: every tensor and every gradient stays below 2^value_limit_bits in absolute value.
+        parameter_limit_bits: every parameter and momentum stays below 2^parameter_limit_bits.
+        update_limit_bits: for SGD: every gradient of a parameter by a cross-entropy stays below 2^update_limit_bits.
+        gradient_limit_bits: for Adam, which squares them: every gradient of a parameter stays below 2^gradient_limit_bits.
+    """
+
+    value_bits: int = 16
+    parameter_bits: int = 24
+    value_limit_bits: int = 20
+    parameter_limit_bits: int = 10
+    update_limit_bits: int = 7
+    gradient_limit_bits: int = 5
+
+    def to_document(self) -> dict[str, Any]:
+        """Returns the settings as a document."""
+        return dict(vars(self))
+
+    @staticmethod
+    def from_document(document: Any) -> FixedPoint:
+        """Reads settings.
+
+        Raises:
+            ValueError: not exactly these settings, each a whole number from 0 to 63.
+        """
+        names = [field.name for field in fields(FixedPoint)]
+        if not isinstance(document, Mapping) or set(document) != set(names):
+            raise ValueError(f"fixed-point settings are exactly: {', '.join(names)}")
+        if any(type(value) is not int or not 0 <= value <= 63 for value in document.values()):
+            raise ValueError("fixed-point settings are whole numbers from 0 to 63")
+        return FixedPoint(**{name: document[name] for name in names})
+
+
+FIXED_POINT = FixedPoint()  # what this version computes with
+VALUE_BITS = FIXED_POINT.value_bits
+PARAMETER_BITS = FIXED_POINT.parameter_bits
+VALUE_LIMIT_BITS = FIXED_POINT.value_limit_bits
+PARAMETER_LIMIT_BITS = FIXED_POINT.parameter_limit_bits
+UPDATE_LIMIT_BITS = FIXED_POINT.update_limit_bits
+GRADIENT_LIMIT_BITS = FIXED_POINT.gradient_limit_bits
 
 
 def encode(values: NDArray[np.float64], *, scale_bits: int, limit: float) -> RingArray:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property, lru_cache
 from typing import Any
 
 from protocols.canonical import Document, canonical_bytes, parse_canonical, sha256_hex
@@ -36,12 +37,14 @@ from protocols.job_parts import JobType as JobType
 from protocols.job_parts import ModelRef as ModelRef
 from protocols.job_parts import Output as Output
 from protocols.job_parts import OutputKind as OutputKind
+from protocols.job_parts import Partition as Partition
 from protocols.job_parts import Resumption as Resumption
+from protocols.job_parts import Serving as Serving
 from protocols.job_parts import Task as Task
 from protocols.model.spec import ModelSpec
 from protocols.training import Training, read_training
 
-FORMAT = "confide.job/3"
+FORMAT = "confide.job/4"
 
 
 @dataclass(frozen=True)
@@ -57,8 +60,10 @@ class Job:
         querier: researcher id.
         computing_parties: party ids in order; the first leads.
         dealer: party id, none of the computing parties.
-        datasets: rows to train or evaluate on, in order; empty for inference.
-        schema: the schema document that all data sets and query rows follow.
+        datasets: rows to train or evaluate on, in order; empty for inference and serving.
+        partition: what the data sets are to each other.
+        schema: the schema document that all data sets and query rows follow; of data sets with different columns, that of the
+            joined rows: all their features, in the order of the data sets, and the one label.
         task: what the labels are; the schema says the same.
         model: the architecture.
         initial_weights_sha256: train: digest of the public initial weights (safetensors) sent with the job; None if the
@@ -69,6 +74,7 @@ class Job:
         resumes: train only: the checkpoint to go on from, or None; all else but times and nonce is then as in the job before.
         query_rows: infer only: how many samples will be shared.
         query_commitment: infer only: salted commitment to the samples, 64 hexadecimal digits; the salt stays with the querier.
+        serving: serve only: how long and how much.
         outputs: what is opened and to whom.
         created: when the querier made it, UTC, whole seconds.
         agree_by: until then everybody must have countersigned it; people who approve need more time than programs.
@@ -85,6 +91,7 @@ class Job:
     computing_parties: tuple[str, ...]
     dealer: str
     datasets: tuple[DatasetRef, ...]
+    partition: Partition
     schema: Document
     task: Task
     model: ModelSpec
@@ -95,6 +102,7 @@ class Job:
     resumes: Resumption | None
     query_rows: int | None
     query_commitment: str | None
+    serving: Serving | None
     outputs: tuple[Output, ...]
     created: datetime
     agree_by: datetime
@@ -114,13 +122,24 @@ class Job:
 
     @property
     def num_rows(self) -> int:
-        """Rows over all data sets."""
-        return sum(dataset.num_rows for dataset in self.datasets)
+        """Rows over all data sets; parts that hold different columns of the same rows count once."""
+        rows = [dataset.num_rows for dataset in self.datasets]
+        return sum(rows) if self.partition is Partition.ROWS else max(rows, default=0)
 
     @property
     def label_width(self) -> int:
         """Columns of the shared labels: one per class if there are several, else one."""
         return self.model.output_features if self.task is Task.CLASSES else 1
+
+    @property
+    def closing_outputs(self) -> tuple[Output, ...]:
+        """The outputs that are opened once the session has ended; none of a serving, whose answers leave while it runs."""
+        return self.outputs if self.serving is None else ()
+
+    @property
+    def most_samples(self) -> int:
+        """On how many samples of the querier the model is used at most: an inference's, or all that a serving answers."""
+        return (self.query_rows or 0) if self.serving is None else self.serving.max_rows
 
     @property
     def attempt(self) -> int:
@@ -132,7 +151,7 @@ class Job:
         """The session id: the first 32 hexadecimal digits of the digest."""
         return self.digest[:32]
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 of the job's canonical bytes."""
         return sha256_hex(self.to_bytes())
@@ -144,6 +163,11 @@ class Job:
 
     def to_bytes(self) -> bytes:
         """Returns the canonical bytes, which are what is signed and kept."""
+        return self._canonical
+
+    @cached_property
+    def _canonical(self) -> bytes:
+        # A schema may have thousands of columns, and a session asks for the id of its job again and again.
         return canonical_bytes(self.to_document())
 
     def to_document(self) -> dict[str, Any]:
@@ -159,6 +183,7 @@ class Job:
             "computing_parties": list(self.computing_parties),
             "dealer": self.dealer,
             "datasets": [vars(dataset) for dataset in self.datasets],
+            "partition": self.partition.value,
             "schema": dict(self.schema),
             "task": self.task.value,
             "model": self.model.to_document(),
@@ -169,6 +194,7 @@ class Job:
             "resumes": None if self.resumes is None else vars(self.resumes),
             "query_rows": self.query_rows,
             "query_commitment": self.query_commitment,
+            "serving": None if self.serving is None else vars(self.serving),
             "outputs": [{**vars(output), "kind": output.kind.value} for output in self.outputs],
             "created": self.created.strftime(TIME_FORMAT),
             "agree_by": self.agree_by.strftime(TIME_FORMAT),
@@ -183,18 +209,23 @@ class Job:
         Raises:
             ConfideError: INVALID_DOCUMENT or INVALID_JOB or INVALID_MODEL (the querier's fault).
         """
-        job = _from_document(parse_canonical(data))
-        problems = tuple(check(job))
-        if problems:
-            raise ConfideError(ErrorCode.INVALID_JOB, f"{len(problems)} problem(s) in the job", problems=problems)
-        return job
+        return _from_bytes(data)
+
+
+@lru_cache(maxsize=64)  # the same bytes are the same job, and a party reads those of its open sessions every second
+def _from_bytes(data: bytes) -> Job:
+    job = _from_document(parse_canonical(data))
+    problems = tuple(check(job))
+    if problems:
+        raise ConfideError(ErrorCode.INVALID_JOB, f"{len(problems)} problem(s) in the job", problems=problems)
+    return job
 
 
 def _from_document(document: Document) -> Job:
     keys = {
         "format", "consortium", "directory_version", "agreement", "purpose", "type", "querier", "computing_parties", "dealer",
-        "datasets", "schema", "task", "model", "initial_weights_sha256", "model_name", "model_ref", "training", "resumes",
-        "query_rows", "query_commitment", "outputs", "created", "agree_by", "expires", "nonce",
+        "datasets", "partition", "schema", "task", "model", "initial_weights_sha256", "model_name", "model_ref", "training",
+        "resumes", "query_rows", "query_commitment", "serving", "outputs", "created", "agree_by", "expires", "nonce",
     }  # fmt: skip
     unknown, missing = sorted(set(document) - keys), sorted(keys - set(document))
     if unknown or missing:
@@ -214,6 +245,7 @@ def _from_document(document: Document) -> Job:
             computing_parties=tuple(read_text(p) for p in read_items(document["computing_parties"], MAX_COMPUTING_PARTIES)),
             dealer=read_text(document["dealer"]),
             datasets=tuple(_dataset(d) for d in read_items(document["datasets"], MAX_DATASETS)),
+            partition=Partition(document["partition"]),
             schema=read_object(document["schema"]),
             task=Task(document["task"]),
             model=ModelSpec.from_document(read_object(document["model"])),
@@ -224,6 +256,7 @@ def _from_document(document: Document) -> Job:
             resumes=None if document["resumes"] is None else read_fields(Resumption, document["resumes"], "ssii"),
             query_rows=read_optional_whole(document["query_rows"]),
             query_commitment=read_optional_text(document["query_commitment"]),
+            serving=None if document["serving"] is None else read_fields(Serving, document["serving"], "iiiiii"),
             outputs=tuple(_output(o) for o in read_items(document["outputs"], MAX_OUTPUTS)),
             created=read_time(document["created"]),
             agree_by=read_time(document["agree_by"]),
@@ -235,7 +268,7 @@ def _from_document(document: Document) -> Job:
 
 
 def _dataset(entry: Any) -> DatasetRef:
-    return read_fields(DatasetRef, entry, "ssiiss")
+    return read_fields(DatasetRef, entry, "ssiissibs")
 
 
 def _output(entry: Any) -> Output:

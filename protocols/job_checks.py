@@ -5,24 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from protocols.canonical import canonical_bytes, sha256_hex
 from protocols.errors import Problem
 from protocols.job_fields import check_hex, check_id
 from protocols.job_parts import (
     EVALUATED,
     LOSSES,
     MAX_ATTEMPTS,
+    MAX_BLOCK_ROWS,
     MAX_CLASSES,
     MAX_LIFETIME_S,
+    MAX_QUERIES,
     MAX_QUERY_ROWS,
     MAX_ROWS,
+    MAX_SERVED_ROWS,
+    MAX_SERVING_S,
     PREDICTED,
     JobType,
     Resumption,
+    Serving,
     Task,
 )
-from protocols.model.spec import LayerKind, ModelSpec
+from protocols.model.layers import Dropout, Sigmoid, Softmax
+from protocols.model.spec import ModelSpec
 from protocols.output_checks import check_constraint
+from protocols.partition_checks import check_datasets
 from protocols.training import MAX_STEPS, Loss, check_training
 
 if TYPE_CHECKING:  # the job imports this module
@@ -46,7 +52,7 @@ def check(job: Job) -> Iterable[Problem]:
     yield from check_hex("agreement", job.agreement, 64)
     yield from check_id("purpose", job.purpose)
     yield from check_hex("nonce", job.nonce, 32)
-    yield from _check_datasets(job)
+    yield from check_datasets(job)
     names = [output.name for output in job.outputs]
     if len(set(names)) != len(names):
         yield Problem("outputs", "two outputs have the same name", "rename one")
@@ -65,14 +71,14 @@ def check_model(model: ModelSpec, task: Task) -> Iterable[Problem]:
         yield Problem("model", f"a {task.value} task has one output, the model {width}", "end the model with one output feature")
     if task is Task.CLASSES and not 2 <= width <= MAX_CLASSES:
         yield Problem("model", f"{width} outputs; classes number 2 to {MAX_CLASSES}", "end the model with one output per class")
-    if task is Task.CLASSES and last.kind is LayerKind.SIGMOID:
+    if task is Task.CLASSES and isinstance(last.operator, Sigmoid):
         yield Problem(
             f"model.{last.name}", "one sigmoid per class gives no probabilities of classes", "end with softmax, or none"
         )
-    if last.kind is LayerKind.DROPOUT:
+    if isinstance(last.operator, Dropout):
         yield Problem(f"model.{last.name}", "dropout ends the model, and would drop predictions", "remove it")
     for layer in model.layers:
-        if layer.kind is LayerKind.SOFTMAX and (layer is not last or task is not Task.CLASSES):
+        if isinstance(layer.operator, Softmax) and (layer is not last or task is not Task.CLASSES):
             yield Problem(f"model.{layer.name}", "softmax only ends a model of several classes", "remove it")
 
 
@@ -83,14 +89,14 @@ def check_loss(model: ModelSpec, task: Task, loss: Loss) -> Iterable[Problem]:
         yield Problem("training.loss", f"not one for a {task.value} task", f"choose among {known}")
         return
     # The squared error is that of the model's output, and labels of classes are compared with probabilities.
-    ending = {Task.BINARY: LayerKind.SIGMOID, Task.CLASSES: LayerKind.SOFTMAX}.get(task)
-    if loss is Loss.MEAN_SQUARED_ERROR and ending is not None and model.layers[-1].kind is not ending:
+    ending = {Task.BINARY: Sigmoid, Task.CLASSES: Softmax}.get(task)
+    if loss is Loss.MEAN_SQUARED_ERROR and ending is not None and not isinstance(model.layers[-1].operator, ending):
         what = f"the squared error of a {task.value} task is that of probabilities, and the model gives logits"
-        yield Problem("training.loss", what, f"end the model with {ending.value}, or use the cross-entropy")
+        yield Problem("training.loss", what, f"end the model with {ending.kind}, or use the cross-entropy")
 
 
 def _check_train(job: Job) -> Iterable[Problem]:
-    yield from _absent(job, "query_rows", "query_commitment")
+    yield from _absent(job, "query_rows", "query_commitment", "serving")
     if job.outputs:
         yield Problem("outputs", "training opens nothing", "leave it empty; use an evaluate job")
     if job.model_name is None:
@@ -107,7 +113,7 @@ def _check_train(job: Job) -> Iterable[Problem]:
         yield from check_hex("initial_weights_sha256", job.initial_weights_sha256 or "", 64)
     if job.resumes is not None:
         yield from _check_resumption(job.resumes)
-    if not job.model.parameters:
+    if not job.model.trained:
         yield Problem("model", "nothing in it can be trained", "add a linear layer")
     if job.training is None:
         yield Problem("training", "missing", "give epochs, batch size, loss, optimiser and shuffle seed")
@@ -128,7 +134,7 @@ def _check_resumption(resumes: Resumption) -> Iterable[Problem]:
 
 
 def _check_evaluate(job: Job) -> Iterable[Problem]:
-    yield from _absent(job, "initial_weights_sha256", "model_name", "training", "resumes", "query_rows", "query_commitment")
+    yield from _absent(job, "initial_weights_sha256", "model_name", "training", "resumes", *_OF_A_QUERY, "serving")
     yield from _check_model_ref(job)
     kinds = [output.kind for output in job.outputs]
     known = ", ".join(kind.value for kind in EVALUATED[job.task])
@@ -143,40 +149,55 @@ def _check_evaluate(job: Job) -> Iterable[Problem]:
 
 
 def _check_infer(job: Job) -> Iterable[Problem]:
-    yield from _absent(job, "initial_weights_sha256", "model_name", "training", "resumes")
+    yield from _absent(job, "initial_weights_sha256", "model_name", "training", "resumes", "serving")
     yield from _check_model_ref(job)
     if job.query_rows is None or not 1 <= job.query_rows <= MAX_QUERY_ROWS:
         yield Problem("query_rows", f"must be 1 to {MAX_QUERY_ROWS}", "say how many samples you will share")
     yield from check_hex("query_commitment", job.query_commitment or "", 64)
+    yield from _check_predictions(job)
+
+
+def _check_serve(job: Job) -> Iterable[Problem]:
+    yield from _absent(job, "initial_weights_sha256", "model_name", "training", "resumes", *_OF_A_QUERY)
+    yield from _check_model_ref(job)
+    if job.serving is None:
+        yield Problem("serving", "missing", "say how long and how much the model is served")
+    else:
+        yield from _check_serving(job.serving)
+    yield from _check_predictions(job)
+
+
+def _check_serving(serving: Serving) -> Iterable[Problem]:
+    ranges = {
+        "block_rows": (1, MAX_BLOCK_ROWS),
+        "max_queries": (1, MAX_QUERIES),
+        "max_rows": (serving.max_queries, MAX_SERVED_ROWS),  # a query has at least one row
+        "idle_s": (1, serving.lifetime_s),
+        "lifetime_s": (1, MAX_SERVING_S),
+        "rekey_s": (1, MAX_SERVING_S),
+    }
+    for name, (least, most) in ranges.items():
+        if not least <= getattr(serving, name) <= most:
+            yield Problem(f"serving.{name}", f"must be {least} to {most}", "choose another")
+
+
+def _check_predictions(job: Job) -> Iterable[Problem]:
     known = ", ".join(kind.value for kind in PREDICTED[job.task])
     if len(job.outputs) != 1 or job.outputs[0].kind not in PREDICTED[job.task]:
-        yield Problem("outputs", f"an inference of a {job.task.value} task opens one of: {known}", "declare one output")
+        yield Problem("outputs", f"predictions of a {job.task.value} task are one of: {known}", "declare one output")
     elif job.outputs[0].min_cell:
         yield Problem("outputs.min_cell", "predictions are no counts", "write 0")
     for output in job.outputs:
         yield from check_constraint(output, job.task, classes=job.model.output_features)
 
 
-_CHECKS = {JobType.TRAIN: _check_train, JobType.EVALUATE: _check_evaluate, JobType.INFER: _check_infer}
-
-
-def _check_datasets(job: Job) -> Iterable[Problem]:
-    if (job.job_type is JobType.INFER) != (not job.datasets):
-        yield Problem("datasets", "training and evaluation need data sets, inference takes none", "correct the list")
-    schema_digest = sha256_hex(canonical_bytes(job.schema))
-    seen = set()
-    for dataset in job.datasets:
-        where = f"datasets.{dataset.party}.{dataset.name}"
-        yield from check_id("datasets.party", dataset.party)
-        yield from check_id("datasets.name", dataset.name)
-        yield from check_hex(f"{where}.commitment", dataset.commitment, 64)
-        if dataset.schema_digest != schema_digest:
-            yield Problem(where, "its schema is not the job's", "use data sets registered under one schema")
-        if not 1 <= dataset.num_rows <= MAX_ROWS or dataset.version < 1:
-            yield Problem(where, "rows or version out of range", "copy the owner's description")
-        if (dataset.party, dataset.name) in seen:
-            yield Problem(where, "named twice", "name each data set once")
-        seen.add((dataset.party, dataset.name))
+_CHECKS = {
+    JobType.TRAIN: _check_train,
+    JobType.EVALUATE: _check_evaluate,
+    JobType.INFER: _check_infer,
+    JobType.SERVE: _check_serve,
+}
+_OF_A_QUERY = ("query_rows", "query_commitment")
 
 
 def _check_model_ref(job: Job) -> Iterable[Problem]:

@@ -37,7 +37,7 @@ def read_fields(kind: type[T], entry: Any, types: str) -> T:
     names = list(kind.__annotations__)
     if not isinstance(entry, dict) or set(entry) != set(names):
         raise ValueError(f"{kind.__name__} has the fields {', '.join(names)}")
-    read = {"s": read_text, "i": read_whole}
+    read = {"s": read_text, "i": read_whole, "b": read_flag}
     return kind(**{name: read[code](entry[name]) for name, code in zip(names, types, strict=True)})
 
 
@@ -57,6 +57,13 @@ def read_whole(value: Any) -> int:
     """Returns a whole number that every JSON parser reads alike, or raises ValueError; true and false are none."""
     if type(value) is not int or not -(2**53) < value < 2**53:
         raise ValueError("a whole number is expected")
+    return value
+
+
+def read_flag(value: Any) -> bool:
+    """Returns true or false, or raises ValueError."""
+    if not isinstance(value, bool):
+        raise ValueError("true or false is expected")
     return value
 
 

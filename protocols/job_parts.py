@@ -15,6 +15,10 @@ MAX_COMPUTING_PARTIES = 8
 MAX_OUTPUTS = 8
 MAX_ATTEMPTS = 100
 MAX_LIFETIME_S = 7 * 24 * 3600
+MAX_BLOCK_ROWS = 1_024
+MAX_QUERIES = 1_000_000
+MAX_SERVED_ROWS = MAX_ROWS
+MAX_SERVING_S = 24 * 3600
 
 
 class JobType(Enum):
@@ -23,6 +27,7 @@ class JobType(Enum):
     TRAIN = "train"
     EVALUATE = "evaluate"
     INFER = "infer"
+    SERVE = "serve"  # a model stays open to the querier's queries for a while, without a session for each of them
 
 
 class Task(Enum):
@@ -31,6 +36,13 @@ class Task(Enum):
     BINARY = "binary"  # 0 or 1; the model has one output, its logit or probability
     CLASSES = "classes"  # 0 to k - 1; the model has k outputs, logits or probabilities
     REAL = "real"  # a number scaled to [-1, 1]; the model has one output
+
+
+class Partition(Enum):
+    """What the data sets of a job are to each other."""
+
+    ROWS = "rows"  # every one has all columns, of other people: they are joined below each other
+    COLUMNS = "columns"  # every one has other columns of the same people in the same order: they are joined side by side
 
 
 class OutputKind(Enum):
@@ -44,9 +56,12 @@ class OutputKind(Enum):
     ROC_AUC = "roc_auc"  # evaluate, binary: the area under the curve; withheld if either class has fewer than c rows
     LOG_LOSS = "log_loss"  # evaluate: mean cross-entropy of the predictions; withheld if a class has rows, but fewer than c
     SQUARED_ERROR = "squared_error"  # evaluate, real: mean squared error
-    LABEL = "label"  # infer: the predicted class per sample
-    PROBABILITY = "probability"  # infer: the model's probability per sample; one per class if there are several
-    VALUE = "value"  # infer, real: the predicted number per sample, scaled as the labels
+    LABEL = "label"  # infer, serve: the predicted class per sample
+    PROBABILITY = "probability"  # infer, serve: the model's probability per sample; one per class if there are several
+    SCORE = (
+        "score"  # infer, serve: what the model computes before its last sigmoid or softmax; one per class if there are several
+    )
+    VALUE = "value"  # infer and serve, real: the predicted number per sample, scaled as the labels
 
 
 EVALUATED = {
@@ -55,8 +70,8 @@ EVALUATED = {
     Task.REAL: (OutputKind.SQUARED_ERROR,),
 }
 PREDICTED = {
-    Task.BINARY: (OutputKind.LABEL, OutputKind.PROBABILITY),
-    Task.CLASSES: (OutputKind.LABEL, OutputKind.PROBABILITY),
+    Task.BINARY: (OutputKind.LABEL, OutputKind.PROBABILITY, OutputKind.SCORE),
+    Task.CLASSES: (OutputKind.LABEL, OutputKind.PROBABILITY, OutputKind.SCORE),
     Task.REAL: (OutputKind.VALUE,),
 }
 LOSSES = {
@@ -77,6 +92,10 @@ class DatasetRef:
         num_rows: rows that passed the contract.
         schema_digest: SHA-256 of the schema document, 64 hexadecimal digits.
         commitment: salted commitment to the prepared rows, 64 hexadecimal digits; the salt stays with the owner.
+        num_features: how many feature columns it has; 0 if it brings labels alone.
+        has_label: whether it has the label column.
+        alignment: 64 hexadecimal digits that only data sets of the same people in the same order share
+            (`privacy.preparation.alignment`); empty if it was registered without one.
     """
 
     party: str
@@ -85,6 +104,9 @@ class DatasetRef:
     num_rows: int
     schema_digest: str
     commitment: str
+    num_features: int
+    has_label: bool
+    alignment: str
 
 
 @dataclass(frozen=True)
@@ -118,6 +140,28 @@ class Resumption:
 
 
 @dataclass(frozen=True)
+class Serving:
+    """How long and how much a model is served in one session; public.
+
+    Attributes:
+        block_rows: rows of the fixed block in which waiting queries are answered together; smaller batches are padded with
+            zero rows, a larger query is cut into several blocks.
+        max_queries: how many queries are answered at most.
+        max_rows: how many rows of queries are answered at most; all of them count against budgets when the job starts.
+        idle_s: the session ends after so many seconds without a query.
+        lifetime_s: the session ends so many seconds after the model was opened under its mask.
+        rekey_s: after so many seconds the parties draw fresh keys, and open the weights under another mask.
+    """
+
+    block_rows: int
+    max_queries: int
+    max_rows: int
+    idle_s: int
+    lifetime_s: int
+    rekey_s: int
+
+
+@dataclass(frozen=True)
 class Output:
     """Something opened at the end, to one recipient.
 
@@ -125,7 +169,7 @@ class Output:
         name: chosen by the querier.
         kind: what it is.
         recipient: the querier.
-        min_cell: evaluate: no count that is opened, and no group behind a rate, is of fewer rows; infer: 0.
+        min_cell: evaluate: no count that is opened, and no group behind a rate, is of fewer rows; infer and serve: 0.
         top_k: probabilities of several classes: only the k largest of a sample are opened, the others as 0; 0 for all.
         decimals: probabilities and values: opened after rounding to so many decimals, in shares; None for no rounding.
         clip: probabilities: none below it and none above 1 - clip is opened; a decimal, "0" for no clipping.

@@ -53,7 +53,8 @@ class Link(Protocol):
 
         Args:
             operation: number of the operation in the plan; grows by at least one from message to message of a direction.
-            arrays: C-contiguous arrays of `DTYPES`; the peer sees them, so they must be masked or be meant for it.
+            arrays: C-contiguous arrays of `DTYPES`; the peer sees them, so they must be masked or be meant for it. They may be
+                changed once this returns.
 
         Raises:
             ConfideError: PEER_LOST or PEER_SILENT (the peer's fault).

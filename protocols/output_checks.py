@@ -17,7 +17,7 @@ _LARGEST_CLIP = Decimal("0.499999999")  # from a half on nothing is left
 _PLACES = Decimal("0.000000001")
 _FITS = {
     "top_k": (OutputKind.PROBABILITY,),
-    "decimals": (OutputKind.PROBABILITY, OutputKind.VALUE),
+    "decimals": (OutputKind.PROBABILITY, OutputKind.SCORE, OutputKind.VALUE),
     "clip": (OutputKind.PROBABILITY,),
 }
 _NONE = {"top_k": "0", "decimals": "null", "clip": '"0"'}

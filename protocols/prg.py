@@ -19,7 +19,7 @@ KEY_BYTES = 32
 BLOCK_BYTES = 16
 MAX_BLOCKS = 2**36  # far below where counter mode becomes distinguishable by its lack of repeated blocks
 _CHUNK = 1 << 20
-_ZEROS = bytes(_CHUNK)
+_ZEROS = memoryview(bytes(_CHUNK))
 
 
 class ByteSource(Protocol):
@@ -60,7 +60,10 @@ class AesCtrStream:
         self._left -= count
         out = np.empty(count, np.uint8)
         view = out.data
+        if count <= _CHUNK:
+            self._cipher.update_into(_ZEROS[:count], view)
+            return out
         for start in range(0, count, _CHUNK):
             size = min(_CHUNK, count - start)
-            self._cipher.update_into(memoryview(_ZEROS)[:size], view[start : start + size])
+            self._cipher.update_into(_ZEROS[:size], view[start : start + size])
         return out

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 RingArray = NDArray[np.int64]
 BitArray = NDArray[np.uint8]
 
+_NARROW = 32
 TOP = 1 << 62  # values that are truncated or compared lie in [-TOP, TOP)
 
 
@@ -43,6 +44,10 @@ def matmul(left: RingArray, right: RingArray) -> RingArray:
     # researcher's command shares and combines, and does without.
     import torch
 
+    if left.ndim == right.ndim == 2 and 1 < right.shape[1] < _NARROW <= left.shape[0]:
+        # torch is twice as fast where the rows of the result are long.
+        narrow: RingArray = torch.matmul(_tensor(right.T), _tensor(left.T)).numpy()
+        return np.ascontiguousarray(narrow.T)
     product: RingArray = torch.matmul(_tensor(left), _tensor(right)).numpy()
     return product
 

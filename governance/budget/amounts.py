@@ -79,6 +79,20 @@ class Amount:
             answers=self.answers + other.answers,
         )
 
+    def less(self, part: Amount) -> Amount:
+        """Returns what remains of this amount without a part of it; without noise, the rest is so too.
+
+        Raises:
+            ConfideError: INTERNAL (ours): the part is more than the whole.
+        """
+        one, two = self.epsilon, part.epsilon
+        return Amount(
+            epsilon=None if one is None or two is None else EXACT.subtract(one, two),
+            delta=EXACT.subtract(self.delta, part.delta),
+            queries=self.queries - part.queries,
+            answers=self.answers - part.answers,
+        )
+
     def over(self, caps: Caps) -> tuple[str, ...]:
         """Returns in which ways this is more than the caps permit; empty if it is not."""
         found = []
@@ -118,8 +132,9 @@ def charges(job: Job, party: str) -> dict[str, Amount]:
     """Returns what a job spends at a party, by account.
 
     The outputs of an evaluation tell about the rows of every owner alike, so each owner is charged all of them; what an
-    inference opens is charged to the model at every holder of its shares; a training opens nothing. Every number counts: each
-    cell of a confusion table, and of each sample the probability of each class, or of the largest where only those are opened.
+    inference opens is charged to the model at every holder of its shares; a serving is charged all that it may answer, and what
+    it did not is given back with its end (`served`); a training opens nothing. Every number counts: each cell of a confusion
+    table, and of each sample the probability of each class, or of the largest where only those are opened.
 
     Args:
         job: the job.
@@ -129,18 +144,40 @@ def charges(job: Job, party: str) -> dict[str, Amount]:
         amount = Amount(None, Decimal(0), queries=1, answers=sum(_numbers(job, output) for output in job.outputs))
         own = {dataset_account(dataset.name, dataset.version): amount for dataset in job.datasets if dataset.party == party}
         return dict(sorted(own.items()))
-    if job.job_type is JobType.INFER and job.model_ref is not None and party in job.computing_parties:
-        answers = sum(_numbers(job, output) for output in job.outputs) * (job.query_rows or 0)
-        return {model_account(job.model_ref): Amount(None, Decimal(0), queries=1, answers=answers)}
+    if job.job_type is JobType.INFER:
+        return _predicted(job, party, queries=1, rows=job.query_rows or 0)
+    if job.serving is not None:
+        return _predicted(job, party, queries=job.serving.max_queries, rows=job.serving.max_rows)
     return {}
 
 
+def served(job: Job, party: str, *, queries: int, rows: int) -> dict[str, Amount]:
+    """Returns what a serving has used of its charges at a party, by account, once it has ended.
+
+    Args:
+        job: the serving.
+        party: whose accounts.
+        queries: that were answered, or may have been.
+        rows: of these queries.
+    """
+    return _predicted(job, party, queries=queries, rows=rows)
+
+
+def _predicted(job: Job, party: str, *, queries: int, rows: int) -> dict[str, Amount]:
+    if job.model_ref is None or party not in job.computing_parties:
+        return {}
+    answers = sum(_numbers(job, output) for output in job.outputs) * rows
+    return {model_account(job.model_ref): Amount(None, Decimal(0), queries=queries, answers=answers)}
+
+
 def _numbers(job: Job, output: Output) -> int:
-    """Returns how many numbers an output opens, of an inference for each sample."""
+    """Returns how many numbers an output opens, of a prediction for each sample."""
     if output.kind is OutputKind.CONFUSION:
         return (job.label_width if job.task is Task.CLASSES else 2) ** 2
     if output.kind is OutputKind.PROBABILITY:
         return output.top_k or job.label_width
+    if output.kind is OutputKind.SCORE:
+        return job.label_width
     return 1
 
 

@@ -1,8 +1,9 @@
-"""The budget ledger: an append-only list of entries, and the only three ways to lengthen it.
+"""The budget ledger: an append-only list of entries, and the only four ways to lengthen it.
 
     reserve    before a party countersigns a job: so much is set aside
     commit     with the party's vote that the job is done, before anything is opened: it is spent for good
     refund     with the job's end, unless it was committed: it is available again
+    settle     with the end of a serving: what it used is committed, the rest of what it reserved is refunded
 
 What is reserved counts as spent until it is refunded. So a crash at any point can waste budget, never create it: between reserve
 and commit nothing has been opened, and a job whose party never comes back stays reserved. Each step is idempotent per job: a
@@ -41,7 +42,7 @@ class LedgerEntry:
         account: what is charged.
         job_id: by which job.
         step: what happened to the charge.
-        amount: of the charge; the same in all entries of one job and account.
+        amount: of the charge; the same in all entries of one job and account, unless it is settled in parts.
         time: when, UTC.
     """
 
@@ -54,7 +55,7 @@ class LedgerEntry:
 
 def spent(entries: Iterable[LedgerEntry]) -> Amount:
     """Returns what is reserved or committed, over all entries given, of one account."""
-    return reduce(Amount.__add__, (entry.amount for entry in _standing(entries)), NOTHING)
+    return reduce(Amount.__add__, _standing(entries), NOTHING)
 
 
 def problems(
@@ -137,6 +138,31 @@ def refund(entries: Sequence[LedgerEntry], *, job_id: str, now: datetime) -> tup
     return _settle(entries, job_id, Step.REFUND, now)
 
 
+def settle(entries: Sequence[LedgerEntry], *, job_id: str, used: Mapping[str, Amount], now: datetime) -> tuple[LedgerEntry, ...]:
+    """Returns the entries that spend a part of what a job has reserved and give back the rest; none if it is settled already.
+
+    Args:
+        entries: all entries of the job, in order.
+        job_id: the job.
+        used: the part that is spent, by account; an account that is not named, or of which nothing is used, gets all back.
+        now: the time, UTC.
+
+    Raises:
+        ConfideError: INTERNAL (ours): more is used than was reserved.
+    """
+    found: list[LedgerEntry] = []
+    for entry in _pending(entries, job_id):
+        part = used.get(entry.account)
+        if part is None or (part.queries, part.answers) == (0, 0):
+            found.append(LedgerEntry(entry.account, job_id, Step.REFUND, entry.amount, now))
+            continue
+        rest = entry.amount.less(part)
+        found.append(LedgerEntry(entry.account, job_id, Step.COMMIT, part, now))
+        if (rest.queries, rest.answers) != (0, 0):
+            found.append(LedgerEntry(entry.account, job_id, Step.REFUND, rest, now))
+    return tuple(found)
+
+
 def is_committed(entries: Sequence[LedgerEntry], *, job_id: str, charges: Mapping[str, Amount]) -> bool:
     """Returns whether all of a job's charges are spent, so that what they pay for may be opened."""
     done = {entry.account: entry.amount for entry in _of(entries, job_id) if entry.step is Step.COMMIT}
@@ -144,18 +170,24 @@ def is_committed(entries: Sequence[LedgerEntry], *, job_id: str, charges: Mappin
 
 
 def _settle(entries: Sequence[LedgerEntry], job_id: str, step: Step, now: datetime) -> tuple[LedgerEntry, ...]:
+    return tuple(LedgerEntry(entry.account, job_id, step, entry.amount, now) for entry in _pending(entries, job_id))
+
+
+def _pending(entries: Iterable[LedgerEntry], job_id: str) -> list[LedgerEntry]:
     mine = _of(entries, job_id)
     settled = {entry.account for entry in mine if entry.step is not Step.RESERVE}
-    pending = [entry for entry in mine if entry.step is Step.RESERVE and entry.account not in settled]
-    return tuple(LedgerEntry(entry.account, job_id, step, entry.amount, now) for entry in pending)
+    return [entry for entry in mine if entry.step is Step.RESERVE and entry.account not in settled]
 
 
 def _of(entries: Iterable[LedgerEntry], job_id: str) -> list[LedgerEntry]:
     return [entry for entry in entries if entry.job_id == job_id]
 
 
-def _standing(entries: Iterable[LedgerEntry]) -> Iterable[LedgerEntry]:
-    """The reservations that were not refunded: each counts once, committed or not."""
+def _standing(entries: Iterable[LedgerEntry]) -> Iterable[Amount]:
+    """What counts of each job's charge, committed or not: what was reserved, less what was refunded."""
     listed = list(entries)
-    refunded = {(entry.account, entry.job_id) for entry in listed if entry.step is Step.REFUND}
-    return (e for e in listed if e.step is Step.RESERVE and (e.account, e.job_id) not in refunded)
+    refunded = {(entry.account, entry.job_id): entry.amount for entry in listed if entry.step is Step.REFUND}
+    for entry in listed:
+        back = refunded.get((entry.account, entry.job_id))
+        if entry.step is Step.RESERVE and back != entry.amount:
+            yield entry.amount if back is None else entry.amount.less(back)

@@ -61,5 +61,9 @@ def facts_of(job: Job, *, institution: str | None, sources: tuple[Source, ...]) 
     datasets = job.datasets or tuple(source.dataset for source in sources)
     if not datasets:
         return JobFacts(institution, None, None)
-    rows = {(dataset.party, dataset.name, dataset.version): dataset.num_rows for dataset in datasets}
-    return JobFacts(institution, frozenset(dataset.party for dataset in datasets), sum(rows.values()))
+    owners = frozenset(dataset.party for dataset in datasets)
+    if job.datasets:
+        return JobFacts(institution, owners, job.num_rows)
+    # Parts with one alignment are columns of the same rows, which count once.
+    rows = {dataset.alignment or (dataset.party, dataset.name, dataset.version): dataset.num_rows for dataset in datasets}
+    return JobFacts(institution, owners, sum(rows.values()))

@@ -241,8 +241,8 @@ def check_grant(grant: Grant) -> Iterable[Problem]:
     yield from check_ids("purposes", grant.purposes, least=1)
     if not grant.job_types and not grant.derived_job_types:
         yield Problem("job_types", "nothing may be computed", "name at least one job type")
-    if isinstance(grant.subject, DatasetSubject) and JobType.INFER in grant.job_types:
-        yield Problem("job_types", "an inference uses a model, not a data set", "name it in derived_job_types")
+    if isinstance(grant.subject, DatasetSubject) and {JobType.INFER, JobType.SERVE} & set(grant.job_types):
+        yield Problem("job_types", "an inference or a serving uses a model, not a data set", "name it in derived_job_types")
     yield from _check_recipients(grant.recipients)
     yield from check_output_rules("outputs", grant.outputs)
     yield from check_unique("architectures", grant.architectures)

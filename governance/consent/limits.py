@@ -20,7 +20,7 @@ _PARAMETER_NAMES = {"max_epochs", "max_steps", "min_batch_size", "max_query_rows
 _OUTPUT_NAMES = {"kind", "min_cell", "top_k", "decimals", "clip"}
 # Kinds of outputs whose constraints mean something for them.
 PER_CLASS = (OutputKind.PROBABILITY,)
-ROUNDED = (OutputKind.PROBABILITY, OutputKind.VALUE)
+ROUNDED = (OutputKind.PROBABILITY, OutputKind.SCORE, OutputKind.VALUE)
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class ParameterLimits:
         max_epochs: of a training.
         max_steps: of a training, epochs times batches.
         min_batch_size: of a training: fewer rows in a step let one row weigh more.
-        max_query_rows: samples of one inference.
+        max_query_rows: samples of one inference, or of one serving altogether.
         optimisers: of a training.
     """
 
@@ -70,8 +70,8 @@ class ParameterLimits:
                 permitted = ", ".join(kind.value for kind in self.optimisers)
                 what = f"the optimiser is {training.optimiser.kind.value}; permitted: {permitted}"
                 yield Problem("optimisers", what, "use a permitted one")
-        if job.query_rows is not None:
-            yield from _at_most("max_query_rows", job.query_rows, self.max_query_rows, "samples")
+        if job.most_samples:
+            yield from _at_most("max_query_rows", job.most_samples, self.max_query_rows, "samples")
 
 
 @dataclass(frozen=True)

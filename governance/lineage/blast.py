@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from governance.lineage.alias import AliasName
 from governance.lineage.standing import TrainingFacts, rests_on, trainings_behind
 from protocols.canonical import Document
-from protocols.job import Job, JobType, ModelRef
+from protocols.job import Job, ModelRef
 from protocols.session.states import State
 
 _STARTED = frozenset({State.PREPARING, State.PREPARED, State.RUNNING, State.RELEASING})
@@ -123,7 +123,7 @@ def blast_radius(
     for each in open_jobs:
         if subject in each.grants or subject == each.job.agreement or each.job.model_ref in models:
             (running if each.state in _STARTED else queued).append(each.job.job_id)
-            if each.job.job_type is not JobType.INFER:
+            if each.job.datasets:
                 datasets |= {f"{d.party}/{d.name}/{d.version}" for d in each.job.datasets if d.party == issuer}
     refs = tuple(sorted(models, key=lambda ref: ref.label))
     return BlastRadius(

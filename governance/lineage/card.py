@@ -13,7 +13,7 @@ from datetime import datetime
 from governance.lineage.graph import ModelRecords, holders_of
 from governance.lineage.standing import End, TrainingFacts, trainings_behind
 from protocols.canonical import Document, canonical_bytes, sha256_hex
-from protocols.job import JobType, ModelRef
+from protocols.job import Job, JobType, ModelRef, Partition
 from protocols.session.states import State
 
 FORMAT = "confide.model-card/1"
@@ -45,12 +45,13 @@ class ModelCard:
         purposes: what the trainings were for.
         agreements: digests of the agreements that they kept to.
         rows: how many rows of each party went in, over all trainings, each registration once.
+        parts: if its rows were joined of different columns of the same people: which data set brought which.
         schema: the document of the columns that all rows follow.
         architecture: the manifest.
         trainings: settings of each training, the latest first.
         holders: who holds shares, without those that have destroyed theirs.
         evaluations: how many completed ones this party knows.
-        inferences: likewise, with the samples in them.
+        inferences: likewise, with the samples in them; of a serving, as many as it might answer.
         aliases: what it is called, `alias at holder`.
         consents: grants it rests on, with issuer and until when derived models may be used.
         restrictions: what limits its use now, in sentences.
@@ -65,6 +66,7 @@ class ModelCard:
     purposes: tuple[str, ...]
     agreements: tuple[str, ...]
     rows: Mapping[str, int]
+    parts: tuple[str, ...]
     schema: Document
     architecture: Document
     trainings: tuple[Document, ...]
@@ -90,6 +92,7 @@ class ModelCard:
             "purposes": list(self.purposes),
             "agreements": list(self.agreements),
             "rows_by_party": dict(self.rows),
+            "parts": list(self.parts),
             "schema": dict(self.schema),
             "schema_digest": sha256_hex(canonical_bytes(self.schema)),
             "architecture": dict(self.architecture),
@@ -113,7 +116,8 @@ class ModelCard:
         lines = [f"# Model {self.ref.label}", "", f"It {state}, as {self.party} sees it at {self.made:%Y-%m-%d %H:%M:%S} UTC."]
         lines += [f"- {why}" for why in self.ends]
         lines += _section("What for", [*self.purposes])
-        lines += _section("Rows", [f"{party}: {count}" for party, count in self.rows.items()])
+        rows = [f"{party}: {count}" for party, count in self.rows.items()]
+        lines += _section("Rows", [*rows, *(f"of the same people: {part}" for part in self.parts)])
         lines += _section("Columns", [_column(entry) for entry in self.schema["columns"]])
         digest = sha256_hex(canonical_bytes(self.architecture))
         lines += _section("Architecture", [f"manifest {digest}", *_layers(self.architecture)])
@@ -156,10 +160,11 @@ def card_of(
     behind = trainings_behind(made_by.job.job_id, records.trainings)
     datasets = dict.fromkeys(dataset for facts in behind for dataset in facts.job.datasets)
     rows: dict[str, int] = {}
-    for dataset in datasets:
+    # Parts of one owner with one alignment are different columns of the same rows, which count once.
+    for dataset in {(each.party, each.alignment or each): each for each in datasets}.values():
         rows[dataset.party] = rows.get(dataset.party, 0) + dataset.num_rows
     uses = [job for job, state in records.uses if job.model_ref == ref and state == State.COMPLETED.value]
-    inferred = [job.query_rows or 0 for job in uses if job.job_type is JobType.INFER]
+    inferred = [job.most_samples for job in uses if job.most_samples]
     consents = dict.fromkeys(
         (basis.party, basis.grant_id, None if basis.until is None else basis.until.isoformat())
         for facts in behind
@@ -174,6 +179,7 @@ def card_of(
         purposes=tuple(dict.fromkeys(facts.job.purpose for facts in behind)),
         agreements=tuple(dict.fromkeys(facts.job.agreement for facts in behind)),
         rows=rows,
+        parts=_parts(made_by.job),
         schema=made_by.job.schema,
         architecture=made_by.job.model.to_document(),
         trainings=tuple(facts.job.training.to_document() for facts in behind if facts.job.training is not None),
@@ -186,6 +192,19 @@ def card_of(
         ends=tuple(end.sentence for end in ends),
         log=tuple(log),
     )
+
+
+def _parts(job: Job) -> tuple[str, ...]:
+    """The columns that each data set brings, if they are different columns of the same rows; empty otherwise."""
+    if job.partition is Partition.ROWS:
+        return ()
+    features = [entry["name"] for entry in job.schema["columns"] if entry["role"] == "feature"]
+    start, found = 0, []
+    for dataset in job.datasets:
+        names = features[start : start + dataset.num_features] + (["the label"] if dataset.has_label else [])
+        found.append(f"{dataset.party}/{dataset.name}/{dataset.version}: {', '.join(names)}")
+        start += dataset.num_features
+    return tuple(found)
 
 
 def _section(title: str, items: Sequence[str]) -> list[str]:

@@ -15,7 +15,7 @@ from governance.lineage.receipt import DeletionReceipt, missing_receipts
 from governance.lineage.standing import Basis, End, TrainingFacts, training_of, trainings_behind
 from protocols.canonical import Document
 from protocols.errors import ErrorCode
-from protocols.job import Job, JobType, ModelRef
+from protocols.job import DatasetRef, Job, JobType, ModelRef, Partition
 from protocols.session.states import State
 
 _SHOWN_DIGITS = 12
@@ -159,8 +159,10 @@ def _training_lines(facts: TrainingFacts, records: ModelRecords, *, depth: int) 
         f" under agreement {job.agreement[:_SHOWN_DIGITS]}"
     )
     for dataset in job.datasets:
+        label = " and the label" if dataset.has_label else ""
+        columns = "" if job.partition is Partition.ROWS else f" with {dataset.num_features} feature(s){label} of the same people"
         yield (
-            f"{pad}  data set {dataset.party}/{dataset.name}/{dataset.version}: {dataset.num_rows} rows,"
+            f"{pad}  data set {dataset.party}/{dataset.name}/{dataset.version}: {dataset.num_rows} rows{columns},"
             f" commitment {dataset.commitment[:_SHOWN_DIGITS]}, prepared under schema {dataset.schema_digest[:_SHOWN_DIGITS]}"
         )
     yield from (f"{pad}  {_basis_line(basis)}" for basis in facts.bases)
@@ -169,6 +171,11 @@ def _training_lines(facts: TrainingFacts, records: ModelRecords, *, depth: int) 
         before = records.trainings.get(job.resumes.job_id)
         if before is not None:
             yield from (f"{pad}    {_basis_line(basis)}" for basis in before.bases)
+
+
+def _dataset_facts(dataset: DatasetRef) -> Mapping[str, str | int | None]:
+    facts: dict[str, str | int | None] = {"commitment": dataset.commitment, "num_rows": dataset.num_rows}
+    return facts | ({"alignment": dataset.alignment} if dataset.alignment else {})
 
 
 def _basis_line(basis: Basis) -> str:
@@ -181,7 +188,9 @@ def _use_lines(ref: ModelRef, records: ModelRecords) -> Iterator[str]:
     for job, state in records.uses:
         if job.model_ref != ref or state != State.COMPLETED.value:
             continue
-        if job.job_type is JobType.INFER:
+        if job.serving is not None:
+            yield f"served by job {job.job_id[:_SHOWN_DIGITS]} to {job.querier}: at most {job.most_samples} sample(s)"
+        elif job.job_type is JobType.INFER:
             inferences, samples = inferences + 1, samples + (job.query_rows or 0)
         else:
             opened = ", ".join(output.name for output in job.outputs)
@@ -231,7 +240,7 @@ def _add_training(facts: TrainingFacts, records: ModelRecords, add: Callable[...
     for dataset in job.datasets:
         name = f"{dataset.party}/{dataset.name}/{dataset.version}"
         preparation = f"{name} under {dataset.schema_digest}"
-        add(Node(NodeKind.DATASET, name, {"commitment": dataset.commitment, "num_rows": dataset.num_rows}))
+        add(Node(NodeKind.DATASET, name, _dataset_facts(dataset)))
         add(
             Node(NodeKind.PREPARATION, preparation, {"schema_digest": dataset.schema_digest}),
             (f"dataset:{name}", f"preparation:{preparation}", "prepared"),
@@ -256,7 +265,7 @@ def _job(job: Job, state: str) -> Node:
         "purpose": job.purpose,
         "agreement": job.agreement,
         "state": state,
-        "query_rows": job.query_rows,
+        "query_rows": job.most_samples or None,
     }
     return Node(NodeKind.JOB, job.job_id, facts)
 

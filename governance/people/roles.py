@@ -36,6 +36,7 @@ class Action(Enum):
     REVOKE_MODEL = "revoke-model"
     DELETE_MODEL = "delete-model"
     SET_BUDGET = "set-budget"
+    END_SERVING = "end-serving"
 
 
 _OFFICERS = frozenset({PersonRole.PRIVACY_OFFICER})
@@ -53,6 +54,7 @@ PERMITTED: Mapping[Action, frozenset[PersonRole]] = {
     Action.REVOKE_MODEL: _STEWARDS_AND_OFFICERS,
     Action.DELETE_MODEL: _STEWARDS_AND_OFFICERS,
     Action.SET_BUDGET: _OFFICERS,
+    Action.END_SERVING: _STEWARDS_AND_OFFICERS,
 }
 
 # Who keeps the machines could otherwise approve what runs on them.

@@ -40,7 +40,7 @@ def facts_of(job: Job, plan: Plan | None, *, directory: Directory, agreement: st
         outputs=tuple(dict.fromkeys(output.kind.value for output in job.outputs)),
         computing_parties=job.computing_parties,
         rows=job.num_rows,
-        query_rows=job.query_rows or 0,
+        query_rows=job.most_samples,
         epochs=0 if training is None else training.epochs,
         rounds=0 if plan is None else plan.rounds,
         payload_mib=0 if plan is None else math.ceil(plan.payload_bytes / _MIB),

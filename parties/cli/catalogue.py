@@ -110,9 +110,10 @@ def _dataset(entry: DatasetEntry) -> dict[str, Json]:
         "version": entry.version,
         "num_rows": entry.num_rows,
         "num_features": entry.schema.num_features,
-        "label_column": entry.schema.label.name,
+        "label_column": entry.schema.label.name if entry.schema.has_label else None,
         "schema_digest": entry.schema.digest,
         "commitment": entry.commitment,
+        "alignment": entry.alignment,
     }
 
 

@@ -11,6 +11,7 @@ from parties.cli.options import PartyConfigOption, now
 from parties.cli.output import FormatOption, Json, Output, OutputFormat, reported, table
 from parties.config import load_party_config
 from protocols.canonical import sha256_hex
+from protocols.errors import ConfideError, ErrorCode
 from protocols.job import TIME_FORMAT
 
 if TYPE_CHECKING:
@@ -30,19 +31,55 @@ def register(
     leave_out_invalid: Annotated[
         bool, typer.Option("--leave-out-invalid", help="Leave out rows that break the contract, and count them.")
     ] = False,
+    alignment_secret: Annotated[
+        Path | None,
+        typer.Option("--alignment-secret", help="Other owners hold other columns of these rows: the secret.", dir_okay=False),
+    ] = None,
+    alignment_label: Annotated[
+        str | None, typer.Option("--alignment-label", help="Likewise: what the owners call this set of people.")
+    ] = None,
     output_format: FormatOption = OutputFormat.TEXT,
 ) -> None:
     """Check rows against their schema and keep them, sealed, as the next version of a data set."""
+    from parties.alignment_secrets import AlignBy
     from parties.registration import register_dataset
     from privacy.preparation.contract import OnViolation
 
-    on_violation = OnViolation.LEAVE_OUT if leave_out_invalid else OnViolation.REFUSE
+    if (alignment_secret is None) != (alignment_label is None):
+        what = "rows are aligned under a secret and a label"
+        raise ConfideError(ErrorCode.INVALID_ARGUMENT, what, remedy="Give --alignment-secret and --alignment-label, or neither.")
+    align_by = (
+        AlignBy(alignment_secret, alignment_label) if alignment_secret is not None and alignment_label is not None else None
+    )
     record = register_dataset(
-        load_party_config(config), name=name, file=file, schema_file=schema, on_violation=on_violation, now=now()
+        load_party_config(config),
+        name=name,
+        file=file,
+        schema_file=schema,
+        on_violation=OnViolation.LEAVE_OUT if leave_out_invalid else OnViolation.REFUSE,
+        now=now(),
+        align_by=align_by,
     )
     left_out = sum(record.left_out.values())
     text = f"Registered {record.num_rows} rows as {record.name}, version {record.version}; {left_out} left out."
+    if record.alignment:
+        text += f"\nAlignment {record.alignment}: the other owners' parts must show the same."
     Output(output_format).result(_describe(record), text)
+
+
+@app.command("alignment-secret")
+@reported
+def alignment_secret(
+    *,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where the secret is written; must not exist.")],
+    output_format: FormatOption = OutputFormat.TEXT,
+) -> None:
+    """Make the secret under which owners of different columns of the same rows align them."""
+    from parties.alignment_secrets import make_alignment_secret
+
+    make_alignment_secret(file)
+    text = f"Wrote {file}. Hand it to the owners of the other columns, and to nobody else."
+    Output(output_format).result({"file": str(file)}, text)
 
 
 @app.command("list")
@@ -85,6 +122,7 @@ def _describe(record: DatasetRecord) -> dict[str, Json]:
         "num_rows": record.num_rows,
         "schema_digest": sha256_hex(record.schema_document),
         "commitment": record.commitment,
+        "alignment": record.alignment,
         "left_out": dict(record.left_out),
         "registered": record.created.strftime(TIME_FORMAT),
     }

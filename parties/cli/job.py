@@ -27,6 +27,7 @@ from parties.cli.job_words import (
 )
 from parties.cli.options import ResearcherConfigOption, now
 from parties.cli.output import FormatOption, Json, Output, OutputFormat, exit_code, reported, table
+from parties.cli.range_words import describe_ranges, ranges_in_words
 from protocols.errors import ConfideError, ErrorCode
 from protocols.job import TIME_FORMAT
 
@@ -49,9 +50,13 @@ app.add_typer(approvals.app)  # without a name: its commands stand among those o
 def plan(*, request: RequestArgument, config: ResearcherConfigOption, output_format: FormatOption = OutputFormat.TEXT) -> None:
     """Show what a job would do, send and open; nothing runs."""
     with _client(config) as client:
-        job = _prepared(client, request).job
-        found = client.plan(job)
-    Output(output_format).result(describe_plan(found), plan_in_words(found, job))
+        prepared = _prepared(client, request)
+        found = client.plan(prepared.job)
+    data, lines = describe_plan(found), [plan_in_words(found, prepared.job)]
+    if prepared.ranges is not None:
+        data |= {"ranges": describe_ranges(prepared.ranges)}
+        lines.append(ranges_in_words(prepared.ranges))
+    Output(output_format).result(data, "\n\n".join(lines))
 
 
 @app.command("submit")
@@ -61,8 +66,10 @@ def submit(*, request: RequestArgument, config: ResearcherConfigOption, output_f
     output = Output(output_format)
     with _client(config) as client:
         prepared = _prepared(client, request)
+        for warning in prepared.warnings:
+            output.note(f"warning: {warning}")
         _submit(client, prepared, output)
-    output.result(describe_job(prepared.job), prepared.job.job_id)
+    output.result({**describe_job(prepared.job), "warnings": list(prepared.warnings)}, prepared.job.job_id)
 
 
 @app.command("list")

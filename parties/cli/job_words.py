@@ -50,10 +50,15 @@ def plan_in_words(plan: Plan, job: Job | None = None) -> str:
         f"plan {plan.digest}",
         f"computing: {', '.join(plan.computing_parties)}; dealer: {plan.dealer}; engine {plan.engine}",
         f"{plan.rounds:,} rounds, {plan.payload_bytes:,} payload bytes between the parties{to_querier}",
+        f"values: {plan.numbers.value_bits} fractional bits, below 2^{plan.numbers.value_limit_bits}; "
+        f"parameters: {plan.numbers.parameter_bits}, below 2^{plan.numbers.parameter_limit_bits}",
         "",
         table(heads, rows),
         "",
     ]
+    if plan.revealed_bits:
+        bits = f"{plan.revealed_bits:,} bit{'' if plan.revealed_bits == 1 else 's'}"
+        lines.append(f"opened to the computing parties: {bits}: are the numbers in range?")
     limits = {} if job is None else {output.name: constraint_in_words(output) for output in job.outputs}
     for output in plan.outputs:
         lines.append(f"opened to {output.recipient} alone: {output.name} {list(output.shape)}")
@@ -81,6 +86,7 @@ def describe_plan(plan: Plan) -> dict[str, Json]:
         "job_digest": plan.job_digest,
         "computing_parties": list(plan.computing_parties),
         "dealer": plan.dealer,
+        "numbers": plan.numbers.to_document(),
         "rounds": plan.rounds,
         "payload_bytes": plan.payload_bytes,
         "output_bytes": plan.output_bytes,
@@ -130,6 +136,7 @@ def describe_progress(said: Progress) -> dict[str, Json]:
         "ending": None if said.ending is None else said.ending.to_document(),
         "checkpoints": [{"run": kept.run, "head": kept.head} for kept in said.checkpoints],
         "waiting_for": said.waiting_for,
+        "timing": [dict[str, Json](entry.to_document()) for entry in said.timing],
     }
 
 
@@ -197,7 +204,7 @@ def _output_in_words(job: Job, label: Column, output: JobOutput, value: Values) 
             low, high = label.bounds
             own_unit = math.sqrt(value[0]) * (high - low) / 2
             return f"{output.name}: {value[0]:.6f} of labels scaled to [-1, 1]; its root in the label's own unit: {own_unit:.4g}"
-        case Kind.LABEL | Kind.PROBABILITY | Kind.VALUE:
+        case Kind.LABEL | Kind.PROBABILITY | Kind.SCORE | Kind.VALUE:
             return _predictions_in_words(label, output, value)
 
 
@@ -234,7 +241,7 @@ def _predictions_in_words(label: Column, output: JobOutput, value: Values) -> st
         places = "g" if output.decimals is None else f".{output.decimals}f"
         cells, heads = (
             [(f"{item:{places}}",) for item in value.tolist()],
-            (f"{output.name} (probability of {label.class_names[1]})",),
+            (f"{output.name} ({output.kind.value} of {label.class_names[1]})",),
         )
     else:
         places = ".4f" if output.decimals is None else f".{output.decimals}f"

@@ -27,6 +27,7 @@ from parties.cli import (
     person,
     policy,
     researcher,
+    serve,
 )
 from parties.cli.doctor import doctor
 from parties.cli.health import health
@@ -45,6 +46,7 @@ COMMANDS: tuple[tuple[str, typer.Typer], ...] = (
     ("dataset", dataset.app),
     ("grant", grant.app),
     ("job", job.app),
+    ("serve", serve.app),
     ("budget", budget.app),
     ("model", model.app),
     ("net", net.app),
@@ -61,6 +63,7 @@ app = typer.Typer(
 )
 for _name, _commands in COMMANDS:
     app.add_typer(_commands, name=_name)
+app.command("infer")(serve.infer)
 app.command("status")(status)
 app.command("doctor")(doctor)
 app.command("health")(health)

@@ -32,6 +32,7 @@ def preview_in_words(preview: Preview) -> str:
         f"cost: {preview.rounds:,} rounds, about {duration(preview.seconds)}, {_mib(preview.memory_bytes)} of memory, "
         f"{_mib(preview.disk_bytes)} of disk",
         f"epsilon: {preview.epsilon}",
+        *(f"numbers: {line}" for line in preview.numbers),
     ]
     if preview.outputs:
         rows = [(o.name, o.kind, str(list(o.shape)), o.recipient, o.constraint) for o in preview.outputs]
@@ -58,6 +59,7 @@ def describe_measured(preview: Preview, measured: Measured) -> dict[str, Json]:
         "rounds": {"planned": preview.rounds, "measured": measured.rounds},
         "seconds": {"planned": preview.seconds, "measured": round(measured.elapsed_ms / 1000, 3)},
         "memory_bytes": {"planned": preview.memory_bytes, "measured": measured.memory_bytes},
+        "timing": [dict[str, Json](entry.to_document()) for entry in measured.timing],
     }
 
 

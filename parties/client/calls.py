@@ -9,12 +9,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+import grpc
 import numpy as np
 from numpy.typing import NDArray
 
 from governance.documents import DocumentKind, sign_bytes
 from governance.identity.directory import Directory
-from parties.client.everybody import ask_everybody
+from parties.client.everybody import ask_everybody, tell_anybody
 from parties.client.opening import agreed_commitments, open_output
 from parties.client.progress import Progress, read_progress
 from parties.client.records import JobRecords
@@ -27,6 +28,7 @@ from parties.wire.generated.confide.v1 import governance_pb2, jobs_pb2, party_pb
 from protocols.canonical import parse_canonical
 from protocols.errors import ConfideError, ErrorCode
 from protocols.job import Job
+from protocols.model.ranges import RangeReport
 from protocols.mpc.query import share_query
 from protocols.plan.plan import Plan
 from protocols.prg import KEY_BYTES, AesCtrStream
@@ -49,13 +51,21 @@ class PreparedJob:
         job: the document.
         initial_weights: train: public.
         features: infer: the querier's samples, (rows, features) float64, secret.
-        query_salt: infer: of the commitment to them; secret, it leaves only if the querier shows it in a dispute.
+        query_salt: infer: of the commitment to them; serve: from which the salts of all queries follow; secret, it leaves only if
+            the querier shows it in a dispute.
+        ranges: what is known of the limits of numbers; None of a training that is taken up again.
     """
 
     job: Job
     initial_weights: bytes = b""
     features: NDArray[np.float64] | None = field(default=None, repr=False)
     query_salt: bytes = field(default=b"", repr=False)
+    ranges: RangeReport | None = None
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the querier should know before she submits the job: which layers are not proven to stay within their limits."""
+        return () if self.ranges is None else self.ranges.warnings
 
 
 class Calls:
@@ -78,6 +88,14 @@ class Calls:
     def close(self) -> None:
         """Closes the connections."""
         self._peers.close()
+
+    def channel(self, party: str) -> grpc.Channel:
+        """Returns the kept connection to a party.
+
+        Raises:
+            ConfideError: NOT_ENROLLED, or UNAUTHENTICATED (that party's fault).
+        """
+        return self._peers.channel(party)
 
     def datasets(self, party: str) -> list[party_pb2.Dataset]:
         """Returns the public descriptions of a party's data sets."""
@@ -213,15 +231,11 @@ class Calls:
         Raises:
             ConfideError: if none answers, or the job is unknown.
         """
-        lost: ConfideError | None = None
-        for party in job.participants:
-            request = jobs_pb2.CancelJobRequest(job_id=job.job_id)
-            try:
-                methods.CANCEL_JOB.call(self._peers.channel(party), request, party=party, timeout_s=CALL_TIMEOUT_S)
-                return
-            except ConfideError as error:
-                lost = error
-        raise lost or ConfideError(ErrorCode.PARTY_UNREACHABLE, "no participant can be asked")
+        request = jobs_pb2.CancelJobRequest(job_id=job.job_id)
+        tell_anybody(
+            job.participants,
+            lambda party: methods.CANCEL_JOB.call(self._peers.channel(party), request, party=party, timeout_s=CALL_TIMEOUT_S),
+        )
 
     def result(self, job: Job) -> dict[str, Values]:
         """Fetches every output's shares from the computing parties, checks them against their commitments and combines them here.
@@ -233,7 +247,7 @@ class Calls:
                 a party shows other commitments than the others, or hands out another share than it committed to; or a party's
                 failure to answer.
         """
-        if not job.outputs:
+        if not job.closing_outputs:
             return {}
         parties = job.computing_parties
         endings = ask_everybody(parties, lambda party: self.progress(job.job_id, party).ending)

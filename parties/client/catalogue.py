@@ -22,7 +22,7 @@ from protocols.session.documents import clean_text
 if TYPE_CHECKING:
     from parties.client.client import Client
 
-DATASET_HEADS = ("data set", "version", "rows", "features", "label", "schema")
+DATASET_HEADS = ("data set", "version", "rows", "features", "label", "schema", "aligned as")
 MODEL_HEADS = ("model", "held by", "trained on", "created", "called", "state")
 
 
@@ -37,6 +37,7 @@ class DatasetEntry:
         num_rows: rows that passed the contract.
         schema: its columns.
         commitment: salted commitment to the rows.
+        alignment: digest that only data sets of the same people in the same order share; empty if there is none.
     """
 
     party: str
@@ -45,6 +46,7 @@ class DatasetEntry:
     num_rows: int
     schema: TableSchema = field(repr=False)
     commitment: str
+    alignment: str
 
     @property
     def label(self) -> str:
@@ -59,8 +61,9 @@ class DatasetEntry:
             str(self.version),
             f"{self.num_rows:,}",
             str(schema.num_features),
-            schema.label.name,
+            schema.label.name if schema.has_label else "",
             schema.digest[:12],
+            self.alignment[:12],
         )
 
 
@@ -162,7 +165,13 @@ def find_model(client: Client, label: str) -> ModelEntry:
 def _dataset(party: str, described: party_pb2.Dataset) -> DatasetEntry:
     schema = TableSchema.from_document(parse_canonical(described.schema))
     return DatasetEntry(
-        party, clean_text(described.name), described.version, described.num_rows, schema, clean_text(described.commitment)
+        party,
+        clean_text(described.name),
+        described.version,
+        described.num_rows,
+        schema,
+        clean_text(described.commitment),
+        clean_text(described.alignment),
     )
 
 

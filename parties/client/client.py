@@ -11,23 +11,26 @@ From files, as the command line does it: `prepare_job`, then `plan`, `submit`, `
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from governance.identity.names import MemberKind
+from parties.client.asking import evaluate, train
 from parties.client.calls import Calls
 from parties.client.calls import PreparedJob as PreparedJob
 from parties.client.calls import Values as Values
 from parties.client.explaining import explain
 from parties.client.failures import raises_typed
-from parties.client.handle import DEFAULT_TIMEOUT_S, HEADS, JobHandle
+from parties.client.handle import HEADS, JobHandle
 from parties.client.listing import Listing
 from parties.client.placement import Placement
+from parties.client.predicting import predict, predict_cold, serve
 from parties.client.profiles import load_profile
 from parties.client.progress import Progress as Progress
 from parties.client.records import JobRecords
+from parties.client.warm import Servings
 from parties.config import load_researcher_config
 from parties.storage.state import Member
 from protocols.errors import ConfideError, ErrorCode
@@ -37,13 +40,12 @@ from protocols.session.messages import Ending
 
 if TYPE_CHECKING:
     import pandas as pd
-    import torch
-    from pydantic import BaseModel
 
+    from parties.alignment_secrets import AlignBy
     from parties.client.catalogue import DatasetEntry, ModelEntry
     from parties.client.local import LocalNetwork, Schema
     from parties.client.requests import JobRequest
-    from parties.client.tasks import Samples
+    from parties.client.serving import ServingHandle
     from parties.storage.datasets import DatasetRecord
     from parties.wire.generated.confide.v1 import party_pb2
 
@@ -54,6 +56,7 @@ class Client:
     def __init__(self, member: Member, records: JobRecords, *, placement: Placement | None = None) -> None:
         """Takes her keys and directory, where she keeps her jobs, and who computes and deals unless a call says otherwise."""
         self.calls = Calls(member, records)
+        self.servings = Servings(self.calls)
         self.directory = member.directory
         self.researcher = member.identity.id
         self.placement = placement or Placement()
@@ -162,128 +165,30 @@ class Client:
 
     # What can be asked for.
 
-    @raises_typed
-    def train(
-        self,
-        model: torch.nn.Module | str,
-        *,
-        datasets: Sequence[str],
-        model_name: str,
-        training: Mapping[str, Any] | BaseModel,
-        placement: Placement | None = None,
-        expires_in_minutes: int | None = None,
-    ) -> JobHandle:
-        """Submits a joint training.
+    train = train  # a joint training
+    evaluate = evaluate  # a joint evaluation by the parties that hold the model
+    predict = predict  # by a warm serving if there is one, else in a job of its own
+    predict_cold = predict_cold  # in a job of its own, whatever is warm
+    serve = serve  # keep a model warm for such predictions
 
-        Args:
-            model: a torch module, whose weights now are public and where training begins; or a model held as shares,
-                `name@version`, to go on with.
-            datasets: `party/name` of each.
-            model_name: the name to keep the shares under.
-            training: the block of the request of that name (docs/jobs.md); numbers may be floats.
-            placement: who computes and deals; else the client's.
-            expires_in_minutes: until when everybody must have agreed and begun.
+    @raises_typed
+    def serving(self, job_id: str) -> ServingHandle:
+        """Returns the handle of a serving that was begun from this folder; a beginning of its id is enough.
 
         Raises:
-            InvalidRequest, NotFound: the request, with all problems; PolicyRefused, PartyUnavailable: a party.
+            NotFound: no such serving.
         """
-        from parties.client.tasks import prepare_training
+        from parties.client.serving import ServingHandle
 
-        who = (placement or Placement()).or_else(self.placement)
-        return self.submit(
-            prepare_training(
-                self,
-                model,
-                datasets=datasets,
-                model_name=model_name,
-                training=training,
-                placement=who,
-                expires_in_minutes=expires_in_minutes,
-            )
-        )
+        job = self.job(job_id)
+        if job.serving is None:
+            raise ConfideError(ErrorCode.UNKNOWN_JOB, f"job {job.job_id} is no serving")
+        return ServingHandle(self, JobHandle(self, job))
 
     @raises_typed
-    def evaluate(
-        self,
-        model: str,
-        *,
-        datasets: Sequence[str],
-        outputs: Sequence[str] | None = None,
-        min_cell: int | None = None,
-        placement: Placement | None = None,
-        expires_in_minutes: int | None = None,
-    ) -> JobHandle:
-        """Submits a joint evaluation by the parties that hold the model.
-
-        Args:
-            model: `name@version`.
-            datasets: `party/name` of each.
-            outputs: what is opened, by the names of docs/jobs.md; the usual one if None.
-            min_cell: counts of fewer rows are not told; the usual bound if None.
-            placement: who deals, and the model's computing parties in another order; else the client's dealer.
-            expires_in_minutes: until when everybody must have agreed and begun.
-
-        Raises:
-            InvalidRequest, NotFound: the request, with all problems; PolicyRefused, PartyUnavailable: a party.
-        """
-        from parties.client.tasks import prepare_evaluation
-
-        who = (placement or Placement()).or_else(self.placement.beside_holders)
-        return self.submit(
-            prepare_evaluation(
-                self,
-                model,
-                datasets=datasets,
-                outputs=outputs,
-                min_cell=min_cell,
-                placement=who,
-                expires_in_minutes=expires_in_minutes,
-            )
-        )
-
-    @raises_typed
-    def predict(
-        self,
-        model: str,
-        samples: Samples,
-        *,
-        output: str = "label",
-        decimals: int | None = None,
-        top_k: int | None = None,
-        clip: str | float | None = None,
-        placement: Placement | None = None,
-        timeout_s: float = DEFAULT_TIMEOUT_S,
-    ) -> Samples:
-        """Has a model that nobody holds predict samples that nobody else sees, and waits for the answer.
-
-        Args:
-            model: `name@version`.
-            samples: a frame with the schema's columns, or an array or tensor (samples, features) in their order; secret.
-            output: `label`, `probability` or `value`.
-            decimals: probabilities and values are rounded to so many in shares, so that no finer digits are opened.
-            top_k: only so many of a sample's probabilities are opened, the largest; the others are 0.
-            clip: probabilities are opened from this to 1 less this.
-            placement: who deals, and the model's computing parties in another order; else the client's dealer.
-            timeout_s: how long to wait.
-
-        Returns:
-            A frame with the samples' index for a frame, a tensor for a tensor, an array for an array.
-
-        Raises:
-            InvalidRequest, NotFound, PolicyRefused, PartyUnavailable, JobFailed, TimedOut.
-        """
-        from parties.client.tasks import as_given, prepare_inference
-
-        who = (placement or Placement()).or_else(self.placement.beside_holders)
-        constraint = {"decimals": decimals, "top_k": top_k, "clip": clip}
-        prepared = prepare_inference(
-            self, model, samples, output=output, constraint=constraint, placement=who, expires_in_minutes=None
-        )
-        opened = self.submit(prepared).result(timeout_s)
-        return as_given(opened[prepared.job.outputs[0].name], samples, output=output)
-
-    @raises_typed
-    def register(self, party: str, name: str, rows: pd.DataFrame, schema: Schema) -> DatasetRecord:
+    def register(
+        self, party: str, name: str, rows: pd.DataFrame, schema: Schema, *, align_by: AlignBy | None = None
+    ) -> DatasetRecord:
         """Registers rows at a party of a local network; elsewhere only the owner itself can.
 
         Args:
@@ -291,6 +196,7 @@ class Client:
             name: the data set's name there.
             rows: with the schema's columns; secret.
             schema: a YAML file, its text, or its content as a mapping (docs/datasets.md).
+            align_by: if other parties hold other columns of the same people: secret file and label of all of them.
 
         Raises:
             InvalidRequest: the rows, the schema, or a client that is not local.
@@ -298,7 +204,7 @@ class Client:
         if self._network is None:
             what = "rows are registered by their owner, at its own party"
             raise ConfideError(ErrorCode.INVALID_ARGUMENT, what, remedy="The owner runs `confide dataset register`.")
-        return self._network.register(party, name, rows, schema)
+        return self._network.register(party, name, rows, schema, align_by)
 
     explain = explain  # what every party says to a job, before or after it is submitted
 
@@ -343,7 +249,7 @@ class Client:
 
             prepared = prepare_job(self, request, folder=folder or Path(), now=datetime.now(UTC))
         self.calls.submit(prepared)
-        return JobHandle(self, prepared.job)
+        return JobHandle(self, prepared.job, warnings=prepared.warnings)
 
     def job(self, job_id: str) -> Job:
         """Returns the document of a job that was submitted from this folder; a beginning of its id is enough.

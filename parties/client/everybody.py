@@ -1,4 +1,4 @@
-"""Asks several parties at once and reports all their failures together."""
+"""Asks several parties at once and reports all their failures together, or one after the other until one answers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from protocols.errors import ConfideError, Problem
+from protocols.errors import ConfideError, ErrorCode, Problem
 
 Value = TypeVar("Value")
 
@@ -44,3 +44,19 @@ def answers_of_everybody(parties: Sequence[str], ask: Callable[[str], Value]) ->
         return []
     with ThreadPoolExecutor(len(parties), thread_name_prefix="ask") as pool:
         return list(pool.map(answer, parties))
+
+
+def tell_anybody(parties: Sequence[str], tell: Callable[[str], object]) -> None:
+    """Tells the first party that takes it.
+
+    Raises:
+        ConfideError: the failure of the last one, if none does; PARTY_UNREACHABLE if there is none.
+    """
+    lost = ConfideError(ErrorCode.PARTY_UNREACHABLE, "no party can be asked")
+    for party in parties:
+        try:
+            tell(party)
+            return
+        except ConfideError as error:
+            lost = error
+    raise lost

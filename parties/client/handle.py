@@ -83,10 +83,14 @@ class Explanation:
 class JobHandle:
     """One job; everything it tells is asked of the parties anew."""
 
-    def __init__(self, client: Client, job: Job) -> None:
-        """Takes the client that submitted it, and the job; use `Client.submit` or `Client.handle`."""
+    def __init__(self, client: Client, job: Job, *, warnings: tuple[str, ...] = ()) -> None:
+        """Takes the client that submitted it, the job, and what was found at its submission; use `Client.submit` or `.handle`.
+
+        `warnings` name the layers whose numbers are not proven to stay within their limits (docs/models.md).
+        """
         self._client = client
         self.job = job
+        self.warnings = warnings
 
     @property
     def id(self) -> str:

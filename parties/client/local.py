@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from parties import harness
+from parties.alignment_secrets import AlignBy
 from parties.registration import register_dataset
 from parties.storage.datasets import DatasetRecord
 from parties.storage.files import read_public
@@ -50,7 +51,9 @@ class LocalNetwork:
         """Ids of the parties; all may compute and deal."""
         return tuple(party.party for party in self.harness.parties)
 
-    def register(self, party: str, name: str, rows: pd.DataFrame, schema: Schema) -> DatasetRecord:
+    def register(
+        self, party: str, name: str, rows: pd.DataFrame, schema: Schema, align_by: AlignBy | None = None
+    ) -> DatasetRecord:
         """Registers rows at one of the parties and permits their use there, as its owner does by command.
 
         Args:
@@ -58,6 +61,7 @@ class LocalNetwork:
             name: the data set's name there.
             rows: with the schema's columns; secret.
             schema: a YAML file, its text, or its content as a mapping.
+            align_by: if other parties hold other columns of the same people: secret file and label of all of them.
 
         Raises:
             ConfideError: as `register_dataset`.
@@ -74,6 +78,7 @@ class LocalNetwork:
                 schema_file=schema_file,
                 on_violation=OnViolation.REFUSE,
                 now=datetime.now(UTC),
+                align_by=align_by,
             )
         harness.permit(config, record)
         return record

@@ -14,19 +14,22 @@ from governance.lineage.alias import AliasName
 from parties.client.agreements import NO_AGREEMENT, NO_PURPOSE, agree_by, under_agreement
 from parties.client.aliases import ALIASES, resolve_alias
 from parties.client.client import Client, PreparedJob
-from parties.client.requests import EvaluateRequest, InferRequest, JobRequest, TrainRequest
+from parties.client.requests import EvaluateRequest, InferRequest, JobRequest, ServeRequest, TrainRequest
 from parties.storage.files import read_public
 from parties.wire.generated.confide.v1 import party_pb2
 from privacy.preparation.contract import Samples, prepare_query
 from privacy.preparation.fit import check_fit
+from privacy.preparation.parts import arrangement_problems, column_problems, join_schemas
 from privacy.preparation.query_commitment import SALT_BYTES, commit_query
 from privacy.preparation.schema import TableSchema
 from privacy.preparation.table import Content, FileFormat, read_table
 from protocols.canonical import parse_canonical, sha256_hex
 from protocols.errors import ConfideError, ErrorCode, Problem
-from protocols.job import DatasetRef, Job, JobType, ModelRef, Output, OutputKind, Task, check
+from protocols.job import DatasetRef, Job, JobType, ModelRef, Output, OutputKind, Partition, Task, check
 from protocols.model.spec import ModelSpec
 from protocols.model.weights import weights_from_safetensors
+from protocols.partition_checks import check_parts
+from protocols.plan.ranges import ranges_of, refuse_overflow
 
 MAX_FILE_BYTES = 64 << 20
 COUNT_OUTPUT = "correct"
@@ -89,7 +92,9 @@ def prepare_job(
         "resumes": None,
         "query_rows": None,
         "query_commitment": None,
+        "serving": None,
         "datasets": (),
+        "partition": Partition.ROWS,
         "outputs": (),
     }
     match request:
@@ -99,11 +104,27 @@ def prepare_job(
             prepared = _evaluate(client, request, common)
         case InferRequest():
             prepared = _infer(client, request, folder, common, samples)
+        case ServeRequest():
+            prepared = _serve(client, request, common)
     problems = (*check(prepared.job), *check_fit(prepared.job))
     if problems:
         raise ConfideError(ErrorCode.INVALID_JOB, f"{len(problems)} problem(s) in the request", problems=problems)
+    weights = weights_from_safetensors(prepared.initial_weights, prepared.job.model) if prepared.initial_weights else None
+    ranges = ranges_of(prepared.job, weights)
+    refuse_overflow(ranges)
     job = under_agreement(client, prepared.job, agreement=request.agreement, purpose=request.purpose, now=now)
-    return replace(prepared, job=job)
+    return replace(prepared, job=job, ranges=ranges)
+
+
+def read_samples(path: Path, schema: TableSchema) -> Samples:
+    """Reads a researcher's samples, secret, from a CSV or Parquet file.
+
+    Raises:
+        ConfideError: INVALID_DATA or INVALID_ARGUMENT (the researcher's): the file.
+    """
+    file_format = FileFormat.PARQUET if path.suffix == ".parquet" else FileFormat.CSV
+    data = read_public(path, max_bytes=MAX_FILE_BYTES)
+    return read_table(data, schema, content=Content.SAMPLES, file_format=file_format)
 
 
 def output_name(kind: OutputKind) -> str:
@@ -111,52 +132,54 @@ def output_name(kind: OutputKind) -> str:
     match kind:
         case OutputKind.CORRECT_COUNT:
             return COUNT_OUTPUT
-        case OutputKind.LABEL | OutputKind.PROBABILITY | OutputKind.VALUE:
+        case OutputKind.LABEL | OutputKind.PROBABILITY | OutputKind.SCORE | OutputKind.VALUE:
             return PREDICTION_OUTPUT
         case _:
             return str(kind.value).replace("_", "-")
 
 
 def _train(client: Client, request: TrainRequest, folder: Path, common: dict[str, Any]) -> PreparedJob:
-    refs, schema = _datasets(client, request.datasets)
-    task = _task(schema)
+    refs, schemas = _datasets(client, request.datasets)
+    partition = Partition(request.partition)
     start: dict[str, Any]
     weights, steps = b"", 0
     if request.continues is not None:
         known = _model(client, request.continues, request.computing_parties)
+        schema = _schema_of_rows(refs, schemas, partition, model=known.schema)
         if known.schema != schema:
             what = f"the data sets follow another schema than {request.continues}"
             raise ConfideError(ErrorCode.INVALID_JOB, what, remedy="Name data sets registered under the model's schema.")
         start, steps = {"model": known.spec, "model_ref": known.ref}, known.steps
     else:
+        schema = _schema_of_rows(refs, schemas, partition, model=None)
         model = _manifest(folder / (request.manifest or ""))
         weights = read_public(folder / (request.weights or ""), max_bytes=MAX_FILE_BYTES)
         weights_from_safetensors(weights, model)
         start = {"model": model, "initial_weights_sha256": sha256_hex(weights)}
+    task = _task(schema)
     training = request.training.training(task=task, shuffle_seed=secrets.token_hex(16), steps_before=steps)
-    fields = {"schema": schema, "task": task, "datasets": refs, "training": training, "model_name": request.model_name}
-    return PreparedJob(Job(**common | start | fields), initial_weights=weights)
+    rows = {"datasets": refs, "partition": partition, "schema": schema, "task": task}
+    fields = {"training": training, "model_name": request.model_name}
+    return PreparedJob(Job(**common | start | rows | fields), initial_weights=weights)
 
 
 def _evaluate(client: Client, request: EvaluateRequest, common: dict[str, Any]) -> PreparedJob:
     known = _model(client, request.model, request.computing_parties)
     task = _task(known.schema)
-    refs, _ = _datasets(client, request.datasets)
+    refs, schemas = _datasets(client, request.datasets)
+    partition = Partition(request.partition)
+    if partition is Partition.COLUMNS:
+        _schema_of_rows(refs, schemas, partition, model=known.schema)
     kinds = [OutputKind(name) for name in request.outputs or ()] or [_EVALUATED[task]]
     outputs = tuple(Output(output_name(kind), kind, client.researcher, request.min_cell) for kind in kinds)
     what = {"model": known.spec, "schema": known.schema, "task": task, "model_ref": known.ref}
-    return PreparedJob(Job(**common | what | {"datasets": refs, "outputs": outputs}))
+    return PreparedJob(Job(**common | what | {"datasets": refs, "partition": partition, "outputs": outputs}))
 
 
 def _infer(client: Client, request: InferRequest, folder: Path, common: dict[str, Any], samples: Samples | None) -> PreparedJob:
     known = _model(client, request.model, request.computing_parties)
     schema = TableSchema.from_document(known.schema)
-    if samples is None:
-        path = folder / request.samples
-        file_format = FileFormat.PARQUET if path.suffix == ".parquet" else FileFormat.CSV
-        data = read_public(path, max_bytes=MAX_FILE_BYTES)
-        samples = read_table(data, schema, content=Content.SAMPLES, file_format=file_format)
-    query = prepare_query(samples, schema)
+    query = prepare_query(read_samples(folder / request.samples, schema) if samples is None else samples, schema)
     kind = _PREDICTED[schema.task] if request.output is None else OutputKind(request.output)
     what = {"model": known.spec, "schema": known.schema, "task": schema.task, "model_ref": known.ref}
     output = Output(output_name(kind), kind, client.researcher, top_k=request.top_k, decimals=request.decimals, clip=request.clip)
@@ -165,11 +188,22 @@ def _infer(client: Client, request: InferRequest, folder: Path, common: dict[str
     return PreparedJob(Job(**common | what | asked), features=query.features, query_salt=salt)
 
 
+def _serve(client: Client, request: ServeRequest, common: dict[str, Any]) -> PreparedJob:
+    known = _model(client, request.model, request.computing_parties)
+    task = _task(known.schema)
+    kind = _PREDICTED[task] if request.output is None else OutputKind(request.output)
+    output = Output(output_name(kind), kind, client.researcher, top_k=request.top_k, decimals=request.decimals, clip=request.clip)
+    what = {"model": known.spec, "schema": known.schema, "task": task, "model_ref": known.ref}
+    asked = {"serving": request.serving.as_part(), "outputs": (output,)}
+    return PreparedJob(Job(**common | what | asked), query_salt=secrets.token_bytes(SALT_BYTES))
+
+
 def _task(schema: dict[str, Any]) -> Task:
     return TableSchema.from_document(schema).task
 
 
-def _datasets(client: Client, names: Sequence[str]) -> tuple[tuple[DatasetRef, ...], dict[str, Any]]:
+def _datasets(client: Client, names: Sequence[str]) -> tuple[tuple[DatasetRef, ...], dict[str, TableSchema]]:
+    """The data sets that are named, and their schemas by these names."""
     refs, schemas, problems = [], {}, []
     listed: dict[str, dict[str, party_pb2.Dataset]] = {}
     for label in names:
@@ -180,14 +214,40 @@ def _datasets(client: Client, names: Sequence[str]) -> tuple[tuple[DatasetRef, .
         if found is None:
             problems.append(Problem(label, "not registered", f"choose among {', '.join(listed[party]) or 'none'}"))
             continue
-        digest = sha256_hex(found.schema)
-        schemas[digest] = found.schema
-        refs.append(DatasetRef(party, name, found.version, found.num_rows, digest, found.commitment))
+        schema = schemas[label] = TableSchema.from_document(parse_canonical(found.schema))
+        ref = DatasetRef(
+            party=party,
+            name=name,
+            version=found.version,
+            num_rows=found.num_rows,
+            schema_digest=sha256_hex(found.schema),
+            commitment=found.commitment,
+            num_features=schema.num_features,
+            has_label=schema.has_label,
+            alignment=found.alignment,
+        )
+        refs.append(ref)
     if problems:
         raise ConfideError(ErrorCode.UNKNOWN_DATASET, "data sets of the request are not there", problems=problems)
-    if len(schemas) != 1:
-        raise ConfideError(ErrorCode.INVALID_JOB, "the data sets follow different schemas", remedy="register them under one")
-    return tuple(refs), parse_canonical(next(iter(schemas.values())))
+    return tuple(refs), schemas
+
+
+def _schema_of_rows(
+    refs: tuple[DatasetRef, ...], schemas: dict[str, TableSchema], partition: Partition, *, model: dict[str, Any] | None
+) -> dict[str, Any]:
+    """The schema of all rows; `model` is that of a model they are for, whose columns joined rows must then have."""
+    if partition is Partition.ROWS:
+        if len({ref.schema_digest for ref in refs}) != 1:
+            remedy = "Register them under one, or write partition: columns if they are different columns of the same rows."
+            raise ConfideError(ErrorCode.INVALID_JOB, "the data sets follow different schemas", remedy=remedy)
+        return next(iter(schemas.values())).to_document()
+    problems = [*check_parts(refs), *column_problems(schemas)]
+    if model is not None:
+        problems += arrangement_problems(schemas, TableSchema.from_document(model))
+    if problems:
+        what = f"{len(problems)} problem(s) with the data sets as columns of the same rows"
+        raise ConfideError(ErrorCode.INVALID_JOB, what, problems=problems)
+    return join_schemas(schemas).to_document() if model is None else model
 
 
 def _model(client: Client, label: str, parties: Sequence[str]) -> _Known:

@@ -9,6 +9,7 @@ from governance.identity.directory import Directory
 from parties.wire.documents import from_wire
 from parties.wire.generated.confide.v1 import jobs_pb2
 from protocols.errors import ConfideError, ErrorCode
+from protocols.mpc.timing import SegmentTiming
 from protocols.session.documents import clean_text
 from protocols.session.messages import Ending
 
@@ -23,7 +24,10 @@ class CheckpointMark:
 
 @dataclass(frozen=True)
 class Progress:
-    """What one party says of a job; `waiting_for` in words, as long as people there have to approve."""
+    """What one party says of a job; `waiting_for` in words, as long as people there have to approve.
+
+    `timing` is what the segments of the plan took at that party, once its worker has finished.
+    """
 
     party: str
     state: str
@@ -37,13 +41,15 @@ class Progress:
     ending: Ending | None
     checkpoints: tuple[CheckpointMark, ...] = ()
     waiting_for: str = ""
+    timing: tuple[SegmentTiming, ...] = ()
 
 
 def read_progress(status: jobs_pb2.JobStatus, *, party: str, job_id: str, directory: Directory) -> Progress:
     """Returns what a party said.
 
     Raises:
-        ConfideError: BAD_SIGNATURE or INVALID_DOCUMENT (that party's fault): the ending is not one that it signed for this job.
+        ConfideError: BAD_SIGNATURE or INVALID_DOCUMENT (that party's fault): the ending is not one that it signed for this
+            job, or a timing is none.
     """
     ending = None
     if status.HasField("ending"):
@@ -61,7 +67,16 @@ def read_progress(status: jobs_pb2.JobStatus, *, party: str, job_id: str, direct
         ending=ending,
         checkpoints=tuple(CheckpointMark(kept.run, kept.head) for kept in status.checkpoints),
         waiting_for=clean_text(status.waiting_for),
+        timing=tuple(_read_timing(entry, party=party) for entry in status.timing),
     )
+
+
+def _read_timing(entry: jobs_pb2.SegmentTiming, *, party: str) -> SegmentTiming:
+    said = {descriptor.name: getattr(entry, descriptor.name) for descriptor in entry.DESCRIPTOR.fields}
+    try:
+        return SegmentTiming.from_document({**said, "segment": clean_text(entry.segment)})
+    except ConfideError as error:
+        raise ConfideError(error.code, error.what, party=party) from error
 
 
 def _read_ending(signed: SignedDocument, *, party: str, job_id: str, directory: Directory) -> Ending:

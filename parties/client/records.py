@@ -30,7 +30,7 @@ class JobRecords:
         Args:
             job: public.
             request_ids: of its outputs, by name; secret until they are used.
-            query_salt: of an inference's commitment to its samples, secret; empty for other jobs.
+            query_salt: of an inference's commitment to its samples, or of a serving's to all of its queries, secret; else empty.
         """
         make_folder(self.folder)
         path = self._path(job.job_id)

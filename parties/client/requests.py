@@ -1,21 +1,23 @@
 """What a researcher writes to ask for a job: a small YAML file, parsed strictly.
 
 api_version: confide/v1
-type: train                         # train | evaluate | infer
+type: train                         # train | evaluate | infer | serve
 computing_parties: [hospital-a, hospital-b]
 dealer: hospital-c
 datasets: [hospital-a/patients, hospital-b/patients, hospital-c/patients]
+partition: rows                     # train, evaluate: or columns, if the data sets are different columns of the same rows
 model_name: diagnosis               # train: the name to keep the shares under
 manifest: model.json                # train: architecture, beside this file
 weights: model.safetensors          # train: public initial weights, beside this file
 continues: diagnosis@0123456789ab   # train: in place of both, the model to go on from
 training: {epochs: 10, batch_size: 32, learning_rate: "0.5", momentum: "0.9"}    # more: training_request.py
 
-model: diagnosis@0123456789ab       # evaluate, infer: the model to use, or diagnosis@live for what its holders call so
+model: diagnosis@0123456789ab       # evaluate, infer, serve: the model to use, or diagnosis@live for what its holders call so
 outputs: [correct_count, confusion] # evaluate: also roc_auc, log_loss, squared_error
 min_cell: 5                         # evaluate: no opened count tells of fewer rows
+serving: {max_queries: 100, idle_s: 300}   # serve: how long and how much; more: ServingRequest below
 samples: samples.csv                # infer: rows under the model's schema, without a label column
-output: probability                 # infer: label | probability | value
+output: probability                 # infer, serve: label | probability | score | value
 decimals: 2                         # infer: probability, value: rounded to so many decimals before it is opened
 top_k: 3                            # infer: probabilities of classes: only the three largest of a sample, the others as 0
 clip: "0.01"                        # infer: probability: from 0.01 to 0.99
@@ -37,9 +39,11 @@ from parties.client.training_request import Strict
 from parties.client.training_request import TrainingRequest as TrainingRequest
 from parties.yaml_file import YamlFile, read_yaml
 from protocols.errors import ConfideError, ErrorCode, Problem
+from protocols.job_parts import Serving
 
 API_VERSION = "confide/v1"
 DEFAULT_MIN_CELL = 5
+DEFAULT_SERVING = Serving(block_rows=128, max_queries=100, max_rows=1_000, idle_s=300, lifetime_s=3_600, rekey_s=900)
 Identifier = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 AgreementName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$")]  # a name, or a digest of 64 digits
 DatasetName = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,63}/[a-z0-9-]{1,63}$")]
@@ -62,6 +66,7 @@ class TrainRequest(_Request):
 
     type: Literal["train"]
     datasets: Annotated[list[DatasetName], Field(min_length=1)]
+    partition: Literal["rows", "columns"] = "rows"
     model_name: Identifier
     manifest: str | None = None
     weights: str | None = None
@@ -82,6 +87,7 @@ class EvaluateRequest(_Request):
 
     type: Literal["evaluate"]
     datasets: Annotated[list[DatasetName], Field(min_length=1)]
+    partition: Literal["rows", "columns"] = "rows"
     model: ModelLabel
     outputs: Annotated[list[EvaluationOutput], Field(min_length=1)] | None = None
     min_cell: int = DEFAULT_MIN_CELL
@@ -96,17 +102,45 @@ class InferRequest(_Request):
     type: Literal["infer"]
     model: ModelLabel
     samples: str
-    output: Literal["label", "probability", "value"] | None = None
+    output: Literal["label", "probability", "score", "value"] | None = None
     decimals: int | None = None
     top_k: int = 0
     clip: str = "0"
 
 
-JobRequest = TrainRequest | EvaluateRequest | InferRequest
-_KINDS: dict[str, type[TrainRequest] | type[EvaluateRequest] | type[InferRequest]] = {
+class ServingRequest(Strict):
+    """How long and how much a model is served; the fields of `protocols.job_parts.Serving`, whose checks bound them."""
+
+    block_rows: int = DEFAULT_SERVING.block_rows
+    max_queries: int = DEFAULT_SERVING.max_queries
+    max_rows: int = DEFAULT_SERVING.max_rows
+    idle_s: int = DEFAULT_SERVING.idle_s
+    lifetime_s: int = DEFAULT_SERVING.lifetime_s
+    rekey_s: int = DEFAULT_SERVING.rekey_s
+
+    def as_part(self) -> Serving:
+        """Returns it as the part of a job."""
+        return Serving(**self.model_dump())
+
+
+class ServeRequest(_Request):
+    """A model kept warm for the researcher's queries; what is opened of each of them is as for an inference."""
+
+    type: Literal["serve"]
+    model: ModelLabel
+    output: Literal["label", "probability", "score", "value"] | None = None
+    decimals: int | None = None
+    top_k: int = 0
+    clip: str = "0"
+    serving: ServingRequest = ServingRequest()
+
+
+JobRequest = TrainRequest | EvaluateRequest | InferRequest | ServeRequest
+_KINDS: dict[str, type[TrainRequest] | type[EvaluateRequest] | type[InferRequest] | type[ServeRequest]] = {
     "train": TrainRequest,
     "evaluate": EvaluateRequest,
     "infer": InferRequest,
+    "serve": ServeRequest,
 }
 # What a text must look like, by field.
 _ID_FORM = "write 1 to 63 of a-z, 0-9 and -"
@@ -141,7 +175,7 @@ def read_request(path: Path) -> JobRequest:
         raise ConfideError(ErrorCode.INVALID_JOB, error.what, problems=error.problems) from error
     kind = file.content.get("type")
     if not isinstance(kind, str) or kind not in _KINDS:
-        problem = file.problem(("type",), "missing or unknown", "write train, evaluate or infer")
+        problem = file.problem(("type",), "missing or unknown", "write train, evaluate, infer or serve")
         raise ConfideError(ErrorCode.INVALID_JOB, f"{path} does not say which type of job it is", problems=[problem])
     try:
         return _KINDS[kind].model_validate(dict(file.content))

@@ -15,10 +15,11 @@ from pydantic import BaseModel, ValidationError
 from parties.client.catalogue import find_model
 from parties.client.placement import Placement
 from parties.client.prepare import prepare_job
-from parties.client.requests import API_VERSION, EvaluateRequest, InferRequest, TrainRequest
+from parties.client.requests import API_VERSION, EvaluateRequest, InferRequest, ServeRequest, TrainRequest
 from protocols.canonical import canonical_bytes
 from protocols.errors import ConfideError, ErrorCode, Problem
 from protocols.model.export import export_model
+from protocols.model.operators import LAYERS
 from protocols.model.weights import weights_to_safetensors
 
 if TYPE_CHECKING:
@@ -37,8 +38,10 @@ def prepare_training(
     model: torch.nn.Module | str,
     *,
     datasets: Sequence[str],
+    partition: str,
     model_name: str,
     training: Mapping[str, Any] | BaseModel,
+    input_shape: tuple[int, ...] | None,
     placement: Placement,
     expires_in_minutes: int | None,
 ) -> PreparedJob:
@@ -54,6 +57,7 @@ def prepare_training(
         "computing_parties": list(who.computing_parties),
         "dealer": who.dealer,
         "datasets": list(datasets),
+        "partition": partition,
         "model_name": model_name,
         "training": _settings(training),
     } | _optional(expires_in_minutes=expires_in_minutes, agreement=who.agreement or None, purpose=who.purpose or None)
@@ -62,7 +66,7 @@ def prepare_training(
         if isinstance(model, str):
             fields["continues"] = model
         else:
-            spec, weights = export_model(model, _input_width(model))
+            spec, weights = export_model(model, _input_shape(model, input_shape))
             (folder / _MANIFEST).write_bytes(canonical_bytes(spec.to_document()))
             (folder / _WEIGHTS).write_bytes(weights_to_safetensors(weights, spec))
             fields |= {"manifest": _MANIFEST, "weights": _WEIGHTS}
@@ -74,6 +78,7 @@ def prepare_evaluation(
     model: str,
     *,
     datasets: Sequence[str],
+    partition: str,
     outputs: Sequence[str] | None,
     min_cell: int | None,
     placement: Placement,
@@ -84,7 +89,7 @@ def prepare_evaluation(
     Raises:
         ConfideError: INVALID_JOB, UNKNOWN_DATASET, UNKNOWN_MODEL (the researcher's to mend).
     """
-    fields = _use(client, model, placement) | {"type": "evaluate", "datasets": list(datasets)}
+    fields = _use(client, model, placement) | {"type": "evaluate", "datasets": list(datasets), "partition": partition}
     fields |= _optional(
         outputs=None if outputs is None else list(outputs), min_cell=min_cell, expires_in_minutes=expires_in_minutes
     )
@@ -118,8 +123,54 @@ def prepare_inference(
     fields = _use(client, model, placement) | {"type": "infer", "samples": "(in memory)", "output": output}
     fields |= _decimal_texts(_optional(**constraint))
     request = _request(InferRequest, fields | _optional(expires_in_minutes=expires_in_minutes))
-    rows = samples if _is_frame(samples) else np.asarray(samples)  # a frame keeps its columns, a tensor gives its values
-    return prepare_job(client, request, folder=Path(), now=datetime.now(UTC), samples=rows)
+    return prepare_job(client, request, folder=Path(), now=datetime.now(UTC), samples=rows_of(samples))
+
+
+def prepare_file(
+    client: Client,
+    model: str,
+    samples: Path,
+    *,
+    output: str,
+    constraint: Mapping[str, int | str | float | Decimal | None],
+    placement: Placement,
+) -> PreparedJob:
+    """Prepares a private inference on the samples of a file; arguments and failures as for `prepare_inference`."""
+    fields = _use(client, model, placement) | {"type": "infer", "samples": samples.name, "output": output}
+    request = _request(InferRequest, fields | _decimal_texts(_optional(**constraint)))
+    return prepare_job(client, request, folder=samples.parent, now=datetime.now(UTC))
+
+
+def prepare_serving(
+    client: Client,
+    model: str,
+    *,
+    output: str,
+    constraint: Mapping[str, int | str | float | Decimal | None],
+    serving: Mapping[str, int | None],
+    placement: Placement,
+) -> PreparedJob:
+    """Prepares a serving.
+
+    Args:
+        client: the researcher's connections.
+        model: `name@version`.
+        output: the kind.
+        constraint: `decimals`, `top_k` and `clip` of the output, those that are not None.
+        serving: how long and how much, by the names of `Serving`, those that are not None.
+        placement: who computes and deals.
+
+    Raises:
+        ConfideError: INVALID_JOB, UNKNOWN_MODEL (the researcher's to mend).
+    """
+    fields = _use(client, model, placement) | {"type": "serve", "output": output, "serving": _optional(**serving)}
+    fields |= _decimal_texts(_optional(**constraint))
+    return prepare_job(client, _request(ServeRequest, fields), folder=Path(), now=datetime.now(UTC))
+
+
+def rows_of(samples: Samples) -> pd.DataFrame | np.ndarray[Any, Any]:
+    """Returns samples as they are prepared: a frame keeps its columns, a tensor gives its values."""
+    return samples if _is_frame(samples) else np.asarray(samples)
 
 
 def as_given(values: Values, samples: Samples, *, output: str) -> Samples:
@@ -185,16 +236,23 @@ def _optional(**fields: Any) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _input_width(module: torch.nn.Module) -> int:
+def _input_shape(module: torch.nn.Module, given: tuple[int, ...] | None) -> tuple[int, ...]:
     import torch
 
     if not isinstance(module, torch.nn.Module):
         what = "the model is neither a torch.nn.Module nor the name of a model held as shares"
         raise ConfideError(ErrorCode.INVALID_ARGUMENT, what, remedy="Pass a module, or name@version.")
-    for part in module.modules():
-        if isinstance(part, torch.nn.Linear):
-            return part.in_features
-    raise ConfideError(ErrorCode.INVALID_MODEL, "the module has no linear layer")
+    if given is not None:
+        return tuple(given)
+    first = next((part for part in module.modules() if isinstance(part, LAYERS)), None)
+    if isinstance(first, torch.nn.Linear):
+        return (first.in_features,)
+    what = (
+        "the module has no layer with weights"
+        if first is None
+        else f"rows of what shape {type(first).__name__} takes is not known"
+    )
+    raise ConfideError(ErrorCode.INVALID_MODEL, what, remedy="Pass input_shape, for example (1, 28, 28).")
 
 
 def _is_frame(samples: Samples) -> TypeGuard[pd.DataFrame]:

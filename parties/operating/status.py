@@ -31,7 +31,7 @@ class OpenJob:
 
     Attributes:
         job_id: its id.
-        job_type: train, evaluate or infer.
+        job_type: train, evaluate, infer or serve.
         querier: who asked for it.
         state: of its session.
         phase: what its worker does, as far as the process can be asked.

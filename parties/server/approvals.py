@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -19,8 +20,10 @@ from parties.storage.database import Tables
 from protocols.canonical import parse_canonical, sha256_hex
 from protocols.errors import ConfideError, ErrorCode, Problem
 from protocols.job import Job
+from protocols.model.weights import weights_from_safetensors
 from protocols.plan.estimate import LOOPBACK, estimate
 from protocols.plan.plan import Plan
+from protocols.plan.ranges import ranges_of
 
 
 @dataclass(frozen=True)
@@ -137,7 +140,19 @@ def preview_of(party: Party, tables: Tables, job: Job, plan: bytes, *, now: date
         directory=party.directory,
         agreement=_agreement_name(tables, job),
         grants=grants,
+        ranges=_ranges(tables, job),
     )
+
+
+def _ranges(tables: Tables, job: Job) -> Sequence[str]:
+    """What is known of the limits of numbers, in words; the weights are here once the job has been submitted."""
+    weights = None
+    if job.initial_weights_sha256 is not None and job.resumes is None:
+        record = tables.jobs.find(job.job_id)
+        if record is None or record.initial_weights is None:
+            return ("the initial weights are not here yet, so nothing is said of the ranges of what layers give",)
+        weights = weights_from_safetensors(record.initial_weights, job.model)
+    return ranges_of(job, weights).in_words
 
 
 def _agreement_name(tables: Tables, job: Job) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from governance.documents import SignedDocument
 from protocols.errors import ConfideError, ErrorCode
 from protocols.job import Job
+from protocols.mpc.timing import SegmentTiming
 from protocols.session.states import State
 
 
@@ -29,6 +30,7 @@ class Measured:
         received_bytes: payload bytes by the peer from which they came.
         elapsed_ms: since the worker began with its task.
         memory_bytes: the most memory that the worker held.
+        timing: what every segment of the plan took, once the worker has finished.
     """
 
     phase: str = ""
@@ -41,15 +43,19 @@ class Measured:
     received_bytes: Mapping[str, int] = field(default_factory=dict)
     elapsed_ms: int = 0
     memory_bytes: int = 0
+    timing: tuple[SegmentTiming, ...] = ()
 
     def to_text(self) -> str:
         """Returns all of it as JSON, to be kept."""
-        return json.dumps(vars(self), sort_keys=True)
+        timing = [entry.to_document() for entry in self.timing]
+        return json.dumps(vars(self) | {"timing": timing}, sort_keys=True)
 
     @staticmethod
     def from_text(text: str) -> Measured:
         """Reads what `to_text` gave."""
-        return Measured(**json.loads(text))
+        document = json.loads(text)
+        timing = tuple(SegmentTiming.from_document(entry) for entry in document.pop("timing", ()))
+        return Measured(**document, timing=timing)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from governance.admission import Finding
 from governance.identity.directory import Directory
 from parties.server.cascade import Cascade
 from parties.server.consents import consent_findings, ended_elsewhere, next_end_elsewhere
+from parties.server.desk import Desks
 from parties.server.party import Party
 from parties.server.sessions import Sessions
 from parties.server.terms import log_defect
@@ -37,10 +38,11 @@ _log = structlog.get_logger()
 class ConsentWatch:
     """Looks after the consents of a serving party, on a thread of its own."""
 
-    def __init__(self, party: Party, sessions: Sessions, *, pause_s: float = PAUSE_S) -> None:
-        """Takes the party and the sessions that it tells."""
+    def __init__(self, party: Party, sessions: Sessions, desks: Desks, *, pause_s: float = PAUSE_S) -> None:
+        """Takes the party, the sessions that it tells, and the servings that operators may end."""
         self._party = party
         self._sessions = sessions
+        self._desks = desks
         self._cascade = Cascade(party)
         self._changes = ChangeWatch(party.config.folder.database_file)
         self._pause_s = pause_s
@@ -70,6 +72,7 @@ class ConsentWatch:
         if same and self._next is not None and now < self._next:
             return
         self._directory, self._states = directory, states
+        self._desks.obey()
         ends = [now + _AT_LEAST_EVERY, self._cascade.run(now=now), *(self._check(job_id, now) for job_id in states)]
         self._next = min(end for end in ends if end is not None)
 

@@ -13,6 +13,7 @@ import structlog
 from parties.server import results
 from parties.server.board import Measured
 from parties.server.courier import Courier, Outcome
+from parties.server.desk import Desks
 from parties.server.disk import DiskWatch
 from parties.server.execution import Task
 from parties.server.intake import CheckedJob
@@ -55,6 +56,7 @@ class Effects:
         accept: Accept,
         tell: Callable[[str, int, ev.Event], None],
         measure: Callable[[str, Measured], None],
+        desks: Desks,
     ) -> None:
         """Takes what actions act upon; `tell` takes a session, its life and an event for it."""
         self._party = party
@@ -69,6 +71,7 @@ class Effects:
         self._accept = accept
         self._tell = tell
         self._measure = measure
+        self._desks = desks
         self._random = SystemRandom()
 
     def perform(self, session: OpenSession, action: act.Action) -> None:
@@ -128,6 +131,7 @@ class Effects:
             tell=tell,
             measure=partial(self._measure, session.job_id),
             state=lambda: session.machine.state,
+            desks=self._desks,
         )
 
     def _announce(self, session: OpenSession, ending: Ending) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from parties.arrays import arrays_to_bytes
@@ -71,7 +71,7 @@ class Execution:
             counter = self._links.counter(peer)
             dial(channel, session=job.job_id, attempt=job.attempt, endpoint=self._ours[peer], count=counter)
         header = {
-            "task": "session",
+            "task": "session" if job.serving is None else "serving",
             "party": self._party.id,
             "attempt": job.attempt,
             "participants": list(participants),
@@ -79,6 +79,10 @@ class Execution:
         }
         self._worker.give(header, self._blobs(), list(self._theirs.values()))
         watch(self._worker, on_parcel=on_parcel, on_lost=on_lost)
+
+    def say(self, header: Mapping[str, object], blobs: Mapping[str, bytes]) -> None:
+        """Says something more to the worker; raises WORKER_LOST (this party's fault) if it has ended."""
+        self._worker.say(header, blobs)
 
     def stop(self) -> None:
         """Ends the worker and its links; safe to call again."""

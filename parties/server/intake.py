@@ -21,6 +21,7 @@ from protocols.job import Job
 from protocols.model.weights import weights_from_safetensors
 from protocols.plan.estimate import LOOPBACK, estimate
 from protocols.plan.plan import Plan
+from protocols.plan.ranges import ranges_of, refuse_overflow
 
 DERIVATIONS_AT_ONCE = 4  # each is a process: a researcher who asks for many plans waits, and the machine lives
 
@@ -115,7 +116,7 @@ def read_papers(party: Party, message: common_pb2.SignedDocument, initial_weight
     if job.initial_weights_sha256 is not None and job.resumes is None:
         if sha256_hex(initial_weights) != job.initial_weights_sha256:
             raise ConfideError(ErrorCode.INVALID_JOB, "the initial weights are not those that the job names")
-        weights_from_safetensors(initial_weights, job.model)
+        refuse_overflow(ranges_of(job, weights_from_safetensors(initial_weights, job.model)))
     elif initial_weights:
         raise ConfideError(ErrorCode.INVALID_JOB, "this job begins with no public weights; none may come with it")
     return job, JobPapers(signed, initial_weights)

@@ -21,6 +21,7 @@ from parties.wire.generated.confide.v1 import jobs_pb2
 from parties.wire.methods import Handlers
 from protocols.errors import ConfideError, ErrorCode
 from protocols.job import Job, JobType
+from protocols.mpc.timing import SegmentTiming
 from protocols.session.states import State
 
 LISTED_JOBS = 100
@@ -184,6 +185,20 @@ def _status(party: str, status: Status, checkpoints: Sequence[CheckpointRecord])
         attempt=status.job.attempt,
         checkpoints=kept,
         waiting_for=status.waiting_for,
+        timing=[_timing(entry) for entry in measured.timing],
+    )
+
+
+def _timing(entry: SegmentTiming) -> jobs_pb2.SegmentTiming:
+    return jobs_pb2.SegmentTiming(
+        segment=entry.segment,
+        runs=entry.runs,
+        seconds_total=entry.seconds_total,
+        seconds_median=entry.seconds_median,
+        online_seconds_median=entry.online_seconds_median,
+        wait_dealer_seconds=entry.wait_dealer_seconds,
+        processor_seconds=entry.processor_seconds,
+        dealer_seconds=entry.dealer_seconds,
     )
 
 

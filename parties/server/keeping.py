@@ -7,12 +7,13 @@ before, so machine and database never say different things.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
 
 from governance.audit.entries import EntryKind
+from governance.budget.amounts import served
 from governance.documents import DocumentKind, SignedDocument, sign
 from parties.server.acceptance import record_arrival, record_refusal
 from parties.server.board import Board, Measured
@@ -190,14 +191,30 @@ class Keeper:
         vote, now = session.machine.vote, self._party.now()
         is_done = vote is not None and vote.verdict is Verdict.DONE
         if is_done and isinstance(event, ev.WorkerFinished):
-            tables.ledger.commit(session.job_id, now)
+            if session.job.serving is None:
+                tables.ledger.commit(session.job_id, now)
+            else:
+                self._settle_serving(tables, session.job, now)
         if ending is None:
             return
-        if not is_done:
+        if not is_done and session.job.serving is not None:
+            if not self._settle_serving(tables, session.job, now):
+                tables.grants.give_back(session.job_id)
+        elif not is_done:
             tables.ledger.refund(session.job_id, now)
             tables.grants.give_back(session.job_id)
         facts = {"job": session.job_id, "state": ending.state.value, "code": ending.code, "decided_by": ending.decided_by}
         tables.audit.append(EntryKind.SESSION_ENDED, facts, now=now)
+
+    def _settle_serving(self, tables: Tables, job: Job, now: datetime) -> int:
+        """Spends what a serving answered and gives the rest back; returns how many queries that were.
+
+        Without the participants' agreement on it, after a crash or an abort, everything that was let in here counts: an answer
+        leaves only after its query was kept, so no more can have been opened.
+        """
+        used = tables.serving.used(job.job_id)
+        tables.ledger.settle(job.job_id, served(job, self._party.id, queries=used.queries, rows=used.num_rows), now)
+        return used.queries
 
     def _sign(self, ending: Ending) -> SignedDocument:
         key = self._party.member.signing_key

@@ -98,6 +98,7 @@ class Party:
 
 def dataset_ref(party: str, record: DatasetRecord) -> DatasetRef:
     """Returns the public description of a registration."""
+    schema = record.schema
     return DatasetRef(
         party=party,
         name=record.name,
@@ -105,6 +106,9 @@ def dataset_ref(party: str, record: DatasetRecord) -> DatasetRef:
         num_rows=record.num_rows,
         schema_digest=sha256_hex(record.schema_document),
         commitment=record.commitment,
+        num_features=schema.num_features,
+        has_label=schema.has_label,
+        alignment=record.alignment,
     )
 
 
@@ -116,16 +120,34 @@ def holdings(party: Party, tables: Tables, job: Job) -> Holdings:
         schema_digest = sha256_hex(model.schema_document)
         optimiser = OptimiserKind.SGD if training.training is None else training.training.optimiser.kind
         models[model.ref] = ModelFacts(training.computing_parties, model.model_document, schema_digest, model.steps, optimiser)
+    named = {dataset.name for dataset in job.datasets if dataset.party == party.id}
+    records = [record for record in tables.datasets.latest() if record.name in named]
     return Holdings(
         party=party.id,
-        datasets={record.name: dataset_ref(party.id, record) for record in tables.datasets.latest()},
+        datasets={record.name: dataset_ref(party.id, record) for record in records},
+        schemas={record.name: record.schema for record in records},
         models=models,
         min_evaluation_rows=party.config.min_evaluation_rows,
         max_rows=party.config.max_rows,
         max_query_rows=party.config.max_query_rows,
+        servings=_older_servings(tables, job),
+        max_servings=party.config.max_servings_per_model,
         min_cell=party.config.min_cell,
         resumed=_resumed(tables, job),
     )
+
+
+def _older_servings(tables: Tables, job: Job) -> int:
+    """Counts the open servings of a job's model that were made before it: of two at once, the later one is refused everywhere.
+
+    One that is stopping, refused or not, answers nothing any more and stands in nobody's way.
+    """
+    if job.serving is None:
+        return 0
+    open_here = (record for record in tables.jobs.without_ending() if State(record.state) is not State.STOPPING)
+    others = (Job.from_bytes(record.document) for record in open_here if record.job_id != job.job_id)
+    same = (other for other in others if other.serving is not None and other.model_ref == job.model_ref)
+    return sum((other.created, other.job_id) < (job.created, job.job_id) for other in same)
 
 
 def _resumed(tables: Tables, job: Job) -> PastJob | None:

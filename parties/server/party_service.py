@@ -57,6 +57,7 @@ class PartyService:
                 num_rows=record.num_rows,
                 schema=record.schema_document,
                 commitment=record.commitment,
+                alignment=record.alignment,
             )
             for record in records
         ]

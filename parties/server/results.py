@@ -78,7 +78,7 @@ def _keep(party: Party, tables: Tables, job: Job, records: Iterable[ModelRecord 
         commitments[record.name] = record.commitment
         facts = {"job": job.job_id, "output": record.name, "commitment": record.commitment}
         tables.audit.append(EntryKind.OUTPUT_COMMITTED, facts, now=now)
-    reasons = withheld_before_vote(job, evidence_of(party, tables, job, now)) if job.outputs else ()
+    reasons = withheld_before_vote(job, evidence_of(party, tables, job, now)) if job.closing_outputs else ()
     if reasons:
         note_withheld(tables, job, reasons, now=now)
     return Sealed(commitments, reasons)
@@ -102,7 +102,7 @@ def _seal_results(party: Party, job: Job, plan: Plan, parcel: Parcel, records: l
             )
         )
     if party.id in job.computing_parties:
-        records.extend(_seal_output(party, job, plan, parcel, output) for output in job.outputs)
+        records.extend(_seal_output(party, job, plan, parcel, output) for output in job.closing_outputs)
 
 
 def _seal_output(party: Party, job: Job, plan: Plan, parcel: Parcel, output: Output) -> OutputRecord:

@@ -20,6 +20,7 @@ from parties.server.access import AccessInterceptor
 from parties.server.audit_metrics import AuditCollector
 from parties.server.audit_service import AuditService
 from parties.server.consent_watch import ConsentWatch
+from parties.server.desk import Desks
 from parties.server.governance_service import GovernanceService
 from parties.server.intake import Checker
 from parties.server.jobs_service import JobsService
@@ -28,6 +29,7 @@ from parties.server.party import CurrentDirectory, Party
 from parties.server.party_service import PartyService
 from parties.server.policy import CurrentPolicy
 from parties.server.rollback import check_state, log_start
+from parties.server.serving_service import ServingService
 from parties.server.session_service import SessionService
 from parties.server.sessions import Sessions
 from parties.server.statements import Exchange
@@ -37,7 +39,7 @@ from parties.storage.database import open_database
 from parties.transport.peers import Peers
 from parties.transport.streams import LinkTable
 from parties.transport.tls import SERVER_OPTIONS, TlsIdentity, server_credentials
-from parties.wire.methods import AUDIT_SERVICE, GOVERNANCE_SERVICE, JOBS_SERVICE, PARTY_SERVICE, SESSION_SERVICE
+from parties.wire.methods import AUDIT_SERVICE, GOVERNANCE_SERVICE, JOBS_SERVICE, PARTY_SERVICE, SERVING_SERVICE, SESSION_SERVICE
 from protocols.errors import ConfideError, ErrorCode
 
 _THREADS = 256  # each open stream holds one; what one member may hold is in stream_limits
@@ -93,6 +95,7 @@ def _serve(party: Party, stop: Event) -> None:
         show=lambda job_id, what: sessions.board.update(job_id, waiting_for=what),
         storage_failed=lambda error: sessions.note_storage(error),
     )
+    desks = Desks(party)
     sessions = Sessions(
         party,
         peers=peers,
@@ -101,6 +104,7 @@ def _serve(party: Party, stop: Event) -> None:
         check=checker.check,
         accept=acceptance.pursue,
         tell_health=tell_health,
+        desks=desks,
     )
     metrics.registry.register(PartyCollector(party, sessions.board, sessions, party.now))
     metrics.registry.register(AuditCollector(party, witnessing))
@@ -112,6 +116,7 @@ def _serve(party: Party, stop: Event) -> None:
     for service, handlers in (
         (PARTY_SERVICE, PartyService(party, version("confide")).handlers()),
         (JOBS_SERVICE, JobsService(party, sessions, checker).handlers()),
+        (SERVING_SERVICE, ServingService(party, sessions, desks).handlers()),
         (GOVERNANCE_SERVICE, GovernanceService(party).handlers()),
         (AUDIT_SERVICE, AuditService(party).handlers()),
         (SESSION_SERVICE, SessionService(party, sessions, links, checker.check).handlers()),
@@ -127,11 +132,12 @@ def _serve(party: Party, stop: Event) -> None:
             remedy="Stop what uses the port, or change `listen` in the configuration.",
         ) from error
     listener = MetricsServer(metrics, party, peers)
-    consents, exchange = ConsentWatch(party, sessions), Exchange(party, peers)
+    consents, exchange = ConsentWatch(party, sessions, desks), Exchange(party, peers)
     if party.config.metrics is not None:
         listener.start(party.config.metrics)
     witnessing.start()
     acceptance.start()
+    desks.start()
     sessions.start()
     consents.start()
     server.start()
@@ -144,6 +150,7 @@ def _serve(party: Party, stop: Event) -> None:
     exchange.stop()
     consents.stop()
     acceptance.stop()
+    desks.stop()
     sessions.stop()
     witnessing.stop()
     listener.stop()

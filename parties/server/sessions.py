@@ -22,6 +22,7 @@ from parties.server import results
 from parties.server.board import Board, Measured, Status
 from parties.server.capacity import capacity
 from parties.server.courier import Courier, JobPapers
+from parties.server.desk import Desks
 from parties.server.disk import DiskWatch
 from parties.server.effects import Accept, Effects
 from parties.server.intake import CheckedJob
@@ -72,6 +73,7 @@ class Sessions:
         check: Callable[[Job], CheckedJob],
         accept: Accept,
         tell_health: Callable[[bool], None],
+        desks: Desks,
     ) -> None:
         """Takes the party, its channels and where workers come from.
 
@@ -83,6 +85,7 @@ class Sessions:
             check: returns a job's plan or refuses the job.
             accept: takes a job whose plan is kept to this party's answer, JobAccepted or JobRefused.
             tell_health: told when the party cannot store any more (False), and when it can again (True).
+            desks: where queries of servings meet their workers.
         """
         self._party = party
         self._queue: queue.Queue[_Item | None] = queue.Queue()
@@ -107,6 +110,7 @@ class Sessions:
             accept=accept,
             tell=self._tell,
             measure=self._measure,
+            desks=desks,
         )
         self._renew_at = self._tidy_at = self._close_at = 0.0
         self._thread = Thread(target=self._run, name="sessions", daemon=True)
@@ -203,8 +207,7 @@ class Sessions:
         """Feeds a participant's verified message, `signed` if it may be kept; returns when its effect is stored.
 
         Raises:
-            ConfideError: UNKNOWN_SESSION if this party has not heard of the job; DISK_FULL if it cannot store what follows;
-                else what the machine says of the message.
+            ConfideError: UNKNOWN_SESSION; DISK_FULL if it cannot store what follows; else what the machine says of the message.
         """
         self._find(message.session)
         self._put_and_wait(message.session, ev.Received(message), signed)

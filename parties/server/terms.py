@@ -27,7 +27,7 @@ def spec_of(job: Job) -> SessionSpec:
         job_digest=job.digest,
         participants=job.participants,
         committers=job.computing_parties,
-        outputs=tuple(output.name for output in job.outputs),
+        outputs=tuple(output.name for output in job.closing_outputs),
         querier=job.querier,
         attempt=job.attempt,
         agree_by=job.agree_by.timestamp(),

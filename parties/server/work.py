@@ -14,6 +14,7 @@ import structlog
 
 from parties import defect
 from parties.server.board import Measured
+from parties.server.desk import Desk, Desks
 from parties.server.disk import DiskWatch
 from parties.server.execution import Execution, Task
 from parties.server.party import Party
@@ -24,6 +25,7 @@ from parties.transport.streams import LinkTable
 from parties.worker.channel import Parcel
 from protocols.canonical import parse_canonical
 from protocols.errors import ConfideError, ErrorCode
+from protocols.mpc.timing import SegmentTiming
 from protocols.plan.plan import Plan
 from protocols.session import events as ev
 from protocols.session.messages import FailureReport
@@ -60,6 +62,7 @@ class Work:
         tell: Callable[[ev.Event], None],
         measure: Callable[[Measured], None],
         state: Callable[[], State],
+        desks: Desks,
     ) -> None:
         self._party = party
         self._task = task
@@ -75,6 +78,9 @@ class Work:
         self._started = Event()
         self._stopped = False
         self._execution: Execution | None = None
+        self._desks = desks
+        self._desk: Desk | None = None
+        self._beats = 0
 
     def start(self, number: int) -> None:
         """Starts the worker process; may wait until the template has loaded its libraries."""
@@ -94,7 +100,11 @@ class Work:
         if self._execution is None:
             return
         try:
+            if self._task.job.serving is not None and not self._stopped:
+                self._desk = self._desks.open(self._task.job, Plan.from_document(parse_canonical(self._task.plan)))
             self._execution.open_links(on_parcel=self._heard, on_lost=self._failed)
+            if self._desk is not None:
+                self._desk.connect(self._execution.say)
         except Exception as error:  # whatever it was: the session must end, not wait
             self._failed(self._reason(error))
 
@@ -105,6 +115,12 @@ class Work:
         self._started.set()  # a start that never comes must not be waited for
         if self._execution is not None:
             self._execution.stop()
+        self._close_desk("the session has ended")
+
+    def _close_desk(self, what: str) -> None:
+        if self._desk is not None:
+            self._desk.close(what)
+            self._desks.remove(self._desk)
 
     def _take(self, execution: Execution) -> None:
         with self._lock:
@@ -127,7 +143,11 @@ class Work:
                 self._tell(ev.WorkerRunning(self._number))
             case "progress":
                 self._measure(_measured(header))
-                self._tell(ev.WorkerProgress(self._number, header["rounds"] + header["step"]))
+                if self._desk is not None and self._desk.is_idle:
+                    self._beats += 1  # it waits for queries, and has not stalled
+                self._tell(ev.WorkerProgress(self._number, header["rounds"] + header["step"] + self._beats))
+            case "serving" | "answer" | "refused" | "drained" if self._desk is not None:
+                self._desk.heard(parcel)
             case "checkpoint":
                 self._keep_checkpoint(parcel)
             case "finished":
@@ -172,6 +192,7 @@ class Work:
                 self._disk.failed(error)
 
     def _failed(self, error: ConfideError) -> None:
+        self._close_desk(f"the session has failed: {error.what}")
         if self._stopped:  # a worker that was ended on purpose is not lost; an operator must not look for it
             return
         accused = error.party or (self._party.id if error.code in _CONFESSIONS else "")
@@ -191,4 +212,5 @@ def _measured(header: Mapping[str, Any]) -> Measured:
         received_bytes=header["received_bytes"],
         elapsed_ms=header["elapsed_ms"],
         memory_bytes=header["memory_bytes"],
+        timing=tuple(SegmentTiming.from_document(entry) for entry in header.get("timing", ())),
     )

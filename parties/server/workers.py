@@ -67,6 +67,17 @@ class Worker:
         except (ChannelClosed, OSError) as error:
             raise ConfideError(ErrorCode.WORKER_LOST, "the worker ended before it had its task") from error
 
+    def say(self, header: Mapping[str, object], blobs: Mapping[str, bytes]) -> None:
+        """Says something more to a worker that has its task.
+
+        Raises:
+            ConfideError: WORKER_LOST (this party's fault): the process has ended.
+        """
+        try:
+            self._channel.send(header, blobs)
+        except ChannelClosed as error:
+            raise ConfideError(ErrorCode.WORKER_LOST, "the worker process has ended") from error
+
     def take(self) -> Parcel:
         """Waits for the worker's next parcel.
 

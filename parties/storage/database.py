@@ -39,6 +39,7 @@ from parties.storage.models import ModelStore
 from parties.storage.outputs import OpeningStore, OutputStore
 from parties.storage.registry import RegistryStore
 from parties.storage.revocations import RevocationStore
+from parties.storage.serving import ServingStore
 from parties.storage.statements import StatementStore
 from parties.storage.tables import SCHEMA_VERSION, SchemaInfo, Table
 from parties.storage.witness import WitnessStore
@@ -64,6 +65,7 @@ class Tables:
     outputs: OutputStore
     openings: OpeningStore
     checkpoints: CheckpointStore
+    serving: ServingStore
     leases: LeaseStore
     ledger: LedgerStore
     agreements: AgreementStore
@@ -110,6 +112,7 @@ class Database:
                     outputs=OutputStore(session),
                     openings=OpeningStore(session),
                     checkpoints=CheckpointStore(session),
+                    serving=ServingStore(session),
                     leases=LeaseStore(session),
                     ledger=LedgerStore(session),
                     agreements=AgreementStore(session),

@@ -11,6 +11,8 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from parties.storage.tables import DatasetRow
+from privacy.preparation.schema import TableSchema
+from protocols.canonical import parse_canonical
 from protocols.errors import ConfideError, ErrorCode
 
 
@@ -25,6 +27,7 @@ class DatasetRecord:
         num_rows: rows that passed the contract, public.
         left_out: how many rows were left out, by reason; stays at the owner.
         commitment: salted commitment to the prepared rows, public.
+        alignment: digest that only data sets of the same people in the same order share, public; empty if there is none.
         sealed_name: the sealed file with rows and salt.
         created: when it was registered, UTC.
     """
@@ -35,8 +38,14 @@ class DatasetRecord:
     num_rows: int
     left_out: Mapping[str, int]
     commitment: str
+    alignment: str
     sealed_name: str
     created: datetime
+
+    @property
+    def schema(self) -> TableSchema:
+        """Its schema, public."""
+        return TableSchema.from_document(parse_canonical(self.schema_document))
 
     @property
     def object_id(self) -> str:
@@ -76,6 +85,7 @@ class DatasetStore:
                 num_rows=record.num_rows,
                 left_out=json.dumps(dict(record.left_out), sort_keys=True),
                 commitment=record.commitment,
+                alignment=record.alignment,
                 sealed_name=record.sealed_name,
                 created=record.created,
             )
@@ -113,6 +123,7 @@ def _record(row: DatasetRow) -> DatasetRecord:
         num_rows=row.num_rows,
         left_out=json.loads(row.left_out),
         commitment=row.commitment,
+        alignment=row.alignment,
         sealed_name=row.sealed_name,
         created=row.created,
     )

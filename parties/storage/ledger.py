@@ -80,6 +80,14 @@ class LedgerStore:
         """Makes available what a job has reserved and not committed; again, or without a reservation, changes nothing."""
         self._add(core.refund(self.of_job(job_id), job_id=job_id, now=now))
 
+    def settle(self, job_id: str, used: Mapping[str, Amount], now: datetime) -> None:
+        """Spends a part of what a job has reserved and makes the rest available; again, or without a reservation, nothing.
+
+        Raises:
+            ConfideError: INTERNAL (ours): more is used than was reserved.
+        """
+        self._add(core.settle(self.of_job(job_id), job_id=job_id, used=used, now=now))
+
     def is_committed(self, job_id: str, charges: Mapping[str, Amount]) -> bool:
         """Returns whether all of a job's charges are spent."""
         return core.is_committed(self.of_job(job_id), job_id=job_id, charges=charges)

@@ -12,7 +12,7 @@ from sqlalchemy import Dialect, ForeignKey, ForeignKeyConstraint, String, Unique
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 
 class UtcTime(TypeDecorator[datetime]):
@@ -56,6 +56,7 @@ class DatasetRow(Table):
     num_rows: Mapped[int]
     left_out: Mapped[str]
     commitment: Mapped[str]
+    alignment: Mapped[str]
     sealed_name: Mapped[str]
     created: Mapped[datetime] = mapped_column(UtcTime)
 

@@ -23,6 +23,7 @@ from protocols.links import DTYPES, TensorSpec
 
 MAGIC = b"CFD2"
 MAX_FRAME_BYTES = 1 << 20  # smaller ones cost more calls than they save in copies (measured down to 64 KiB)
+SOCKET_BYTES = 2 << 20  # what a local socket of a link is asked to hold: most rounds fit, so that nobody waits to write them
 MAX_ARRAYS = 64
 MAX_DIMENSIONS = 4
 _HEADER = struct.Struct("<4sBB16sIQIQQ")
@@ -115,6 +116,13 @@ def chunks(total: int, header_bytes: int) -> Iterator[tuple[int, int]]:
         offset += length
         if offset >= total:
             return
+
+
+def cuts_of(layout: WireLayout) -> Sequence[tuple[int, int]]:
+    """Returns (offset, length) of the frames of a message of a layout; quick for the many that are one frame."""
+    if layout.total <= MAX_FRAME_BYTES - TAG_BYTES - layout.header_bytes:
+        return ((0, layout.total),)
+    return tuple(chunks(layout.total, layout.header_bytes))
 
 
 def decode(frame: memoryview) -> tuple[Header, memoryview]:

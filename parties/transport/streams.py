@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 import grpc
 
-from parties.transport.frames import MAX_FRAME_BYTES
+from parties.transport.frames import MAX_FRAME_BYTES, SOCKET_BYTES
 from parties.transport.timing import CONNECT_S
 from protocols.errors import ConfideError, ErrorCode
 
@@ -70,12 +70,14 @@ class LinkTable:
 
 def accept(endpoint: socket.socket, incoming: Iterator[bytes], *, count: Count = _uncounted) -> Iterator[bytes]:
     """Serves the accepting side of a stream: yields the worker's frames, hands the peer's to the worker."""
+    _widen(endpoint)
     Thread(target=_to_worker, args=(incoming, endpoint, count), daemon=True).start()
     yield from _from_worker(endpoint, count)
 
 
 def dial(channel: grpc.Channel, *, session: str, attempt: int, endpoint: socket.socket, count: Count = _uncounted) -> None:
     """Opens the stream to a peer and carries frames until either side ends; returns at once."""
+    _widen(endpoint)
     call: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(
         LINK_METHOD, request_serializer=None, response_deserializer=None
     )
@@ -86,6 +88,12 @@ def dial(channel: grpc.Channel, *, session: str, attempt: int, endpoint: socket.
     hang_up.daemon = True
     hang_up.start()
     Thread(target=_to_worker, args=(_heard(iter(stream), hang_up, stream.cancel), endpoint, count), daemon=True).start()
+
+
+def _widen(endpoint: socket.socket) -> None:
+    # Bytes wait here, in the worker's socket and in gRPC's window of the stream, and nowhere else on the way: a worker that does
+    # not read holds its peer's worker back.
+    endpoint.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
 
 
 def _heard(frames: Iterator[bytes], hang_up: Timer, cancel: Callable[[], object]) -> Iterator[bytes]:

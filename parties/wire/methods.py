@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 import grpc
 from google.protobuf.message import Message
 
-from parties.wire.generated.confide.v1 import audit_pb2, governance_pb2, jobs_pb2, party_pb2, session_pb2
+from parties.wire.generated.confide.v1 import audit_pb2, governance_pb2, jobs_pb2, party_pb2, serving_pb2, session_pb2
 from parties.wire.status import from_rpc_error
 
 Request = TypeVar("Request", bound=Message)
@@ -44,6 +44,21 @@ class Method(Generic[Request, Reply]):
             raise from_rpc_error(error, party=party) from error
         return reply
 
+    def begin(self, channel: grpc.Channel, request: Request, *, party: str, timeout_s: float) -> Callable[[], Reply]:
+        """Begins a call and returns at once; what it returns waits for the reply, or raises as `call`."""
+        under_way = channel.unary_unary(self.path, self.request.SerializeToString, self.reply.FromString).future(
+            request, timeout=timeout_s
+        )
+
+        def wait() -> Reply:
+            try:
+                reply: Reply = under_way.result()
+            except grpc.RpcError as error:
+                raise from_rpc_error(error, party=party) from error
+            return reply
+
+        return wait
+
     def stream(self, channel: grpc.Channel, request: Request, *, party: str) -> Iterator[Reply]:
         """Calls a method that answers with a stream; the stream is cancelled when the iterator is closed.
 
@@ -77,6 +92,7 @@ class Method(Generic[Request, Reply]):
 PARTY_SERVICE = "confide.v1.PartyService"
 JOBS_SERVICE = "confide.v1.JobsService"
 SESSION_SERVICE = "confide.v1.SessionService"
+SERVING_SERVICE = "confide.v1.ServingService"
 GOVERNANCE_SERVICE = "confide.v1.GovernanceService"
 AUDIT_SERVICE = "confide.v1.AuditService"
 
@@ -92,6 +108,9 @@ WATCH_JOB = Method(JOBS_SERVICE, "WatchJob", jobs_pb2.GetJobRequest, jobs_pb2.Jo
 CANCEL_JOB = Method(JOBS_SERVICE, "CancelJob", jobs_pb2.CancelJobRequest, jobs_pb2.JobStatus)
 EXPLAIN_JOB = Method(JOBS_SERVICE, "ExplainJob", jobs_pb2.ExplainJobRequest, jobs_pb2.ExplainJobReply)
 FETCH_OUTPUT = Method(JOBS_SERVICE, "FetchOutput", jobs_pb2.FetchOutputRequest, jobs_pb2.FetchOutputReply)
+LIST_SERVINGS = Method(SERVING_SERVICE, "ListServings", serving_pb2.ListServingsRequest, serving_pb2.ListServingsReply)
+ASK = Method(SERVING_SERVICE, "Ask", serving_pb2.AskRequest, serving_pb2.AskReply)
+STOP_SERVING = Method(SERVING_SERVICE, "StopServing", serving_pb2.StopServingRequest, serving_pb2.StopServingReply)
 DELIVER = Method(SESSION_SERVICE, "Deliver", session_pb2.DeliverRequest, session_pb2.DeliverReply)
 LIST_AGREEMENTS = Method(
     GOVERNANCE_SERVICE, "ListAgreements", governance_pb2.ListAgreementsRequest, governance_pb2.ListAgreementsReply

@@ -7,32 +7,40 @@ that only the two workers hold, so nothing between them can alter, forge, repeat
 
 from __future__ import annotations
 
+import math
 import socket
 import struct
 import time
-from collections.abc import Sequence
-from threading import Lock, Thread
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import numpy as np
+from numpy.typing import NDArray
 
 from parties.transport.frames import (
+    HEADER_BYTES,
+    SOCKET_BYTES,
     FrameKind,
     Header,
     WireLayout,
-    chunks,
+    cuts_of,
     decode,
     difference,
     kind_and_sequence,
 )
 from parties.transport.tags import TAG_BYTES, TagKey, opening_key
 from parties.transport.timing import CONNECT_S, MESSAGE_S, SEND_S, SILENCE_S
+from parties.worker.ahead import AHEAD_BYTES, Ahead
 from parties.worker.incoming import Incoming
+from parties.worker.outgoing import Outgoing
 from protocols.errors import ConfideError, ErrorCode
 from protocols.links import Array, TensorSpec
 
-_LENGTH = struct.Struct("<I")
 _MAX_CONTROL_BYTES = 4096
 _NO_ARRAYS = WireLayout(())
+_LONG_BYTES = HEADER_BYTES + 6  # before the payload of a long run of bytes: one array of one dimension
+_LARGE_BYTES = 512 << 10  # a message of one frame that is used where it was received; below, a copy is quicker
+_ALIGNMENT = 8
 
 
 class WorkerLink:
@@ -44,31 +52,34 @@ class WorkerLink:
 
     def __init__(self, endpoint: socket.socket, *, peer: str, session: bytes, attempt: int) -> None:
         endpoint.setblocking(True)
+        endpoint.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
         _limit(endpoint, socket.SO_SNDTIMEO, SEND_S)
         _limit(endpoint, socket.SO_RCVTIMEO, CONNECT_S)  # the peer's worker may still be starting
         self._socket = endpoint
         self._peer = peer
         self._session = session
         self._attempt = attempt
-        self._sent = 0
         self._received = 0
-        self._outgoing = self._incoming = opening_key(session, attempt)
+        self._is_heard = False  # the peer's worker has started
+        self._incoming = opening_key(session, attempt)
         self._next_incoming: TagKey | None = None  # in force from the peer's CONFIRM on
-        self._broken = False  # a frame was sent in part: nothing that follows could be understood
-        self._lock = Lock()
-        self._sending: Thread | None = None
-        self._failure: ConfideError | None = None
+        self._outgoing = Outgoing(endpoint, session=session, attempt=attempt, key=self._incoming, lost=self._lost)
         self._frames = Incoming(endpoint)
+        self._ahead: Ahead | None = None
         self._layouts: dict[tuple[TensorSpec, ...], WireLayout] = {}
         self._layouts_by_form: dict[tuple[tuple[str, tuple[int, ...]], ...], WireLayout] = {}
         self.payload_bytes = 0
         self.received_bytes = 0
-        self.frame_bytes = 0
 
     @property
     def peer(self) -> str:
         """Party id of the other end."""
         return self._peer
+
+    @property
+    def frame_bytes(self) -> int:
+        """Bytes of everything that this end sent."""
+        return self._outgoing.frame_bytes
 
     @property
     def attempt(self) -> int:
@@ -78,23 +89,7 @@ class WorkerLink:
     def send(self, operation: int, arrays: Sequence[Array]) -> None:
         """Sends one message of the plan; see `protocols.links.Link.send`."""
         layout = self._layout_of(arrays)
-        flat = [np.ascontiguousarray(array).data.cast("B") for array in arrays]
-        self._settle()
-        # In a round both sides send before they receive. A message that the sockets between them cannot hold must not keep
-        # this side from receiving, or both would wait for each other for good: what they do not take at once is sent aside.
-        self._lock.acquire()
-        is_aside = False
-        try:
-            rest, frame_bytes = self._send_at_once(operation, layout, flat)
-            if rest:
-                self._sending = Thread(target=self._send_aside, args=(rest, frame_bytes), daemon=True)
-                self._sending.start()
-                is_aside = True
-        except OSError as error:
-            raise self._lost(error) from error
-        finally:
-            if not is_aside:
-                self._lock.release()
+        self._outgoing.send(operation, layout, [np.ascontiguousarray(array).data.cast("B") for array in arrays])
         self.payload_bytes += layout.total
 
     def send_control(self, kind: FrameKind, body: bytes) -> None:
@@ -103,11 +98,7 @@ class WorkerLink:
         Raises:
             ConfideError: PEER_LOST or PEER_SILENT (the peer's fault).
         """
-        try:
-            with self._lock:
-                self._send_control(kind, body)
-        except OSError as error:
-            raise self._lost(error) from error
+        self._outgoing.send_control(kind, body)
 
     def confirm(self, *, outgoing: TagKey, incoming: TagKey) -> None:
         """Sends the first frame under the pair's keys, which shows the peer that this worker holds them.
@@ -119,32 +110,11 @@ class WorkerLink:
             ConfideError: PEER_LOST or PEER_SILENT (the peer's fault).
         """
         self._next_incoming = incoming
-        try:
-            with self._lock:
-                self._outgoing = outgoing
-                self._send_control(FrameKind.CONFIRM, b"")
-        except OSError as error:
-            raise self._lost(error) from error
+        self._outgoing.confirm(outgoing)
 
     def heartbeat(self) -> None:
         """Tells the peer that this worker lives, unless a message is being sent or the peer takes nothing at the moment."""
-        if not self._lock.acquire(blocking=False):
-            return
-        try:
-            if self._broken:
-                return
-            data = self._control_frame(FrameKind.HEARTBEAT, b"")
-            sent = self._socket.send(data, socket.MSG_DONTWAIT)
-            if sent < len(data):
-                self._broken = True
-                self._socket.sendall(data[sent:])
-                self._broken = False
-            self._sent += 1
-            self.frame_bytes += len(data) - _LENGTH.size
-        except OSError:
-            return  # full: the peer is busy, and has bytes to read; closed: the next receive says so
-        finally:
-            self._lock.release()
+        self._outgoing.heartbeat()
 
     def close(self) -> None:
         """Ends the link; what was sent still arrives.
@@ -153,21 +123,32 @@ class WorkerLink:
             ConfideError: PEER_LOST or PEER_SILENT (the peer's fault): it did not take the last message.
         """
         try:
-            self._settle()
+            self._outgoing.settle()
         finally:
+            if self._ahead is not None:
+                self._ahead.stop()
+                with suppress(OSError):  # the party process was faster
+                    self._socket.shutdown(socket.SHUT_RD)  # wakes the thread
             self._socket.close()
+
+    def read_ahead(self, max_bytes: int = AHEAD_BYTES) -> None:
+        """From now on receives ahead of need, in a thread of its own, as long as at most `max_bytes` wait.
+
+        For a link on which the peer sends long runs without waiting for answers, after the handshake.
+        """
+        self._ahead = Ahead(lambda: self._own_frame(math.inf, _LONG_BYTES), max_bytes=max_bytes)
 
     def receive(self, operation: int, layout: Sequence[TensorSpec]) -> list[Array]:
         """Waits for one message of the plan; see `protocols.links.Link.receive`."""
         wire = self._layout_from(tuple(layout))
-        buffer = np.empty(wire.total, np.uint8)
-        target = buffer.data
         deadline = time.monotonic() + MESSAGE_S
-        for offset, length in chunks(wire.total, wire.header_bytes):
-            body = self._next(FrameKind.DATA, operation, wire, offset, wire.total, deadline)
-            if len(body) != length:
-                raise self._fault(ErrorCode.BAD_FRAME, "a frame whose length is not the plan's")
-            target[offset : offset + length] = body
+        cuts = cuts_of(wire)
+        if len(cuts) == 1 and wire.total >= _LARGE_BYTES:
+            buffer = _aligned(self._body(operation, wire, cuts[0], deadline, self._own_frame))
+        else:
+            buffer = np.empty(wire.total, np.uint8)
+            for offset, length in cuts:
+                buffer.data[offset : offset + length] = self._body(operation, wire, (offset, length), deadline, self._frame)
         self.received_bytes += wire.total
         buffer.flags.writeable = False
         arrays: list[Array] = []
@@ -183,7 +164,7 @@ class WorkerLink:
         Raises:
             ConfideError: PEER_LOST, PEER_SILENT or BAD_FRAME (the peer's fault).
         """
-        body = self._next(kind, 0, _NO_ARRAYS, 0, None, time.monotonic() + MESSAGE_S)
+        body = self._next(kind, 0, _NO_ARRAYS, 0, None, time.monotonic() + MESSAGE_S, self._frame)
         if len(body) > _MAX_CONTROL_BYTES:
             raise self._fault(ErrorCode.BAD_FRAME, f"a handshake frame of {len(body)} bytes")
         return bytes(body)
@@ -202,86 +183,22 @@ class WorkerLink:
             layout = self._layouts[specs] = WireLayout(specs)
         return layout
 
-    # Sending. The lock is held.
-
-    def _send_at_once(self, operation: int, layout: WireLayout, flat: list[memoryview]) -> tuple[memoryview, int]:
-        """Makes the frames of a message and sends what the socket takes; returns the bytes that are left, and all counted."""
-        if self._broken:
-            raise BrokenPipeError
-        cuts = list(chunks(layout.total, layout.header_bytes))
-        overhead = layout.header_bytes + TAG_BYTES
-        payload = flat[0] if len(flat) == 1 else memoryview(b"".join(flat))
-        wire = np.empty(layout.total + len(cuts) * (_LENGTH.size + overhead), np.uint8).data
-        sent = made = 0
-        self._broken = True
-        for offset, length in cuts:
-            header = layout.header(
-                FrameKind.DATA, self._session, self._attempt, self._sent, operation, offset, total=layout.total
-            )
-            body = payload[offset : offset + length]
-            made += self._write_frame(wire[made : made + _LENGTH.size + overhead + length], header, body)
-            self._sent += 1
-            sent += self._send_now(wire[sent:made])
-        frame_bytes = layout.total + len(cuts) * overhead
-        if sent == made:
-            self._broken = False
-            self.frame_bytes += frame_bytes
-        return wire[sent:], frame_bytes
-
-    def _write_frame(self, into: memoryview, header: bytes, body: memoryview) -> int:
-        start, end = _LENGTH.size, len(into) - TAG_BYTES
-        _LENGTH.pack_into(into, 0, len(into) - start)
-        into[start : start + len(header)] = header
-        into[start + len(header) : end] = body
-        into[end:] = self._outgoing.tag(self._sent, into[start:end])
-        return len(into)
-
-    def _send_now(self, data: memoryview) -> int:
-        try:
-            return self._socket.send(data, socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return 0
-
-    def _send_aside(self, rest: memoryview, frame_bytes: int) -> None:
-        try:
-            self._socket.sendall(rest)
-            self._broken = False
-            self.frame_bytes += frame_bytes
-        except OSError as error:
-            self._failure = self._lost(error)
-        finally:
-            self._lock.release()  # taken by `send`: nothing may come between the parts of a message
-
-    def _send_control(self, kind: FrameKind, body: bytes) -> None:
-        if self._broken:
-            raise BrokenPipeError
-        data = self._control_frame(kind, body)
-        self._broken = True
-        self._socket.sendall(data)
-        self._broken = False
-        self._sent += 1
-        self.frame_bytes += len(data) - _LENGTH.size
-
-    def _control_frame(self, kind: FrameKind, body: bytes) -> bytes:
-        header = _NO_ARRAYS.header(kind, self._session, self._attempt, self._sent, 0, 0, total=len(body))
-        data = bytearray(_LENGTH.size + len(header) + len(body) + TAG_BYTES)
-        self._write_frame(memoryview(data), header, memoryview(body))
-        return bytes(data)
-
-    def _settle(self) -> None:
-        """Waits until the last large message has been sent, and says what became of it."""
-        if self._sending is not None:
-            self._sending.join()
-            self._sending = None
-        if self._failure is not None:
-            raise self._failure
-
     # Receiving.
 
-    def _next(
-        self, kind: FrameKind, operation: int, layout: WireLayout, offset: int, total: int | None, deadline: float
+    def _body(
+        self, operation: int, layout: WireLayout, cut: tuple[int, int], deadline: float, read: Callable[[float, int], memoryview]
     ) -> memoryview:
-        """Returns the bytes of the next frame that is no heartbeat, which must be the expected one; valid until the next call.
+        offset, length = cut
+        body = self._next(FrameKind.DATA, operation, layout, offset, layout.total, deadline, read)
+        if len(body) != length:
+            raise self._fault(ErrorCode.BAD_FRAME, "a frame whose length is not the plan's")
+        return body
+
+    def _next(
+        self, kind: FrameKind, operation: int, layout: WireLayout, offset: int, total: int | None, deadline: float,
+        read: Callable[[float, int], memoryview],
+    ) -> memoryview:  # fmt: skip
+        """Returns the bytes of the next frame that is no heartbeat, which must be the expected one; valid as long as `read` says.
 
         Args:
             kind: what it must be.
@@ -290,9 +207,11 @@ class WorkerLink:
             offset: where in the message it must begin.
             total: payload bytes of the message; None for a handshake frame, which is a message of its own size.
             deadline: when the peer must have sent it.
+            read: how to read frames that are not received ahead.
         """
         while True:
-            frame = self._read_frame(deadline)
+            frame = read(deadline, layout.header_bytes) if self._ahead is None else self._received_ahead(self._ahead, deadline)
+            self._received += 1
             expected = layout.header(
                 kind, self._session, self._attempt, self._received - 1, operation, offset,
                 total=len(frame) - layout.header_bytes if total is None else total,
@@ -306,25 +225,48 @@ class WorkerLink:
             if difference(self._header(FrameKind.HEARTBEAT, 0, 0, 0, _NO_ARRAYS), header) or body:
                 raise self._differs(header, FrameKind.HEARTBEAT, 0, 0, 0, _NO_ARRAYS)
 
-    def _read_frame(self, deadline: float) -> memoryview:
-        """Returns the next frame without its tag, which was right."""
+    def _frame(self, deadline: float, _header_bytes: int) -> memoryview:
+        """Returns the next frame without its tag, which was right; valid until the next call."""
         try:
             frame = self._frames.next(deadline)
-        except TimeoutError as error:
-            what = f"{self._peer} lives but sent no message for {MESSAGE_S:.0f} s"
-            raise self._fault(ErrorCode.PEER_SILENT, what) from error
-        except BlockingIOError as error:
-            raise self._fault(ErrorCode.PEER_SILENT, f"nothing came from {self._peer} in time") from error
-        except OSError as error:
-            raise self._fault(ErrorCode.PEER_LOST, f"the link to {self._peer} ended") from error
-        except ConfideError as error:
-            raise self._fault(error.code, error.what) from error
-        if self._received == 0:
-            _limit(self._socket, socket.SO_RCVTIMEO, SILENCE_S)
-        self._received += 1
+        except (OSError, ConfideError) as error:
+            raise self._unread(error) from error
         return self._authenticated(frame)
 
+    def _own_frame(self, deadline: float, header_bytes: int) -> memoryview:
+        """The same in memory of its own."""
+        try:
+            frame = self._frames.next_own(deadline, header_bytes=header_bytes)
+        except (OSError, ConfideError) as error:
+            raise self._unread(error) from error
+        return self._authenticated(frame)
+
+    def _received_ahead(self, ahead: Ahead, deadline: float) -> memoryview:
+        """The same from what was received ahead."""
+        try:
+            return ahead.next(deadline)
+        except TimeoutError as error:
+            raise self._no_message() from error
+
+    def _unread(self, error: OSError | ConfideError) -> ConfideError:
+        """Returns what it means that no frame could be read."""
+        match error:
+            case ConfideError():
+                return self._fault(error.code, error.what)
+            case TimeoutError():
+                return self._no_message()
+            case BlockingIOError():
+                return self._fault(ErrorCode.PEER_SILENT, f"nothing came from {self._peer} in time")
+            case _:
+                return self._fault(ErrorCode.PEER_LOST, f"the link to {self._peer} ended")
+
+    def _no_message(self) -> ConfideError:
+        return self._fault(ErrorCode.PEER_SILENT, f"{self._peer} lives but sent no message for {MESSAGE_S:.0f} s")
+
     def _authenticated(self, frame: memoryview) -> memoryview:
+        if not self._is_heard:
+            self._is_heard = True
+            _limit(self._socket, socket.SO_RCVTIMEO, SILENCE_S)
         content, tag = frame[:-TAG_BYTES], frame[-TAG_BYTES:]
         try:
             kind, sequence = kind_and_sequence(content)
@@ -358,6 +300,11 @@ class WorkerLink:
 
     def _fault(self, code: ErrorCode, what: str) -> ConfideError:
         return ConfideError(code, what, party=self._peer)
+
+
+def _aligned(body: memoryview) -> NDArray[np.uint8]:
+    found = np.frombuffer(body, np.uint8)
+    return found if found.__array_interface__["data"][0] % _ALIGNMENT == 0 else found.copy()
 
 
 def _limit(endpoint: socket.socket, option: int, seconds: float) -> None:

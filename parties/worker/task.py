@@ -3,8 +3,8 @@
 Parcels of a session task (the header is public, the blobs are what they say):
     in:  header party, attempt, participants, peers, plan_digest; blobs job, plan, initial_weights?, training_state?,
          model_share?, query_share?, rows/<index of the data set in the job>?
-    out: prepared; progress (phase, step, steps, rounds, bytes); checkpoint (run, head; blob state); finished (shapes, counters;
-         blobs model_share?, output/<name>)
+    out: prepared; progress (phase, step, steps, rounds, bytes); checkpoint (run, head; blob state); finished (shapes, timing,
+         counters; blobs model_share?, output/<name>)
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from __future__ import annotations
 import resource
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from threading import Event, Thread
 
 import numpy as np
@@ -27,9 +29,10 @@ from protocols.errors import ConfideError, ErrorCode
 from protocols.job import Job
 from protocols.model.weights import weights_from_safetensors
 from protocols.mpc.inputs import LocalInputs
-from protocols.mpc.keys import derive_keys
+from protocols.mpc.keys import SessionKeys, derive_keys
 from protocols.mpc.planning import derive_plan
 from protocols.mpc.session import Progress, SessionOutputs, run_session
+from protocols.mpc.timing import Stopwatch
 from protocols.plan.plan import Plan
 
 _PROGRESS_EVERY_S = 0.2
@@ -52,8 +55,34 @@ def plan(parcel: Parcel, channel: Channel) -> None:
     channel.send({"event": "finished"}, {"plan": canonical_bytes(derived.to_document())})
 
 
-def run(parcel: Parcel, endpoints: Sequence[socket.socket], channel: Channel) -> None:
-    """Runs every role that this party has in one session."""
+@dataclass(frozen=True, repr=False)
+class Joined:
+    """A worker that shares links and keys with all others of its session.
+
+    Attributes:
+        job: the agreed job.
+        plan: its plan.
+        party: this worker's party.
+        keys: its first key schedule; secret.
+        links: to every other participant, by id.
+        reporter: says how far it is.
+    """
+
+    job: Job
+    plan: Plan
+    party: str
+    keys: SessionKeys
+    links: Mapping[str, WorkerLink]
+    reporter: Reporter
+
+
+@contextmanager
+def joined(parcel: Parcel, endpoints: Sequence[socket.socket], channel: Channel) -> Iterator[Joined]:
+    """Opens the links of a session's worker and agrees on keys; closes the links after the `with` block.
+
+    Raises:
+        ConfideError: what the handshake or the links raise.
+    """
     header, blobs = parcel.header, parcel.blobs
     job = Job.from_bytes(blobs["job"])
     the_plan = Plan.from_document(parse_canonical(blobs["plan"]))
@@ -62,7 +91,7 @@ def run(parcel: Parcel, endpoints: Sequence[socket.socket], channel: Channel) ->
         peer: WorkerLink(endpoint, peer=peer, session=session, attempt=attempt)
         for peer, endpoint in zip(header["peers"], endpoints, strict=True)
     }
-    reporter, stopped = _Reporter(channel, links), Event()
+    reporter, stopped = Reporter(channel, links), Event()
     Thread(target=_keep_alive, args=(list(links.values()), reporter, stopped), daemon=True).start()
     party, participants = header["party"], tuple(header["participants"])
     agreed = shake_hands(party=party, participants=participants, links=links, job_digest=job.digest, plan_digest=the_plan.digest)
@@ -76,23 +105,32 @@ def run(parcel: Parcel, endpoints: Sequence[socket.socket], channel: Channel) ->
         attempt=attempt,
         plan_digest=the_plan.digest,
     )
-    outputs = run_session(
-        job=job,
-        plan=the_plan,
-        party=party,
-        keys=keys,
-        links=links,
-        inputs=_inputs(job, blobs),
-        progress=reporter.report,
-        checkpoint=lambda made: channel.send(
-            {"event": "checkpoint", "run": made.run, "head": made.head}, {"state": arrays_to_bytes(made.state)}
-        ),
-        now=time.monotonic,
-    )
+    if party == the_plan.computing_parties[-1]:
+        links[the_plan.dealer].read_ahead()  # corrections never wait for the engine, nor it for them while the dealer is ahead
+    yield Joined(job, the_plan, party, keys, links, reporter)
     stopped.set()
     for link in links.values():
         link.close()  # waits until the peer has taken what was sent
-    _finish(channel, outputs, reporter)
+
+
+def run(parcel: Parcel, endpoints: Sequence[socket.socket], channel: Channel) -> None:
+    """Runs every role that this party has in one session."""
+    with joined(parcel, endpoints, channel) as member:
+        outputs = run_session(
+            job=member.job,
+            plan=member.plan,
+            party=member.party,
+            keys=member.keys,
+            links=member.links,
+            inputs=_inputs(member.job, parcel.blobs),
+            progress=member.reporter.report,
+            checkpoint=lambda made: channel.send(
+                {"event": "checkpoint", "run": made.run, "head": made.head}, {"state": arrays_to_bytes(made.state)}
+            ),
+            now=time.monotonic,
+            stopwatch=Stopwatch(wall=time.monotonic, processor=time.thread_time),
+        )
+    _finish(channel, outputs, member.reporter)
 
 
 def _inputs(job: Job, blobs: Mapping[str, bytes]) -> LocalInputs:
@@ -120,17 +158,17 @@ def _inputs(job: Job, blobs: Mapping[str, bytes]) -> LocalInputs:
     )
 
 
-def _keep_alive(links: list[WorkerLink], reporter: _Reporter, stopped: Event) -> None:
+def _keep_alive(links: list[WorkerLink], reporter: Reporter, stopped: Event) -> None:
     while not stopped.wait(HEARTBEAT_S):
         for link in links:
             link.heartbeat()
         reporter.repeat()
 
 
-class _Reporter:
+class Reporter:
     """Hands progress to the party process, at most a few times a second; counters are public, values never appear."""
 
-    def __init__(self, channel: Channel, links: dict[str, WorkerLink]) -> None:
+    def __init__(self, channel: Channel, links: Mapping[str, WorkerLink]) -> None:
         self._channel = channel
         self._links = links
         self._next = 0.0
@@ -166,7 +204,7 @@ class _Reporter:
         }
 
 
-def _finish(channel: Channel, outputs: SessionOutputs, reporter: _Reporter) -> None:
+def _finish(channel: Channel, outputs: SessionOutputs, reporter: Reporter) -> None:
     blobs: dict[str, bytes] = {}
     shapes: dict[str, list[int]] = {}
     if outputs.model_share is not None:
@@ -174,4 +212,5 @@ def _finish(channel: Channel, outputs: SessionOutputs, reporter: _Reporter) -> N
     for name, share in (outputs.output_shares or {}).items():
         blobs[f"output/{name}"] = np.ascontiguousarray(share, "<i8").tobytes()
         shapes[name] = list(share.shape)
-    channel.send({"event": "finished", "shapes": shapes, **reporter.counters()}, blobs)
+    timing = [entry.to_document() for entry in outputs.timing]
+    channel.send({"event": "finished", "shapes": shapes, "timing": timing, **reporter.counters()}, blobs)

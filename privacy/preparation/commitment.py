@@ -2,9 +2,9 @@
 
     SHA-256( "confide.rows/1" 00 | salt (32) | schema digest (32) | rows (8) | features (8) | features f64 | labels f64 )
 
-All numbers are little-endian, features row by row. The salt is random and stays with the owner: a bare digest of rows with few
-possible values could be found by trying them all. Under a salt of 256 secret bits the commitment hides the rows, and the
-collision resistance of SHA-256 binds the owner to them.
+All numbers are little-endian, features row by row; of rows without a label nothing follows the features. The salt is random and
+stays with the owner: a bare digest of rows with few possible values could be found by trying them all. Under a salt of 256 secret
+bits the commitment hides the rows, and the collision resistance of SHA-256 binds the owner to them.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from privacy.preparation.schema import Column, TableSchema
+from privacy.preparation.schema import Column, ColumnType, TableSchema
 from privacy.preparation.table import MAX_REPORTED, Table
 from privacy.preparation.values import Violation, read_column
 from protocols.errors import ConfideError, ErrorCode, Problem
@@ -40,7 +40,8 @@ class PreparedRows:
 
     Attributes:
         features: (rows, features) float64 in [-1, 1], in the schema's order, read-only.
-        labels: (rows,) float64, read-only: 0 or 1, the index of a class, or a number scaled to [-1, 1].
+        labels: (rows,) float64, read-only: 0 or 1, the index of a class, or a number scaled to [-1, 1]; (0,) under a schema
+            without a label.
         left_out: rows left out by violation, each counted once under its first violation; for the owner's eyes.
     """
 
@@ -51,7 +52,7 @@ class PreparedRows:
     @property
     def num_rows(self) -> int:
         """How many rows there are; this number becomes public with the registration."""
-        return len(self.labels)
+        return len(self.features)
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
         """Refuses: rows do not travel by pickle."""
@@ -79,10 +80,10 @@ class PreparedQuery:
 
 
 def prepare(table: Table, schema: TableSchema, on_violation: OnViolation) -> PreparedRows:
-    """Checks labelled rows and scales features, and labels that are numbers, to [-1, 1] by the public ranges.
+    """Checks rows and scales features, and labels that are numbers, to [-1, 1] by the public ranges.
 
     Args:
-        table: labelled rows as read under the same schema, secret.
+        table: rows as read under the same schema, with their label if it has one, secret.
         schema: the contract.
         on_violation: whether rows that break it stop everything or are left out.
 
@@ -93,7 +94,7 @@ def prepare(table: Table, schema: TableSchema, on_violation: OnViolation) -> Pre
         ConfideError: INVALID_DATA (the owner's fault): the first `MAX_REPORTED` violations with row, line, column, what is
             expected and what to do, and how many there are in all; or no row is left. Learns: only the owner may see it.
     """
-    columns = (*schema.features, schema.label)
+    columns = (*schema.features, schema.label) if schema.has_label else schema.features
     values, reasons = _read(table, columns)
     kept = ~reasons.any(axis=1)
     if on_violation is OnViolation.REFUSE and not kept.all():
@@ -101,7 +102,9 @@ def prepare(table: Table, schema: TableSchema, on_violation: OnViolation) -> Pre
     if not kept.any():
         raise ConfideError(ErrorCode.INVALID_DATA, f"all {table.num_rows} rows break the contract of the schema")
     values = values[kept]
-    features, labels = schema.scale(values[:, :-1]), schema.scale_labels(values[:, -1])
+    width = schema.num_features
+    features = schema.scale(values[:, :width])
+    labels = schema.scale_labels(values[:, width]) if schema.has_label else np.empty(0)
     return PreparedRows(_frozen(features), _frozen(labels), _count(reasons[~kept]))
 
 
@@ -119,6 +122,9 @@ def prepare_query(samples: Samples, schema: TableSchema) -> PreparedQuery:
     Raises:
         ConfideError: INVALID_DATA (the querier's fault), as for `prepare`; samples are never left out.
     """
+    sound = _sound_numbers(samples, schema) if isinstance(samples, np.ndarray) else None
+    if sound is not None:
+        return PreparedQuery(_frozen(schema.scale(sound)))
     table = samples if isinstance(samples, Table) else _to_table(samples, schema)
     values, reasons = _read(table, schema.features)
     if reasons.any():
@@ -135,6 +141,20 @@ def _read(table: Table, columns: Sequence[Column]) -> tuple[NDArray[np.float64],
     for position, column in enumerate(columns):
         values[:, position], reasons[:, position] = read_column(table.columns[column.name], column)
     return values, reasons
+
+
+def _sound_numbers(samples: NDArray[Any], schema: TableSchema) -> NDArray[np.float64] | None:
+    """Returns an array of numbers as it is if every column is one of real numbers and every value lies in its range.
+
+    That is all that is asked of such columns; whatever else an array holds is looked at column by column, to say what is wrong.
+    """
+    if samples.ndim != 2 or samples.dtype.kind != "f" or not len(samples) or samples.shape[1] != schema.num_features:
+        return None
+    if any(column.column_type is not ColumnType.FLOAT for column in schema.features):
+        return None
+    values = samples.astype(np.float64, copy=False)
+    low, high = schema.feature_bounds
+    return values if bool(((values >= low) & (values <= high)).all()) else None  # NaN lies in no range
 
 
 def _to_table(samples: Named | NDArray[Any], schema: TableSchema) -> Table:

@@ -1,5 +1,8 @@
 """The contract of a table: which columns there are, what they are for, and the public range of every feature.
 
+A table may be one part of rows whose other columns, and perhaps whose label, lie elsewhere; the schema of the joined rows then
+has all of them (`privacy.preparation.parts`).
+
 A schema is public and the same at every institution that trains together; its digest stands in every job. Ranges are agreed
 knowledge ("a radius is 5 to 30"), never computed from rows: a range taken from the data would publish its extremes. Decimals
 are kept as text in their shortest form, so that equal schemas have equal digests.
@@ -11,6 +14,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -39,7 +43,7 @@ class TableSchema:
     name: str
     columns: tuple[Column, ...]
 
-    @property
+    @cached_property
     def features(self) -> tuple[Column, ...]:
         """The feature columns, in order."""
         return tuple(column for column in self.columns if column.role is Role.FEATURE)
@@ -55,9 +59,27 @@ class TableSchema:
         return len(self.features)
 
     @property
+    def has_label(self) -> bool:
+        """Whether there is a label column; a part of rows may have none."""
+        return any(column.role is Role.LABEL for column in self.columns)
+
+    @property
     def label(self) -> Column:
-        """The one label column."""
-        return next(column for column in self.columns if column.role is Role.LABEL)
+        """The one label column.
+
+        Raises:
+            ConfideError: INVALID_SCHEMA (the author's fault): there is none.
+        """
+        for column in self.columns:
+            if column.role is Role.LABEL:
+                return column
+        problem = Problem("columns", f"{self.name} has no label column", "join it with the part that has the label")
+        raise ConfideError(ErrorCode.INVALID_SCHEMA, "the schema is of one part of the rows alone", problems=[problem])
+
+    @property
+    def identifiers(self) -> tuple[Column, ...]:
+        """The columns that name people; never shared."""
+        return tuple(column for column in self.columns if column.role is Role.IDENTIFIER)
 
     @property
     def task(self) -> Task:
@@ -100,9 +122,14 @@ class TableSchema:
         Returns:
             (rows, features) float64, secret: low gives exactly -1, high exactly 1, false -1, true 1.
         """
-        low, high = (np.array(ends) for ends in zip(*(column.bounds for column in self.features), strict=True))
+        low, high = self.feature_bounds
         scaled: NDArray[np.float64] = 2.0 * ((values - low) / (high - low)) - 1.0
         return scaled
+
+    @cached_property
+    def feature_bounds(self) -> NDArray[np.float64]:
+        """The public ranges: (2, features) float64, the least values and the greatest."""
+        return np.array([column.bounds for column in self.features]).reshape(-1, 2).T
 
     def scale_labels(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Maps labels that are numbers from their public range to [-1, 1]; classes stay as they are; (rows,) float64, secret."""
@@ -156,7 +183,7 @@ def _table_problems(columns: list[Column]) -> Iterable[Problem]:
         if count > 1:
             yield Problem(f"columns.{name}", f"described {count} times", "describe each column once")
     roles = Counter(column.role for column in columns)
-    if roles[Role.LABEL] != 1:
-        yield Problem("columns", f"{roles[Role.LABEL]} columns have the role label", "give it to exactly one")
-    if not roles[Role.FEATURE]:
-        yield Problem("columns", "no column has the role feature", "give it to at least one")
+    if roles[Role.LABEL] > 1:
+        yield Problem("columns", f"{roles[Role.LABEL]} columns have the role label", "give it to one at most")
+    if not roles[Role.FEATURE] and not roles[Role.LABEL]:
+        yield Problem("columns", "no column has the role feature or label", "give one of them to at least one")

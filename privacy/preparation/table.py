@@ -40,7 +40,8 @@ class FileFormat(Enum):
 class Content(Enum):
     """What a file holds."""
 
-    LABELLED_ROWS = "labelled rows"  # every feature and the label
+    LABELLED_ROWS = "labelled rows"  # every feature, and the label if the schema has one
+    ALIGNED_ROWS = "aligned rows"  # likewise, and the identifiers, of which an alignment is made before they are dropped
     SAMPLES = "samples"  # every feature; a label is dropped if there is one
 
 
@@ -49,7 +50,8 @@ class Table:
     """The shared columns of a file, as read; secret: no repr, no equality, no pickling.
 
     Attributes:
-        columns: Arrow arrays by column name, features in the schema's order, then the label unless the rows are samples.
+        columns: Arrow arrays by column name, features in the schema's order, then the label unless the rows are samples, then
+            the identifiers of aligned rows.
         num_rows: their length.
         lines: (rows,) int64, the line of the file on which each row begins, from 1; None where rows have no line.
     """
@@ -68,8 +70,9 @@ def read_table(source: bytes | BinaryIO, schema: TableSchema, *, content: Conten
 
     Args:
         source: the file, secret; at most `MAX_FILE_BYTES`.
-        schema: the contract. Columns that are identifiers or ignored may be there or not; they are not kept.
-        content: whether the label is needed.
+        schema: the contract. Columns that are ignored may be there or not, and so may identifiers unless rows are to be
+            aligned; they are not kept.
+        content: whether the label is needed, and whether identifiers are.
         file_format: how the file is written.
 
     Returns:
@@ -89,9 +92,11 @@ def read_table(source: bytes | BinaryIO, schema: TableSchema, *, content: Conten
             return _read_parquet(data, schema, content)
 
 
-def shared_columns(schema: TableSchema, content: Content) -> tuple[str, ...]:
+def kept_columns(schema: TableSchema, content: Content) -> tuple[str, ...]:
     """Returns the names of the columns that are kept, in the order of `Table.columns`."""
-    return schema.feature_names + ((schema.label.name,) if content is Content.LABELLED_ROWS else ())
+    label = (schema.label.name,) if schema.has_label and content is not Content.SAMPLES else ()
+    identifiers = tuple(column.name for column in schema.identifiers) if content is Content.ALIGNED_ROWS else ()
+    return schema.feature_names + label + identifiers
 
 
 def _read_csv(data: bytes, schema: TableSchema, content: Content) -> Table:
@@ -105,7 +110,7 @@ def _read_csv(data: bytes, schema: TableSchema, content: Content) -> Table:
     try:
         header = next(reader, [])
         _check_header(header, schema, content)
-        return _read_rows(reader, header, shared_columns(schema, content))
+        return _read_rows(reader, header, kept_columns(schema, content))
     except csv.Error:
         raise _refused(
             Problem(f"line {reader.line_num}", "is not CSV: a quote is left open, or a field is too long", "export it again")
@@ -152,7 +157,7 @@ def _numbered(reader: Iterator[list[str]], width: int, problems: list[Problem]) 
 
 
 def _read_parquet(data: bytes, schema: TableSchema, content: Content) -> Table:
-    kept = shared_columns(schema, content)
+    kept = kept_columns(schema, content)
     try:
         file = pq.ParquetFile(pa.BufferReader(data))
         metadata = file.metadata
@@ -179,7 +184,7 @@ def _table(columns: dict[str, pa.ChunkedArray], lines: list[NDArray[np.int64]] |
 
 def _check_header(names: Sequence[str], schema: TableSchema, content: Content) -> None:
     described = {column.name: column.role for column in schema.columns}
-    kept = set(shared_columns(schema, content))
+    kept = set(kept_columns(schema, content))
     if len(names) > MAX_COLUMNS:
         raise _refused(Problem("header", f"more than {MAX_COLUMNS} columns", "export fewer"))
     if not kept & set(names):
@@ -188,14 +193,14 @@ def _check_header(names: Sequence[str], schema: TableSchema, content: Content) -
         raise _refused(Problem("header", "the first line names none of the schema's features", hint))
     problems = [
         Problem(f"column {name}", "missing", _missing_remedy(name, names))
-        for name in shared_columns(schema, content)
+        for name in kept_columns(schema, content)
         if name not in names
     ]
     for name, count in Counter(names).items():
         if name not in described:
             remedy = "remove it, or give it the role ignored or identifier in the schema"
             problems.append(Problem(f"column {name[:128]!r}", "is not in the schema", remedy))
-        elif count > 1 and described[name] in (Role.FEATURE, Role.LABEL):
+        elif count > 1 and (described[name] in (Role.FEATURE, Role.LABEL) or name in kept):
             problems.append(Problem(f"column {name}", f"stands {count} times in the header", "keep one"))
     if problems:
         raise _refused(*problems)

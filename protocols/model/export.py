@@ -1,53 +1,64 @@
 """Export of an ordinary torch module into a `ModelSpec` and its weights.
 
-The module's code stays where it is: what leaves is the list of operators and the float32 weights. Left out, because they
-compute nothing on (batch, features) rows: `nn.Identity`, `nn.Flatten` from dimension 1, and dropout with p = 0. Other dropout is
-exported whether or not the module is in training mode: it works where a job trains, and nowhere else.
+The module's code stays where it is: what leaves is the graph of operators and the float32 weights, with the running statistics
+of batch norms. Left out, because they compute nothing: `nn.Identity`, flattening of flat rows, and dropout with p = 0. Other
+dropout is exported whether or not the module is in training mode: it works where a job trains, and nowhere else.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from protocols.errors import ConfideError, ErrorCode, Problem
-from protocols.model.spec import MAX_WIDTH, ModelSpec
+from protocols.model.folding import fold_batch_norms
+from protocols.model.layers import MAX_WIDTH, Shape
+from protocols.model.spec import ModelSpec
 from protocols.model.validation import inspect_model
 
 Weights = dict[str, NDArray[np.float32]]
 
 
-def export_model(module: nn.Module, input_features: int) -> tuple[ModelSpec, Weights]:
+def export_model(module: nn.Module, input_features: int | Shape, *, fold: bool = False) -> tuple[ModelSpec, Weights]:
     """Returns the architecture of a torch model and a copy of its weights.
 
     Args:
-        module: the model; its forward takes one (batch, input_features) float32 tensor. Its code runs here, nowhere else.
-        input_features: width of the rows, public.
+        module: the model; its forward takes one float32 tensor of (batch, *shape of a row). Its code runs here, nowhere else.
+            An `nn.Embedding` takes the rows, which are one-hot, (places, categories), where torch takes indices.
+        input_features: width of the rows, or the shape of one: (channels, length) or (channels, height, width). Rows are flat
+            in data sets; the model folds them. Public.
+        fold: whether a batch norm right after a convolution or linear layer is worked into its weights. The result computes
+            the same as the module in `eval()`, with fewer rounds, and a training of it knows no batch norm any more.
 
     Returns:
-        The specification, and by parameter name the weights as read-only float32 arrays, (out, in) and (out,), as secret as
+        The specification, and by parameter name the weights as read-only float32 arrays of torch's shapes, as secret as
         the module's own. Layers keep the qualified names of their modules; a name that begins with a digit, as in
         nn.Sequential, gets the prefix `layer_`.
 
     Raises:
         ConfideError: INVALID_MODEL (the author's fault) with every problem, see `protocols.model.validation`;
-            INVALID_ARGUMENT for something that is no module or a width out of range.
+            INVALID_ARGUMENT for something that is no module or a width or shape out of range.
     """
     if not isinstance(module, nn.Module):
         raise ConfideError(ErrorCode.INVALID_ARGUMENT, "the model is not a torch.nn.Module", remedy="Pass an nn.Module object.")
-    if type(input_features) is not int or not 1 <= input_features <= MAX_WIDTH:
-        raise ConfideError(ErrorCode.INVALID_ARGUMENT, f"input_features must be a whole number from 1 to {MAX_WIDTH}")
-    problems, steps = inspect_model(module, input_features)
+    shape = input_features if isinstance(input_features, tuple) else (input_features,)
+    whole = all(type(size) is int and 1 <= size <= MAX_WIDTH for size in shape)
+    if not whole or not 1 <= len(shape) <= 3 or math.prod(shape) > MAX_WIDTH:
+        what = f"input_features must be a whole number from 1 to {MAX_WIDTH}, or one to three whose product is"
+        raise ConfideError(ErrorCode.INVALID_ARGUMENT, what)
+    problems, steps = inspect_model(module, shape)
     if problems:
         raise _invalid(problems)
     weights: Weights = {}
     for step in steps:
-        if step.module is not None:
-            weights[f"{step.layer.name}.weight"] = _copy(step.module.weight)
-            if step.layer.bias:
-                weights[f"{step.layer.name}.bias"] = _copy(step.module.bias)
-    return ModelSpec(tuple(step.layer for step in steps)), weights
+        for tensor in step.layer.operator.tensors(step.shapes_in):
+            weights[f"{step.layer.name}.{tensor.suffix}"] = _copy(getattr(step.module, tensor.suffix))
+    # Reading the manifest back checks what only shows in the whole, as its number of parameters.
+    spec = ModelSpec.from_document(ModelSpec(shape, tuple(step.layer for step in steps)).to_document())
+    return fold_batch_norms(spec, weights) if fold else (spec, weights)
 
 
 def _copy(parameter: Tensor) -> NDArray[np.float32]:

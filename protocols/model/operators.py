@@ -1,225 +1,282 @@
-"""Which torch modules and functions a model may use, and what to say about the others.
+"""Which torch modules and functions a model may use, and which operator of `protocols.model.layers` each of them is.
 
-The table is the whole policy: the exporter accepts `LINEAR` and what `module_operator`, `function_operator` and `dropped` name,
-and refuses everything else with the verdict found here. A verdict has one of four kinds:
-
-- never: the operator mixes rows of different institutions, reads a value, or carries code;
-- not yet: it can be computed under secret sharing, and Confide does not do so yet;
-- replace: an equivalent on the list exists;
-- misconfigured: the operator is right, its settings are not.
+The tables are the whole policy: the exporter accepts what `module_operator` and `function_operator` return, and refuses
+everything else with the verdict found in `protocols.model.verdicts`. A function is read as the module of the same name with
+the same settings.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from decimal import Decimal
-from enum import Enum
 from typing import Any
 
-import torch
-from torch import nn
+from torch import fx, nn
 
-from protocols.errors import Problem
-from protocols.model.spec import LayerKind, is_rate
+from protocols.model.layers import (
+    AdaptiveAveragePool,
+    AveragePool,
+    BatchNorm,
+    Convolution,
+    Dropout,
+    Embedding,
+    Flatten,
+    Gelu,
+    LayerNorm,
+    LeakyRelu,
+    Linear,
+    MaxPool,
+    Operator,
+    Relu,
+    Shape,
+    Sigmoid,
+    Softmax,
+    Tanh,
+    is_rate,
+)
+from protocols.model.verdicts import ProblemKind, Verdict, refused_function, refused_module
 
-
-class ProblemKind(Enum):
-    """Why a module is refused."""
-
-    NEVER = "never"
-    NOT_YET = "not yet"
-    REPLACE = "replace"
-    MISCONFIGURED = "misconfigured"
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What is wrong with an operator and what to do; public text."""
-
-    kind: ProblemKind
-    what: str
-    remedy: str
-
-    def at(self, where: str) -> Problem:
-        """Returns the problem of the module with this qualified name."""
-        return Problem(where or "model", f"{self.kind.value}: {self.what}", self.remedy)
-
-
-@dataclass(frozen=True)
-class Operator:
-    """A layer without weights; `rate` is that of a dropout, as the manifest writes it, else empty."""
-
-    kind: LayerKind
-    rate: str = ""
-
-
-LINEAR = nn.Linear
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
-_PLAIN_MODULES = {nn.ReLU: LayerKind.RELU, nn.Sigmoid: LayerKind.SIGMOID, nn.Tanh: LayerKind.TANH}
-_PLAIN_FUNCTIONS = {
-    **dict.fromkeys(("relu", "relu_"), LayerKind.RELU),
-    **dict.fromkeys(("sigmoid", "sigmoid_", "expit", "special_expit"), LayerKind.SIGMOID),
-    **dict.fromkeys(("tanh", "tanh_"), LayerKind.TANH),
+# The layers that hold tensors, with the names of theirs; a batch norm's counter of batches is dropped.
+_AFFINE = frozenset({"weight", "bias"})
+_STATISTICS = _AFFINE | {"running_mean", "running_var", "num_batches_tracked"}
+TENSORS: dict[type[nn.Module], frozenset[str]] = {
+    nn.Linear: _AFFINE,
+    nn.Conv1d: _AFFINE,
+    nn.Conv2d: _AFFINE,
+    nn.BatchNorm1d: _STATISTICS,
+    nn.BatchNorm2d: _STATISTICS,
+    nn.LayerNorm: _AFFINE,
+    nn.Embedding: frozenset({"weight"}),
+}
+LAYERS = tuple(TENSORS)
+_READ_WITH_SHAPE = (nn.Flatten, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d)
+_PLAIN_FUNCTIONS: dict[str, Operator] = {
+    **dict.fromkeys(("relu", "relu_"), Relu()),
+    **dict.fromkeys(("sigmoid", "sigmoid_", "expit", "special_expit"), Sigmoid()),
+    **dict.fromkeys(("tanh", "tanh_"), Tanh()),
+}
+# Functions with settings: the module that they are, and the names of their arguments after the input, in order.
+_POOL_ARGUMENTS = ("kernel_size", "stride", "padding")
+_MODULE_FUNCTIONS: dict[str, tuple[Callable[..., nn.Module], tuple[str, ...]]] = {
+    "leaky_relu": (nn.LeakyReLU, ("negative_slope", "inplace")),
+    "gelu": (nn.GELU, ("approximate",)),
+    "max_pool1d": (nn.MaxPool1d, (*_POOL_ARGUMENTS, "dilation", "ceil_mode", "return_indices")),
+    "max_pool2d": (nn.MaxPool2d, (*_POOL_ARGUMENTS, "dilation", "ceil_mode", "return_indices")),
+    "avg_pool1d": (nn.AvgPool1d, (*_POOL_ARGUMENTS, "ceil_mode", "count_include_pad")),
+    "avg_pool2d": (nn.AvgPool2d, (*_POOL_ARGUMENTS, "ceil_mode", "count_include_pad", "divisor_override")),
+    "adaptive_avg_pool1d": (nn.AdaptiveAvgPool1d, ("output_size",)),
+    "adaptive_avg_pool2d": (nn.AdaptiveAvgPool2d, ("output_size",)),
 }
 _OVER_FEATURES = (1, -1)
 
-_MIXES_ROWS = Verdict(
-    ProblemKind.NEVER,
-    "computes statistics over the rows of a batch, which would mix the rows of different institutions",
-    "remove it: features are scaled by their public ranges already; or fold a trained one into the nn.Linear before it",
-)
-_RECURRENT = Verdict(ProblemKind.NOT_YET, "recurrent layers are not supported", "use nn.Linear layers on a fixed width")
-_ACTIVATION = Verdict(ProblemKind.NOT_YET, "this activation is not supported", "use nn.ReLU, nn.Tanh or nn.Sigmoid")
-_CONVOLUTION = Verdict(ProblemKind.NOT_YET, "convolutions and pooling are not supported", "use nn.Linear on flat features")
-_SOFTMAX_DIM = Verdict(
-    ProblemKind.MISCONFIGURED, "softmax runs over the features of a row", "say so with dim=1: nn.Softmax(dim=1)"
-)
-_LOG_SOFTMAX = Verdict(
-    ProblemKind.REPLACE,
-    "the cross-entropy takes the logarithm itself",
-    "end with nn.Softmax(dim=1), or with the logits of the last nn.Linear",
-)
-_NORMALISATION = Verdict(ProblemKind.NOT_YET, "normalisation by a row's own mean is not supported", "remove it")
-_EMBEDDING = Verdict(ProblemKind.NOT_YET, "looking up a secret index is not supported", "give one feature per category")
-_LAZY = Verdict(ProblemKind.MISCONFIGURED, "its shape is not fixed yet", "use nn.Linear with both widths given")
-_ATTENTION = Verdict(ProblemKind.NOT_YET, "attention is not supported", "use nn.Linear layers on a fixed width")
-_SCRIPT = Verdict(ProblemKind.MISCONFIGURED, "a compiled module cannot be read back", "pass the nn.Module it was made from")
-_PARALLEL = Verdict(ProblemKind.MISCONFIGURED, "a wrapper for several devices", "pass the module that it wraps")
-_SUBCLASS = Verdict(ProblemKind.REPLACE, "a subclass of nn.Linear may compute something else", "use nn.Linear itself")
-_DROPOUT_RATE = Verdict(
-    ProblemKind.MISCONFIGURED,
-    "the rate of a dropout is 0, or 0.01 to 0.99 with at most six places",
-    "choose one, or remove the dropout",
-)
-_DROPOUT = Verdict(ProblemKind.REPLACE, "drops whole groups of values, or shifts what it keeps", "use nn.Dropout")
-_FLATTEN = Verdict(ProblemKind.NEVER, "joins different rows into one", "flatten from dimension 1: nn.Flatten()")
-_UNKNOWN = Verdict(ProblemKind.NOT_YET, "not on the list of operators", "use nn.Linear with nn.ReLU, nn.Tanh or nn.Sigmoid")
 
-# The first match counts, so that a class stands before its bases.
-_MODULES: tuple[tuple[tuple[type, ...], Verdict], ...] = (
-    ((nn.LazyLinear, nn.modules.lazy.LazyModuleMixin), _LAZY),
-    ((nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm), _MIXES_ROWS),
-    ((nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.LocalResponseNorm), _NORMALISATION),
-    ((nn.RNNBase, nn.RNNCellBase), _RECURRENT),
-    ((nn.MultiheadAttention, nn.Transformer, nn.TransformerEncoderLayer, nn.TransformerDecoderLayer), _ATTENTION),
-    ((nn.Softmax,), _SOFTMAX_DIM),
-    ((nn.LogSoftmax, nn.Softmax2d, nn.Softmin), _LOG_SOFTMAX),
-    ((nn.Dropout,), _DROPOUT_RATE),
-    ((nn.modules.dropout._DropoutNd,), _DROPOUT),
-    ((nn.Flatten,), _FLATTEN),
-    ((nn.Embedding, nn.EmbeddingBag), _EMBEDDING),
-    ((nn.modules.conv._ConvNd, nn.MaxPool1d, nn.MaxPool2d, nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool2d), _CONVOLUTION),
-    ((nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Tanh, nn.Softplus), _ACTIVATION),
-    ((torch.jit.ScriptModule,), _SCRIPT),
-    ((nn.DataParallel,), _PARALLEL),
-    ((nn.Linear,), _SUBCLASS),
-)
-
-_SHAPING = Verdict(
-    ProblemKind.REPLACE,
-    "changes the shape; a model keeps (batch, features) throughout",
-    "remove it; a binary classifier ends with one output feature, (batch, 1)",
-)
-_ARITHMETIC = Verdict(
-    ProblemKind.REPLACE, "arithmetic written out is not on the list of operators", "express it as one nn.Linear"
-)
-_READS = Verdict(
-    ProblemKind.NEVER,
-    "reads a value or a size of its input, which nobody knows while the model runs",
-    "remove it: use the sizes of the layers",
-)
-_FUNCTIONS: tuple[tuple[frozenset[str], Verdict], ...] = (
-    (frozenset({"relu6", "leaky_relu", "elu", "gelu", "silu", "softplus", "hardsigmoid", "hardtanh"}), _ACTIVATION),
-    (frozenset({"softmax"}), _SOFTMAX_DIM),
-    (frozenset({"log_softmax", "softmin"}), _LOG_SOFTMAX),
-    (frozenset({"dropout"}), _DROPOUT_RATE),
-    (frozenset({"alpha_dropout", "feature_alpha_dropout", "dropout1d", "dropout2d", "dropout3d"}), _DROPOUT),
-    (frozenset({"batch_norm", "instance_norm"}), _MIXES_ROWS),
-    (frozenset({"layer_norm", "group_norm", "normalize"}), _NORMALISATION),
-    (frozenset({"conv1d", "conv2d", "conv3d", "max_pool1d", "max_pool2d", "avg_pool1d", "avg_pool2d"}), _CONVOLUTION),
-    (frozenset({"squeeze", "unsqueeze", "view", "reshape", "permute", "transpose", "t", "flatten", "ravel"}), _SHAPING),
-    (frozenset({"getitem", "narrow", "chunk", "split", "cat", "concat", "stack"}), _SHAPING),
-    (frozenset({"add", "sub", "mul", "truediv", "matmul", "mm", "addmm", "linear", "neg", "iadd", "imul"}), _ARITHMETIC),
-    (frozenset({"getattr", "size", "dim", "numel", "item", "tolist", "numpy", "max", "argmax", "gt", "lt", "where"}), _READS),
-)
+class _Refused(Exception):
+    """Settings that no operator of the list has; carries what is wrong and what to do."""
 
 
 def dropped(module: nn.Module) -> bool:
-    """Says whether a module computes the identity on (batch, features) rows, so that the export leaves it out.
+    """Says whether a module computes the identity, so that the export leaves it out: `nn.Identity`, and dropout with p = 0.
 
-    These are `nn.Identity`, `nn.Flatten` from dimension 1, and dropout with p = 0. Whether the module is in training mode does
-    not matter: a job says whether a model is trained, and dropout works in training alone.
+    Whether the module is in training mode does not matter: a job says whether a model is trained, and dropout works in
+    training alone.
     """
-    if type(module) is nn.Flatten:
-        return _keeps_rows(module.start_dim, module.end_dim)
     if type(module) in (nn.Dropout, nn.AlphaDropout):
         return float(getattr(module, "p", 1.0)) == 0.0
     return type(module) is nn.Identity
 
 
-def module_operator(module: nn.Module) -> Operator | None:
-    """Returns the operator that a module without weights is, or None if it is none on the list."""
-    if type(module) is nn.Softmax:
-        return Operator(LayerKind.SOFTMAX) if module.dim in _OVER_FEATURES else None
-    if type(module) is nn.Dropout:
-        return _dropout(module.p)
-    kind = _PLAIN_MODULES.get(type(module))
-    return None if kind is None else Operator(kind)
+def module_operator(module: nn.Module, shape: Shape | None = None) -> Operator | Verdict:
+    """Returns the operator that a torch module is, or why it is none.
+
+    Args:
+        module: one that is not `dropped`.
+        shape: of a row of its input, where it is known; an adaptive pool may take sizes from it.
+    """
+    if nn.utils.parametrize.is_parametrized(module):
+        return Verdict(ProblemKind.MISCONFIGURED, "its weights are computed by a parametrisation", "remove the parametrisation")
+    read = _MODULES.get(type(module))
+    if read is None:
+        return refused_module(module)
+    try:
+        operator = read(module, shape)
+    except _Refused as refused:
+        what, remedy = refused.args
+        return Verdict(ProblemKind.MISCONFIGURED, what, remedy).named(type(module).__name__)
+    return refused_module(module) if operator is None else operator
 
 
 def module_verdict(module: nn.Module) -> Verdict | None:
-    """Returns the verdict on a leaf module, or None where it is accepted."""
-    if type(module) is LINEAR or dropped(module) or module_operator(module) is not None:
+    """Returns what is wrong with a torch module wherever it stands; None if nothing is, or if that depends on its input."""
+    if dropped(module) or type(module) in _READ_WITH_SHAPE:
         return None
-    if torch.nn.utils.parametrize.is_parametrized(module):
-        return Verdict(ProblemKind.MISCONFIGURED, "its weights are computed by a parametrisation", "remove the parametrisation")
-    name = type(module).__name__
-    for classes, verdict in _MODULES:
-        if isinstance(module, classes):
-            return Verdict(verdict.kind, f"{name}: {verdict.what}", verdict.remedy)
-    return Verdict(_UNKNOWN.kind, f"{name}: {_UNKNOWN.what}", _UNKNOWN.remedy)
+    read = module_operator(module)
+    return read if isinstance(read, Verdict) else None
 
 
 def function_name(target: object) -> str:
-    """Returns the name under which a function, or the name of a method, stands in the table."""
+    """Returns the name under which a function, or the name of a method, stands in the tables."""
     return target if isinstance(target, str) else str(getattr(target, "__name__", "an unnamed function"))
 
 
 def function_dropped(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
-    """Says whether a function call computes the identity on (batch, features) rows; `args` are those after the input."""
-    if name == "flatten":
-        start = args[0] if args else kwargs.get("start_dim", 0)
-        end = args[1] if len(args) > 1 else kwargs.get("end_dim", -1)
-        return _keeps_rows(start, end)
+    """Says whether a function call computes the identity; `args` are those after the input."""
     if name == "dropout":
         rate, training = _dropout_arguments(args, kwargs)
         return training is False or rate == 0
-    return name == "identity"
+    return name in ("identity", "contiguous")
 
 
-def function_operator(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Operator | None:
-    """Returns the operator that a function call is, or None if it is none on the list; `args` are those after the input."""
+def function_operator(
+    name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], shape: Shape | None = None
+) -> Operator | Verdict:
+    """Returns the operator that a function of one result is, or why it is none; `args` are those after the input."""
+    found: Operator | None = _PLAIN_FUNCTIONS.get(name)
+    if any(isinstance(value, fx.Node) for value in (*args, *kwargs.values())):
+        return refused_function(name)
     if name == "softmax":
         over = args[0] if args else kwargs.get("dim")
-        return Operator(LayerKind.SOFTMAX) if over in _OVER_FEATURES and kwargs.get("dtype") is None else None
-    if name == "dropout":
-        return _dropout(_dropout_arguments(args, kwargs)[0])
-    kind = _PLAIN_FUNCTIONS.get(name)
-    return None if kind is None else Operator(kind)
+        found = Softmax() if over in _OVER_FEATURES and kwargs.get("dtype") is None else None
+    elif name == "dropout":
+        found = _dropout(_dropout_arguments(args, kwargs)[0])
+    elif name == "flatten":
+        start = args[0] if args else kwargs.get("start_dim", 0)
+        end = args[1] if len(args) > 1 else kwargs.get("end_dim", -1)
+        found = Flatten() if _joins_a_row(start, end, shape) else None
+    elif name in _MODULE_FUNCTIONS:
+        build, names = _MODULE_FUNCTIONS[name]
+        settings = dict(zip(names, args, strict=False)) | dict(kwargs)
+        try:
+            return module_operator(build(**settings), shape)
+        except TypeError:  # settings that torch does not take either
+            return refused_function(name)
+    return refused_function(name) if found is None else found
 
 
-def function_verdict(name: str) -> Verdict:
-    """Returns the verdict on a function or method that is not accepted."""
-    for names, verdict in _FUNCTIONS:
-        if name in names:
-            return Verdict(verdict.kind, f"{name}: {verdict.what}", verdict.remedy)
-    return Verdict(_UNKNOWN.kind, f"{name}: {_UNKNOWN.what}", _UNKNOWN.remedy)
+def keeps_rows(sizes: tuple[Any, ...], shape: Shape | None, *, is_batch: Callable[[Any], bool]) -> bool:
+    """Says whether a `view` or `reshape` to these sizes joins all that a row holds, and leaves the rows apart.
+
+    Args:
+        sizes: the arguments.
+        shape: of a row of the input; None if it is not known, and then the width is not compared.
+        is_batch: whether an argument is the number of rows.
+    """
+    if len(sizes) == 1 and isinstance(sizes[0], tuple | list):
+        sizes = tuple(sizes[0])
+    if len(sizes) != 2:
+        return False
+    width = sizes[1] if shape is None else math.prod(shape)
+    return (is_batch(sizes[0]) and sizes[1] in (-1, width)) or (sizes[0] == -1 and sizes[1] == width)
 
 
-def _keeps_rows(start: object, end: object) -> bool:
-    return start in (1, -1) and end in (1, -1)
+def _joins_a_row(start: object, end: object, shape: Shape | None) -> bool:
+    last = -1 if shape is None else len(shape)
+    return (start == 1 and end in (-1, last)) or (last == 1 and start in (1, -1) and end in (1, -1))
+
+
+def _convolution(module: nn.Conv1d | nn.Conv2d, _shape: Shape | None) -> Operator:
+    dims = len(module.kernel_size)
+    if any(size != 1 for size in module.dilation):
+        raise _Refused("spreads its kernel out", "leave dilation at 1")
+    if module.padding_mode != "zeros":
+        raise _Refused("pads with something else than zeros", "leave padding_mode at 'zeros'")
+    kernel = _sizes(module.kernel_size, dims)
+    if module.padding == "same" and any(size % 2 == 0 for size in kernel):
+        raise _Refused("pads more on one side than on the other", "use odd kernel sizes with padding='same'")
+    if isinstance(module.padding, str):
+        padding = tuple(size // 2 if module.padding == "same" else 0 for size in kernel)
+    else:
+        padding = _sizes(module.padding, dims)
+    return Convolution(module.out_channels, kernel, _sizes(module.stride, dims), padding, module.groups, module.bias is not None)
+
+
+def _max_pool(module: nn.MaxPool1d | nn.MaxPool2d, _shape: Shape | None) -> Operator:
+    dims = 1 if isinstance(module, nn.MaxPool1d) else 2
+    if module.ceil_mode or module.return_indices or any(size != 1 for size in _sizes(module.dilation, dims)):
+        raise _Refused("rounds up, gives indices or spreads its window out", "leave ceil_mode, return_indices and dilation")
+    return MaxPool(*_pool(module, dims))
+
+
+def _average_pool(module: nn.AvgPool1d | nn.AvgPool2d, _shape: Shape | None) -> Operator:
+    dims = 1 if isinstance(module, nn.AvgPool1d) else 2
+    kernel, stride, padding = _pool(module, dims)
+    if module.ceil_mode or getattr(module, "divisor_override", None) is not None:
+        raise _Refused("rounds up, or divides by a number of its own", "leave ceil_mode and divisor_override")
+    if not module.count_include_pad and any(padding):
+        raise _Refused("leaves the border out of its means", "leave count_include_pad at True")
+    return AveragePool(kernel, stride, padding)
+
+
+def _pool(module: Any, dims: int) -> tuple[Shape, Shape, Shape]:
+    kernel = _sizes(module.kernel_size, dims)
+    stride = kernel if module.stride is None else _sizes(module.stride, dims)
+    return kernel, stride, _sizes(module.padding, dims)
+
+
+def _adaptive(module: nn.AdaptiveAvgPool1d | nn.AdaptiveAvgPool2d, shape: Shape | None) -> Operator:
+    dims = 1 if isinstance(module, nn.AdaptiveAvgPool1d) else 2
+    size = module.output_size
+    wanted = tuple(size) if isinstance(size, tuple | list) else (size,) * dims
+    if None in wanted and (shape is None or len(shape) != dims + 1):
+        raise _Refused("keeps a size that is not known here", "give all sizes of the result")
+    known = shape[1:] if shape is not None and len(shape) == dims + 1 else (1,) * dims
+    return AdaptiveAveragePool(tuple(own if place is None else int(place) for place, own in zip(wanted, known, strict=True)))
+
+
+def _batch_norm(module: nn.BatchNorm1d | nn.BatchNorm2d, _shape: Shape | None) -> Operator:
+    if not module.track_running_stats or module.running_mean is None:
+        raise _Refused("keeps no running statistics, so that predictions would mix rows", "leave track_running_stats at True")
+    if module.momentum is None:
+        raise _Refused("averages over all batches so far", "give a momentum, as 0.1")
+    return BatchNorm(_decimal(module.eps), _decimal(module.momentum), module.affine)
+
+
+def _layer_norm(module: nn.LayerNorm, _shape: Shape | None) -> Operator:
+    return LayerNorm(
+        len(module.normalized_shape), _decimal(module.eps), module.elementwise_affine, getattr(module, "bias", None) is not None
+    )
+
+
+def _embedding(module: nn.Embedding, _shape: Shape | None) -> Operator:
+    if module.padding_idx is not None or module.max_norm is not None or module.scale_grad_by_freq:
+        raise _Refused("treats some categories otherwise", "leave padding_idx, max_norm and scale_grad_by_freq")
+    return Embedding(module.embedding_dim)
+
+
+_MODULES: dict[type[nn.Module], Callable[[Any, Shape | None], Operator | None]] = {
+    nn.Linear: lambda module, _: Linear(module.out_features, module.bias is not None),
+    nn.Conv1d: _convolution,
+    nn.Conv2d: _convolution,
+    nn.MaxPool1d: _max_pool,
+    nn.MaxPool2d: _max_pool,
+    nn.AvgPool1d: _average_pool,
+    nn.AvgPool2d: _average_pool,
+    nn.AdaptiveAvgPool1d: _adaptive,
+    nn.AdaptiveAvgPool2d: _adaptive,
+    nn.BatchNorm1d: _batch_norm,
+    nn.BatchNorm2d: _batch_norm,
+    nn.LayerNorm: _layer_norm,
+    nn.Embedding: _embedding,
+    nn.ReLU: lambda module, _: Relu(),
+    nn.LeakyReLU: lambda module, _: LeakyRelu(_decimal(module.negative_slope)),
+    nn.Sigmoid: lambda module, _: Sigmoid(),
+    nn.Tanh: lambda module, _: Tanh(),
+    nn.GELU: lambda module, _: Gelu() if module.approximate == "none" else None,
+    nn.Softmax: lambda module, _: Softmax() if module.dim in _OVER_FEATURES else None,
+    nn.Dropout: lambda module, _: _dropout(module.p),
+    nn.Flatten: lambda module, shape: Flatten() if _joins_a_row(module.start_dim, module.end_dim, shape) else None,
+}
+
+
+def _sizes(value: Any, dims: int) -> Shape:
+    return tuple(int(size) for size in value) if isinstance(value, tuple | list) else (int(value),) * dims
+
+
+def _decimal(value: float) -> str:
+    """The number as a person would write it; what is out of range is refused by the operator."""
+    text = format(Decimal(repr(float(value))), "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def _dropout_arguments(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[object, object]:
@@ -231,4 +288,4 @@ def _dropout(rate: object) -> Operator | None:
     if not isinstance(rate, int | float) or not math.isfinite(rate):
         return None
     text = format(Decimal(repr(float(rate))), "f")
-    return Operator(LayerKind.DROPOUT, text) if is_rate(text) else None
+    return Dropout(text) if is_rate(text) else None

@@ -14,17 +14,18 @@ from numpy.typing import NDArray
 
 from protocols.errors import ConfideError, ErrorCode
 from protocols.job_parts import Task
-from protocols.model.plain_layers import Coin, Float64, Pass, Weights, layer_gradient, run_layers
+from protocols.model.layers import Sigmoid, Softmax
+from protocols.model.plain_layers import Coin, Float64, Pass, Weights, layer_gradient, run_layers, statistics_after
 from protocols.model.plain_layers import sigmoid as sigmoid
 from protocols.model.plain_layers import softmax as softmax
 from protocols.model.plain_losses import confusion_counts as confusion_counts
 from protocols.model.plain_losses import loss_slope, loss_value, targets
 from protocols.model.plain_losses import roc_auc as roc_auc
 from protocols.model.plain_optimisers import State, make_step, state_suffixes
-from protocols.model.spec import Layer, LayerKind, ModelSpec
+from protocols.model.spec import Layer, ModelSpec
 from protocols.training import Loss, Training
 
-_ENDINGS = (LayerKind.SIGMOID, LayerKind.SOFTMAX)
+_ENDINGS = (Sigmoid, Softmax)
 StepCoin = Callable[[int, str, tuple[int, ...]], NDArray[Any]]  # as Coin, with the number of the step before it
 
 
@@ -42,12 +43,12 @@ def logits(spec: ModelSpec, weights: Weights, features: Float64) -> Float64:
     Raises:
         ConfideError: INVALID_ARGUMENT (the caller's fault): the width of the rows is not the model's.
     """
-    return _last(run_layers(spec, weights, features, layers=_before_ending(spec), coin=None), features)
+    return _last(run_layers(spec, weights, features, layers=_before_ending(spec), trains=False, coin=None), features)
 
 
 def outputs(spec: ModelSpec, weights: Weights, features: Float64) -> Float64:
     """Returns what the model gives after its last layer, (rows, output_features) float64; arguments as for `logits`."""
-    return run_layers(spec, weights, features, layers=spec.layers, coin=None)[-1].values_out
+    return run_layers(spec, weights, features, layers=spec.layers, trains=False, coin=None)[-1].output
 
 
 def probabilities(spec: ModelSpec, weights: Weights, features: Float64, *, task: Task = Task.BINARY) -> Float64:
@@ -82,7 +83,7 @@ def accuracy(spec: ModelSpec, weights: Weights, features: Float64, truth: Float6
 
 
 def mean_loss(spec: ModelSpec, weights: Weights, features: Float64, truth: Float64, *, loss: Loss, task: Task) -> float:
-    """Returns the mean loss over all rows, without dropout; `truth` is (rows,), labels as registered."""
+    """Returns the mean loss over all rows, without dropout and by running statistics; `truth` is (rows,), as registered."""
     take = outputs if loss is Loss.MEAN_SQUARED_ERROR else logits
     return loss_value(loss, take(spec, weights, features), targets(truth, spec.output_features, task))
 
@@ -90,7 +91,7 @@ def mean_loss(spec: ModelSpec, weights: Weights, features: Float64, truth: Float
 def gradients(
     spec: ModelSpec, weights: Weights, features: Float64, truth: Float64, *, loss: Loss, task: Task, coin: Coin | None
 ) -> dict[str, Float64]:
-    """Returns the derivative of a batch's mean loss by every parameter, by name, float64.
+    """Returns the derivative of a batch's mean loss by every trained parameter, by name, float64.
 
     Args:
         spec: the architecture.
@@ -101,15 +102,27 @@ def gradients(
         task: what the labels are.
         coin: the public masks of dropout by layer name and shape; None for a model without dropout.
     """
+    return _learn(spec, weights, features, truth, loss=loss, task=task, coin=coin)[0]
+
+
+def _learn(
+    spec: ModelSpec, weights: Weights, features: Float64, truth: Float64, *, loss: Loss, task: Task, coin: Coin | None
+) -> tuple[dict[str, Float64], dict[str, Float64]]:
+    """Returns the gradients, and the running statistics after the batch; by name."""
     # The slope of a cross-entropy is known at the logits; that of the squared error at the model's output.
     layers = spec.layers if loss is Loss.MEAN_SQUARED_ERROR else _before_ending(spec)
-    passes = run_layers(spec, weights, features, layers=layers, coin=coin)
-    slope = loss_slope(loss, _last(passes, features), targets(truth, spec.output_features, task))
+    passes = run_layers(spec, weights, features, layers=layers, trains=True, coin=coin)
     found: dict[str, Float64] = {}
+    if not passes:
+        return found, {}
+    slopes = {passes[-1].layer.name: loss_slope(loss, passes[-1].output, targets(truth, spec.output_features, task))}
     for done in reversed(passes):
-        slope, of_layer = layer_gradient(done, weights, slope)
+        by_inputs, of_layer = layer_gradient(done, weights, slopes[done.layer.name])
         found |= of_layer
-    return found
+        for name, slope in zip(done.layer.inputs, by_inputs, strict=True):
+            # A result that several layers take gets the sum of what comes back from them.
+            slopes[name] = slopes[name] + slope if name in slopes else slope
+    return found, statistics_after(passes)
 
 
 def train(
@@ -172,15 +185,16 @@ def train_on(
         for start in range(0, len(order), training.batch_size):
             batch = slice(start, start + training.batch_size)
             masks = None if coin is None else _at(coin, step)
-            found = gradients(spec, current, shuffled[batch], wanted[batch], loss=training.loss, task=task, coin=masks)
+            found, statistics = _learn(spec, current, shuffled[batch], wanted[batch], loss=training.loss, task=task, coin=masks)
             step += 1
             make_step(current, found, optimiser=training.optimiser, learning_rate=rate, step=step)
+            current |= statistics
     return current
 
 
 def _start(spec: ModelSpec, state: Mapping[str, NDArray[Any]], training: Training) -> State:
     current = {parameter.name: np.array(state[parameter.name], np.float64) for parameter in spec.parameters}
-    for parameter in spec.parameters:
+    for parameter in spec.trained:
         for suffix in state_suffixes(training.optimiser):
             name = parameter.name + suffix
             current[name] = np.array(state[name], np.float64) if name in state else np.zeros(parameter.shape)
@@ -192,8 +206,8 @@ def _at(coin: StepCoin, step: int) -> Coin:
 
 
 def _before_ending(spec: ModelSpec) -> tuple[Layer, ...]:
-    return spec.layers[:-1] if spec.layers[-1].kind in _ENDINGS else spec.layers
+    return spec.layers[:-1] if isinstance(spec.layers[-1].operator, _ENDINGS) else spec.layers
 
 
 def _last(passes: list[Pass], features: Float64) -> Float64:
-    return passes[-1].values_out if passes else np.asarray(features, np.float64)
+    return passes[-1].output if passes else np.asarray(features, np.float64)

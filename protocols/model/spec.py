@@ -1,4 +1,4 @@
-"""`ModelSpec`: the architecture of a model as data, with a closed list of operators.
+"""`ModelSpec`: the architecture of a model as data, with a closed list of operators (`protocols.model.layers`).
 
 The manifest (a document, see `protocols.canonical`) and the weights (safetensors, `protocols.model.weights`) together are a
 model; neither can carry code. The same `ModelSpec` feeds the MPC engine and, later, the CKKS planner.
@@ -7,155 +7,194 @@ model; neither can carry code. The same `ModelSpec` feeds the MPC engine and, la
 from __future__ import annotations
 
 import itertools
+import math
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
-from enum import Enum
+from functools import cached_property
 from typing import Any
 
 from protocols.canonical import Document
 from protocols.errors import ConfideError, ErrorCode
+from protocols.model.layers import MAX_ELEMENTS, MAX_WIDTH, Misfit, Operator, Shape, read_operator
 
-FORMAT = "confide.model/2"
-MAX_LAYERS = 64
-MAX_WIDTH = 65_536
-_KEYS = ("name", "kind", "in_features", "out_features", "bias", "rate")
-_RATE = re.compile(r"0\.[0-9]{1,6}")
+FORMAT = "confide.model/3"
+INPUT = "input"  # what layers call the rows
+MAX_LAYERS = 256
+MAX_PARAMETERS = 1 << 26  # numbers of a whole model
+_KEYS = ("name", "kind", "inputs", "settings")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,63}")
-
-
-class LayerKind(Enum):
-    """The operators that a model may use."""
-
-    LINEAR = "linear"
-    RELU = "relu"
-    SIGMOID = "sigmoid"
-    TANH = "tanh"
-    SOFTMAX = "softmax"  # over the features of a row; ends a model
-    DROPOUT = "dropout"  # in training alone; which values are dropped is a public coin
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One operator of a model.
+    """One step of a model.
 
     Attributes:
         name: the module's name in the torch model it came from; `[A-Za-z0-9_.]`, at most 64 characters.
-        kind: the operator.
-        in_features: width of its input.
-        out_features: width of its output.
-        bias: whether a linear layer adds a bias; False for other operators.
-        rate: dropout: the probability with which a value is dropped, a decimal from 0.01 to 0.99; empty for other operators.
+        operator: what it computes.
+        inputs: names of the layers whose results it takes, or `INPUT` for the rows.
     """
 
     name: str
-    kind: LayerKind
-    in_features: int
-    out_features: int
-    bias: bool
-    rate: str = ""
+    operator: Operator
+    inputs: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class ParameterSpec:
-    """Name and shape of one trainable tensor; weights are (out_features, in_features), as in torch."""
+    """Name and shape of one tensor of a model, as in torch.
+
+    Attributes:
+        name: the layer's name, a dot and the tensor's.
+        shape: as in torch.
+        is_trained: whether an optimiser changes it; a batch norm's running statistics follow the batches instead.
+    """
 
     name: str
-    shape: tuple[int, ...]
+    shape: Shape
+    is_trained: bool = True
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """An architecture: layers applied one after the other to a (batch, input_features) tensor."""
+    """An architecture: layers in an order in which each takes results of earlier ones; the last one's is the model's.
 
+    Attributes:
+        input_shape: of a row as the first layers see it: (features,), (channels, length) or (channels, height, width). Rows
+            are flat wherever they are stored and shared; the model folds them.
+        layers: the steps.
+    """
+
+    input_shape: Shape
     layers: tuple[Layer, ...]
+
+    @staticmethod
+    def chain(input_shape: int | Shape, /, **operators: Operator) -> ModelSpec:
+        """Returns a model of layers that each take the result of the one before, by their names."""
+        names = (INPUT, *operators)
+        layers = [Layer(name, operator, (before,)) for before, (name, operator) in zip(names, operators.items(), strict=False)]
+        return ModelSpec((input_shape,) if isinstance(input_shape, int) else input_shape, tuple(layers))
+
+    @cached_property
+    def shapes(self) -> Mapping[str, Shape]:
+        """The shape of a row of every layer's result, and of the input; by name.
+
+        Raises:
+            ConfideError: INVALID_MODEL (the author's fault): layers do not fit together.
+        """
+        found = {INPUT: self.input_shape}
+        for layer in self.layers:
+            try:
+                if len(layer.inputs) != layer.operator.num_inputs or any(name not in found for name in layer.inputs):
+                    raise Misfit(f"takes {layer.operator.num_inputs} result(s) of layers before it")
+                found[layer.name] = layer.operator.output_shape([found[name] for name in layer.inputs])
+                if math.prod(found[layer.name]) > MAX_ELEMENTS:
+                    raise Misfit(f"gives more than {MAX_ELEMENTS} numbers for a row")
+            except Misfit as error:
+                raise _invalid(f"layer {layer.name!r}: {error}") from error
+        return found
 
     @property
     def input_features(self) -> int:
-        """Width of the model's input."""
-        return self.layers[0].in_features
+        """Width of a flat row of the model's input."""
+        return math.prod(self.input_shape)
 
     @property
     def output_features(self) -> int:
         """Width of the model's output."""
-        return self.layers[-1].out_features
+        return math.prod(self.shapes[self.layers[-1].name])
+
+    def shapes_into(self, layer: Layer) -> tuple[Shape, ...]:
+        """Returns the shapes of what a layer takes."""
+        return tuple(self.shapes[name] for name in layer.inputs)
+
+    @cached_property
+    def parameters(self) -> tuple[ParameterSpec, ...]:
+        """All tensors of the model, in layer order, within a layer as in torch."""
+        return tuple(
+            ParameterSpec(f"{layer.name}.{tensor.suffix}", tensor.shape, tensor.is_trained)
+            for layer in self.layers
+            for tensor in layer.operator.tensors(self.shapes_into(layer))
+        )
 
     @property
-    def parameters(self) -> tuple[ParameterSpec, ...]:
-        """All trainable tensors, in layer order, weight before bias."""
-        found: list[ParameterSpec] = []
-        for layer in self.layers:
-            if layer.kind is LayerKind.LINEAR:
-                found.append(ParameterSpec(f"{layer.name}.weight", (layer.out_features, layer.in_features)))
-                if layer.bias:
-                    found.append(ParameterSpec(f"{layer.name}.bias", (layer.out_features,)))
-        return tuple(found)
+    def trained(self) -> tuple[ParameterSpec, ...]:
+        """The tensors that an optimiser changes."""
+        return tuple(parameter for parameter in self.parameters if parameter.is_trained)
 
     def to_document(self) -> dict[str, Any]:
         """Returns the manifest."""
         layers = [
             {
                 "name": layer.name,
-                "kind": layer.kind.value,
-                "in_features": layer.in_features,
-                "out_features": layer.out_features,
-                "bias": layer.bias,
-                "rate": layer.rate,
+                "kind": layer.operator.kind,
+                "inputs": list(layer.inputs),
+                "settings": layer.operator.to_document(),
             }
             for layer in self.layers
         ]
-        return {"format": FORMAT, "layers": layers}
+        return {"format": FORMAT, "input_shape": list(self.input_shape), "layers": layers}
 
     @staticmethod
     def from_document(document: Document) -> ModelSpec:
-        """Reads a manifest; refuses unknown keys, operators, names, and widths that do not fit together.
+        """Reads a manifest; refuses unknown keys, operators, names, and layers that do not fit together.
 
         Raises:
             ConfideError: INVALID_MODEL (the author's fault).
         """
         try:
-            if set(document) != {"format", "layers"} or document["format"] != FORMAT:
-                raise _invalid(f"the manifest must have exactly the keys format and layers, with format {FORMAT!r}")
+            if set(document) != {"format", "input_shape", "layers"} or document["format"] != FORMAT:
+                raise _invalid(f"the manifest must have exactly the keys format, input_shape and layers, with format {FORMAT!r}")
             entries = document["layers"]
             if not isinstance(entries, list) or not 1 <= len(entries) <= MAX_LAYERS:
                 raise _invalid(f"a model has 1 to {MAX_LAYERS} layers")
-            layers = tuple(_layer(entry) for entry in entries)
+            spec = ModelSpec(_input_shape(document["input_shape"]), tuple(_layer(entry) for entry in entries))
         except (KeyError, TypeError, AttributeError) as error:
             raise _invalid("the manifest has not the shape of a model") from error
-        if len({layer.name for layer in layers}) != len(layers):
-            raise _invalid("two layers have the same name")
-        for before, after in itertools.pairwise(layers):
-            if before.out_features != after.in_features:
-                raise _invalid(
-                    f"layer {after.name!r} takes {after.in_features} features, {before.name!r} gives {before.out_features}"
-                )
-        return ModelSpec(layers)
+        for problem in itertools.islice(_problems(spec), 1):
+            raise _invalid(problem)
+        return spec
+
+
+def _problems(spec: ModelSpec) -> Iterator[str]:
+    names = [layer.name for layer in spec.layers]
+    if len({INPUT, *names}) != len(names) + 1:
+        yield "two layers have the same name"
+        return
+    if any(name not in (INPUT, *names[:index]) for index, layer in enumerate(spec.layers) for name in layer.inputs):
+        yield "a layer takes a result that no layer before it gives"
+        return
+    # Evaluates all shapes, and raises where they do not fit.
+    if len(spec.shapes[names[-1]]) != 1:
+        yield f"the last layer {names[-1]!r} gives rows of shape {spec.shapes[names[-1]]}; a model gives (features,)"
+    unused = {INPUT, *names[:-1]} - {name for layer in spec.layers for name in layer.inputs}
+    if unused:
+        yield f"nothing takes the result of {sorted(unused)[0]!r}"
+    if sum(math.prod(parameter.shape) for parameter in spec.parameters) > MAX_PARAMETERS:
+        yield f"more than {MAX_PARAMETERS} parameters"
+
+
+def _input_shape(value: object) -> Shape:
+    if not isinstance(value, list) or not 1 <= len(value) <= 3 or any(type(item) is not int for item in value):
+        raise _invalid("the input's shape is a list of one to three whole numbers")
+    if any(not 1 <= item <= MAX_WIDTH for item in value) or math.prod(value) > MAX_WIDTH:
+        raise _invalid(f"a row has 1 to {MAX_WIDTH} features")
+    return tuple(value)
 
 
 def _layer(entry: dict[str, Any]) -> Layer:
     if set(entry) != set(_KEYS):
         raise _invalid(f"a layer has exactly the keys {', '.join(_KEYS)}")
-    name, kind, wide_in, wide_out, bias, rate = (entry[key] for key in _KEYS)
+    name, kind, inputs, settings = (entry[key] for key in _KEYS)
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise _invalid("a layer's name is 1 to 64 letters, digits, dots and underscores")
-    if kind not in {known.value for known in LayerKind}:
-        raise _invalid(f"layer {name!r} uses an operator that is not on the list: {', '.join(k.value for k in LayerKind)}")
-    for width in (wide_in, wide_out):
-        if type(width) is not int or not 1 <= width <= MAX_WIDTH:
-            raise _invalid(f"layer {name!r} has a width outside 1 to {MAX_WIDTH}")
-    if type(bias) is not bool:
-        raise _invalid(f"layer {name!r}: bias is true or false")
-    if not isinstance(rate, str) or not (is_rate(rate) if kind == LayerKind.DROPOUT.value else rate == ""):
-        raise _invalid(f"layer {name!r}: a dropout has a rate from 0.01 to 0.99 as a text, other layers have an empty one")
-    layer = Layer(name, LayerKind(kind), wide_in, wide_out, bias, rate)
-    if layer.kind is not LayerKind.LINEAR and (bias or wide_in != wide_out):
-        raise _invalid(f"layer {name!r} keeps its width and has no bias")
-    return layer
-
-
-def is_rate(text: str) -> bool:
-    """Says whether a text is the rate of a dropout as manifests write it: a decimal from 0.01 to 0.99, at most six places."""
-    return bool(_RATE.fullmatch(text)) and Decimal("0.01") <= Decimal(text) <= Decimal("0.99")
+    if not isinstance(kind, str) or not isinstance(inputs, list) or any(not isinstance(item, str) for item in inputs):
+        raise _invalid(f"layer {name!r}: kind is a text, inputs are names")
+    try:
+        return Layer(name, read_operator(kind, settings), tuple(inputs))
+    except Misfit as error:
+        raise _invalid(f"layer {name!r}: {error}") from error
 
 
 def _invalid(what: str) -> ConfideError:

@@ -15,7 +15,7 @@ from torch import fx, nn
 
 from protocols.errors import Problem
 from protocols.model import operators
-from protocols.model.operators import ProblemKind, Verdict
+from protocols.model.verdicts import ProblemKind, Verdict
 
 _MAX_UNREADABLE = 64
 
@@ -101,10 +101,10 @@ class _Tracer(fx.Tracer):
 
 
 def is_leaf(module: nn.Module) -> bool:
-    """Says whether a module is one operator (torch's own, or a subclass of nn.Linear) rather than the author's composition."""
+    """Says whether a module is one operator (torch's own, or a subclass of its layers) rather than the author's composition."""
     if isinstance(module, operators.CONTAINERS):
         return False
-    return type(module).__module__.split(".")[0] == "torch" or isinstance(module, nn.Linear)
+    return type(module).__module__.split(".")[0] == "torch" or isinstance(module, operators.LAYERS)
 
 
 def _unreadable(error: Exception) -> Verdict:

@@ -4,8 +4,8 @@ Each problem names the module by its qualified name (`encoder.0`), says its kind
 what to do. The checks:
 
 1. modules: their type is on the list; nothing hooks into them or replaces their forward;
-2. parameters: float32 on the CPU, finite, trainable, each of one nn.Linear alone;
-3. the recorded forward: one input, one output, one line of operators whose widths fit (`protocols.model.tracing`).
+2. parameters and running statistics: float32 on the CPU, finite; parameters trainable, each of one layer alone;
+3. the recorded forward: one input, one output, operators whose shapes fit (`protocols.model.tracing`, `protocols.model.graph`).
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ from torch import nn
 
 from protocols.errors import Problem
 from protocols.model import tracing
-from protocols.model.chain import Step, read_chain
-from protocols.model.operators import LINEAR, ProblemKind, Verdict, module_verdict
+from protocols.model.graph import Step, read_graph
+from protocols.model.layers import Shape
+from protocols.model.operators import TENSORS, module_verdict
+from protocols.model.verdicts import ProblemKind, Verdict
 
 _HOOKS = (
     "_forward_hooks",
@@ -35,34 +37,35 @@ _LAMBDA = Verdict(
 )
 _DTYPE = Verdict(ProblemKind.MISCONFIGURED, "is not float32", "call model.float() before the export")
 _DEVICE = Verdict(ProblemKind.MISCONFIGURED, "is not in the memory of the CPU", "call model.cpu() before the export")
-_LAZY = Verdict(ProblemKind.MISCONFIGURED, "has no shape yet", "give both widths to nn.Linear")
+_LAZY = Verdict(ProblemKind.MISCONFIGURED, "has no shape yet", "give all sizes to the layer")
 _NOT_FINITE = Verdict(ProblemKind.MISCONFIGURED, "holds NaN or infinite weights", "initialise or train it again")
 _FROZEN = Verdict(
     ProblemKind.NOT_YET, "is frozen; all parameters are trained", "set requires_grad to True, or fold the layer into another"
 )
-_OWN = Verdict(ProblemKind.NOT_YET, "a parameter or buffer outside nn.Linear", "keep weights in nn.Linear layers only")
+_NEGATIVE = Verdict(ProblemKind.MISCONFIGURED, "holds a negative variance", "initialise or train it again")
+_OWN = Verdict(ProblemKind.NOT_YET, "a parameter or buffer outside torch's layers", "keep weights in torch's own layers only")
 _UNUSED = Verdict(ProblemKind.MISCONFIGURED, "is never used by forward", "remove it, or use it")
 
 
-def validate_model(module: nn.Module, input_features: int) -> tuple[Problem, ...]:
+def validate_model(module: nn.Module, input_features: int | Shape) -> tuple[Problem, ...]:
     """Returns every problem of a model, in the order of its modules; empty if `export_model` accepts it.
 
     Args:
-        module: the model; its forward takes one (batch, input_features) float32 tensor. Not changed.
-        input_features: width of the rows, public.
+        module: the model; its forward takes one (batch, *shape of a row) float32 tensor. Not changed.
+        input_features: width of the rows, or the shape of one: (channels, length) or (channels, height, width); public.
     """
-    return inspect_model(module, input_features)[0]
+    return inspect_model(module, (input_features,) if isinstance(input_features, int) else tuple(input_features))[0]
 
 
-def inspect_model(module: nn.Module, input_features: int) -> tuple[tuple[Problem, ...], tuple[Step, ...]]:
+def inspect_model(module: nn.Module, input_shape: Shape) -> tuple[tuple[Problem, ...], tuple[Step, ...]]:
     """Returns every problem and the accepted steps of a model; the steps are the whole model only if there is no problem."""
     root = nn.Sequential(OrderedDict(linear=module)) if tracing.is_leaf(module) else module
-    problems = [*_check_modules(root), *_check_parameters(root)]
+    problems = [*_check_modules(root), *_check_parameters(root), *_check_statistics(root)]
     trace = tracing.trace(root)
     problems += trace.problems
     if trace.graph is None:
         return tuple(problems), ()
-    found, steps = read_chain(root, trace, input_features)
+    found, steps = read_graph(root, trace, input_shape)
     problems += found
     problems += _check_use(root, trace)
     # A module that stands at two places is looked at twice; say it once.
@@ -100,7 +103,7 @@ def _check_modules(root: nn.Module) -> Iterator[Problem]:
 
 
 def _check_own(name: str, module: nn.Module) -> Iterator[Problem]:
-    allowed = {"weight", "bias"} if type(module) is LINEAR else set()
+    allowed = TENSORS.get(type(module), frozenset())
     for own in (*module._parameters, *module._buffers):
         if own not in allowed:
             yield _OWN.at(f"{name}.{own}".lstrip("."))
@@ -121,6 +124,21 @@ def _check_parameters(root: nn.Module) -> Iterator[Problem]:
                 yield _tied(other).at(name)
 
 
+def _check_statistics(root: nn.Module) -> Iterator[Problem]:
+    """Running means and variances travel with the weights."""
+    for name, buffer in root.named_buffers():
+        if not name.endswith(("running_mean", "running_var")):
+            continue
+        if buffer.dtype is not torch.float32:
+            yield _DTYPE.at(name)
+        if buffer.device.type != "cpu":
+            yield _DEVICE.at(name)
+        elif not bool(torch.isfinite(buffer).all()):
+            yield _NOT_FINITE.at(name)
+        elif name.endswith("running_var") and bool((buffer < 0).any()):
+            yield _NEGATIVE.at(name)
+
+
 def _check_parameter(name: str, parameter: nn.Parameter) -> Iterator[Problem]:
     if parameter.dtype is not torch.float32:
         yield _DTYPE.at(name)
@@ -135,13 +153,13 @@ def _check_parameter(name: str, parameter: nn.Parameter) -> Iterator[Problem]:
 
 
 def _check_use(root: nn.Module, trace: tracing.Trace) -> Iterator[Problem]:
-    """Leaf modules that forward never calls, and linear layers that it calls twice."""
+    """Leaf modules that forward never calls, and layers with tensors that it calls twice."""
     called = set(trace.called)
     for name, module in _visible(root):
         inside_opaque = any(name.startswith(f"{path}.") for path in trace.opaque)
         if tracing.is_leaf(module) and name not in called and not inside_opaque:
             yield _UNUSED.at(name)
-        if type(module) is LINEAR and trace.called.count(name) > 1:
+        if type(module) in TENSORS and trace.called.count(name) > 1:
             yield _tied(name).at(name)
 
 

@@ -41,8 +41,8 @@ def weights_to_safetensors(weights: Mapping[str, NDArray[np.float32]], spec: Mod
             continue
         if values.dtype != np.float32 or values.shape != parameter.shape:
             problems.append(Problem(parameter.name, f"must be float32 of shape {parameter.shape}", "convert it"))
-        elif not np.isfinite(values).all():
-            problems.append(_not_finite(parameter.name))
+        else:
+            problems += _value_problems(parameter, values)
     if problems:
         raise _refused(problems)
     return save({name: np.ascontiguousarray(weights[name]) for name in sorted(weights)})
@@ -60,7 +60,7 @@ def weights_from_safetensors(data: bytes, spec: ModelSpec) -> dict[str, NDArray[
 
     Raises:
         ConfideError: INVALID_MODEL (the sender's fault) for anything but exactly the F32 tensors of the specification, finite,
-            without gaps or metadata; all problems of the header at once.
+            no variance negative, without gaps or metadata; all problems of the header at once.
     """
     expected_bytes = sum(_num_bytes(parameter) for parameter in spec.parameters)
     if len(data) > MAX_WEIGHT_BYTES or len(data) > _LENGTH_BYTES + MAX_HEADER_BYTES + expected_bytes:
@@ -87,7 +87,7 @@ def weights_from_safetensors(data: bytes, spec: ModelSpec) -> dict[str, NDArray[
         values = np.frombuffer(data, "<f4", count, offset).astype(np.float32).reshape(parameter.shape)
         values.setflags(write=False)
         weights[parameter.name] = values
-    problems = [_not_finite(name) for name, values in weights.items() if not np.isfinite(values).all()]
+    problems = [problem for p in spec.parameters for problem in _value_problems(p, weights[p.name])]
     if problems:
         raise _refused(problems)
     return weights
@@ -153,8 +153,12 @@ def _num_bytes(parameter: ParameterSpec) -> int:
     return count
 
 
-def _not_finite(name: str) -> Problem:
-    return Problem(name, "holds NaN or infinite values", "train or initialise it again")
+def _value_problems(parameter: ParameterSpec, values: NDArray[np.float32]) -> list[Problem]:
+    if not np.isfinite(values).all():
+        return [Problem(parameter.name, "holds NaN or infinite values", "train or initialise it again")]
+    if not parameter.is_trained and parameter.name.endswith(".running_var") and (values < 0).any():
+        return [Problem(parameter.name, "holds a negative variance", "train or initialise it again")]
+    return []
 
 
 def _refused(problems: list[Problem]) -> ConfideError:

@@ -7,6 +7,7 @@ is lost, repeated or out of order shows. Nobody ever asks for a message.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,13 @@ from numpy.typing import NDArray
 from protocols.errors import ConfideError, ErrorCode
 from protocols.links import Array, Link, TensorSpec
 from protocols.mpc.engine import Opened
+from protocols.mpc.timing import Stopwatch
 from protocols.ring import BitArray, RingArray
 
-MAX_MESSAGE_BYTES = 1 << 22  # of inputs and corrections, which can be cut anywhere
+# Of inputs and corrections, which can be cut anywhere. With its header such a message is one frame of 1 MiB, so that its bytes
+# are used where they were received.
+MAX_MESSAGE_BYTES = (1 << 20) - 128
+_ALIGNMENT = 8
 
 
 class Channel:
@@ -49,8 +54,12 @@ class Channel:
 
     def receive_bytes(self, count: int) -> NDArray[np.uint8]:
         """Receives a long run of bytes."""
-        pieces = [self.receive([TensorSpec("uint8", (size,))])[0] for size in _message_sizes(count)]
-        return np.concatenate(pieces) if pieces else np.empty(0, np.uint8)
+        data = np.empty(count, np.uint8)
+        start = 0
+        for size in _message_sizes(count):
+            (data[start : start + size],) = self.receive([TensorSpec("uint8", (size,))])
+            start += size
+        return data
 
 
 class LinkExchange:
@@ -67,13 +76,12 @@ class LinkExchange:
         layout = [TensorSpec(array.dtype.name, array.shape) for array in mine]
         for channel in self._channels:
             channel.send(mine)
-        total: list[NDArray[Any]] = [array.copy() for array in mine]
-        for channel in self._channels:
+        total: list[NDArray[Any]] = mine
+        for place, channel in enumerate(self._channels):
             for index, array in enumerate(channel.receive(layout)):
-                if index < len(numbers):
-                    total[index] += array
-                else:
-                    total[index] ^= array
+                combine = np.add if index < len(numbers) else np.bitwise_xor
+                # The first sum is a new array: what this party sent must not change.
+                total[index] = combine(total[index], array, out=total[index] if place else None)
         return Opened(tuple(total[: len(numbers)]), tuple(total[len(numbers) :]))
 
 
@@ -89,32 +97,81 @@ class ZeroExchange:
 
 
 class CorrectionReader:
-    """The dealer's corrections at the last computing party, received run by run of the plan."""
+    """The dealer's corrections at the last computing party, run by run of the plan.
 
-    def __init__(self, channel: Channel) -> None:
+    A message is received when its first byte is taken and given up when its last one is, so a run may need more than fits into
+    memory. Who reads the link ahead of this (`parties.worker.link`) spares it the wait.
+    """
+
+    def __init__(self, channel: Channel, stopwatch: Stopwatch | None = None) -> None:
+        """Takes the channel to the dealer, and what counts the time that is waited for it, if anything does."""
         self._channel = channel
-        self._buffer = np.empty(0, np.uint8)
+        self._stopwatch = stopwatch
+        self._sizes: Iterator[int] = iter(())
+        self._left = 0
+        self._message = np.empty(0, np.uint8)
         self._position = 0
 
     def begin_run(self, count: int) -> None:
-        """Receives the corrections of the next run of a segment.
+        """Starts a run of a segment that takes `count` bytes.
 
         Raises:
-            ConfideError: INTERNAL (ours) if the run before left some, or what the link raises.
+            ConfideError: INTERNAL (ours) if the run before left some.
         """
-        if self._position != self._buffer.size:
+        self.end_run()
+        self._sizes = _message_sizes(count)
+        self._left = count
+
+    def end_run(self) -> None:
+        """Checks that the run took everything.
+
+        Raises:
+            ConfideError: INTERNAL (ours) if not.
+        """
+        if self._left:
             raise ConfideError(ErrorCode.INTERNAL, "a run of the plan left corrections over")
-        self._buffer = self._channel.receive_bytes(count)
-        self._position = 0
+
+    def fetch_all(self) -> None:
+        """Waits until everything that the run has not taken yet is here: what follows it then never waits for the dealer."""
+        rest = np.empty(self._left, np.uint8)
+        self._fill(rest)
+        self._message, self._position = rest, 0
 
     def take(self, count: int) -> NDArray[np.uint8]:
-        """Returns the next bytes, aligned."""
-        end = self._position + count
-        if end > self._buffer.size:
+        """Returns the next bytes, aligned to 8; they may be read-only.
+
+        Raises:
+            ConfideError: INTERNAL (ours) if the run has not so many; what the link raises.
+        """
+        if count > self._left:
             raise ConfideError(ErrorCode.INTERNAL, "a run of the plan takes more corrections than it says")
-        piece = self._buffer[self._position : end].copy()
-        self._position = end
+        self._left -= count
+        if self._position == self._message.size and count:
+            self._receive()
+        end = self._position + count
+        if end <= self._message.size and self._position % _ALIGNMENT == 0:
+            piece = self._message[self._position : end]
+            self._position = end
+            return piece
+        piece = np.empty(count, np.uint8)
+        self._fill(piece)
         return piece
+
+    def _fill(self, into: NDArray[np.uint8]) -> None:
+        filled = 0
+        while filled < into.size:
+            if self._position == self._message.size:
+                self._receive()
+            part = self._message[self._position : self._position + into.size - filled]
+            into[filled : filled + part.size] = part
+            filled += part.size
+            self._position += part.size
+
+    def _receive(self) -> None:
+        layout = [TensorSpec("uint8", (next(self._sizes),))]
+        with nullcontext() if self._stopwatch is None else self._stopwatch.waiting_for_dealer():
+            (self._message,) = self._channel.receive(layout)
+        self._position = 0
 
 
 class CorrectionWriter:
@@ -122,25 +179,27 @@ class CorrectionWriter:
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
-        self._pieces: list[NDArray[np.uint8]] = []
+        self._message = np.empty(MAX_MESSAGE_BYTES, np.uint8)
         self._size = 0
 
     def put(self, data: NDArray[np.uint8]) -> None:
-        """Appends bytes."""
-        self._pieces.append(data)
-        self._size += data.size
-        if self._size >= MAX_MESSAGE_BYTES:
-            gathered = np.concatenate(self._pieces)
-            whole = gathered.size - gathered.size % MAX_MESSAGE_BYTES
-            self._channel.send_bytes(gathered[:whole])
-            self._pieces = [gathered[whole:]]
-            self._size = gathered.size - whole
+        """Appends bytes; they are copied."""
+        start = 0
+        while start < data.size:
+            part = data[start : start + MAX_MESSAGE_BYTES - self._size]
+            self._message[self._size : self._size + part.size] = part
+            self._size += part.size
+            start += part.size
+            if self._size == MAX_MESSAGE_BYTES:
+                self._send()
 
     def end_run(self) -> None:
         """Sends what is left of the run."""
         if self._size:
-            self._channel.send_bytes(np.concatenate(self._pieces))
-        self._pieces = []
+            self._send()
+
+    def _send(self) -> None:
+        self._channel.send([self._message[: self._size]])
         self._size = 0
 
 

@@ -8,8 +8,9 @@ multiplied by 16 significant bits of its factor and truncated, all terms of all 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import reduce
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from protocols.errors import ConfideError, ErrorCode
 from protocols.fixed_point import VALUE_BITS
 from protocols.mpc.engine import Engine, Steps, together
 from protocols.mpc.primitives.truncation import truncate
-from protocols.mpc.values import MAX_MAGNITUDE_BITS, SharedValue, ValueView
+from protocols.mpc.values import MAX_MAGNITUDE_BITS, PartialShare, SharedValue, ValueView
 from protocols.ring import RingArray
 
 FACTOR_BITS = 16
@@ -27,10 +28,22 @@ _ONE = Fraction(1)
 
 @dataclass(frozen=True)
 class Term:
-    """`factor` times a shared value seen through a linear view."""
+    """`factor` times a shared value seen through a linear view.
+
+    Attributes:
+        view: the value; secret.
+        factor: public.
+        rows: the term is the mean over so many rows, as a gradient is, and the declared limits hold for the sum; 1 otherwise.
+    """
 
     view: ValueView
     factor: Fraction
+    rows: int = 1
+
+    def bounded(self, proven_bits: int, *, scale_bits: int, limit_bits: int) -> int:
+        """Returns the smaller of a proven bound on the ring element and what follows from a declared limit on the term."""
+        factor = self.factor if self.rows == 1 else self.factor * self.rows
+        return bounded(factor, proven_bits, scale_bits=scale_bits, limit_bits=limit_bits)
 
 
 @dataclass(frozen=True)
@@ -61,11 +74,19 @@ class Combination:
         """Returns the product with a public number."""
         if factor == 0:
             return self.mapped(np.zeros_like, growth_bits=0)
-        return Combination(tuple(Term(term.view, term.factor * factor) for term in self.terms))
+        return Combination(tuple(replace(term, factor=term.factor * factor) for term in self.terms))
+
+    def mean_over(self, rows: int) -> Combination:
+        """Returns the quotient by a number of rows, for whose sum the declared limits hold from now on."""
+        return Combination(tuple(Term(term.view, term.factor / rows, term.rows * rows) for term in self.terms))
 
     def transpose(self) -> Combination:
         """Returns the transpose; masks are shared with it."""
-        return Combination(tuple(Term(term.view.transpose, term.factor) for term in self.terms))
+        return Combination(tuple(replace(term, view=term.view.transpose) for term in self.terms))
+
+    def folded(self, shape: tuple[int, ...]) -> Combination:
+        """Returns the same elements in another shape; masks are shared with it, but for transposed views."""
+        return Combination(tuple(replace(term, view=term.view.folded(shape)) for term in self.terms))
 
     def mapped(self, function: Callable[[RingArray], RingArray], *, growth_bits: int, scale_bits: int = 0) -> Combination:
         """Returns a linear map of the shares.
@@ -98,9 +119,8 @@ class Combination:
         magnitude = max(magnitudes) + (len(magnitudes) - 1).bit_length()
         if magnitude > MAX_MAGNITUDE_BITS:
             return None
-        share = np.zeros(self.shape, np.int64)
-        for item in known:
-            share = np.asarray(share + (item.share() << np.int64(scale - item.scale_bits)))
+        parts = [item.partial().times(1 << (scale - item.scale_bits)) for item in known]
+        share = reduce(PartialShare.plus, parts)
         return Term(ValueView(SharedValue(share, scale_bits=scale, magnitude_bits=magnitude)), _ONE)
 
     def is_settled(self, scale_bits: int) -> bool:
@@ -123,9 +143,7 @@ class Combination:
             ConfideError: INVALID_JOB (the querier's fault) if a term cannot be scaled exactly enough.
         """
         settled = yield from together(*(_settle_term(engine, term, scale_bits) for term in self.terms))
-        total = np.zeros(self.shape, np.int64)
-        for share, _ in settled:
-            total = np.asarray(total + share.reshape(self.shape))
+        total = reduce(np.add, (share.reshape(self.shape) for share, _ in settled))
         proven = max(bound for _, bound in settled) + (len(settled) - 1).bit_length()
         return SharedValue(total, scale_bits=scale_bits, magnitude_bits=min(magnitude_bits, proven))
 
@@ -145,8 +163,8 @@ class _Exact:
     scale_bits: int
     magnitude_bits: int
 
-    def share(self) -> RingArray:
-        return np.asarray(self.view.share * np.int64(self.multiplier))
+    def partial(self) -> PartialShare:
+        return self.view.partial.times(self.multiplier)
 
 
 def settle_all(
@@ -164,22 +182,23 @@ def _settle_term(engine: Engine, term: Term, scale_bits: int) -> Steps[tuple[Rin
     value = term.view.value
     exact = _exact(term)
     if exact is not None:
-        share, scale, bound = exact.share(), exact.scale_bits, exact.magnitude_bits
+        share, scale, bound = exact.partial(), exact.scale_bits, exact.magnitude_bits
     else:
-        share, scale, bound = term.view.share, value.scale_bits, value.magnitude_bits
+        share, scale, bound = term.view.partial, value.scale_bits, value.magnitude_bits
         cut = _cut_before_scaling(term, scale_bits)
         if cut > 0:
-            share, scale, bound = (yield from truncate(engine, _at_least_1d(share), cut)), scale - cut, bound - cut
+            truncated = yield from truncate(engine, share.contiguous(), cut)
+            share, scale, bound = PartialShare(truncated), scale - cut, bound - cut
         multiplier, fraction_bits = _mantissa(term.factor, bound)
-        share, scale = share * np.int64(multiplier), scale + fraction_bits
+        share, scale = share.times(multiplier), scale + fraction_bits
         bound += abs(multiplier).bit_length()
     shift = scale - scale_bits
     if shift <= 0:
-        return np.asarray(share << np.int64(-shift)), bound - shift
+        return np.asarray(share.whole() << np.int64(-shift)), bound - shift
     if shift > MAX_MAGNITUDE_BITS:
         raise ConfideError(ErrorCode.INVALID_JOB, "a public factor is too small to be represented")
     # One bit more for the unit that rounding may add.
-    return (yield from truncate(engine, _at_least_1d(share), shift)), max(bound - shift, 0) + 1
+    return (yield from truncate(engine, share.contiguous(), shift)), max(bound - shift, 0) + 1
 
 
 def _cut_before_scaling(term: Term, scale_bits: int) -> int:
@@ -198,14 +217,12 @@ def _top(factor: Fraction) -> int:
     return abs(factor.numerator).bit_length() - factor.denominator.bit_length() + 1
 
 
-def _floor_log2(factor: Fraction) -> int:
-    """The largest whole t with 2^t <= |factor|."""
-    close = abs(factor.numerator).bit_length() - factor.denominator.bit_length()
-    return close if abs(factor) >= Fraction(2) ** close else close - 1
-
-
-def _at_least_1d(share: RingArray) -> RingArray:
-    return np.ascontiguousarray(share)
+def floor_log2(factor: Fraction) -> int:
+    """Returns the largest whole t with 2^t <= |factor|."""
+    numerator, denominator = abs(factor.numerator), factor.denominator
+    close = numerator.bit_length() - denominator.bit_length()
+    reaches = numerator >= denominator << close if close >= 0 else numerator << -close >= denominator
+    return close if reaches else close - 1
 
 
 def _mantissa(factor: Fraction, magnitude_bits: int) -> tuple[int, int]:
@@ -216,7 +233,11 @@ def _mantissa(factor: Fraction, magnitude_bits: int) -> tuple[int, int]:
             ErrorCode.INVALID_JOB, "a value is too large to be scaled exactly enough", remedy="Use smaller batches."
         )
     fraction_bits = bits - _top(factor)
-    return round(factor * Fraction(2) ** fraction_bits), fraction_bits
+    return round(factor * _power_of_two(fraction_bits)), fraction_bits
+
+
+def _power_of_two(exponent: int) -> Fraction:
+    return Fraction(1 << exponent) if exponent >= 0 else Fraction(1, 1 << -exponent)
 
 
 def _exact(term: Term) -> _Exact | None:
@@ -242,7 +263,7 @@ def bounded(factor: Fraction, proven_bits: int, *, scale_bits: int, limit_bits: 
         scale_bits: its fractional bits.
         limit_bits: declared: factor times value is below 2^limit_bits as a real number.
     """
-    return min(proven_bits, scale_bits + limit_bits - _floor_log2(factor))
+    return min(proven_bits, scale_bits + limit_bits - floor_log2(factor))
 
 
 def map_one(term: Term, function: Callable[[RingArray], RingArray], growth_bits: int, scale_bits: int, limit_bits: int) -> Term:
@@ -258,21 +279,22 @@ def _mapped(
     scale = value.scale_bits + scale_bits
     magnitude = value.magnitude_bits + growth_bits
     if limit_bits is not None:
-        magnitude = bounded(term.factor, magnitude, scale_bits=scale, limit_bits=limit_bits)
-    return Term(ValueView(SharedValue(share, scale_bits=scale, magnitude_bits=magnitude)), term.factor)
+        magnitude = term.bounded(magnitude, scale_bits=scale, limit_bits=limit_bits)
+    return replace(term, view=ValueView(SharedValue(share, scale_bits=scale, magnitude_bits=magnitude)))
 
 
 def _merge(terms: list[Term], term: Term) -> None:
     """Adds a term to a list, into one of the same scale and factor (up to sign) if there is one."""
     for index, other in enumerate(terms):
         mine, its = term.view.value, other.view.value
-        if abs(term.factor) == abs(other.factor) and mine.scale_bits == its.scale_bits:
+        alike = abs(term.factor) == abs(other.factor) and term.rows == other.rows
+        if alike and mine.scale_bits == its.scale_bits:
             magnitude = max(mine.magnitude_bits, its.magnitude_bits) + 1
             if magnitude > MAX_MAGNITUDE_BITS:
                 break
             sign = 1 if term.factor == other.factor else -1
             share = np.asarray(other.view.share + sign * term.view.share)
             merged = SharedValue(share, scale_bits=mine.scale_bits, magnitude_bits=magnitude)
-            terms[index] = Term(ValueView(merged), other.factor)
+            terms[index] = replace(other, view=ValueView(merged))
             return
     terms.append(term)

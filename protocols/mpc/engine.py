@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -18,7 +19,7 @@ from protocols.errors import ConfideError, ErrorCode
 from protocols.links import TensorSpec
 from protocols.mpc.material.context import Material, Window
 from protocols.mpc.material.registry import deal
-from protocols.plan.operations import Deal, Open, Operation, Parameter
+from protocols.plan.operations import Deal, Open, Operation, Parameter, Reveal
 from protocols.ring import BitArray, RingArray
 
 T = TypeVar("T")
@@ -88,6 +89,7 @@ class Engine:
         self._tape = tape
         self._next_mask = 0
         self._session_masks = 0
+        self._segments = 0
 
     @property
     def leads(self) -> bool:
@@ -99,10 +101,16 @@ class Engine:
         """The rows of the current batch."""
         return self._material.window
 
+    @property
+    def segments(self) -> int:
+        """How many runs of segments have begun; a mask of another one is not the dealer's any more."""
+        return self._segments
+
     @contextmanager
     def segment(self, window: Window | None) -> Iterator[None]:
         """Runs a segment of the plan; masks made in it end with it, unless made for the session."""
         self._next_mask = self._session_masks
+        self._segments += 1
         self._material.begin_segment(window)
         yield
 
@@ -133,6 +141,27 @@ class Engine:
             result: T = end.value
             return result
 
+    def reveal_bit(self, name: str, share: BitArray) -> bool:
+        """Opens one bit of the computation to all computing parties; one round, one byte.
+
+        The only opening that is not masked. It is an operation of its own, so every plan shows what is learnt, and it stands
+        outside of what runs `together`: a revealed bit hides in no other round.
+
+        Args:
+            name: what the bit says; goes into the plan.
+            share: (1,) uint8, this party's exclusive-or share, 0 or 1; secret, and uniform but for the bit.
+
+        Raises:
+            ConfideError: BAD_FRAME (another computing party's fault) if the shares make no bit; what the links raise.
+
+        Learns: every computing party the bit, and nothing else.
+        """
+        self._tape.note(Reveal(name))
+        (opened,) = self._exchange.open((), (share,)).bits
+        if opened.shape != (1,) or opened[0] > 1:
+            raise ConfideError(ErrorCode.BAD_FRAME, "the shares of a revealed bit make no bit")
+        return bool(opened[0])
+
     def public(self, values: RingArray) -> RingArray:
         """Returns this party's share of public ring elements: the elements at the lead, zeros elsewhere."""
         return values if self.leads else np.zeros_like(values)
@@ -160,6 +189,16 @@ def together(*protocols: Steps[T]) -> Steps[list[T]]:
     return [results[index] for index in range(len(protocols))]
 
 
+def alongside(first: Steps[T], second: Steps[M]) -> Steps[tuple[T, M]]:
+    """Runs two protocols of different results in the same rounds."""
+
+    def boxed(protocol: Steps[Any]) -> Steps[Any]:
+        return (yield from protocol)
+
+    one, two = yield from together(boxed(first), boxed(second))
+    return one, two
+
+
 def _advance(index: int, protocol: Steps[T], opened: Opened | None, waiting: dict[int, Opening], results: dict[int, T]) -> None:
     try:
         waiting[index] = next(protocol) if opened is None else protocol.send(opened)
@@ -175,4 +214,9 @@ def _merge(openings: Sequence[Opening]) -> Opening:
 
 
 def _layout(array: NDArray[Any]) -> TensorSpec:
-    return TensorSpec(array.dtype.name, array.shape)
+    return _layout_of(array.dtype, array.shape)
+
+
+@lru_cache(maxsize=4096)
+def _layout_of(dtype: np.dtype[Any], shape: tuple[int, ...]) -> TensorSpec:
+    return TensorSpec(dtype.name, shape)

@@ -2,7 +2,10 @@
 
 An owner's rows become shares without a round: every computing party but one expands its share from a stream that it and the
 owner hold, and the one left gets the correction. That one is the owner itself if it computes (nothing is sent at all), else
-the last computing party. Learns: nobody anything but the number of rows, which is public.
+the last computing party. Learns: nobody anything but the number of rows and columns, which are public.
+
+Shares of all data sets are joined by every computing party for itself, without a message: below each other, or side by side if
+the data sets are different columns of the same rows. What follows is the same session in both cases.
 """
 
 from __future__ import annotations
@@ -14,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols.errors import ConfideError, ErrorCode, Problem
-from protocols.fixed_point import VALUE_BITS, encode
-from protocols.job import Job, JobType, Task
+from protocols.fixed_point import PARAMETER_LIMIT_BITS, VALUE_BITS, encode
+from protocols.job import DatasetRef, Job, JobType, Partition, Task
 from protocols.mpc.channels import Channel
 from protocols.mpc.keys import Label, SessionKeys
 from protocols.mpc.training_state import STATES, state_names
@@ -27,7 +30,7 @@ from protocols.sharing import draw_ring, sum_ring
 
 ROW_LIMIT = 1.0 + 2.0**-20  # scaling to [-1, 1] may end a rounding error outside
 
-PARAMETER_LIMIT = 2.0**10  # declared: weights stay below it
+PARAMETER_LIMIT = 2.0**PARAMETER_LIMIT_BITS  # declared: weights stay below it
 Rows = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
@@ -37,7 +40,8 @@ class LocalInputs:
 
     Attributes:
         rows: by position in the job's data sets, for the party's own: features (rows, features) float64 within [-1, 1] and
-            labels (rows,) float64: 0 or 1, the index of a class, or a number within [-1, 1], as the job's task says.
+            labels (rows,) float64: 0 or 1, the index of a class, or a number within [-1, 1], as the job's task says; of
+            the shape (0,) if another data set brings the labels.
         initial_weights: training from public weights: the start of every parameter, by name.
         training_state: training that continues or resumes, at computing parties: this party's int64 share of every parameter
             and of the optimiser's state, by name (`protocols.mpc.training_state`).
@@ -88,12 +92,11 @@ def label_columns(job: Job, labels: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def planned_inputs(job: Job) -> tuple[PlannedInput, ...]:
     """Returns who shares how much, and where the correction goes."""
-    width = job.model.input_features + job.label_width
     return tuple(
         PlannedInput(
             dataset.party,
             index,
-            dataset.num_rows * width,
+            dataset.num_rows * (dataset.num_features + _label_width(job, dataset)),
             dataset.party if dataset.party in job.computing_parties else job.computing_parties[-1],
         )
         for index, dataset in enumerate(job.datasets)
@@ -144,18 +147,19 @@ class RowSharing:
     def take(self) -> tuple[RingArray, RingArray]:
         """Returns this computing party's shares of all rows, in the job's order: features and labels.
 
-        (rows, features) and (rows, label_width) int64 at 16 fractional bits.
+        (rows, features) and (rows, label_width) int64 at 16 fractional bits. Parts that are different columns of the same rows
+        stand side by side in the order of the job's data sets, beside the labels of the one that has them.
         """
         features: list[RingArray] = []
         labels: list[RingArray] = []
         for planned in planned_inputs(self._job):
-            share = self._share_of(planned)
-            num_rows = self._job.datasets[planned.dataset].num_rows
-            split = num_rows * self._job.model.input_features
-            features.append(share[:split].reshape(num_rows, -1))
-            labels.append(share[split:].reshape(num_rows, self._job.label_width))
+            share, dataset = self._share_of(planned), self._job.datasets[planned.dataset]
+            split = dataset.num_rows * dataset.num_features
+            features.append(share[:split].reshape(dataset.num_rows, dataset.num_features))
+            if dataset.has_label:
+                labels.append(share[split:].reshape(dataset.num_rows, self._job.label_width))
         self._own.clear()
-        return np.concatenate(features), np.concatenate(labels)
+        return np.concatenate(features, axis=_AXES[self._job.partition]), np.concatenate(labels)
 
     def _share_of(self, planned: PlannedInput) -> RingArray:
         if planned.owner == self._party:
@@ -182,16 +186,22 @@ def _check_rows(job: Job, party: str, inputs: LocalInputs) -> Sequence[Problem]:
         problems.append(Problem(f"data set {index}", "missing or not this party's", "bring exactly the job's data sets"))
     for index in sorted(own & set(inputs.rows)):
         features, labels = inputs.rows[index]
-        num_rows = job.datasets[index].num_rows
-        where = f"data set {job.datasets[index].name}"
-        if features.shape != (num_rows, job.model.input_features) or labels.shape != (num_rows,):
+        dataset = job.datasets[index]
+        where = f"data set {dataset.name}"
+        num_labels = dataset.num_rows if dataset.has_label else 0
+        if features.shape != (dataset.num_rows, dataset.num_features) or labels.shape != (num_labels,):
             problems.append(Problem(where, "its shape is not the job's", "register it again, then submit a new job"))
         elif not _are_labels(job, labels):
             problems.append(Problem(where, f"a label is not one of {_EXPECTED[job.task]}", "correct the labels"))
     return problems
 
 
+_AXES = {Partition.ROWS: 0, Partition.COLUMNS: 1}
 _EXPECTED = {Task.BINARY: "0 and 1", Task.CLASSES: "the model's classes, counted from 0", Task.REAL: "the numbers from -1 to 1"}
+
+
+def _label_width(job: Job, dataset: DatasetRef) -> int:
+    return job.label_width if dataset.has_label else 0
 
 
 def _are_labels(job: Job, labels: NDArray[np.float64]) -> bool:
@@ -223,11 +233,12 @@ def _check_shares(job: Job, inputs: LocalInputs) -> Sequence[Problem]:
 def _check_model(job: Job, brought: Mapping[str, RingArray], *, whole: bool) -> Sequence[Problem]:
     """Checks shares of parameters; `whole` if all of the optimiser's state must be there too."""
     shapes = _shapes(job)
-    states = {f"{name}#{state}": shape for name, shape in shapes.items() for state in STATES}
+    trained = [parameter.name for parameter in job.model.trained]
+    states = {f"{name}#{state}": shapes[name] for name in trained for state in STATES}
     found = {name: array.shape for name, array in brought.items()}
     needed = set(shapes)
     if whole and job.training is not None:
-        needed |= {f"{name}#{state}" for name in shapes for state in state_names(job.training.optimiser)}
+        needed |= {f"{name}#{state}" for name in trained for state in state_names(job.training.optimiser)}
     problems = []
     if not needed <= set(found) or any({**shapes, **states}.get(name) != shape for name, shape in found.items()):
         problems.append(_other_model())

@@ -18,7 +18,9 @@ from protocols.mpc.engine import Engine
 from protocols.mpc.inputs import planned_inputs
 from protocols.mpc.material.context import ShapeMaterial, Window
 from protocols.mpc.programs.catalogue import Brought, program_of, schedule_of
+from protocols.mpc.programs.names import ANSWER
 from protocols.mpc.programs.program import Results
+from protocols.mpc.programs.serve import check_block
 from protocols.mpc.programs.train import Steps
 from protocols.mpc.tapes import RecordingTape
 from protocols.mpc.tensor import use_engine
@@ -49,6 +51,8 @@ def derive_plan(job: Job) -> Plan:
             with engine.segment(Window(run.start, run.stop) if run.stop else None):
                 program.run_segment(run.segment)
             segments[run.segment] = Segment(run.segment, tuple(tape.operations), material.correction_bytes)
+        if job.serving is not None:
+            check_block(segments[ANSWER])
         tape.operations = []
         results = program.results()
     if tape.operations:
@@ -87,14 +91,14 @@ def _planned_results(job: Job, results: Results) -> Sequence[PlannedResult]:
 
 def _zeros(job: Job) -> Brought:
     parameters: Mapping[str, RingArray] = {spec.name: _zero(spec.shape) for spec in job.model.parameters}
-    infers = job.job_type is JobType.INFER
+    has_rows = bool(job.datasets)
     return Brought(
-        features=None if infers else _zero((job.num_rows, job.model.input_features)),
-        labels=None if infers else _zero((job.num_rows, job.label_width)),
+        features=_zero((job.num_rows, job.model.input_features)) if has_rows else None,
+        labels=_zero((job.num_rows, job.label_width)) if has_rows else None,
         initial_weights={spec.name: np.zeros(spec.shape) for spec in job.model.parameters},
         training_state=parameters,
         model_share=parameters,
-        query_share=_zero((job.query_rows or 0, job.model.input_features)) if infers else None,
+        query_share=None if job.query_rows is None else _zero((job.query_rows, job.model.input_features)),
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols.errors import ConfideError, ErrorCode
-from protocols.fixed_point import VALUE_BITS, decode, encode
+from protocols.fixed_point import VALUE_BITS, VALUE_LIMIT_BITS, decode, encode
 from protocols.job_parts import MAX_CLASSES, Output, OutputKind
 from protocols.mpc.inputs import ROW_LIMIT
 from protocols.prg import ByteSource
@@ -47,8 +47,8 @@ def combine_output(shares: Sequence[RingArray], *, output: Output, scale_bits: i
         confusion: (classes, classes) int64, true class by predicted class; -1 in cells that are withheld.
         roc_auc, log_loss, squared_error: (1,) float64; NaN if a rate or a log loss is withheld.
         label: (rows,) int64, the index of the class.
-        probability: (rows,) or (rows, classes) float64 within [0, 1]; value: (rows,) float64; both as rounded, clipped and chosen
-            as the constraint says.
+        probability: (rows,) or (rows, classes) float64 within [0, 1]; score: of the same shape, float64; value: (rows,) float64;
+            all as rounded, clipped and chosen as the constraint says.
 
     Raises:
         ConfideError: BAD_FRAME (a computing party's fault) if the shares do not fit together or give no such output, or one that
@@ -75,14 +75,14 @@ def combine_output(shares: Sequence[RingArray], *, output: Output, scale_bits: i
             return np.where(values == WITHHELD, np.nan, np.maximum(values, 0.0))
         case OutputKind.SQUARED_ERROR:
             return np.maximum(values, 0.0)
-        case OutputKind.VALUE:
+        case OutputKind.SCORE | OutputKind.VALUE:
             return values
 
 
 WITHHELD = -1.0
 _ROUNDING = 2.0**-12  # the approximations may lead a probability or a rate this little outside its range
 _CLIP_ROUNDING = 2.0**-40  # a decimal is no float64
-_LARGEST = 2.0**20  # declared: no output reaches it
+_LARGEST = 2.0**VALUE_LIMIT_BITS  # declared: no output reaches it
 
 
 def _is_whole(values: NDArray[np.float64], *, least: float) -> bool:
@@ -109,5 +109,6 @@ _IS_POSSIBLE: dict[OutputKind, Callable[[NDArray[np.float64]], bool]] = {
     OutputKind.SQUARED_ERROR: lambda v: v.shape == (1,) and bool(-_ROUNDING <= v[0] < _LARGEST),
     OutputKind.LABEL: lambda v: v.ndim == 1 and _is_whole(v, least=0) and bool((v < MAX_CLASSES).all()),
     OutputKind.PROBABILITY: lambda v: v.ndim in (1, 2) and bool(((v >= -_ROUNDING) & (v <= 1 + _ROUNDING)).all()),
+    OutputKind.SCORE: lambda v: v.ndim in (1, 2) and bool((np.abs(v) < _LARGEST).all()),
     OutputKind.VALUE: lambda v: v.ndim == 1 and bool((np.abs(v) < _LARGEST).all()),
 }

@@ -6,7 +6,8 @@ that its sender has not yet reason to send, so the session cannot lock up.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from protocols.errors import ConfideError, ErrorCode
@@ -22,8 +23,9 @@ from protocols.mpc.material.registry import deal
 from protocols.mpc.primitives.refresh import Refresher
 from protocols.mpc.programs.program import Program
 from protocols.mpc.tapes import CheckingTape
+from protocols.mpc.timing import SegmentTiming, Stopwatch
 from protocols.mpc.values import SharedValue
-from protocols.plan.operations import Deal
+from protocols.plan.operations import Deal, Segment
 from protocols.plan.plan import Plan, Run
 from protocols.ring import RingArray
 
@@ -56,12 +58,14 @@ class SessionOutputs:
         output_shares: evaluation and inference: int64 share of every output, by name; goes to the querier and nobody else.
         rounds: rounds of openings that took place.
         sent_bytes: payload bytes sent, by receiver.
+        timing: what every segment took at this party; public.
     """
 
     model_share: Mapping[str, RingArray] | None
     output_shares: Mapping[str, RingArray] | None
     rounds: int
     sent_bytes: Mapping[str, int]
+    timing: tuple[SegmentTiming, ...] = ()
 
 
 def run_session(
@@ -75,6 +79,7 @@ def run_session(
     progress: Callable[[Progress], None],
     checkpoint: Callable[[Checkpoint], None],
     now: Callable[[], float],
+    stopwatch: Stopwatch,
 ) -> SessionOutputs:
     """Runs all roles of one party, after the parties have compared the plan's digest and exchanged fresh secrets.
 
@@ -88,6 +93,7 @@ def run_session(
         progress: told after every run of a segment.
         checkpoint: given every checkpoint of a training, at computing parties; it must not block for long.
         now: a clock in seconds that never goes back; only the lead's is read, for checkpoints every so many minutes.
+        stopwatch: times the runs of segments at this party.
 
     Raises:
         ConfideError: INVALID_DATA (this party's fault) for inputs that do not fit the job; what the links raise; INTERNAL
@@ -100,7 +106,7 @@ def run_session(
     check_inputs(job, party, inputs)
     channels = {peer: Channel(links[peer]) for peer in plan.participants if peer != party}
     try:
-        return _Session(job, plan, party, keys, channels, inputs, progress, checkpoint, now).run()
+        return _Session(job, plan, party, keys, channels, inputs, progress, checkpoint, now, stopwatch).run()
     finally:
         keys.erase()
 
@@ -116,6 +122,7 @@ class _Session:
     progress: Callable[[Progress], None]
     checkpoint: Callable[[Checkpoint], None]
     now: Callable[[], float]
+    stopwatch: Stopwatch
 
     def run(self) -> SessionOutputs:
         rows = RowSharing(job=self.job, party=self.party, keys=self.keys, channels=self.channels)
@@ -125,18 +132,16 @@ class _Session:
             self._deal()
         if self.party in self.plan.computing_parties:
             return self._compute(rows)
-        return SessionOutputs(None, None, 0, self._sent())
+        return SessionOutputs(None, None, 0, self._sent(), self.stopwatch.timings())
 
     def _deal(self) -> None:
         streams = [self.keys.open_stream(Label.DEALT, self.party, computing) for computing in self.plan.computing_parties]
         writer = CorrectionWriter(self.channels[self.plan.computing_parties[-1]])
         material = DealerMaterial(streams, writer)
         for step, run in enumerate(self.plan.runs(), 1):
-            material.begin_segment(_window(run))
-            for operation in self.plan.segment(run.segment).operations:
-                if isinstance(operation, Deal):
-                    deal(material, operation)
-            writer.end_run()
+            with self.stopwatch.dealing(run.segment):
+                deal_run(material, self.plan.segment(run.segment), run)
+                writer.end_run()
             self._report("dealing", step, 0)
 
     def _compute(self, rows: RowSharing) -> SessionOutputs:
@@ -147,7 +152,7 @@ class _Session:
         index = computing.index(self.party)
         is_last = index == len(computing) - 1
         exchange = LinkExchange([self.channels[peer] for peer in computing if peer != self.party])
-        corrections = CorrectionReader(self.channels[self.plan.dealer]) if is_last else None
+        corrections = CorrectionReader(self.channels[self.plan.dealer], self.stopwatch) if is_last else None
         dealt = self.keys.open_stream(Label.DEALT, self.plan.dealer, self.party)
         tape = CheckingTape()
         engine = Engine(index=index, exchange=exchange, material=ShareMaterial(dealt, corrections), tape=tape)
@@ -157,13 +162,9 @@ class _Session:
             program = self._program(engine, rows)
             for step, run in enumerate(self.plan.runs(), 1):
                 segment = self.plan.segment(run.segment)
-                if corrections is not None:
-                    corrections.begin_run(segment.correction_bytes)
-                tape.begin_run(segment)
                 done = program.steps_done
-                with engine.segment(_window(run)):
+                with self.stopwatch.computing(run.segment), one_run(engine, tape, corrections, segment, run):
                     program.run_segment(run.segment)
-                tape.end_run()
                 self._report(run.segment, step, exchange.rounds)
                 if checkpointer is not None and program.steps_done > done:
                     checkpointer.after_step(program.steps_done, program.state())
@@ -171,7 +172,7 @@ class _Session:
         model = {name: refresher.refresh(value.share) for name, value in self._planned(results.model).items()}
         outputs = {name: refresher.refresh(value.share) for name, value in self._planned(results.outputs).items()}
         self._report("outputs", self.plan.num_runs, exchange.rounds)
-        return SessionOutputs(model or None, outputs or None, exchange.rounds, self._sent())
+        return SessionOutputs(model or None, outputs or None, exchange.rounds, self._sent(), self.stopwatch.timings())
 
     def _program(self, engine: Engine, rows: RowSharing) -> Program:
         from protocols.mpc.programs.catalogue import Brought, in_step_order, program_of
@@ -229,6 +230,33 @@ class _Session:
 
     def _sent(self) -> dict[str, int]:
         return {peer: channel.sent_bytes for peer, channel in self.channels.items()}
+
+
+def deal_run(material: DealerMaterial, segment: Segment, run: Run) -> None:
+    """Deals everything of one run of a segment, in the plan's order."""
+    material.begin_segment(_window(run))
+    for operation in segment.operations:
+        if isinstance(operation, Deal):
+            deal(material, operation)
+
+
+@contextmanager
+def one_run(
+    engine: Engine, tape: CheckingTape, corrections: CorrectionReader | None, segment: Segment, run: Run
+) -> Iterator[None]:
+    """Holds what a computing party does for the length of a `with` block to one run of a segment of the plan.
+
+    Raises:
+        ConfideError: INTERNAL (ours) if the block does less or something else, or leaves corrections over.
+    """
+    if corrections is not None:
+        corrections.begin_run(segment.correction_bytes)
+    tape.begin_run(segment)
+    with engine.segment(_window(run)):
+        yield
+    tape.end_run()
+    if corrections is not None:
+        corrections.end_run()
 
 
 def _window(run: Run) -> Window | None:

@@ -9,7 +9,7 @@ value's share never changes. Linear views of a value (its transpose, the rows of
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 import numpy as np
@@ -22,15 +22,114 @@ from protocols.mpc.material.products import View
 from protocols.ring import RingArray, subtract
 
 MAX_MAGNITUDE_BITS = 62
+_MAX_MULTIPLIER = 1 << 53
 
 
 @dataclass(frozen=True, repr=False)
 class _Masked:
-    """The mask of one value: its id, this party's share of it, and the opened difference value - mask."""
+    """The mask of one value: its id, in which segment it was dealt, this party's share of it, and the opened value - mask."""
 
     mask_id: int
+    segment: int
     share: RingArray
     opened: RingArray
+
+
+@dataclass(frozen=True, repr=False)
+class Lacking:
+    """A multiple of a product of masks that the dealer keeps and no party has a share of yet; public.
+
+    Attributes:
+        kept_id: under which the dealer keeps it.
+        multiplier: whole number.
+        transposed: whether it is seen with its dimensions reversed.
+        engine: deals shares of it, where they are needed.
+        segment: in which it was made; the dealer forgets it at its end.
+    """
+
+    kept_id: int
+    multiplier: int
+    transposed: bool
+    engine: Engine
+    segment: int
+
+    def times(self, factor: int) -> Lacking:
+        """Returns a multiple of it."""
+        return Lacking(self.kept_id, self.multiplier * factor, self.transposed, self.engine, self.segment)
+
+    def shares(self, shape: tuple[int, ...]) -> RingArray:
+        """Returns this party's share of it; corrections 8 bytes an element."""
+        self._check()
+        stored = shape[::-1] if self.transposed else shape
+        dealt = self.engine.deal("shares_of_kept", self.kept_id, stored, result=np.ndarray)
+        dealt = dealt.T if self.transposed else dealt
+        # Multipliers may leave 64 bits, where they matter modulo 2^64 only.
+        return np.asarray(dealt * np.int64((self.multiplier + 2**63) % 2**64 - 2**63))
+
+    def parameters(self) -> tuple[int, int, int]:
+        """Returns how the plan names it: id, 1 if negative and 2 if transposed, absolute value of the multiplier."""
+        self._check()
+        return self.kept_id, (self.multiplier < 0) + 2 * self.transposed, abs(self.multiplier)
+
+    def _check(self) -> None:
+        if self.engine.segments != self.segment:
+            raise ConfideError(ErrorCode.INTERNAL, "a product of another segment was never finished")
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class PartialShare:
+    """This party's share of a value that may lack products of masks.
+
+    A protocol that masks the value anyway has the dealer take them out of its mask (`material.truncation`), which spares their
+    correction; anything else asks for shares of them.
+
+    Attributes:
+        share: int64, secret.
+        lacks: what is missing.
+    """
+
+    share: RingArray
+    lacks: tuple[Lacking, ...] = ()
+
+    @staticmethod
+    def of(share: RingArray | PartialShare) -> PartialShare:
+        """Returns a share as one that may lack something."""
+        return share if isinstance(share, PartialShare) else PartialShare(share)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The tensor's shape; public."""
+        return self.share.shape
+
+    def times(self, factor: int) -> PartialShare:
+        """Returns the product with a public whole number; local, but for multipliers that no plan can hold."""
+        lacks = tuple(part.times(factor) for part in self.lacks)
+        if any(abs(part.multiplier) >= _MAX_MULTIPLIER for part in lacks):
+            return PartialShare(self.whole() * np.int64(factor))
+        return PartialShare(self.share * np.int64(factor), lacks)
+
+    def plus(self, other: PartialShare) -> PartialShare:
+        """Returns the sum; shapes are equal."""
+        return PartialShare(self.share + other.share, (*self.lacks, *other.lacks))
+
+    def transpose(self) -> PartialShare:
+        """Returns the transpose."""
+        return PartialShare(self.share.T, tuple(replace(part, transposed=not part.transposed) for part in self.lacks))
+
+    def contiguous(self) -> PartialShare:
+        """Returns the same with its share's elements in order."""
+        return PartialShare(np.ascontiguousarray(self.share), self.lacks)
+
+    def parameters(self) -> tuple[int, ...]:
+        """Returns what is lacking, as the plan names it."""
+        return tuple(number for part in self.lacks for number in part.parameters())
+
+    def whole(self) -> RingArray:
+        """Returns this party's share of the whole value."""
+        share = self.share
+        for part in self.lacks:
+            share = share + part.shares(self.shape)
+        return share
 
 
 class SharedValue:
@@ -46,16 +145,20 @@ class SharedValue:
         ConfideError: INTERNAL (ours) if the magnitude leaves the domain of truncation and comparison.
     """
 
-    __slots__ = ("_for_session", "_magnitude_bits", "_masked", "_scale_bits", "_share")
+    __slots__ = ("_for_session", "_lacks", "_magnitude_bits", "_masked", "_scale_bits", "_share")
 
-    def __init__(self, share: RingArray, *, scale_bits: int, magnitude_bits: int, for_session: bool = False) -> None:
+    def __init__(
+        self, share: RingArray | PartialShare, *, scale_bits: int, magnitude_bits: int, for_session: bool = False
+    ) -> None:
         if magnitude_bits > MAX_MAGNITUDE_BITS:
             raise ConfideError(
                 ErrorCode.INVALID_MODEL,
                 f"a value may reach 2^{magnitude_bits} in the ring, beyond 2^{MAX_MAGNITUDE_BITS}",
                 remedy="Use fewer features or smaller batches.",
             )
-        self._share = share
+        partial = PartialShare.of(share)
+        self._share = partial.share
+        self._lacks = partial.lacks
         self._scale_bits = scale_bits
         self._magnitude_bits = magnitude_bits
         self._for_session = for_session
@@ -70,7 +173,14 @@ class SharedValue:
     @property
     def share(self) -> RingArray:
         """This party's share; secret. It must not be sent anywhere unmasked or unrefreshed."""
+        if self._lacks:
+            self._share, self._lacks = self.partial.whole(), ()
         return self._share
+
+    @property
+    def partial(self) -> PartialShare:
+        """This party's share with what it still lacks, for protocols that have the dealer take that in; secret."""
+        return PartialShare(self._share, self._lacks)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -87,6 +197,11 @@ class SharedValue:
         """Log2 of the bound on the ring element; public."""
         return self._magnitude_bits
 
+    @property
+    def for_session(self) -> bool:
+        """Whether its mask serves all later segments; public."""
+        return self._for_session
+
     @staticmethod
     def open_masked(engine: Engine, values: Iterable[SharedValue]) -> Steps[None]:
         """Opens each value under a fresh mask of its own, all in one round; values that have one already are left alone."""
@@ -98,20 +213,31 @@ class SharedValue:
             mask_id = engine.new_mask(for_session=value._for_session)
             mask = engine.deal("mask", mask_id, int(value._for_session), value.shape, result=np.ndarray)
             made.append((value, mask_id, mask))
-        opened = yield Opening("operands", tuple(subtract(value._share, mask) for value, _, mask in made))
+        opened = yield Opening("operands", tuple(subtract(value.share, mask) for value, _, mask in made))
         for (value, mask_id, mask), difference in zip(made, opened.numbers, strict=True):
-            value._masked = _Masked(mask_id, mask, difference)
+            value._masked = _Masked(mask_id, engine.segments, mask, difference)
 
 
 class ValueView:
-    """A shared value seen through linear maps that only move elements: rows of the current batch, then transposition."""
+    """A shared value seen through linear maps that only move elements: rows of the current batch, another shape, transposition.
 
-    __slots__ = ("_transposed", "_value", "_window")
+    Args:
+        value: what is seen.
+        window: only these rows of it.
+        fold: the rows' elements in this shape; empty for their own.
+        transposed: with its dimensions reversed.
+    """
 
-    def __init__(self, value: SharedValue, *, window: Window | None = None, transposed: bool = False) -> None:
+    __slots__ = ("_fold", "_shape", "_transposed", "_value", "_window")
+
+    def __init__(
+        self, value: SharedValue, *, window: Window | None = None, fold: tuple[int, ...] = (), transposed: bool = False
+    ) -> None:
         self._value = value
         self._window = window
+        self._fold = fold
         self._transposed = transposed
+        self._shape: tuple[int, ...] | None = None
 
     def __repr__(self) -> str:
         return f"ValueView(shape={self.shape}, scale_bits={self._value.scale_bits})"
@@ -124,12 +250,19 @@ class ValueView:
     @property
     def is_whole(self) -> bool:
         """Whether nothing is left out or moved."""
-        return self._window is None and not self._transposed
+        return self._window is None and not self._fold and not self._transposed
+
+    @property
+    def is_transposed(self) -> bool:
+        """Whether the dimensions are reversed."""
+        return self._transposed
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of what is seen; public."""
-        return self.share.shape
+        if self._shape is None:
+            self._shape = self._see(self._value._share).shape
+        return self._shape
 
     @property
     def share(self) -> RingArray:
@@ -137,9 +270,23 @@ class ValueView:
         return self._see(self._value.share)
 
     @property
+    def partial(self) -> PartialShare:
+        """This party's share of what is seen, with what it still lacks unless only a part or another shape is seen; secret."""
+        if self._window is not None or self._fold:
+            return PartialShare(self.share)
+        return self._value.partial.transpose() if self._transposed else self._value.partial
+
+    @property
     def transpose(self) -> ValueView:
         """The same, transposed; shares the mask."""
-        return ValueView(self._value, window=self._window, transposed=not self._transposed)
+        return ValueView(self._value, window=self._window, fold=self._fold, transposed=not self._transposed)
+
+    def folded(self, shape: tuple[int, ...]) -> ValueView:
+        """Returns the same elements in another shape; shares the mask, unless the view is transposed: then it is a new value."""
+        if self._transposed:
+            seen = np.ascontiguousarray(self.share).reshape(shape)
+            return ValueView(SharedValue(seen, scale_bits=self._value.scale_bits, magnitude_bits=self._value.magnitude_bits))
+        return ValueView(self._value, window=self._window, fold=shape)
 
     def opened(self) -> RingArray:
         """The opened difference value - mask through this view; public to the computing parties."""
@@ -153,7 +300,11 @@ class ValueView:
         """How the plan names the mask through this view."""
         if self._window is not None and self._window != engine.window:
             raise ConfideError(ErrorCode.INTERNAL, "a view of another batch's rows")
-        return (self._mask().mask_id, int(self._window is not None), int(self._transposed))
+        masked = self._mask()
+        if not self._value._for_session and masked.segment != engine.segments:
+            # The dealer has forgotten that mask, and the same id names another one now.
+            raise ConfideError(ErrorCode.INTERNAL, "a product of a value that was opened in another segment")
+        return (masked.mask_id, int(self._window is not None), int(self._transposed), *self._fold)
 
     def _mask(self) -> _Masked:
         masked = self._value._masked
@@ -163,4 +314,5 @@ class ValueView:
 
     def _see(self, array: NDArray[Any]) -> NDArray[Any]:
         seen = array if self._window is None else array[self._window.start : self._window.stop]
+        seen = seen.reshape(self._fold) if self._fold else seen
         return seen.T if self._transposed else seen

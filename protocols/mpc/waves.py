@@ -13,13 +13,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 
 from protocols.ring import RingArray, unsigned
 
-_TAYLOR = tuple((-1) ** i * (2 * math.pi) ** (2 * i + 1) / math.factorial(2 * i + 1) for i in range(10))
+# Of sin(2 pi x), as fractions until the end: a library's powers may differ in the last bit.
+_TAYLOR = tuple(float((2 * Fraction(math.pi)) ** (2 * i + 1) * (-1) ** i / math.factorial(2 * i + 1)) for i in range(10))
 
 
 @dataclass(frozen=True)

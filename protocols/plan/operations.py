@@ -1,4 +1,4 @@
-"""The operations of a plan: correlated randomness that is dealt, and rounds of masked openings.
+"""The operations of a plan: correlated randomness that is dealt, rounds of masked openings, and the bits that are revealed.
 
 A plan is a list of segments, each run a number of times; equal steps of a training are one segment.
 """
@@ -41,7 +41,23 @@ class Open:
         return sum(array.num_bytes for array in self.arrays)
 
 
-Operation = Deal | Open
+@dataclass(frozen=True)
+class Reveal:
+    """One round that opens a single bit of the computation, unmasked: the only thing that computing parties learn from it.
+
+    Attributes:
+        name: what the bit says.
+    """
+
+    name: str
+
+    @property
+    def num_bytes(self) -> int:
+        """Payload bytes that each party sends to each other one."""
+        return 1
+
+
+Operation = Deal | Open | Reveal
 
 
 @dataclass(frozen=True)
@@ -61,12 +77,17 @@ class Segment:
     @property
     def rounds(self) -> int:
         """Rounds among the computing parties in one run."""
-        return sum(isinstance(operation, Open) for operation in self.operations)
+        return sum(isinstance(operation, Open | Reveal) for operation in self.operations)
 
     @property
     def opened_bytes(self) -> int:
         """Payload bytes that each computing party sends to each other one in one run."""
-        return sum(operation.num_bytes for operation in self.operations if isinstance(operation, Open))
+        return sum(operation.num_bytes for operation in self.operations if isinstance(operation, Open | Reveal))
+
+    @property
+    def revealed_bits(self) -> int:
+        """Bits of the computation that the computing parties learn in one run."""
+        return sum(isinstance(operation, Reveal) for operation in self.operations)
 
 
 def operation_document(operation: Operation) -> dict[str, Any]:
@@ -74,6 +95,8 @@ def operation_document(operation: Operation) -> dict[str, Any]:
     if isinstance(operation, Deal):
         parameters = [list(item) if isinstance(item, tuple) else item for item in operation.parameters]
         return {"deal": operation.kind, "parameters": parameters}
+    if isinstance(operation, Reveal):
+        return {"reveal": operation.name}
     return {"open": operation.name, "arrays": [[array.dtype, list(array.shape)] for array in operation.arrays]}
 
 
@@ -87,7 +110,9 @@ def read_operation(document: Document) -> Operation:
         return Deal(read_text(document["deal"]), tuple(_parameter(item) for item in document["parameters"]))
     if set(document) == {"open", "arrays"}:
         return Open(read_text(document["open"]), tuple(_array(item) for item in document["arrays"]))
-    raise ValueError("an operation deals or opens")
+    if set(document) == {"reveal"}:
+        return Reveal(read_text(document["reveal"]))
+    raise ValueError("an operation deals, opens or reveals")
 
 
 def read_text(value: Any) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 from protocols.canonical import Document, canonical_bytes, sha256_hex
 from protocols.errors import ConfideError, ErrorCode
+from protocols.fixed_point import FIXED_POINT, FixedPoint
 from protocols.links import TensorSpec
 from protocols.plan.operations import (
     MAX_OPERATIONS,
@@ -22,8 +23,8 @@ from protocols.plan.operations import (
     read_text,
 )
 
-FORMAT = "confide.plan/2"
-ENGINE_VERSION = "confide.engine/2"
+FORMAT = "confide.plan/3"
+ENGINE_VERSION = "confide.engine/3"
 ADVERSARY = "semi-honest; the dealer and the computing parties do not collude"
 MAX_SEGMENTS = 64
 MAX_SIGNALS = 10_000_000
@@ -53,7 +54,7 @@ class PlannedInput:
 
 @dataclass(frozen=True)
 class Part:
-    """`count` runs of a segment, one after the other; with `batch_rows` each works on the next so many rows."""
+    """`count` runs of a segment, one after the other; each works on the next `batch_rows` rows, or on none."""
 
     segment: str
     count: int
@@ -122,7 +123,8 @@ class Plan:
     """See the module.
 
     `schedule` says how often and in which order the segments run; `signals` how often the lead tells each other computing
-    party, in one byte, whether a checkpoint is made now (see docs/protocols/checkpoint.md).
+    party, in one byte, whether a checkpoint is made now (see docs/protocols/checkpoint.md); `numbers` how numbers are held and
+    what is declared of them.
     """
 
     job_digest: str
@@ -134,6 +136,7 @@ class Plan:
     results: tuple[PlannedResult, ...]
     signals: int = 0
     engine: str = ENGINE_VERSION
+    numbers: FixedPoint = FIXED_POINT
 
     @property
     def participants(self) -> tuple[str, ...]:
@@ -170,6 +173,11 @@ class Plan:
     def opened_bytes(self) -> int:
         """What every computing party sends to every other one."""
         return sum(self.segment(name).opened_bytes * count for name, count in self._run_counts().items())
+
+    @property
+    def revealed_bits(self) -> int:
+        """Bits of the computation that the computing parties learn beside shapes, schedule and volumes."""
+        return sum(self.segment(name).revealed_bits * count for name, count in self._run_counts().items())
 
     @property
     def directions(self) -> tuple[Direction, ...]:
@@ -234,6 +242,7 @@ class Plan:
             "format": FORMAT,
             "engine": self.engine,
             "adversary": ADVERSARY,
+            "numbers": self.numbers.to_document(),
             "job": self.job_digest,
             "computing_parties": list(self.computing_parties),
             "dealer": self.dealer,
@@ -244,6 +253,7 @@ class Plan:
             "results": [{**vars(result), "shape": list(result.shape)} for result in self.results],
             "totals": {
                 "rounds": self.rounds,
+                "revealed_bits": self.revealed_bits,
                 "payload_bytes": self.payload_bytes,
                 "sent_bytes": {party: self.sent_bytes(party) for party in self.participants},
                 "directions": [vars(direction) for direction in self.directions],
@@ -282,7 +292,7 @@ def runs_of(schedule: tuple[Stage, ...]) -> Iterator[Run]:
             start = stage.first_row
             for part in stage.parts:
                 for _ in range(part.count):
-                    yield Run(part.segment, start, start + part.batch_rows)
+                    yield _run(part, start)
                     start += part.batch_rows
 
 
@@ -294,8 +304,12 @@ def first_runs(schedule: tuple[Stage, ...]) -> Iterator[Run]:
         for part in stage.parts:
             if part.segment not in found:
                 found.add(part.segment)
-                yield Run(part.segment, start, start + part.batch_rows)
+                yield _run(part, start)
             start += part.count * part.batch_rows
+
+
+def _run(part: Part, start: int) -> Run:
+    return Run(part.segment, start, start + part.batch_rows) if part.batch_rows else Run(part.segment, 0, 0)
 
 
 def _segment_document(segment: Segment) -> dict[str, Any]:
@@ -320,6 +334,7 @@ def _read(document: Document) -> Plan:
         results=tuple(_result(item) for item in _items(document["results"], MAX_OPERATIONS)),
         signals=_signals(document["signals"]),
         engine=read_text(document["engine"]),
+        numbers=FixedPoint.from_document(document["numbers"]),
     )
 
 

@@ -19,6 +19,7 @@ from governance.identity.directory import FOUNDER, read_directory
 from governance.identity.keys import SigningKey
 from governance.identity.names import MemberKind, PeerIdentity, Role
 from governance.identity.request import make_request, read_request
+from parties.client.progress import read_progress
 from parties.server import access
 from parties.server.intake import read_papers
 from parties.server.session_service import SessionService
@@ -54,6 +55,8 @@ from tests.fuzz.files import some_weights
 from tests.fuzz.target import Target
 from tests.support.jobs import MODEL, a_training, an_evaluation, an_inference
 from tests.support.members import a_world, new_keys
+from tests.support.models import CHAIN, SKIP
+from tests.support.parts import in_parts
 
 # Keys that every process of a campaign knows, so that altered documents can be signed again and reach what comes after.
 _KEY = SigningKey(Ed25519PrivateKey.from_private_bytes(b"\x07" * 32))
@@ -62,7 +65,7 @@ _PARTY = cast(Any, SimpleNamespace(id="hospital-a", directory=_DIRECTORY))
 
 
 def _jobs() -> Sequence[bytes]:
-    return [job.to_bytes() for job in (a_training(), an_evaluation(), an_inference())]
+    return [job.to_bytes() for job in (a_training(), an_evaluation(), an_inference(), in_parts(a_training()))]
 
 
 def _plans() -> Sequence[bytes]:
@@ -203,20 +206,39 @@ def _link(data: bytes) -> object:
         access._caller.reset(token)
 
 
+def _manifests() -> list[bytes]:
+    return [canonical_bytes(model.to_document()) for model in (MODEL, CHAIN, SKIP)]
+
+
 def _document(read: Callable[[Any], object]) -> Callable[[bytes], object]:
     return lambda data: read(parse_canonical(data))
+
+
+def _read_status(data: bytes) -> object:
+    status = jobs_pb2.JobStatus.FromString(data)
+    status.ClearField("ending")  # signed: `session-message` and `signed-document` read what is in it
+    return read_progress(status, party="hospital-a", job_id="ab" * 16, directory=cast(Any, None))
+
+
+def _statuses() -> Sequence[bytes]:
+    times = jobs_pb2.SegmentTiming(segment="step", runs=30, seconds_total=2.5, seconds_median=0.07, online_seconds_median=0.05)
+    return [
+        jobs_pb2.JobStatus(state="RUNNING", phase="step", step=3, steps=30, rounds=99).SerializeToString(),
+        jobs_pb2.JobStatus(state="COMPLETED", timing=[times, times]).SerializeToString(),
+    ]
 
 
 TARGETS = (
     Target("job", Job.from_bytes, _jobs),
     Target("plan", _document(Plan.from_document), _plans),
     Target("session-message", _document(SessionMessage.from_document), _messages),
-    Target("model-manifest", _document(ModelSpec.from_document), lambda: [canonical_bytes(MODEL.to_document())]),
+    Target("model-manifest", _document(ModelSpec.from_document), _manifests),
     Target("signed-document", SignedDocument.from_bytes, _signed),
     Target("directory", _read_directory, _directories),
     Target("enrolment-request", _read_request, _requests),
     Target("certificate", _parse_certificate, _certificates),
     Target("submit-request", _submit, _submissions, (ConfideError, DecodeError)),
     Target("deliver-request", _deliver, _deliveries, (ConfideError, DecodeError)),
+    Target("job-status", _read_status, _statuses, (ConfideError, DecodeError)),
     Target("link-metadata", _link, lambda: [b"ab" * 16 + b"\n1", b"ab" * 16 + b"\n77"]),
 )

@@ -19,6 +19,7 @@ from parties.storage.sealed import Purpose, SealedFiles, StorageKey
 from parties.transport.frames import FrameKind, decode, encode_header
 from parties.worker.channel import Channel, ChannelClosed
 from parties.worker.handshake import _check_hello, _check_key
+from privacy.preparation.alignment import align, identifiers_of
 from privacy.preparation.schema import TableSchema
 from privacy.preparation.schema_file import schema_from_yaml
 from privacy.preparation.table import Content, FileFormat, read_table
@@ -111,11 +112,26 @@ def _table(file_format: FileFormat) -> Callable[[bytes], object]:
     return read
 
 
-def _parquet() -> Sequence[bytes]:
+def _aligned(file_format: FileFormat) -> Callable[[bytes], object]:
+    schema = schema_from_yaml(SCHEMA.encode() + b"  - {name: patient, role: identifier}\n")
+
+    def read(data: bytes) -> object:
+        table = read_table(data, schema, content=Content.ALIGNED_ROWS, file_format=file_format)
+        return align(identifiers_of(table, schema), secret=bytes(32), label="study")
+
+    return read
+
+
+def _aligned_rows() -> str:
+    head, *rows = ROWS.splitlines()
+    return "\n".join([f"{head},patient", *(f"{row},p-{number}" for number, row in enumerate(rows))]) + "\n"
+
+
+def _parquet(text: str = ROWS) -> Sequence[bytes]:
     found = []
     for compression in (None, "snappy", "zstd"):
         file = io.BytesIO()
-        pd.read_csv(io.StringIO(ROWS)).to_parquet(file, compression=compression)
+        pd.read_csv(io.StringIO(text)).to_parquet(file, compression=compression)
         found.append(file.getvalue())
     return found
 
@@ -135,6 +151,7 @@ _REQUESTS = (
     _COMMON + "type: train\ndatasets: [hospital-a/train]\nmodel_name: diagnosis\nmanifest: model.json\n"
     'weights: model.safetensors\ntraining: {epochs: 15, batch_size: 48, learning_rate: "0.5"}\n',
     _COMMON + "type: evaluate\ndatasets: [hospital-a/holdout]\nmodel: diagnosis@0123456789ab\n",
+    _COMMON + "type: evaluate\ndatasets: [hospital-a/a, hospital-b/b]\npartition: columns\nmodel: diagnosis@0123456789ab\n",
     _COMMON + "type: infer\nmodel: diagnosis@0123456789ab\nsamples: samples.csv\n",
     _COMMON + "type: infer\nmodel: diagnosis@0123456789ab\nsamples: samples.csv\noutput: probability\ndecimals: 2\ntop_k: 3\n"
     'clip: "0.01"\n',
@@ -154,6 +171,8 @@ TARGETS = (
     Target("schema-file", schema_from_yaml, lambda: [SCHEMA.encode()]),
     Target("csv-table", _table(FileFormat.CSV), lambda: [ROWS.encode()]),
     Target("parquet-table", _table(FileFormat.PARQUET), _parquet),
+    Target("aligned-csv", _aligned(FileFormat.CSV), lambda: [_aligned_rows().encode()]),
+    Target("aligned-parquet", _aligned(FileFormat.PARQUET), lambda: _parquet(_aligned_rows())),
     Target("party-config", from_file(load_party_config), lambda: [_PARTY]),
     Target(
         "researcher-config",

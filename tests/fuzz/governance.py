@@ -161,6 +161,7 @@ def _previews() -> Sequence[bytes]:
         learns=(("alice", "prediction"),),
         model="",
         retention="nothing",
+        numbers=("held at 16 fractional bits",),
     )
     return [preview.to_bytes()]
 

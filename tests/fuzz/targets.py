@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from tests.fuzz import documents, files, governance, governed_files, logs
+from tests.fuzz import documents, files, governance, governed_files, logs, serving, serving_answers
 from tests.fuzz.target import Target
 
-_ALL = (*documents.TARGETS, *files.TARGETS, *logs.TARGETS, *governance.TARGETS, *governed_files.TARGETS)
+_ALL = (
+    *documents.TARGETS,
+    *files.TARGETS,
+    *logs.TARGETS,
+    *governance.TARGETS,
+    *governed_files.TARGETS,
+    *serving.TARGETS,
+    *serving_answers.TARGETS,
+)
 TARGETS: dict[str, Target] = {target.name: target for target in _ALL}

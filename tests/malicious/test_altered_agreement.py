@@ -76,8 +76,11 @@ def holdings(**changes: object) -> Holdings:
         min_evaluation_rows=50,
         max_rows=1_000,
         max_query_rows=10,
+        servings=0,
+        max_servings=1,
         min_cell=5,
         resumed=None,
+        schemas={},
     )
     return replace(sound, **changes)  # type: ignore[arg-type]  # tests name the fields
 

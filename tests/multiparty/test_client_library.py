@@ -20,6 +20,7 @@ from parties.harness import RESEARCHER
 from privacy.preparation.contract import prepare_query
 from privacy.preparation.query_commitment import verify_query
 from privacy.preparation.schema import TableSchema
+from protocols.job import JobType
 from tests.support.scripts import ROOT
 from tests.support.trial import COMPUTING, DEALER, HOSPITALS, LONG_TRAINING, Completed, Split, Trial
 
@@ -52,7 +53,8 @@ def test_predict_gives_back_the_form_of_the_samples(trial: Trial, trained: Compl
         framed = client.predict(model, samples)
         values = torch.from_numpy(samples[list(_features(client))].to_numpy(copy=True))
         tensor = client.predict(model, values, output="probability", decimals=2, clip=0.05)
-        asked, salt = client.jobs()[0], client.calls.records.query_salt(client.jobs()[0].job_id)
+        asked = next(job for job in client.jobs() if job.job_type is JobType.INFER)
+        salt = client.calls.records.query_salt(asked.job_id)
     assert list(framed.index) == list(samples.index)
     assert list(framed.columns) == ["label"]
     assert isinstance(tensor, torch.Tensor)

@@ -8,8 +8,11 @@ import pytest
 from governance.documents import SignedDocument
 from parties.client.client import Client
 from parties.client.prepare import COUNT_OUTPUT, PREDICTION_OUTPUT
+from parties.client.training_request import SgdRequest, TrainingRequest
+from protocols.errors import ErrorCode
 from protocols.fixed_point import VALUE_BITS
 from protocols.model import reference
+from protocols.session.states import State
 from tests.support.shares import open_model, reference_weights
 from tests.support.tables import breast_cancer_schema
 from tests.support.trial import COMPUTING, DEALER, HOSPITALS, MODEL, Completed, Split, Trial, scaled
@@ -110,3 +113,18 @@ def test_model_is_listed_by_computing_parties_and_not_by_the_dealer(trial: Trial
 
     assert all(trained.model in labels(trial.client, party) for party in COMPUTING)
     assert trained.model not in labels(trial.client, DEALER)
+
+
+def test_training_that_diverges_ends_alike_everywhere_and_leaves_no_model(trial: Trial) -> None:
+    # The decay alone makes every weight minus seven times what it was, at every step.
+    optimiser = SgdRequest(kind="sgd", learning_rate="16", weight_decay="0.5")
+    prepared = trial.train(TrainingRequest(epochs=9, batch_size=48, optimiser=optimiser), model_name="diverging")
+    trial.client.submit(prepared)
+    endings = trial.endings(prepared.job)
+    assert set(endings) == set(prepared.job.participants)
+    diverged = (State.ABORTED, ErrorCode.TRAINING_DIVERGED.name)
+    assert {(ending.state, ending.code) for ending in endings.values()} == {diverged}
+    assert all("left their declared range" in ending.cause and not ending.at_fault for ending in endings.values())
+    for party in COMPUTING:
+        with trial.tables(party) as tables:
+            assert prepared.job.produced_model not in {record.ref for record in tables.models.usable()}

@@ -130,19 +130,19 @@ def test_model_with_an_operator_that_is_not_on_the_list_is_refused(
 ) -> None:
     document = training.job.to_document()
     document["model"]["layers"].append(
-        {"name": "activation", "kind": "gelu", "in_features": 1, "out_features": 1, "bias": False, "rate": ""}
+        {"name": "activation", "kind": "lstm", "inputs": [document["model"]["layers"][-1]["name"]], "settings": {}}
     )
     error = refusal(lambda: researcher.submit(document, party=LEAD, weights=training.initial_weights))
     assert error.code is ErrorCode.INVALID_MODEL
     assert "'activation'" in error.what
-    assert "linear, relu, sigmoid" in error.what
+    assert "linear, convolution, max_pool" in error.what
 
 
 def test_manifest_with_an_operator_that_is_not_on_the_list_is_refused_before_anything_is_sent(
     trial: Trial, training: PreparedJob
 ) -> None:
     document = training.job.model.to_document()
-    layer = {"name": "tail", "kind": "lstm", "in_features": 1, "out_features": 1, "bias": False, "rate": ""}
+    layer = {"name": "tail", "kind": "lstm", "inputs": [document["layers"][-1]["name"]], "settings": {}}
     document["layers"].append(layer)
     (trial.folder / "unsupported.json").write_bytes(canonical_bytes(document))
     request = TrainRequest(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,8 +13,10 @@ import pytest
 from parties.client.client import PreparedJob
 from parties.server.workers import Template, derive_plan
 from protocols.errors import ConfideError, ErrorCode
-from protocols.model.spec import Layer, LayerKind, ModelSpec
-from tests.support.jobs import a_training
+from protocols.model.layers import Linear
+from protocols.model.spec import ModelSpec
+from protocols.training import Optimiser, OptimiserKind
+from tests.support.jobs import TRAINING, a_training
 from tests.support.processes import children, session_workers
 from tests.support.trial import HOSPITALS, LONG_TRAINING, SECOND, Trial
 
@@ -127,13 +129,14 @@ def memory(pid: int) -> Iterator[bytes]:
 
 
 def test_plan_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
-    # 34 GB of weights in a job of two kilobytes.
-    widths = [3, 65_536, 65_536, 1]
-    layers = [Layer(f"layer_{i}", LayerKind.LINEAR, *pair, True) for i, pair in enumerate(itertools.pairwise(widths))]
+    # Half a gigabyte of weights, which Adam joins several times over, in a job of two kilobytes.
+    widths = [3, 8_000, 8_000, 1]
+    layers = {f"layer_{i}": Linear(width) for i, width in enumerate(widths[1:])}
+    adam = replace(TRAINING, optimiser=Optimiser(OptimiserKind.ADAM, "0.01", beta1="0.9", beta2="0.999", epsilon="0.0001"))
     template = Template(tmp_path / "log")
     try:
         with pytest.raises(ConfideError, match="more than 2048 MiB") as caught:
-            derive_plan(a_training(model=ModelSpec(tuple(layers))), template=template)
+            derive_plan(a_training(model=ModelSpec.chain(widths[0], **layers), training=adam), template=template)
     finally:
         template.stop()
     assert caught.value.code is ErrorCode.TOO_LARGE

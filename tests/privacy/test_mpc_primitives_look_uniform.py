@@ -17,16 +17,28 @@ from protocols.mpc.primitives.exponential import exp, exp_nonpositive
 from protocols.mpc.primitives.logarithm import log
 from protocols.mpc.primitives.maximum import equal_zero, maximum
 from protocols.mpc.primitives.multiplication import multiply, truncate_and_multiply
+from protocols.mpc.primitives.products import partial_product
 from protocols.mpc.primitives.reciprocal import reciprocal
-from protocols.mpc.primitives.relu import relu, select
+from protocols.mpc.primitives.relu import gate, rectify, relu, select
 from protocols.mpc.primitives.roots import inverse_sqrt, sqrt
 from protocols.mpc.primitives.softmax import log_softmax, softmax
 from protocols.mpc.primitives.tanh import tanh
+from protocols.mpc.values import SharedValue, ValueView
 from tests.support.memory_links import all_bytes
 from tests.support.mpc_world import run_protocol, split
 
 SHAPE = (800, 2)
 SCALE_BITS = 16
+
+
+def _rectify_and_gate(engine: Engine, share: np.ndarray) -> Steps[object]:
+    """A product goes into the gate, as in a backward pass."""
+    view = ValueView(SharedValue(share[:20], scale_bits=SCALE_BITS, magnitude_bits=20))
+    rectified = yield from rectify(engine, share[:400].reshape(20, 40)[:, :20], 7)
+    product = yield from partial_product(engine, view, view.transpose)
+    return (yield from gate(engine, product.times(3), rectified.bit, 9))
+
+
 PROTOCOLS: dict[str, Callable[[Engine, np.ndarray], Steps[object]]] = {
     "equal_zero": equal_zero,
     "exp": lambda engine, share: exp(engine, share, SCALE_BITS),
@@ -37,7 +49,9 @@ PROTOCOLS: dict[str, Callable[[Engine, np.ndarray], Steps[object]]] = {
     "maximum": maximum,
     "multiply": lambda engine, share: multiply(engine, share, share),
     "reciprocal": lambda engine, share: reciprocal(engine, share, SCALE_BITS),
+    "rectify": lambda engine, share: rectify(engine, share, 5),
     "relu": relu,
+    "rectify_and_gate": _rectify_and_gate,
     "select": lambda engine, share: select(engine, share, share, share),
     "softmax": lambda engine, share: softmax(engine, share, SCALE_BITS),
     "sqrt": lambda engine, share: sqrt(engine, share, SCALE_BITS),

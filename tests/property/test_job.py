@@ -10,18 +10,13 @@ from hypothesis import strategies as st
 from protocols.canonical import canonical_bytes
 from protocols.errors import ConfideError, ErrorCode
 from protocols.job import Job
+from tests.support.hostile import VALUES, at_paths, replaced
 from tests.support.jobs import a_training, an_evaluation, an_inference
+from tests.support.parts import in_parts
 
-DOCUMENTS = [job.to_document() for job in (a_training(), an_evaluation(), an_inference())]
+JOBS = (a_training(), an_evaluation(), an_inference(), in_parts(a_training()))
+DOCUMENTS = [job.to_document() for job in JOBS]
 REFUSALS = {ErrorCode.INVALID_DOCUMENT, ErrorCode.INVALID_JOB, ErrorCode.INVALID_MODEL}
-VALUES = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-(2**53) + 1, 2**53 - 1)
-    | st.text(st.characters(exclude_categories=["Cs"]), max_size=20),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["name", "kind", "party", "epochs"]), inner),
-    max_leaves=6,
-)
 
 
 def read(data: bytes) -> Job | ErrorCode:
@@ -29,27 +24,6 @@ def read(data: bytes) -> Job | ErrorCode:
         return Job.from_bytes(data)
     except ConfideError as error:
         return error.code
-
-
-def at_paths(document: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
-    """The paths of everything inside a document."""
-    found = [path] if path else []
-    steps: list[tuple[str | int, Any]] = []
-    if isinstance(document, dict):
-        steps = list(document.items())
-    elif isinstance(document, list):
-        steps = list(enumerate(document))
-    for key, value in steps:
-        found += at_paths(value, (*path, key))
-    return found
-
-
-def replaced(document: Any, path: tuple[str | int, ...], value: Any) -> Any:
-    if not path:
-        return value
-    if isinstance(document, dict):
-        return {key: replaced(inner, path[1:], value) if key == path[0] else inner for key, inner in document.items()}
-    return [replaced(inner, path[1:], value) if at == path[0] else inner for at, inner in enumerate(document)]
 
 
 @given(st.sampled_from(DOCUMENTS), st.data(), VALUES)

@@ -7,10 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocols.errors import ConfideError, ErrorCode
-from protocols.model.spec import Layer, LayerKind, ModelSpec
+from protocols.model.layers import Linear
+from protocols.model.spec import ModelSpec
 from protocols.model.weights import weights_from_safetensors, weights_to_safetensors
 
-SPEC = ModelSpec((Layer("out", LayerKind.LINEAR, 2, 1, True),))
+SPEC = ModelSpec.chain(2, out=Linear(1))
 GOOD = weights_to_safetensors({"out.weight": np.ones((1, 2), np.float32), "out.bias": np.zeros(1, np.float32)}, SPEC)
 
 

@@ -15,9 +15,9 @@ from governance.consent.limits import OutputRule, ParameterLimits
 from governance.consent.matching import ConsentDecision, Consents, decide_consent
 from governance.consent.revocation import Effect, Revocation
 from governance.identity.directory import Directory
-from protocols.job import DatasetRef, Job, JobType, ModelRef, OutputKind
+from protocols.job import DatasetRef, Job, JobType, ModelRef, OutputKind, Serving
 from protocols.training import OptimiserKind
-from tests.support.jobs import CREATED, MODEL_REF, a_dataset, a_training, an_evaluation, an_inference
+from tests.support.jobs import CREATED, MODEL_REF, a_dataset, a_serving, a_training, an_evaluation, an_inference
 from tests.support.members import Founder, Keys, a_founder, new_keys
 
 NOW = CREATED
@@ -57,7 +57,7 @@ def a_grant(**changes: Any) -> Grant:
         subject=DatasetSubject("patients", 1, PATIENTS.commitment),
         purposes=("prognosis",),
         job_types=(JobType.TRAIN, JobType.EVALUATE),
-        derived_job_types=(JobType.EVALUATE, JobType.INFER),
+        derived_job_types=(JobType.EVALUATE, JobType.INFER, JobType.SERVE),
         recipients=("alice", "institution/hospital-b"),
         outputs=RULES,
         architectures=(),
@@ -79,7 +79,7 @@ def a_grant(**changes: Any) -> Grant:
 
 
 def a_model_grant(ref: ModelRef = MODEL_REF, **changes: Any) -> Grant:
-    types = {"job_types": (JobType.EVALUATE, JobType.INFER), "derived_job_types": ()}
+    types = {"job_types": (JobType.EVALUATE, JobType.INFER, JobType.SERVE), "derived_job_types": ()}
     return a_grant(**{"subject": ModelSubject(ref.name, ref.version), "nonce": "1f" * 16} | types | changes)
 
 
@@ -96,9 +96,12 @@ def under(job: Job) -> Job:
     return replace(job, agreement=an_agreement().digest)
 
 
+SERVED = Serving(block_rows=4, max_queries=5, max_rows=10, idle_s=60, lifetime_s=600, rekey_s=300)
+
+
 def jobs() -> dict[JobType, Job]:
     """A job of each type that the agreement and the grant cover."""
-    return {job.job_type: under(job) for job in (a_training(), an_evaluation(), an_inference())}
+    return {job.job_type: under(job) for job in (a_training(), an_evaluation(), an_inference(), a_serving(serving=SERVED))}
 
 
 def a_source(dataset: DatasetRef = PATIENTS, *models: ModelRef) -> Source:

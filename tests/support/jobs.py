@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from protocols.canonical import canonical_bytes, sha256_hex
-from protocols.job import DatasetRef, Job, JobType, ModelRef, Output, OutputKind, Task
-from protocols.model.spec import Layer, LayerKind, ModelSpec
+from protocols.job import DatasetRef, Job, JobType, ModelRef, Output, OutputKind, Partition, Serving, Task
+from protocols.model.layers import Linear, Sigmoid
+from protocols.model.spec import ModelSpec
 from protocols.training import CheckpointRule, Loss, Optimiser, OptimiserKind, Schedule, Training
 
 CREATED = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
@@ -22,7 +23,7 @@ SCHEMA: dict[str, Any] = {
     ],
 }
 SCHEMA_DIGEST = sha256_hex(canonical_bytes(SCHEMA))
-MODEL = ModelSpec((Layer("linear", LayerKind.LINEAR, 3, 1, True), Layer("sigmoid", LayerKind.SIGMOID, 1, 1, False)))
+MODEL = ModelSpec.chain(3, linear=Linear(1), sigmoid=Sigmoid())
 MODEL_REF = ModelRef("diagnosis", "0123456789ab")
 
 
@@ -38,7 +39,7 @@ TRAINING = sgd(2, 8, "0.5", "0.9")
 
 
 def a_dataset(party: str = "hospital-a", name: str = "patients", *, num_rows: int = 100) -> DatasetRef:
-    return DatasetRef(party, name, 1, num_rows, SCHEMA_DIGEST, "c" * 64)
+    return DatasetRef(party, name, 1, num_rows, SCHEMA_DIGEST, "c" * 64, 3, True, "")
 
 
 def a_training(**changes: Any) -> Job:
@@ -52,6 +53,7 @@ def a_training(**changes: Any) -> Job:
         computing_parties=("hospital-a", "hospital-b"),
         dealer="hospital-c",
         datasets=(a_dataset("hospital-a"), a_dataset("hospital-b"), a_dataset("hospital-c")),
+        partition=Partition.ROWS,
         schema=SCHEMA,
         task=Task.BINARY,
         model=MODEL,
@@ -62,6 +64,7 @@ def a_training(**changes: Any) -> Job:
         resumes=None,
         query_rows=None,
         query_commitment=None,
+        serving=None,
         outputs=(),
         created=CREATED,
         agree_by=CREATED + timedelta(minutes=2),
@@ -96,3 +99,8 @@ def an_inference(**changes: Any) -> Job:
         }
         | changes
     )
+
+
+def a_serving(**changes: Any) -> Job:
+    serving = {"job_type": JobType.SERVE, "serving": Serving(128, 50, 400, 60, 600, 300)}
+    return an_inference(**serving | {"query_rows": None, "query_commitment": None} | changes)

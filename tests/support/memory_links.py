@@ -46,6 +46,7 @@ class MemoryLink:
         copies = []
         for array in arrays:
             assert array.dtype.name in DTYPES
+            assert array.ndim <= 4, "a message of the real links carries at most four dimensions"
             assert array.flags.c_contiguous
             assert all(size > 0 for size in array.shape)
             copy = array.copy()

@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
 
 from protocols.canonical import canonical_bytes, sha256_hex
-from protocols.job import DatasetRef, Job, JobType, ModelRef, Output, OutputKind, Task, check
-from protocols.model.spec import Layer, LayerKind, ModelSpec
+from protocols.job import DatasetRef, Job, JobType, ModelRef, Output, OutputKind, Partition, Task, check
+from protocols.job_parts import Serving
+from protocols.model.layers import Linear, Operator, Sigmoid
+from protocols.model.spec import ModelSpec
 from protocols.mpc.channels import Channel, CorrectionReader, CorrectionWriter, LinkExchange
 from protocols.mpc.checkpoint import Checkpoint
 from protocols.mpc.engine import Engine, Steps
@@ -23,6 +25,7 @@ from protocols.mpc.material.context import DealerMaterial, ShapeMaterial, ShareM
 from protocols.mpc.material.registry import deal
 from protocols.mpc.session import Progress, SessionOutputs, run_session
 from protocols.mpc.tapes import RecordingTape
+from protocols.mpc.timing import Stopwatch
 from protocols.plan.operations import Deal, Operation
 from protocols.plan.plan import Plan
 from protocols.prg import AesCtrStream
@@ -51,10 +54,10 @@ def split(values: np.ndarray, num_parties: int, seed: int = 7) -> list[np.ndarra
 
 
 def a_model(features: int, *, with_sigmoid: bool = True, bias: bool = True) -> ModelSpec:
-    layers = [Layer("linear", LayerKind.LINEAR, features, 1, bias)]
+    layers: dict[str, Operator] = {"linear": Linear(1, bias=bias)}
     if with_sigmoid:
-        layers.append(Layer("sigmoid", LayerKind.SIGMOID, 1, 1, False))
-    return ModelSpec(tuple(layers))
+        layers["sigmoid"] = Sigmoid()
+    return ModelSpec.chain(features, **layers)
 
 
 def a_job(
@@ -73,16 +76,18 @@ def a_job(
     task: Task = Task.BINARY,
     model_ref: ModelRef | None = None,
     wanted: Sequence[Output] = (),
+    serving: Serving | None = None,
 ) -> Job:
     """A valid job document; `wanted` are outputs with their constraints, in place of kinds."""
     digest = sha256_hex(canonical_bytes(SCHEMA))
     trains = job_type is JobType.TRAIN
-    kinds = {JobType.EVALUATE: OutputKind.CORRECT_COUNT, JobType.INFER: OutputKind.LABEL}
+    kinds = {JobType.EVALUATE: OutputKind.CORRECT_COUNT, JobType.INFER: OutputKind.LABEL, JobType.SERVE: OutputKind.LABEL}
     opened = [] if trains else list(outputs or [output or kinds[job_type]])
     cell = min_cell if job_type is JobType.EVALUATE else 0
     names = ["answer"] if len(opened) == 1 else [kind.value.replace("_", "-") for kind in opened]
     plain = tuple(Output(name, kind, "researcher", cell) for name, kind in zip(names, opened, strict=True))
     created = datetime(2030, 1, 1, tzinfo=UTC)
+    spec = model or a_model(features)
     job = Job(
         consortium="demo",
         directory_version=1,
@@ -92,10 +97,13 @@ def a_job(
         querier="researcher",
         computing_parties=tuple(computing),
         dealer=dealer,
-        datasets=tuple(DatasetRef(p, f"rows-{p}", 1, n, digest, "0" * 64) for p, n in (rows or {}).items()),
+        datasets=tuple(
+            DatasetRef(p, f"rows-{p}", 1, n, digest, "0" * 64, spec.input_features, True, "") for p, n in (rows or {}).items()
+        ),
+        partition=Partition.ROWS,
         schema=SCHEMA,
         task=task,
-        model=model or a_model(features),
+        model=spec,
         initial_weights_sha256="0" * 64 if trains and model_ref is None else None,
         model_name="risk" if trains else None,
         model_ref=model_ref if trains else ModelRef("risk", "0" * 12),
@@ -103,6 +111,7 @@ def a_job(
         resumes=None,
         query_rows=query_rows,
         query_commitment="b2" * 32 if job_type is JobType.INFER else None,
+        serving=serving,
         outputs=tuple(wanted) or plain,
         created=created,
         agree_by=created + timedelta(minutes=2),
@@ -168,6 +177,7 @@ def run_world(
             progress=progress[name].append,
             checkpoint=checkpoints[name].append,
             now=clock if name == job.lead else no_clock,
+            stopwatch=Stopwatch(wall=lambda: 0.0, processor=lambda: 0.0),
         )
 
     outputs = in_threads({name: lambda name=name: party(name) for name in plan.participants}, links)
@@ -263,8 +273,3 @@ def run_protocol(
     results = in_threads(tasks, links)
     _, rounds, opened = results[names[0]]
     return ProtocolRun([results[name][0] for name in names], rounds, opened, shape_material.correction_bytes, operations, links)
-
-
-def without_sigmoid(job: Job) -> Job:
-    """The same job with a model that ends in its logit."""
-    return replace(job, model=a_model(job.model.input_features, with_sigmoid=False))

@@ -78,11 +78,6 @@ class Copier(OpeningParty):
         return self.model.hand_out(output)
 
 
-def little_endian(share: NDArray[np.int64]) -> bytes:
-    """A share as it is kept."""
-    return share.astype("<i8").tobytes()
-
-
 def spec_of(job: Job) -> SessionSpec:
     return SessionSpec(
         session=job.job_id,

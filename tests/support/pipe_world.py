@@ -19,6 +19,7 @@ from protocols.links import Array, TensorSpec
 from protocols.mpc.checkpoint import Checkpoint
 from protocols.mpc.inputs import LocalInputs
 from protocols.mpc.session import Progress, run_session
+from protocols.mpc.timing import Stopwatch
 from protocols.plan.plan import Plan
 from tests.support.mpc_world import keys_for
 
@@ -139,6 +140,7 @@ def _party(
         progress=note,
         checkpoint=ignore,
         now=time.monotonic,
+        stopwatch=Stopwatch(wall=time.monotonic, processor=time.thread_time),
     )
     answers.put((name, Measured(tuple(phases), outputs.rounds, sum(outputs.sent_bytes.values()))))
     for link in links.values():

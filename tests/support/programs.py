@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from protocols.job import Job, JobType, Task
-from protocols.model.spec import Layer, LayerKind, ModelSpec
+from protocols.model.layers import Dropout, Linear, Operator, Relu
+from protocols.model.spec import ModelSpec
 from protocols.mpc.checkpoint import Checkpoint
 from protocols.mpc.inputs import LocalInputs
 from protocols.mpc.planning import derive_plan
@@ -18,21 +19,22 @@ from protocols.plan.plan import Plan
 from protocols.training import Training
 from tests.support.mpc_world import World, a_job, run_world, split
 
+RELU = Relu()
 PARTIES = ("alpha", "beta", "delta", "epsilon", "omega")
 Weights = Mapping[str, np.ndarray]
 
 
 def a_network(
-    features: int, outputs: int, *, hidden: LayerKind = LayerKind.RELU, last: LayerKind | None = None, dropout: str = ""
+    features: int, outputs: int, *, hidden: Operator = RELU, last: Operator | None = None, dropout: str = ""
 ) -> ModelSpec:
     """Two linear layers with six values between them."""
-    layers = [Layer("first", LayerKind.LINEAR, features, 6, True), Layer("between", hidden, 6, 6, False)]
+    layers: dict[str, Operator] = {"first": Linear(6), "between": hidden}
     if dropout:
-        layers.append(Layer("drop", LayerKind.DROPOUT, 6, 6, False, dropout))
-    layers.append(Layer("second", LayerKind.LINEAR, 6, outputs, True))
+        layers["drop"] = Dropout(dropout)
+    layers["second"] = Linear(outputs)
     if last is not None:
-        layers.append(Layer("last", last, outputs, outputs, False))
-    return ModelSpec(tuple(layers))
+        layers["last"] = last
+    return ModelSpec.chain(features, **layers)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from parties.config import PartyConfig
 from parties.policy_file import write_policy
 from parties.server.budgets import reserve_budget
 from parties.server.courier import JobPapers
+from parties.server.desk import Desks
 from parties.server.intake import CheckedJob
 from parties.server.party import CurrentDirectory, Party
 from parties.server.policy import CurrentPolicy
@@ -180,6 +181,7 @@ class LoopWorld:
             check=check,
             accept=self._accept,
             tell_health=self.health.put,
+            desks=Desks(self.party),
         )
 
 

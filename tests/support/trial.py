@@ -33,7 +33,8 @@ from privacy.preparation.table import Content, FileFormat, read_table
 from protocols.canonical import MAX_DOCUMENT_BYTES, canonical_bytes
 from protocols.errors import ConfideError
 from protocols.job import Job
-from protocols.model.spec import Layer, LayerKind, ModelSpec
+from protocols.model.layers import Linear
+from protocols.model.spec import ModelSpec
 from protocols.model.weights import weights_to_safetensors
 from protocols.plan.plan import Plan
 from protocols.session.messages import Ending
@@ -46,7 +47,7 @@ HOSPITALS = (LEAD, SECOND, DEALER)
 COMPUTING = [LEAD, SECOND]
 OTHER_RESEARCHER = "eve"
 SCHEMA_FILE = EXAMPLES / "breast_cancer_schema.yaml"
-MODEL = ModelSpec((Layer("linear", LayerKind.LINEAR, 30, 1, True),))
+MODEL = ModelSpec.chain(30, linear=Linear(1))
 ZEROS = {"linear.weight": np.zeros((1, 30), np.float32), "linear.bias": np.zeros(1, np.float32)}
 DEMO_TRAINING = TrainingRequest(epochs=15, batch_size=48, learning_rate="0.5", momentum="0.9")
 SHORT_TRAINING = TrainingRequest(epochs=1, batch_size=150, learning_rate="0.5")

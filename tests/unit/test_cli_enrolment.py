@@ -150,6 +150,26 @@ def test_dataset_commands_register_list_and_show(run: Run, tmp_path: Path) -> No
     assert run("dataset", "show", "absent", "--config", made["config"]).exit_code == 2
 
 
+def test_dataset_commands_make_a_secret_and_register_aligned_parts(run: Run, tmp_path: Path) -> None:
+    made = _data(run("party", "init", "--id", "a", "--endpoint", "a:1", "--listen", "0.0.0.0:1", "--folder", "a",
+                     "--roles", "data-owner", "--format", "json"))  # fmt: skip
+    (tmp_path / "rows.csv").write_text("patient,nodes\n17,5\n4,0\n")
+    (tmp_path / "schema.yaml").write_text(
+        "api_version: confide/v1\nkind: TableSchema\nname: part\ncolumns:\n  - {name: patient, role: identifier}\n"
+        "  - {name: nodes, role: feature, type: integer, range: [0, 10]}\n"
+    )
+    assert run("dataset", "alignment-secret", "cohort.key").exit_code == 0
+    assert run("dataset", "alignment-secret", "cohort.key").exit_code == 2
+    register = ("dataset", "register", "--config", made["config"], "--name", "part", "--file", "rows.csv",
+                "--schema", "schema.yaml", "--alignment-secret", "cohort.key")  # fmt: skip
+    refused = run(*register)
+    assert refused.exit_code == 2
+    assert "--alignment-label" in refused.stderr
+    registered = _data(run(*register, "--alignment-label", "cohort", "--format", "json"))
+    assert (registered["num_rows"], len(registered["alignment"])) == (2, 64)
+    assert _data(run("dataset", "show", "part", "--config", made["config"], "--format", "json")) == registered
+
+
 def test_version_names_program_and_protocol(run: Run) -> None:
     result = run("--version")
     assert result.exit_code == 0

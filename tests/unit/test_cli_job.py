@@ -123,6 +123,7 @@ def test_plan_in_words_has_every_direction_with_grouped_bytes_and_fits_80_column
         figures = (direction.input_bytes, direction.opening_bytes, direction.correction_bytes)
         assert row[2:] == [f"{figure:,}" for figure in figures]
     assert f"{plan.rounds:,} rounds, {plan.payload_bytes:,} payload bytes between the parties" in lines
+    assert f"opened to the computing parties: {plan.revealed_bits} bits: are the numbers in range?" in lines
     assert max(map(len, lines)) <= 80
 
 

@@ -32,7 +32,7 @@ from tests.support.databases import a_database
 from tests.support.jobs import a_dataset
 
 JOBS = jobs()
-TRAIN, EVALUATE, INFER = (JOBS[kind] for kind in JobType)
+TRAIN, EVALUATE, INFER, SERVE = (JOBS[kind] for kind in JobType)
 
 
 @pytest.fixture(scope="module")

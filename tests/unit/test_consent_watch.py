@@ -16,6 +16,7 @@ from governance.consent.grant import Grant, sign_grant
 from parties.server import consent_watch
 from parties.server.board import Board, Status
 from parties.server.consent_watch import ConsentWatch
+from parties.server.desk import Desks
 from parties.server.sessions import Sessions
 from parties.server.statements import take_in
 from parties.storage.acceptances import AcceptanceRecord
@@ -45,7 +46,7 @@ class Watched:
         self.board = Board()
         self.told: list[tuple[str, FailureReport]] = []
         tell = SimpleNamespace(board=self.board, end_consent=lambda job_id, report: self.told.append((job_id, report)))
-        self.watch = ConsentWatch(self.party, cast(Sessions, tell))
+        self.watch = ConsentWatch(self.party, cast(Sessions, tell), Desks(self.party))
         self.grant = self.issue(a_grant())
         with self.party.database.transaction() as tables:
             tables.agreements.add(world.consent.signed(an_agreement()), now=world.now)

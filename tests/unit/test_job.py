@@ -20,7 +20,8 @@ from protocols.job import (
     OutputKind,
     check,
 )
-from protocols.model.spec import Layer, LayerKind, ModelSpec
+from protocols.model.layers import Linear, Sigmoid
+from protocols.model.spec import ModelSpec
 from tests.support.jobs import CREATED, MODEL, TRAINING, a_dataset, a_training, an_evaluation, an_inference
 
 JOBS = [a_training(), an_evaluation(), an_inference()]
@@ -112,8 +113,8 @@ def test_produced_model_is_named_after_the_training() -> None:
         (optimised(momentum="1"), "training.optimiser.momentum"),
         (optimised(momentum="-0.1"), "training.optimiser.momentum"),
         (a_training(training=replace(TRAINING, shuffle_seed="")), "training.shuffle_seed"),
-        (a_training(model=ModelSpec((Layer("l", LayerKind.LINEAR, 3, 2, True),))), "model"),
-        (a_training(model=ModelSpec((Layer("s", LayerKind.SIGMOID, 1, 1, False),))), "model"),
+        (a_training(model=ModelSpec.chain(3, l=Linear(2))), "model"),
+        (a_training(model=ModelSpec.chain(1, s=Sigmoid())), "model"),
         (an_evaluation(model_ref=None), "model_ref"),
         (an_evaluation(model_ref=ModelRef("diagnosis", "xyz")), "model_ref.version"),
         (an_evaluation(model_ref=ModelRef("Diagnosis", "0" * 12)), "model_ref.name"),

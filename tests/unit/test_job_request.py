@@ -165,8 +165,8 @@ def test_request_with_several_mistakes_names_line_field_and_remedy_of_each(tmp_p
 @pytest.mark.parametrize(
     ("text", "where", "remedy"),
     [
-        (TRAIN.replace("type: train", "type: trian"), "4 type", "train, evaluate or infer"),
-        (COMMON, "1 type", "train, evaluate or infer"),
+        (TRAIN.replace("type: train", "type: trian"), "4 type", "train, evaluate, infer or serve"),
+        (COMMON, "1 type", "train, evaluate, infer or serve"),
         (EVALUATE.replace("@0123456789ab", ""), "6 model", "name@version"),
         (INFER + "output: logit\n", "7 output", "correct"),
         (TRAIN.replace("[hospital-a, ", "[[hospital-a, "), "3", "indentation"),

@@ -10,19 +10,17 @@ import pytest
 from protocols.canonical import canonical_bytes
 from protocols.errors import ConfideError
 from protocols.job import Job, Output, OutputKind, Resumption, Task, check
-from protocols.model.spec import Layer, LayerKind, ModelSpec
+from protocols.model.layers import Dropout, Linear, Operator, Relu, Sigmoid, Softmax
+from protocols.model.spec import ModelSpec
 from protocols.training import CheckpointRule, Loss, Optimiser, OptimiserKind, Schedule, ScheduleKind, Training
 from tests.support.jobs import MODEL_REF, TRAINING, a_dataset, a_training, an_evaluation, an_inference, sgd
 
 ADAM = Optimiser(OptimiserKind.ADAM, "0.01", beta1="0.9", beta2="0.999", epsilon="0.0001")
-LINEAR = Layer("linear", LayerKind.LINEAR, 3, 4, True)
-HIDDEN = Layer("hidden", LayerKind.RELU, 4, 4, False)
-SOFTMAX = Layer("softmax", LayerKind.SOFTMAX, 4, 4, False)
-LOGITS = ModelSpec((LINEAR, HIDDEN, Layer("out", LayerKind.LINEAR, 4, 4, True)))
-CLASSES = {"task": Task.CLASSES, "model": LOGITS, "training": sgd(2, 8, "0.5", loss=Loss.CROSS_ENTROPY)}
+LOGITS: dict[str, Operator] = {"linear": Linear(4), "hidden": Relu(), "out": Linear(4)}
+CLASSES = {"task": Task.CLASSES, "model": ModelSpec.chain(3, **LOGITS), "training": sgd(2, 8, "0.5", loss=Loss.CROSS_ENTROPY)}
 REAL = {
     "task": Task.REAL,
-    "model": ModelSpec((Layer("linear", LayerKind.LINEAR, 3, 1, True),)),
+    "model": ModelSpec.chain(3, linear=Linear(1)),
     "training": sgd(2, 8, "0.5", loss=Loss.MEAN_SQUARED_ERROR),
 }
 RESUMPTION = Resumption("a" * 32, "b" * 64, 3, 2)
@@ -37,9 +35,10 @@ def trained(**changes: object) -> Job:
     return a_training(training=replace(TRAINING, **changes))
 
 
-def ended(*layers: Layer, task: Task = Task.CLASSES) -> Job:
+def ended(*operators: Operator, task: Task = Task.CLASSES) -> Job:
     """A training of several classes whose model ends in other layers."""
-    return a_training(**CLASSES | {"task": task, "model": ModelSpec((*LOGITS.layers, *layers))})
+    last = {f"last_{index}": operator for index, operator in enumerate(operators)}
+    return a_training(**CLASSES | {"task": task, "model": ModelSpec.chain(3, **LOGITS, **last)})
 
 
 @pytest.mark.parametrize(
@@ -55,7 +54,7 @@ def ended(*layers: Layer, task: Task = Task.CLASSES) -> Job:
         a_training(initial_weights_sha256=None, model_ref=MODEL_REF),
         a_training(initial_weights_sha256=None, model_ref=MODEL_REF, training=replace(TRAINING, steps_before=40)),
         a_training(resumes=RESUMPTION),
-        ended(SOFTMAX),
+        ended(Softmax()),
         an_evaluation(
             outputs=tuple(
                 Output(kind.value.replace("_", "-"), kind, "alice", 5)
@@ -96,9 +95,9 @@ def test_job_of_every_task_and_setting_is_valid_and_survives_the_round_trip(job:
         (a_training(**REAL | {"task": Task.BINARY}), "training.loss"),
         (ended(task=Task.BINARY), "model"),
         (a_training(**REAL | {"task": Task.CLASSES}), "model"),
-        (ended(SOFTMAX, replace(SOFTMAX, name="again")), "model.softmax"),
-        (ended(replace(SOFTMAX, kind=LayerKind.SIGMOID)), "model.softmax"),
-        (ended(replace(SOFTMAX, kind=LayerKind.DROPOUT, rate="0.5")), "model.softmax"),
+        (ended(Softmax(), Softmax()), "model.last_0"),
+        (ended(Sigmoid()), "model.last_0"),
+        (ended(Dropout()), "model.last_0"),
         (a_training(model_ref=MODEL_REF), "initial_weights_sha256"),
         (a_training(initial_weights_sha256=None), "initial_weights_sha256"),
         (a_training(resumes=replace(RESUMPTION, attempt=1)), "resumes"),

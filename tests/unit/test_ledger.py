@@ -20,7 +20,8 @@ from parties.storage.jobs import JobRecord
 from protocols.errors import ConfideError, ErrorCode
 from protocols.job import JobType, Output, OutputKind
 from protocols.job_parts import Task
-from protocols.model.spec import Layer, LayerKind, ModelSpec
+from protocols.model.layers import Linear
+from protocols.model.spec import ModelSpec
 from tests.support.databases import a_database
 from tests.support.jobs import a_dataset, a_training, an_evaluation, an_inference
 from tests.support.ledgers import Ledger, MemoryLedger
@@ -248,7 +249,7 @@ def test_charges_of_an_inference_are_on_the_model_at_its_holders() -> None:
 @pytest.mark.parametrize(("top_k", "numbers"), [(0, 4), (2, 2)])
 def test_charges_of_probabilities_count_every_class_that_is_opened(top_k: int, numbers: int) -> None:
     output = Output("answer", OutputKind.PROBABILITY, "alice", top_k=top_k)
-    job = an_inference(task=Task.CLASSES, model=ModelSpec((Layer("linear", LayerKind.LINEAR, 3, 4, True),)), outputs=(output,))
+    job = an_inference(task=Task.CLASSES, model=ModelSpec.chain(3, linear=Linear(4)), outputs=(output,))
     assert charges(job, "hospital-a")["model/diagnosis@0123456789ab"].answers == 5 * numbers
 
 

@@ -5,11 +5,12 @@ import pytest
 from sklearn.model_selection import train_test_split
 
 from protocols.model import reference
-from protocols.model.spec import Layer, LayerKind, ModelSpec
+from protocols.model.layers import Linear, Sigmoid
+from protocols.model.spec import ModelSpec
 from tests.support.jobs import sgd
 from tests.support.tables import breast_cancer_frame, breast_cancer_schema
 
-LOGISTIC = ModelSpec((Layer("linear", LayerKind.LINEAR, 30, 1, True), Layer("sigmoid", LayerKind.SIGMOID, 1, 1, False)))
+LOGISTIC = ModelSpec.chain(30, linear=Linear(1), sigmoid=Sigmoid())
 TRAINING = sgd(epochs=15, batch_size=48, learning_rate="0.5", momentum="0.9")
 
 

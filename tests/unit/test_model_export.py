@@ -11,8 +11,9 @@ from torch.nn import functional
 from protocols.errors import ConfideError, ErrorCode
 from protocols.job import Task
 from protocols.model.export import export_model
+from protocols.model.layers import Dropout, Linear, Relu, Sigmoid, Softmax, Tanh
 from protocols.model.reference import probabilities
-from protocols.model.spec import Layer, LayerKind, ModelSpec
+from protocols.model.spec import ModelSpec
 from protocols.model.weights import weights_from_safetensors, weights_to_safetensors
 
 
@@ -31,10 +32,7 @@ class Nested(nn.Module):
 def test_export_sequential_gives_layers_and_weights() -> None:
     module = nn.Sequential(nn.Linear(3, 1), nn.Sigmoid())
     spec, weights = export_model(module, 3)
-    assert spec.layers == (
-        Layer("layer_0", LayerKind.LINEAR, 3, 1, True),
-        Layer("layer_1", LayerKind.SIGMOID, 1, 1, False),
-    )
+    assert spec == ModelSpec.chain(3, layer_0=Linear(1), layer_1=Sigmoid())
     assert list(weights) == [parameter.name for parameter in spec.parameters]
     assert np.array_equal(weights["layer_0.weight"], module[0].weight.detach().numpy())
 
@@ -49,7 +47,7 @@ def test_export_custom_forward_computes_the_same_as_torch() -> None:
     torch.manual_seed(5)
     module = Nested().eval()
     spec, weights = export_model(module, 5)
-    assert [(layer.name, layer.kind.value) for layer in spec.layers] == [
+    assert [(layer.name, layer.operator.kind) for layer in spec.layers] == [
         ("encoder.0", "linear"),
         ("encoder.1", "sigmoid"),
         ("drop", "dropout"),
@@ -84,15 +82,8 @@ def test_export_network_has_every_operator_and_weights_survive_their_bytes() -> 
         nn.Linear(5, 4), nn.ReLU(), nn.Dropout(0.25), nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 3), nn.Softmax(1)
     )
     spec, weights = export_model(module, 5)
-    assert [(layer.name, layer.kind.value, layer.rate) for layer in spec.layers] == [
-        ("layer_0", "linear", ""),
-        ("layer_1", "relu", ""),
-        ("layer_2", "dropout", "0.25"),
-        ("layer_3", "linear", ""),
-        ("layer_4", "tanh", ""),
-        ("layer_5", "linear", ""),
-        ("layer_6", "softmax", ""),
-    ]
+    operators = (Linear(4), Relu(), Dropout("0.25"), Linear(4), Tanh(), Linear(3), Softmax())
+    assert spec == ModelSpec.chain(5, **{f"layer_{number}": operator for number, operator in enumerate(operators)})
     assert ModelSpec.from_document(spec.to_document()) == spec
     read = weights_from_safetensors(weights_to_safetensors(weights, spec), spec)
     assert all(np.array_equal(read[name], value) for name, value in weights.items())
@@ -116,8 +107,9 @@ def test_export_functions_give_the_same_layers_in_either_mode(training: bool) ->
 
     module = Functions().train(training)
     spec, _ = export_model(module, 5)
-    names = ["first", "relu", "tanh", "dropout", "second", "softmax"]
-    assert [(layer.name, layer.rate) for layer in spec.layers] == [(name, "0.1" if name == "dropout" else "") for name in names]
+    assert spec == ModelSpec.chain(
+        5, first=Linear(4), relu=Relu(), tanh=Tanh(), dropout=Dropout("0.1"), second=Linear(3), softmax=Softmax()
+    )
     assert {part.training for part in module.modules()} == {training}
 
 
@@ -142,7 +134,7 @@ def test_export_width_out_of_range_is_an_argument_error(width: int) -> None:
 
 
 def test_export_with_problems_raises_all_of_them() -> None:
-    module = nn.Sequential(nn.Linear(3, 4), nn.GELU(), nn.BatchNorm1d(4), nn.Linear(4, 1).double())
+    module = nn.Sequential(nn.Linear(3, 4), nn.SiLU(), nn.GroupNorm(2, 4), nn.Linear(4, 1).double())
     with pytest.raises(ConfideError) as caught:
         export_model(module, 2)
     assert caught.value.code is ErrorCode.INVALID_MODEL

@@ -9,49 +9,51 @@ from torch import nn
 from protocols.errors import ConfideError
 from protocols.job import Task
 from protocols.model import reference
-from protocols.model.spec import Layer, LayerKind, ModelSpec
+from protocols.model.layers import Dropout, Linear, Operator, Relu, Sigmoid, Softmax, Tanh
+from protocols.model.spec import ModelSpec
 from protocols.training import Loss
 
-LOGISTIC = ModelSpec((Layer("linear", LayerKind.LINEAR, 4, 1, True), Layer("sigmoid", LayerKind.SIGMOID, 1, 1, False)))
+LOGISTIC = ModelSpec.chain(4, linear=Linear(1), sigmoid=Sigmoid())
 LINEAR = {"linear.weight": np.array([[1.0, -2.0, 0.5, 0.0]]), "linear.bias": np.array([0.25])}
-ENDINGS = {LayerKind.SOFTMAX: torch.nn.Softmax(dim=1), LayerKind.SIGMOID: torch.nn.Sigmoid(), LayerKind.TANH: torch.nn.Tanh()}
+ENDINGS = {Softmax(): torch.nn.Softmax(dim=1), Sigmoid(): torch.nn.Sigmoid(), Tanh(): torch.nn.Tanh()}
 
 
-def network(ending: LayerKind, width: int) -> tuple[ModelSpec, dict[str, np.ndarray], nn.Sequential]:
+def network(ending: Operator, width: int) -> tuple[ModelSpec, dict[str, np.ndarray], nn.Sequential]:
     """A network with every activation, and the same in torch and float64; dropout does nothing in it."""
     generator = torch.Generator().manual_seed(1)
     module = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 5), nn.Tanh(), nn.Linear(5, 5, bias=False), nn.Sigmoid())
     module = nn.Sequential(*module, nn.Linear(5, width), ENDINGS[ending]).double()
     for parameter in module.parameters():
         nn.init.normal_(parameter, std=0.7, generator=generator)
-    layers = (
-        Layer("layer_0", LayerKind.LINEAR, 4, 5, True),
-        Layer("layer_1", LayerKind.RELU, 5, 5, False),
-        Layer("drop", LayerKind.DROPOUT, 5, 5, False, "0.4"),
-        Layer("layer_2", LayerKind.LINEAR, 5, 5, True),
-        Layer("layer_3", LayerKind.TANH, 5, 5, False),
-        Layer("layer_4", LayerKind.LINEAR, 5, 5, False),
-        Layer("layer_5", LayerKind.SIGMOID, 5, 5, False),
-        Layer("layer_6", LayerKind.LINEAR, 5, width, True),
-        Layer("layer_7", ending, width, width, False),
+    spec = ModelSpec.chain(
+        4,
+        layer_0=Linear(5),
+        layer_1=Relu(),
+        drop=Dropout("0.4"),
+        layer_2=Linear(5),
+        layer_3=Tanh(),
+        layer_4=Linear(5, bias=False),
+        layer_5=Sigmoid(),
+        layer_6=Linear(width),
+        layer_7=ending,
     )
     weights = {f"layer_{name}": parameter.detach().numpy() for name, parameter in module.named_parameters()}
-    return ModelSpec(layers), weights, module
+    return spec, weights, module
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_forward_matches_torch_in_float64(ending: LayerKind) -> None:
+def test_forward_matches_torch_in_float64(ending: Operator) -> None:
     spec, weights, module = network(ending, 3)
     rows = torch.randn(9, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     whole, before_last = module(rows).detach().numpy(), module[:-1](rows).detach().numpy()
     # the same sums in float64, at most a few roundings of 2^-53 apart
     assert np.allclose(reference.outputs(spec, weights, rows.numpy()), whole, rtol=0, atol=1e-14)
-    expected = whole if ending is LayerKind.TANH else before_last
+    expected = whole if ending == Tanh() else before_last
     assert np.allclose(reference.logits(spec, weights, rows.numpy()), expected, rtol=0, atol=1e-14)
 
 
 def test_probabilities_and_predictions_follow_the_task() -> None:
-    spec, weights, module = network(LayerKind.SOFTMAX, 3)
+    spec, weights, module = network(Softmax(), 3)
     rows = torch.randn(9, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
     expected = module(rows).detach().numpy()
     assert np.allclose(reference.probabilities(spec, weights, rows.numpy(), task=Task.CLASSES), expected, rtol=0, atol=1e-14)
@@ -59,13 +61,13 @@ def test_probabilities_and_predictions_follow_the_task() -> None:
     assert np.array_equal(found, expected.argmax(axis=1))
     assert reference.accuracy(spec, weights, rows.numpy(), found, task=Task.CLASSES) == 1.0
     assert reference.predicted(LOGISTIC, LINEAR, np.eye(4)).tolist() == [1, 0, 1, 1]
-    bare = ModelSpec(LOGISTIC.layers[:1])
+    bare = ModelSpec(LOGISTIC.input_shape, LOGISTIC.layers[:1])
     assert reference.predicted(bare, LINEAR, np.eye(4), task=Task.REAL).tolist() == [1.25, -1.75, 0.75, 0.25]
 
 
 def test_forward_without_last_sigmoid_has_the_same_logits() -> None:
     rows = np.eye(4)
-    bare = ModelSpec(LOGISTIC.layers[:1])
+    bare = ModelSpec(LOGISTIC.input_shape, LOGISTIC.layers[:1])
     assert np.array_equal(reference.logits(LOGISTIC, LINEAR, rows), reference.logits(bare, LINEAR, rows))
     assert np.array_equal(reference.probabilities(LOGISTIC, LINEAR, rows), reference.probabilities(bare, LINEAR, rows))
 
@@ -91,7 +93,7 @@ def test_sigmoid_and_softmax_at_extremes_neither_overflow_nor_leave_their_range(
 @pytest.mark.parametrize("task", Task)
 def test_mean_loss_matches_torch(task: Task) -> None:
     width = 3 if task is Task.CLASSES else 1
-    ending = {Task.BINARY: LayerKind.SIGMOID, Task.CLASSES: LayerKind.SOFTMAX, Task.REAL: LayerKind.TANH}[task]
+    ending = {Task.BINARY: Sigmoid(), Task.CLASSES: Softmax(), Task.REAL: Tanh()}[task]
     spec, weights, module = network(ending, width)
     generator = torch.Generator().manual_seed(4)
     rows = torch.randn(9, 4, dtype=torch.float64, generator=generator)

@@ -11,11 +11,12 @@ from torch import nn
 from protocols.errors import ConfideError
 from protocols.job import Task
 from protocols.model import reference
-from protocols.model.spec import Layer, LayerKind, ModelSpec
+from protocols.model.layers import Dropout, Linear, Operator, Relu, Sigmoid, Softmax, Tanh
+from protocols.model.spec import ModelSpec
 from protocols.training import CheckpointRule, Loss, Optimiser, OptimiserKind, Schedule, ScheduleKind, Training
 from tests.support.jobs import sgd
 
-LOGISTIC = ModelSpec((Layer("linear", LayerKind.LINEAR, 4, 1, True), Layer("sigmoid", LayerKind.SIGMOID, 1, 1, False)))
+LOGISTIC = ModelSpec.chain(4, linear=Linear(1), sigmoid=Sigmoid())
 SGD = Optimiser(OptimiserKind.SGD, "0.5", "0.01", momentum="0.9")
 PLAIN_SGD = Optimiser(OptimiserKind.SGD, "0.5", "0.01")
 ADAM = Optimiser(OptimiserKind.ADAM, "0.05", "0.01", beta1="0.9", beta2="0.99", epsilon="0.0001")
@@ -24,7 +25,7 @@ TORCH_OPTIMISERS: dict[Optimiser, Callable[[list[nn.Parameter]], torch.optim.Opt
     PLAIN_SGD: lambda parameters: torch.optim.SGD(parameters, lr=0.5, weight_decay=0.01),
     ADAM: lambda parameters: torch.optim.Adam(parameters, lr=0.05, weight_decay=0.01, betas=(0.9, 0.99), eps=1e-4),
 }
-HIDDEN = (LayerKind.RELU, LayerKind.TANH, LayerKind.SIGMOID)
+HIDDEN = (Relu(), Tanh(), Sigmoid())
 
 
 class Masked(nn.Module):
@@ -44,47 +45,47 @@ def mask(step: int, layer: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def network(
-    kinds: tuple[LayerKind, ...], width: int, *, ending: LayerKind | None = None
+    kinds: tuple[Operator, ...], width: int, *, ending: Operator | None = None
 ) -> tuple[ModelSpec, dict[str, np.ndarray]]:
     """Linear layers with these activations and dropouts between, and weights in float64."""
     generator = np.random.default_rng(7)
-    layers = []
+    layers: dict[str, Operator] = {}
     for number, kind in enumerate(kinds):
-        layers.append(Layer(f"linear_{number}", LayerKind.LINEAR, 4, 4, number % 2 == 0))
-        layers.append(Layer(f"act_{number}", kind, 4, 4, False, "0.4" if kind is LayerKind.DROPOUT else ""))
-    layers.append(Layer("out", LayerKind.LINEAR, 4, width, True))
+        layers[f"linear_{number}"] = Linear(4, bias=number % 2 == 0)
+        layers[f"act_{number}"] = kind
+    layers["out"] = Linear(width)
     if ending is not None:
-        layers.append(Layer("end", ending, width, width, False))
-    spec = ModelSpec(tuple(layers))
+        layers["end"] = ending
+    spec = ModelSpec.chain(4, **layers)
     return spec, {parameter.name: generator.normal(0, 0.7, parameter.shape) for parameter in spec.parameters}
 
 
 def in_torch(spec: ModelSpec, weights: dict[str, np.ndarray], coin: Callable[[str, tuple[int, ...]], np.ndarray]) -> nn.Module:
     """The same network in torch, without its last sigmoid or softmax."""
     steps: list[nn.Module] = []
-    activations = {LayerKind.RELU: nn.ReLU, LayerKind.TANH: nn.Tanh, LayerKind.SIGMOID: nn.Sigmoid}
+    activations = {Relu(): nn.ReLU, Tanh(): nn.Tanh, Sigmoid(): nn.Sigmoid}
     for layer in spec.layers:
-        if layer.kind is LayerKind.LINEAR:
-            linear = nn.Linear(layer.in_features, layer.out_features, layer.bias).double()
+        if isinstance(layer.operator, Linear):
+            linear = nn.Linear(spec.shapes_into(layer)[0][0], layer.operator.out_features, layer.operator.bias).double()
             linear.weight.data = torch.from_numpy(weights[f"{layer.name}.weight"].copy())
-            if layer.bias:
+            if layer.operator.bias:
                 linear.bias.data = torch.from_numpy(weights[f"{layer.name}.bias"].copy())
             steps.append(linear)
-        elif layer.kind is LayerKind.DROPOUT:
-            steps.append(Masked(float(layer.rate), lambda shape, name=layer.name: coin(name, shape)))
+        elif isinstance(layer.operator, Dropout):
+            steps.append(Masked(float(layer.operator.rate), lambda shape, name=layer.name: coin(name, shape)))
         elif layer.name != "end":
-            steps.append(activations[layer.kind]())
+            steps.append(activations[layer.operator]())
     return nn.Sequential(*steps)
 
 
-def torch_loss(loss: Loss, values: torch.Tensor, labels: torch.Tensor, ending: LayerKind | None, width: int) -> torch.Tensor:
+def torch_loss(loss: Loss, values: torch.Tensor, labels: torch.Tensor, ending: Operator | None, width: int) -> torch.Tensor:
     match loss:
         case Loss.BINARY_CROSS_ENTROPY:
             return nn.functional.binary_cross_entropy_with_logits(values[:, 0], labels)
         case Loss.CROSS_ENTROPY:
             return nn.functional.cross_entropy(values, labels.long())
         case Loss.MEAN_SQUARED_ERROR:
-            given = {None: values, LayerKind.SIGMOID: values.sigmoid(), LayerKind.SOFTMAX: values.softmax(1)}[ending]
+            given = {None: values, Sigmoid(): values.sigmoid(), Softmax(): values.softmax(1)}[ending]
             wanted = nn.functional.one_hot(labels.long(), width).double() if width > 1 else labels[:, None]
             return nn.functional.mse_loss(given, wanted)
 
@@ -92,16 +93,16 @@ def torch_loss(loss: Loss, values: torch.Tensor, labels: torch.Tensor, ending: L
 @pytest.mark.parametrize(
     ("loss", "task", "width", "ending"),
     [
-        (Loss.BINARY_CROSS_ENTROPY, Task.BINARY, 1, LayerKind.SIGMOID),
-        (Loss.CROSS_ENTROPY, Task.CLASSES, 3, LayerKind.SOFTMAX),
+        (Loss.BINARY_CROSS_ENTROPY, Task.BINARY, 1, Sigmoid()),
+        (Loss.CROSS_ENTROPY, Task.CLASSES, 3, Softmax()),
         (Loss.CROSS_ENTROPY, Task.CLASSES, 3, None),
-        (Loss.MEAN_SQUARED_ERROR, Task.BINARY, 1, LayerKind.SIGMOID),
-        (Loss.MEAN_SQUARED_ERROR, Task.CLASSES, 3, LayerKind.SOFTMAX),
+        (Loss.MEAN_SQUARED_ERROR, Task.BINARY, 1, Sigmoid()),
+        (Loss.MEAN_SQUARED_ERROR, Task.CLASSES, 3, Softmax()),
         (Loss.MEAN_SQUARED_ERROR, Task.REAL, 1, None),
     ],
 )
-def test_gradients_of_every_loss_match_torch_autograd(loss: Loss, task: Task, width: int, ending: LayerKind | None) -> None:
-    spec, weights = network((*HIDDEN, LayerKind.DROPOUT), width, ending=ending)
+def test_gradients_of_every_loss_match_torch_autograd(loss: Loss, task: Task, width: int, ending: Operator | None) -> None:
+    spec, weights = network((*HIDDEN, Dropout("0.4")), width, ending=ending)
     generator = np.random.default_rng(8)
     rows, labels = generator.normal(size=(11, 4)), generator.integers(0, max(2, width), 11).astype(np.float64)
 
@@ -147,7 +148,7 @@ def test_training_with_dropout_and_schedule_matches_torch_step_by_step() -> None
     generator = np.random.default_rng(3)
     features, truth = generator.uniform(-1, 1, (20, 4)), generator.integers(0, 3, 20).astype(np.float64)
     order = generator.permutation(20)
-    spec, initial = network((LayerKind.RELU, LayerKind.DROPOUT, LayerKind.TANH), 3)
+    spec, initial = network((Relu(), Dropout("0.4"), Tanh()), 3)
     counted = {"step": 0}
     module = in_torch(spec, initial, lambda layer, shape: mask(counted["step"], layer, shape))
     steps = TORCH_OPTIMISERS[SGD](list(module.parameters()))
@@ -173,7 +174,7 @@ def test_training_that_goes_on_from_its_state_equals_the_uninterrupted_one(optim
     generator = np.random.default_rng(4)
     features, truth = generator.uniform(-1, 1, (20, 4)), generator.integers(0, 2, 20).astype(np.float64)
     order = generator.permutation(20)
-    spec, initial = network((LayerKind.RELU, LayerKind.DROPOUT), 1)
+    spec, initial = network((Relu(), Dropout("0.4")), 1)
     whole = replace(sgd(4, 8, "0.5"), optimiser=optimiser)
 
     def run(state: dict[str, np.ndarray], training: Training) -> dict[str, np.ndarray]:

@@ -9,6 +9,7 @@ from torch.nn import functional
 from torch.nn.utils import parametrizations
 
 from protocols.errors import Problem
+from protocols.model.spec import MAX_LAYERS
 from protocols.model.validation import validate_model
 
 
@@ -31,18 +32,23 @@ def where_and_kind(problems: tuple[Problem, ...]) -> list[tuple[str, str]]:
 @pytest.mark.parametrize(
     ("module", "kind"),
     [
-        (nn.BatchNorm1d(3), "never"),
-        (nn.SyncBatchNorm(3), "never"),
         (nn.Flatten(0), "never"),
-        (nn.GELU(), "not yet"),
-        (nn.Conv1d(3, 3, 1), "not yet"),
+        (nn.SiLU(), "not yet"),
+        (nn.ConvTranspose1d(3, 3, 1), "not yet"),
+        (nn.Conv3d(3, 3, 1), "not yet"),
+        (nn.MaxPool3d(2), "not yet"),
         (nn.LSTM(3, 3), "not yet"),
-        (nn.LayerNorm(3), "not yet"),
+        (nn.GroupNorm(1, 3), "not yet"),
+        (nn.InstanceNorm1d(3), "not yet"),
         (nn.MultiheadAttention(3, 1), "not yet"),
         (nn.Hardshrink(), "not yet"),
+        (nn.SyncBatchNorm(3), "replace"),
         (nn.LogSoftmax(1), "replace"),
         (nn.AlphaDropout(0.5), "replace"),
         (nn.Dropout1d(0.5).eval(), "replace"),
+        (nn.GELU("tanh"), "misconfigured"),
+        (nn.BatchNorm1d(3, track_running_stats=False), "misconfigured"),
+        (nn.BatchNorm1d(3, momentum=None), "misconfigured"),
         (nn.Softmax(), "misconfigured"),
         (nn.Softmax(0), "misconfigured"),
         (nn.Dropout(1.0), "misconfigured"),
@@ -74,13 +80,18 @@ def test_validate_module_without_effect_is_accepted(harmless: nn.Module) -> None
         (lambda self, rows: self.missing(rows), "misconfigured"),
         (lambda self, rows: (self.linear(rows), rows), "misconfigured"),
         (lambda self, rows: {"logit": self.linear(rows)}, "misconfigured"),
-        (lambda self, rows: functional.gelu(self.linear(rows)), "not yet"),
+        (lambda self, rows: functional.silu(self.linear(rows)), "not yet"),
         (lambda self, rows: self.linear(rows).softmax(0), "misconfigured"),
         (lambda self, rows: self.linear(rows).log_softmax(1), "replace"),
         (lambda self, rows: self.linear(rows).squeeze(1), "replace"),
         (lambda self, rows: self.linear(rows) + 1, "replace"),
         (lambda self, rows: functional.dropout(self.linear(rows), 1.0), "misconfigured"),
-        (lambda self, rows: self.linear(rows + rows.sigmoid()), "not yet"),
+        (lambda self, rows: self.linear(rows * rows.sigmoid()), "replace"),
+        (lambda self, rows: self.linear(torch.maximum(rows, rows.sigmoid())), "not yet"),
+        (lambda self, rows: self.linear(torch.add(rows, rows, alpha=2)), "replace"),
+        (lambda self, rows: self.linear(rows.view(3, -1)), "replace"),
+        (lambda self, rows: self.linear(rows) * rows.size(1), "never"),
+        (lambda self, rows: functional.layer_norm(self.linear(rows), (1,)), "replace"),
         (lambda self, rows: self.linear(self.linear.weight * rows), "replace"),
         (lambda self, rows: self.linear(rows).item(), "never"),
         (lambda self, rows: self.linear(rows - torch.ones(3)), "replace"),
@@ -96,7 +107,7 @@ def test_validate_control_flow_deep_inside_names_the_module_and_finds_the_rest()
         def forward(self, rows: Tensor) -> Tensor:
             return rows if rows.sum() > 0 else -rows
 
-    module = nn.Sequential(nn.Linear(3, 2), nn.Sequential(Branching()), nn.Linear(2, 2), Branching(), nn.GELU())
+    module = nn.Sequential(nn.Linear(3, 2), nn.Sequential(Branching()), nn.Linear(2, 2), Branching(), nn.SiLU())
     assert where_and_kind(validate_model(module, 3)) == [("4", "not yet"), ("1.0", "never"), ("3", "never")]
 
 
@@ -236,5 +247,5 @@ def test_validate_without_weights_is_misconfigured() -> None:
 
 
 def test_validate_too_many_layers_is_not_yet_supported() -> None:
-    module = nn.Sequential(*(nn.Linear(1, 1) for _ in range(65)))
+    module = nn.Sequential(*(nn.Linear(1, 1) for _ in range(MAX_LAYERS + 1)))
     assert where_and_kind(validate_model(module, 1)) == [("model", "not yet")]

@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 from safetensors.torch import save as torch_save
 
 from protocols.errors import ConfideError, ErrorCode
-from protocols.model.spec import Layer, LayerKind, ModelSpec
+from protocols.model.layers import Linear
+from protocols.model.spec import ModelSpec
 from protocols.model.weights import weights_from_safetensors, weights_to_safetensors
 
-SPEC = ModelSpec((Layer("hidden", LayerKind.LINEAR, 3, 2, True), Layer("out", LayerKind.LINEAR, 2, 1, False)))
+SPEC = ModelSpec.chain(3, hidden=Linear(2), out=Linear(1, bias=False))
 
 
 def some_weights() -> dict[str, NDArray[np.float32]]:

@@ -81,7 +81,7 @@ def test_resumed_training_ends_where_an_uninterrupted_one_does(training: Trainin
     again = resumed(job, last["alpha"])
     states = [last[party].state for party in job.computing_parties]
     world = train(again, TABLE, state=states, seed="second attempt")
-    assert world.plan.num_runs == 1 + 3  # the data are opened once more, then one epoch remains
+    assert world.plan.num_runs == 1 + 3 + 1  # the data are opened once more, then one epoch and its range check remain
     assert_measured_as_planned(world)
     expected, found = trained(uninterrupted), trained(world)
     assert set(found) == set(expected)
@@ -98,7 +98,7 @@ def test_training_resumes_in_the_middle_of_an_epoch() -> None:
     middle = replace(job, resumes=Resumption(job.job_id, "a" * 64, 4, 2))
     plan = derive_plan(middle)
     runs = [(run.segment, run.start, run.stop) for run in plan.runs()]
-    assert runs == [("open data", 0, 0), ("step", 8, 16), ("last step", 16, 20)]
+    assert runs == [("open data", 0, 0), ("step", 8, 16), ("last step", 16, 20), ("range check", 0, 0)]
     assert_measured_as_planned(train(middle, TABLE, state=states))
 
 
@@ -107,7 +107,7 @@ def test_remaining_runs_are_the_last_of_the_whole_schedule(before: int) -> None:
     job = a_job_of(SGD)
     whole_runs = list(derive_plan(job).runs())[1:]
     rest = list(derive_plan(replace(job, resumes=Resumption(job.job_id, "a" * 64, before, 2))).runs())[1:]
-    assert rest == whole_runs[before:]
+    assert rest == whole_runs[before + before // 3 :]  # a range check follows every third step
 
 
 def test_resuming_a_finished_training_is_refused() -> None:
@@ -200,4 +200,5 @@ def test_schedule_of_a_long_resumed_training_is_short() -> None:
     job = a_job_of(replace(SGD, epochs=1000))
     plan = derive_plan(replace(job, resumes=Resumption(job.job_id, "a" * 64, 1000, 3)))
     assert len(plan.schedule) == 3
-    assert sum(1 for _ in runs_of(plan.schedule)) == 1 + 3000 - 1000
+    # 1000 of 3000 steps lie behind, which is in the middle of the 334th epoch.
+    assert sum(1 for _ in runs_of(plan.schedule)) == 1 + 2000 + 667

@@ -14,7 +14,8 @@ from sklearn.metrics import confusion_matrix, roc_auc_score
 from protocols.errors import ConfideError, ErrorCode
 from protocols.job import Job, JobType, OutputKind, Task
 from protocols.model import reference
-from protocols.model.spec import LayerKind, ModelSpec
+from protocols.model.layers import Sigmoid, Softmax, Tanh
+from protocols.model.spec import ModelSpec
 from protocols.mpc.engine import Engine, Steps
 from protocols.mpc.inputs import LocalInputs
 from protocols.mpc.planning import derive_plan
@@ -67,7 +68,7 @@ def mean_cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
 
 @pytest.mark.parametrize("parties", [2, 3, 5])
 def test_binary_measures_are_those_of_the_model(parties: int) -> None:
-    model, task = a_network(4, 1, last=LayerKind.SIGMOID), Task.BINARY
+    model, task = a_network(4, 1, last=Sigmoid()), Task.BINARY
     table, weights = a_table(model, task, ROWS), some_weights(model)
     job = an_evaluation(model, task, table, BINARY_OUTPUTS, min_cell=3, parties=parties)
     world = evaluate(job, table, weights)
@@ -88,7 +89,7 @@ def test_binary_measures_are_those_of_the_model(parties: int) -> None:
 
 @pytest.mark.parametrize("parties", [2, 3])
 def test_measures_of_classes_are_those_of_the_model(parties: int) -> None:
-    model, task = a_network(4, 3, hidden=LayerKind.TANH), Task.CLASSES
+    model, task = a_network(4, 3, hidden=Tanh()), Task.CLASSES
     table, weights = a_table(model, task, ROWS), some_weights(model)
     job = an_evaluation(model, task, table, CLASS_OUTPUTS, parties=parties)
     world = evaluate(job, table, weights)
@@ -102,7 +103,7 @@ def test_measures_of_classes_are_those_of_the_model(parties: int) -> None:
 
 
 def test_squared_error_is_that_of_the_model_s_output() -> None:
-    model, task = a_network(4, 1, last=LayerKind.TANH), Task.REAL
+    model, task = a_network(4, 1, last=Tanh()), Task.REAL
     table, weights = a_table(model, task, ROWS), some_weights(model)
     job = an_evaluation(model, task, table, (KIND.SQUARED_ERROR,))
     world = evaluate(job, table, weights)
@@ -148,8 +149,8 @@ INFERRED = [
     (a_network(4, 1), Task.BINARY, KIND.LABEL),
     (a_network(4, 1), Task.BINARY, KIND.PROBABILITY),
     (a_network(4, 3), Task.CLASSES, KIND.LABEL),
-    (a_network(4, 3, last=LayerKind.SOFTMAX), Task.CLASSES, KIND.PROBABILITY),
-    (a_network(4, 1, last=LayerKind.SIGMOID), Task.REAL, KIND.VALUE),
+    (a_network(4, 3, last=Softmax()), Task.CLASSES, KIND.PROBABILITY),
+    (a_network(4, 1, last=Sigmoid()), Task.REAL, KIND.VALUE),
 ]
 
 

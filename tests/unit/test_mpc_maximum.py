@@ -39,8 +39,8 @@ def test_maximum_is_exact_and_ties_go_to_the_lowest_index(num_parties: int, colu
 def test_costs_are_as_stated(columns: int) -> None:
     run = largest(np.zeros((80, columns), np.int64), 2)
     pairs, table = columns * (columns - 1) // 2, 2 ** (columns - 1).bit_length()
-    assert run.opened_bytes == 80 * (12.375 * pairs + 16 * columns)
-    assert run.correction_bytes == 80 * (53 * pairs + 16 * columns * table)
+    assert run.opened_bytes == 80 * (12.25 * pairs + 16 * columns)
+    assert run.correction_bytes == 80 * (52.125 * pairs + 16 * columns * table)
 
 
 def test_largest_of_no_values_is_refused() -> None:

@@ -11,10 +11,12 @@ import pytest
 from protocols.errors import ConfideError, ErrorCode
 from protocols.job import Task
 from protocols.model import reference
-from protocols.model.spec import LayerKind, ModelSpec
+from protocols.model.layers import Sigmoid, Softmax, Tanh
+from protocols.model.spec import ModelSpec
 from protocols.mpc.planning import derive_plan
 from protocols.mpc.row_order import row_order
 from protocols.mpc.tensor.coin import public_mask
+from protocols.plan.operations import Deal
 from protocols.training import Loss, Optimiser, OptimiserKind, Schedule, ScheduleKind, Training
 from tests.support.jobs import sgd
 from tests.support.programs import (
@@ -33,7 +35,7 @@ ROWS = 20  # two whole batches and a smaller one
 BINARY = sgd(2, 8, "0.3", "0.9")
 CLASSES = sgd(2, 8, "0.3", "0.9", loss=Loss.CROSS_ENTROPY)
 SQUARED = sgd(2, 8, "0.3", "0.9", loss=Loss.MEAN_SQUARED_ERROR)
-SIGMOID, SOFTMAX, TANH = LayerKind.SIGMOID, LayerKind.SOFTMAX, LayerKind.TANH
+SIGMOID, SOFTMAX, TANH = Sigmoid(), Softmax(), Tanh()
 
 # Primitives are within 1e-4 (sigmoid, tanh) or 2.3e-5 (softmax), values between layers within 2^-16, and weights below 2 carry
 # that through six values: gradients are off by less than 1e-3, typically 5e-5. Six steps with momentum 0.9 and rate 0.3 add at
@@ -49,7 +51,7 @@ def adam(epochs: int, rate: str, *, epsilon: str = "0.0001", decay: str = "0") -
 
 def plain(model: ModelSpec, task: Task, training: Training, table: Table, start: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     def coin(step: int, layer: str, shape: tuple[int, ...]) -> np.ndarray:
-        rate = next(Fraction(spec.rate) for spec in model.layers if spec.name == layer)
+        rate = next(Fraction(known.operator.rate) for known in model.layers if known.name == layer)
         return public_mask(training.shuffle_seed, step, layer, shape, rate=rate)
 
     order = row_order(training.shuffle_seed, len(table.labels))
@@ -126,13 +128,25 @@ def test_schedule_and_decay_are_those_of_plain_training(schedule: Schedule, deca
     assert max(np.abs(found[key] - expected[key]).max() for key in expected) < TOLERANCE
 
 
+def test_momentum_asks_for_no_shares_of_products_that_the_update_does_without() -> None:
+    model, task = a_network(4, 3), Task.CLASSES
+    table = a_table(model, task, ROWS)
+    asked = []
+    for momentum in ("0", "0.9"):
+        plan = derive_plan(a_training(table, model, task, sgd(1, 8, "0.3", momentum, loss=Loss.CROSS_ENTROPY)))
+        asked.append(
+            [deal for deal in plan.segment("step").operations if isinstance(deal, Deal) and deal.kind == "shares_of_kept"]
+        )
+    assert asked[0] == asked[1]
+
+
 def test_schedule_adds_no_segments_to_the_plan() -> None:
     model, task = a_network(4, 1), Task.BINARY
     table = a_table(model, task, ROWS)
     scheduled = replace(adam(1000, "0.02"), schedule=Schedule(ScheduleKind.STEP, 10, "0.9"))
     for training in (scheduled, replace(BINARY, epochs=1000, schedule=Schedule(ScheduleKind.LINEAR, 0, "0.01"))):
         plan = derive_plan(a_training(table, model, task, training))
-        assert [segment.name for segment in plan.segments] == ["open data", "step", "last step"]
+        assert [segment.name for segment in plan.segments] == ["open data", "step", "last step", "range check"]
 
 
 @pytest.mark.parametrize("value", [1024.0, -2000.0, float("nan")])

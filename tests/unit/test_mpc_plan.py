@@ -97,13 +97,14 @@ def test_owner_that_computes_sends_no_rows() -> None:
 
 def test_training_step_takes_seven_rounds() -> None:
     plan = derive_plan(JOBS["train"])
-    assert {segment.name: segment.rounds for segment in plan.segments} == {"open data": 1, "step": 7, "last step": 7}
+    rounds = {segment.name: segment.rounds for segment in plan.segments}
+    assert rounds == {"open data": 1, "step": 7, "last step": 7, "range check": 8}
 
 
 def test_plan_of_a_long_training_is_small() -> None:
     job = a_job(JobType.TRAIN, features=FEATURES, rows=ROWS, training=sgd(1000, 2, "0.1", "0.9"))
     plan = derive_plan(job)
-    assert plan.num_runs == 1 + 1000 * 11
+    assert plan.num_runs == 1 + 1000 * (11 + 1)
     assert len(canonical_bytes(plan.to_document())) < 8_000
 
 
@@ -130,12 +131,15 @@ def _alter(document: dict[str, Any], path: list[Any], value: Any) -> dict[str, A
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        (["format"], "confide.plan/3"),
+        (["format"], "confide.plan/2"),
         (["engine"], 3),
         (["totals", "rounds"], 1),
         (["segments", 0, "rounds"], 5),
         (["segments", 1, "operations", 0], {"deal": "mask"}),
         (["segments", 1, "operations", 0], {"open": "x", "arrays": [["float64", [1]]]}),
+        (["segments", 1, "operations", 0], {"reveal": "x", "arrays": [["uint8", [9]]]}),
+        (["segments", 3, "operations", -1], {"open": "x", "arrays": [["uint8", [1]]]}),
+        (["totals", "revealed_bits"], 0),
         (["schedule", 0, "parts", 0, "segment"], "unknown"),
         (["schedule", 0, "count"], -1),
         (["schedule", 0, "first_row"], -8),
@@ -204,7 +208,7 @@ def test_planning_takes_no_time_for_each_step() -> None:
     job = a_job(JobType.TRAIN, features=FEATURES, rows={"alpha": 10_000_000, "beta": 9_999_999}, training=sgd(1, 2, "0.1"))
     started = time.process_time()
     plan = derive_plan(job)
-    assert plan.num_runs == 1 + 10_000_000
+    assert plan.num_runs == 1 + 10_000_000 + 1
     assert time.process_time() - started < 5
 
 

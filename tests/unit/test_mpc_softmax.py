@@ -52,7 +52,7 @@ def test_softmax_keeps_its_error_and_rows_sum_to_one(num_parties: int, classes: 
     result = run.value / 2.0**16
     assert np.abs(result - true_softmax(elements / 2.0**scale_bits, axis=1)).max() <= MAX_ERROR
     assert np.abs(result.sum(axis=1) - 1).max() <= (classes + 1) * 2.0**-16
-    assert run.rounds == (16 if classes <= 16 else 22)
+    assert run.rounds == (12 if classes <= 16 else 22)
 
 
 @CASES

@@ -12,7 +12,8 @@ import torch
 
 from protocols.errors import ConfideError
 from protocols.fixed_point import PARAMETER_BITS
-from protocols.model.spec import Layer, LayerKind, ModelSpec
+from protocols.model.layers import Dropout, Linear, Operator, Relu, Sigmoid, Softmax, Tanh
+from protocols.model.spec import ModelSpec
 from protocols.mpc.primitives import sigmoid, softmax
 from protocols.mpc.tensor import SharedTensor, build_module, crypten, public_mask, use_coin
 from tests.support.tensor_world import UNIT, run_tensors
@@ -254,23 +255,22 @@ def test_public_mask_depends_on_seed_step_and_layer_and_keeps_its_rate() -> None
         assert abs((other == base).mean() - 0.58) < 0.02  # 0.7^2 + 0.3^2, as independent masks agree
 
 
-def a_network(final: LayerKind) -> ModelSpec:
-    width = 3 if final is LayerKind.SOFTMAX else 1
-    return ModelSpec(
-        (
-            Layer("hidden", LayerKind.LINEAR, 3, 4, True),
-            Layer("relu", LayerKind.RELU, 4, 4, False),
-            Layer("drop", LayerKind.DROPOUT, 4, 4, False, "0.25"),
-            Layer("middle", LayerKind.LINEAR, 4, 4, False),
-            Layer("tanh", LayerKind.TANH, 4, 4, False),
-            Layer("last", LayerKind.LINEAR, 4, width, True),
-            Layer("final", final, width, width, False),
-        )
+def a_network(final: Operator) -> ModelSpec:
+    width = 3 if final == Softmax() else 1
+    return ModelSpec.chain(
+        3,
+        hidden=Linear(4),
+        relu=Relu(),
+        drop=Dropout("0.25"),
+        middle=Linear(4, bias=False),
+        tanh=Tanh(),
+        last=Linear(width),
+        final=final,
     )
 
 
-@pytest.mark.parametrize("final", [LayerKind.SIGMOID, LayerKind.SOFTMAX])
-def test_module_of_a_model_spec_gives_logits_outputs_and_gradients(final: LayerKind) -> None:
+@pytest.mark.parametrize("final", [Sigmoid(), Softmax()])
+def test_module_of_a_model_spec_gives_logits_outputs_and_gradients(final: Operator) -> None:
     model = a_network(final)
     random = np.random.default_rng(8)
     weights = {spec.name: random.integers(-256, 257, spec.shape) / 256 for spec in model.parameters}
@@ -297,7 +297,7 @@ def test_module_of_a_model_spec_gives_logits_outputs_and_gradients(final: LayerK
 
     logits = rest(hidden * mask)
     logits.sum().backward()
-    outputs = torch.sigmoid(rest(hidden)) if final is LayerKind.SIGMOID else torch.softmax(rest(hidden), 1)
+    outputs = torch.sigmoid(rest(hidden)) if final == Sigmoid() else torch.softmax(rest(hidden), 1)
     # tanh is off by 2e-4 in each of four units, whose weights are at most 1; its derivative by 4e-4, times sums over four rows,
     # up to 3 outputs and 4 units, and inputs of at most 10.
     assert np.abs(run.values["logits"] - logits.detach().numpy()).max() <= 4 * 2 * sigmoid.MAX_ERROR + 16 * UNIT
@@ -308,7 +308,7 @@ def test_module_of_a_model_spec_gives_logits_outputs_and_gradients(final: LayerK
 
 
 def test_dropout_layer_that_trains_without_a_coin_is_an_error_of_ours() -> None:
-    model = a_network(LayerKind.SIGMOID)
+    model = a_network(Sigmoid())
 
     def program(tensors: Any) -> Any:
         parameters = {spec.name: SharedTensor.from_public(np.zeros(spec.shape), 24) for spec in model.parameters}

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from decimal import Context, Decimal, localcontext
+
 import numpy as np
 import pytest
 from scipy.special import erf as true_erf
 
 from protocols.errors import ConfideError
+from protocols.mpc import waves
 from protocols.mpc.primitives import error_function, trigonometry
 from protocols.mpc.primitives.error_function import erf
 from protocols.mpc.primitives.tanh import MAX_ERROR, tanh
@@ -65,3 +69,11 @@ def test_sine_s_stated_error_covers_its_rounding() -> None:
 def test_unsupported_scale_is_refused(protocol: object) -> None:
     with pytest.raises(ConfideError):
         run_protocol(lambda engine, mine: protocol(engine, mine[0], 48), [[np.zeros(1, np.int64)]] * 2)
+
+
+def test_coefficients_of_the_sine_are_rounded_alike_everywhere() -> None:
+    # One unit in the last place at one party, and the parties' weights differ. Decimal numbers are the same on every machine.
+    with localcontext(Context(prec=120)):
+        turn = 2 * Decimal(math.pi)
+        exact = [float(Decimal(-1) ** i * turn ** (2 * i + 1) / math.factorial(2 * i + 1)) for i in range(10)]
+    assert list(waves._TAYLOR) == exact

@@ -16,7 +16,8 @@ from privacy.preparation.values import Violation
 from protocols.canonical import canonical_bytes, parse_canonical
 from protocols.errors import ConfideError, ErrorCode
 from protocols.job import Task
-from protocols.model.spec import Layer, LayerKind, ModelSpec
+from protocols.model.layers import Linear
+from protocols.model.spec import ModelSpec
 from tests.support.jobs import a_training
 
 AGE = {"name": "age", "role": "feature", "type": "integer", "range": ["0", "120"]}
@@ -161,7 +162,7 @@ def test_feature_with_classes_is_refused() -> None:
 
 
 def test_job_that_does_not_fit_its_schema_is_told_in_what() -> None:
-    wide = ModelSpec((Layer("linear", LayerKind.LINEAR, 2, 4, True),))
+    wide = ModelSpec.chain(2, linear=Linear(4))
     job = a_training(schema=schema_of(GRADE).to_document(), model=wide)
     assert [(problem.where, problem.what) for problem in check_fit(job)] == [
         ("task", "the job says binary, the label outcome is classes"),

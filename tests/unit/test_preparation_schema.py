@@ -99,13 +99,12 @@ columns:
 @pytest.mark.parametrize(
     ("old", "new", "where"),
     [
-        ("role: label, type: choice, negative: well, positive: ill", "role: ignored", "columns"),
         ("role: ignored", "role: label, type: boolean", "columns"),
         ("name: dose", "name: age", "columns.age"),
         ("columns:", "rows:", "rows"),
     ],
 )
-def test_yaml_table_without_one_label_or_with_doubled_columns_is_refused(old: str, new: str, where: str) -> None:
+def test_yaml_table_with_two_labels_or_doubled_columns_is_refused(old: str, new: str, where: str) -> None:
     assert where in problems_of(YAML.replace(old, new))
 
 

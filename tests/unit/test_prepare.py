@@ -2,75 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
 
 from parties.client.calls import PreparedJob
-from parties.client.client import Client
-from parties.client.prepare import prepare_job
 from parties.client.requests import EvaluateRequest, InferRequest, TrainRequest
-from parties.wire.documents import to_wire
-from parties.wire.generated.confide.v1 import governance_pb2, party_pb2
 from privacy.preparation.query_commitment import verify_query
 from protocols.canonical import canonical_bytes
 from protocols.errors import ConfideError, ErrorCode
 from protocols.job import JobType, ModelRef, OutputKind, Task
-from protocols.model.spec import Layer, LayerKind, ModelSpec
+from protocols.model.layers import Linear
+from protocols.model.spec import ModelSpec
 from protocols.model.weights import weights_to_safetensors
 from protocols.training import Loss
-from tests.support.consent import HOSPITALS, ConsentWorld, an_agreement
-from tests.support.jobs import SCHEMA
-
-NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
-LABEL = "diagnosis@0123456789ab"
-COMMON = {"api_version": "confide/v1", "computing_parties": ["hospital-a", "hospital-b"], "dealer": "hospital-c"}
-GRADE = {"name": "grade", "role": "label", "type": "choice", "choices": ["low", "medium", "high"]}
-STAY = {"name": "days", "role": "label", "type": "integer", "range": ["0", "30"]}
-BENIGN = SCHEMA["columns"][-1]
-WIDTHS = {"benign": 1, "days": 1, "grade": 3}
-CONSENT = ConsentWorld()
-
-
-@dataclass
-class Consortium:
-    """What the parties answer: one data set each, and a model that the computing parties hold."""
-
-    label: dict[str, Any]
-    steps: int = 40
-
-    def __post_init__(self) -> None:
-        self.directory = CONSENT.directory
-        self.calls = self
-        self.signed = [CONSENT.signed(an_agreement(purposes=("prognosis",), datasets=("hospital-a/*", "hospital-b/*")))]
-        self.in_force_at = set(HOSPITALS)
-        self.researcher = "alice"
-        self.schema = SCHEMA | {"columns": [*SCHEMA["columns"][:-1], self.label]}
-        self.spec = ModelSpec((Layer("linear", LayerKind.LINEAR, 3, WIDTHS[self.label["name"]], True),))
-
-    def datasets(self, party: str) -> list[party_pb2.Dataset]:
-        schema = canonical_bytes(self.schema)
-        return [party_pb2.Dataset(name="rows", version=1, num_rows=100, schema=schema, commitment="c" * 64)]
-
-    def agreements(self, party: str) -> list[governance_pb2.Agreement]:
-        return [
-            governance_pb2.Agreement(
-                body=signed.body, signatures=[to_wire(each) for each in signed.signatures], in_force=party in self.in_force_at
-            )
-            for signed in self.signed
-        ]
-
-    def models(self, party: str) -> list[party_pb2.Model]:
-        manifest, schema = canonical_bytes(self.spec.to_document()), canonical_bytes(self.schema)
-        steps = self.steps
-        return [party_pb2.Model(name="diagnosis", version="0123456789ab", manifest=manifest, schema=schema, steps=steps)]
-
-    def prepare(self, request: Any, folder: Path = Path(), samples: Any = None) -> PreparedJob:
-        return prepare_job(cast(Client, self), request, folder=folder, now=NOW, samples=samples)
+from tests.support.consent import HOSPITALS, an_agreement
+from tests.support.described import BENIGN, COMMON, CONSENT, GRADE, LABEL, STAY, Consortium
 
 
 def a_train_request(**changes: Any) -> TrainRequest:
@@ -99,6 +49,31 @@ def test_training_takes_task_and_loss_from_the_schema(label: dict[str, Any], tas
     job = consortium.prepare(a_train_request(manifest="model.json", weights="model.safetensors"), tmp_path).job
     assert job.training is not None
     assert (job.task, job.training.loss, job.training.steps_before, job.model_ref) == (task, loss, 0, None)
+
+
+def test_training_carries_what_is_known_of_its_ranges_and_is_refused_where_it_must_overflow(tmp_path: Path) -> None:
+    consortium = Consortium(GRADE)
+    width = consortium.spec.output_features
+    consortium.spec = ModelSpec.chain(3, first=Linear(900), second=Linear(width))
+    (tmp_path / "model.json").write_bytes(canonical_bytes(consortium.spec.to_document()))
+
+    def prepare(weight: float, bias: float) -> PreparedJob:
+        values = {
+            p.name: np.full(p.shape, bias if p.name.endswith("bias") else weight, np.float32) for p in consortium.spec.parameters
+        }
+        (tmp_path / "model.safetensors").write_bytes(weights_to_safetensors(values, consortium.spec))
+        return consortium.prepare(a_train_request(manifest="model.json", weights="model.safetensors"), tmp_path)
+
+    assert prepare(0.01, 0.0).warnings == ()
+    # 900 values of at most 3 * 30, times 30, are 2^21.2
+    assert prepare(30.0, 0.0).warnings[0].startswith("second: its result is not proven to stay below 2^20")
+    with pytest.raises(ConfideError) as caught:
+        prepare(100.0, 500.0)  # at least 900 * 200 * 100
+    assert caught.value.code is ErrorCode.INVALID_MODEL
+    assert [problem.where for problem in caught.value.problems] == ["second"]
+    with pytest.raises(ConfideError) as caught:
+        prepare(0.5, 1024.0)
+    assert [problem.where for problem in caught.value.problems] == ["first.bias", "second.bias"]
 
 
 def test_training_that_goes_on_counts_the_steps_behind_the_model() -> None:
@@ -165,11 +140,12 @@ def test_inference_with_a_constraint_that_means_nothing_is_refused_before_anythi
 
 def test_training_whose_model_does_not_fit_the_rows_is_refused_before_anything_is_sent() -> None:
     consortium = Consortium(GRADE)
-    consortium.spec = ModelSpec((Layer("linear", LayerKind.LINEAR, 2, 4, True),))
+    consortium.spec = ModelSpec.chain(2, linear=Linear(4))
     with pytest.raises(ConfideError) as caught:
         consortium.prepare(a_train_request(continues=LABEL))
     assert {problem.what for problem in caught.value.problems} == {
         "4 outputs for the 3 classes of grade",
+        "3 feature(s), and the model takes 2",
         "it takes 2 features, the schema has 3",
     }
 

@@ -23,12 +23,15 @@ DIRECTORY = a_world().directory
 JOBS = {"train": a_training(), "evaluate": an_evaluation(), "infer": an_inference()}
 PLANS = {name: derive_plan(job) for name, job in JOBS.items()}
 TERMINAL = 100
+RANGES = ("first: its result is not proven to stay below 2^20",)
 EVERY = [(name, party) for name, job in JOBS.items() for party in job.participants]
 
 
 def preview(job: Job, plan: Plan, party: str) -> Preview:
     cost = estimate(plan, LOOPBACK)
-    return make_preview(job, plan, cost, party=party, directory=DIRECTORY, agreement="cardio-2026", grants=("0f" * 16,))
+    return make_preview(
+        job, plan, cost, party=party, directory=DIRECTORY, agreement="cardio-2026", grants=("0f" * 16,), ranges=RANGES
+    )
 
 
 @pytest.mark.parametrize(("name", "party"), EVERY)
@@ -64,6 +67,8 @@ def test_preview_of_a_training_opens_nothing_and_leaves_a_model() -> None:
     assert (found.epsilon, found.outputs, found.model) == (NOTHING_OPENED, (), f"diagnosis@{found.job[:12]}")
     assert found.roles == ("data owner", "computing party", "lead")
     assert dict(found.learns)["alice"] == "that the job completed, and what it cost"
+    learnt = "2 bit(s): whether the numbers are in range, at the end of every epoch"
+    assert ("hospital-a, hospital-b", learnt) in found.learns
     assert found.disk_bytes > 0
 
 
@@ -126,7 +131,7 @@ def test_measured_beside_planned_names_every_peer_of_both() -> None:
 @pytest.mark.parametrize(
     ("change", "where"),
     [
-        ({"format": "confide.preview/2"}, "format"),
+        ({"format": "confide.preview/1"}, "format"),
         ({"rounds": -1}, "rounds"),
         ({"rounds": "many"}, "rounds"),
         ({"sends": [{"peer": "x"}]}, "sends.0.corrections"),

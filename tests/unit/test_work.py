@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pytest
 
+from parties.server.desk import Desks
 from parties.server.disk import DiskWatch
 from parties.server.execution import Execution, Task
 from parties.server.work import Work
@@ -50,6 +51,7 @@ class Watched:
             tell=self.told.append,
             measure=lambda _: None,
             state=lambda: State.RUNNING,
+            desks=Desks(world.party),
         )
 
     def hand_over(self, run: object = 3, head: object = HEAD) -> None:

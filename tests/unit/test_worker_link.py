@@ -371,7 +371,7 @@ def test_heartbeat_while_a_message_is_being_sent_is_left_out() -> None:
     array = np.zeros(4 << 20, np.uint8)
     with two_links() as (ours, theirs):
         sending = Running(lambda: ours.send(1, [array]))
-        while not ours._lock.locked():
+        while not ours._outgoing._lock.locked():
             time.sleep(0)
         ours.heartbeat()
         theirs.receive(1, [spec(array)])

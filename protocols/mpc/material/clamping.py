@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
 
 from protocols.mpc.material.comparison import SignMaterial, sign_parts
 from protocols.mpc.material.context import Material, Shape
 from protocols.mpc.material.series import WaveMaterial, waves
-from protocols.mpc.material.truncation import TruncationMaterial, truncation
+from protocols.mpc.material.truncation import TruncationMaterial, times_parts, truncation
 from protocols.ring import RingArray
 
 
@@ -25,7 +28,7 @@ class ClampMaterial:
     sign: SignMaterial
     truncation: TruncationMaterial
     flip_high: RingArray
-    flip_top: RingArray
+    flip_top: NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -39,11 +42,10 @@ class ClampedWaveMaterial:
 def clamp_parts(material: Material, mask: RingArray, *, tests: int, shift: int) -> ClampMaterial:
     """Everything to test the value under a mask, and to truncate a series by `shift` bits and multiply it with the results."""
     count = mask.size
-    sign = sign_parts(material, mask, tests=tests)
-    cut = truncation(material, (count,), shift)
-    flip_high = material.derived(lambda: sign.flip_number * cut.high, (tests, count))
-    flip_top = material.derived(lambda: sign.flip_number * cut.top, (tests, count))
-    return ClampMaterial(sign, cut, flip_high, flip_top)
+    sign = sign_parts(material, mask, tests=tests, low=0)
+    cut = truncation(material, (count,), shift, ())
+    high, top = times_parts(material, cut, shift, lambda: sign.flip_number, (tests, count))
+    return ClampMaterial(sign, cut, high, top)
 
 
 def clamped_waves(

@@ -29,6 +29,8 @@ from protocols.ring import BitArray, RingArray
 from protocols.sharing import combine_bits, draw_ring, sum_ring
 
 Shape = tuple[int, ...]
+Kept = tuple[int, ...]
+RING = "int64"
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,14 @@ class Material(ABC):
         """Returns uniform bytes of packed bits, shared by exclusive-or."""
 
     @abstractmethod
-    def derived(self, compute: Callable[[], RingArray], shape: Shape) -> RingArray:
-        """Returns ring elements that follow from others; `compute` runs on plaintexts, at the dealer alone."""
+    def derived(self, compute: Callable[[], NDArray[Any]], shape: Shape, dtype: str = RING) -> NDArray[Any]:
+        """Returns numbers that follow from others, shared additively; `compute` runs on plaintexts, at the dealer alone.
+
+        Args:
+            compute: gives the plaintexts.
+            shape: of the numbers.
+            dtype: "int64" for ring elements, or an unsigned type of w bits for numbers that only matter modulo 2^w.
+        """
 
     @abstractmethod
     def derived_bits(self, compute: Callable[[], NDArray[Any]], shape: Shape, dtype: str) -> NDArray[Any]:
@@ -68,6 +76,19 @@ class Material(ABC):
     def remember(self, mask_id: int, value: RingArray, *, for_session: bool) -> None:
         """Keeps the plaintext of a mask for the products that use it; only the dealer has one to keep."""
         return
+
+    def keep(self, kept_id: int, compute: Callable[[], RingArray]) -> None:
+        """Keeps a product of masks that no party has a share of yet; only the dealer computes it."""
+        return
+
+    def less(self, values: RingArray, kept: Kept) -> RingArray:
+        """Returns values less multiples of what is kept; only the dealer knows that, a party's share stays as it is.
+
+        Args:
+            values: uniform.
+            kept: of each product its id, 1 if it is to be added instead plus 2 if transposed, and its multiplier; flat.
+        """
+        return values
 
     def recall(self, mask_id: int) -> RingArray:
         """Returns the plaintext of a mask."""
@@ -111,9 +132,9 @@ class ShareMaterial(Material):
         """Expands this party's share."""
         return self._stream.take(_size(shape)).reshape(shape)
 
-    def derived(self, compute: Callable[[], RingArray], shape: Shape) -> RingArray:
+    def derived(self, compute: Callable[[], NDArray[Any]], shape: Shape, dtype: str = RING) -> NDArray[Any]:
         """Expands this party's share, or reads the correction."""
-        return self._derived.take(8 * _size(shape)).view(np.int64).reshape(shape)
+        return self.derived_bits(compute, shape, dtype)
 
     def derived_bits(self, compute: Callable[[], NDArray[Any]], shape: Shape, dtype: str) -> NDArray[Any]:
         """Expands this party's share, or reads the correction."""
@@ -135,10 +156,9 @@ class ShapeMaterial(Material):
         """Zeros; takes no memory."""
         return np.broadcast_to(np.uint8(0), shape)
 
-    def derived(self, compute: Callable[[], RingArray], shape: Shape) -> RingArray:
+    def derived(self, compute: Callable[[], NDArray[Any]], shape: Shape, dtype: str = RING) -> NDArray[Any]:
         """Zeros; counts the correction."""
-        self.correction_bytes += 8 * _size(shape)
-        return np.broadcast_to(np.int64(0), shape)
+        return self.derived_bits(compute, shape, dtype)
 
     def derived_bits(self, compute: Callable[[], NDArray[Any]], shape: Shape, dtype: str) -> NDArray[Any]:
         """Zeros; counts the correction."""
@@ -179,6 +199,18 @@ class DealerMaterial(Material):
             raise ConfideError(ErrorCode.INTERNAL, f"the plan uses mask {mask_id} before it exists")
         return value
 
+    def keep(self, kept_id: int, compute: Callable[[], RingArray]) -> None:
+        """Computes the product and keeps it for this segment."""
+        self.remember(kept_id, compute(), for_session=False)
+
+    def less(self, values: RingArray, kept: Kept) -> RingArray:
+        """Subtracts."""
+        for kept_id, flags, multiplier in zip(kept[::3], kept[1::3], kept[2::3], strict=True):
+            product = self.recall(kept_id).T if flags & 2 else self.recall(kept_id)
+            multiple = product if multiplier == 1 else np.int64(multiplier) * product
+            values = values + multiple if flags & 1 else values - multiple
+        return values
+
     def uniform(self, shape: Shape) -> RingArray:
         """The sum of all parties' shares."""
         return sum_ring([draw_ring(stream, shape) for stream in self._streams])
@@ -187,11 +219,15 @@ class DealerMaterial(Material):
         """The exclusive-or of all parties' shares."""
         return combine_bits([stream.take(_size(shape)).reshape(shape) for stream in self._streams])
 
-    def derived(self, compute: Callable[[], RingArray], shape: Shape) -> RingArray:
+    def derived(self, compute: Callable[[], NDArray[Any]], shape: Shape, dtype: str = RING) -> NDArray[Any]:
         """Computes the value and sends what the last party's share must be."""
-        value = _checked(compute(), shape)
-        others = sum_ring([draw_ring(stream, shape) for stream in self._streams[:-1]])
-        self._sink.put(_bytes_of(value - others))
+        value = _checked(compute(), shape).astype(dtype, copy=False)
+        size = np.dtype(dtype).itemsize * _size(shape)
+        first, *others = (stream.take(size).view(dtype) for stream in self._streams[:-1])
+        correction = np.subtract(value.reshape(-1), first, out=first)
+        for other in others:
+            correction -= other
+        self._sink.put(correction.view(np.uint8))
         return value
 
     def derived_bits(self, compute: Callable[[], NDArray[Any]], shape: Shape, dtype: str) -> NDArray[Any]:

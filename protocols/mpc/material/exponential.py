@@ -20,7 +20,8 @@ class ExponentialMaterial:
 
     Attributes:
         mask: of the input, of its shape.
-        table: (32, count), e^-f at 2^table_bits in the row i, zero in the others; i + f is the mask modulo 32, f below 1.
+        table: (rows, count), e^-f at 2^table_bits in the row i, zero in the others; i * unit + f is the mask modulo 32, f below
+            the unit 32 / rows.
         clamp: sign tests of the input and a truncation.
     """
 
@@ -30,17 +31,19 @@ class ExponentialMaterial:
 
 
 def exponential(
-    material: Material, shape: Shape, scale_bits: int, table_bits: int, tests: int, shift: int
+    material: Material, shape: Shape, scale_bits: int, unit_log2: int, table_bits: int, tests: int, shift: int
 ) -> ExponentialMaterial:
-    """Everything for an exponential of numbers with `scale_bits` fractional bits."""
+    """Everything for an exponential of numbers with `scale_bits` fractional bits; a row of the table stands for 2^unit_log2."""
     mask = material.uniform(shape)
-    table = material.derived(lambda: _table(mask.reshape(-1), scale_bits, table_bits), (PERIOD, mask.size))
+    rows = PERIOD >> unit_log2
+    table = material.derived(lambda: _table(mask.reshape(-1), scale_bits + unit_log2, unit_log2, table_bits), (rows, mask.size))
     return ExponentialMaterial(mask, table, clamp_parts(material, mask, tests=tests, shift=shift))
 
 
-def _table(mask: RingArray, scale_bits: int, table_bits: int) -> RingArray:
-    whole = (unsigned(mask) >> np.uint64(scale_bits)) & np.uint64(PERIOD - 1)
-    fraction = (unsigned(mask) & np.uint64((1 << scale_bits) - 1)).astype(np.float64) * 2.0**-scale_bits
-    table = np.zeros((PERIOD, mask.size), np.int64)
+def _table(mask: RingArray, unit_bits: int, unit_log2: int, table_bits: int) -> RingArray:
+    rows = PERIOD >> unit_log2
+    whole = (unsigned(mask) >> np.uint64(unit_bits)) & np.uint64(rows - 1)
+    fraction = (unsigned(mask) & np.uint64((1 << unit_bits) - 1)).astype(np.float64) * 2.0 ** (unit_log2 - unit_bits)
+    table = np.zeros((rows, mask.size), np.int64)
     table[whole.astype(np.intp), np.arange(mask.size)] = np.rint(np.exp(-fraction) * 2.0**table_bits)
     return table

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from protocols.mpc.material.context import Material, Shape
-from protocols.mpc.material.truncation import TruncationMaterial, truncation
+from protocols.mpc.material.truncation import TruncationMaterial, times_parts, truncation
 from protocols.ring import RingArray
 
 
@@ -45,7 +47,7 @@ class ScalingMaterial:
     truncation: TruncationMaterial
     factor: RingArray
     factor_high: RingArray
-    factor_top: RingArray
+    factor_top: NDArray[Any]
 
 
 def triple(material: Material, left: Shape, right: Shape) -> Triple:
@@ -63,8 +65,7 @@ def fan_out(material: Material, shape: Shape, values: int) -> FanOut:
 
 def scaling(material: Material, shape: Shape, shift: int, factor_shape: Shape) -> ScalingMaterial:
     """Everything to truncate a value by `shift` bits and multiply the result with a factor."""
-    cut = truncation(material, shape, shift)
+    cut = truncation(material, shape, shift, ())
     factor = material.uniform(factor_shape)
-    joint = np.broadcast_shapes(shape, factor_shape)
-    high = material.derived(lambda: cut.high * factor, joint)
-    return ScalingMaterial(cut, factor, high, material.derived(lambda: cut.top * factor, joint))
+    high, top = times_parts(material, cut, shift, lambda: factor, np.broadcast_shapes(shape, factor_shape))
+    return ScalingMaterial(cut, factor, high, top)

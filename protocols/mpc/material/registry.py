@@ -12,7 +12,8 @@ from protocols.mpc.material.context import Material
 from protocols.mpc.material.exponential import exponential
 from protocols.mpc.material.maximum import winner
 from protocols.mpc.material.multiplication import fan_out, scaling, triple
-from protocols.mpc.material.products import elementwise, mask, product
+from protocols.mpc.material.products import elementwise, inner, kept_bilinear, kept_product, mask, product, shares_of_kept
+from protocols.mpc.material.rectifier import gate, rectifier
 from protocols.mpc.material.series import waves
 from protocols.mpc.material.staircase import signs, staircase
 from protocols.mpc.material.truncation import truncation
@@ -22,7 +23,11 @@ KINDS: Mapping[str, Callable[..., object]] = MappingProxyType(
     {
         "mask": mask,
         "product": product,
+        "kept_product": kept_product,
+        "shares_of_kept": shares_of_kept,
         "elementwise": elementwise,
+        "kept_bilinear": kept_bilinear,
+        "inner": inner,
         "truncation": truncation,
         "sign": sign,
         "clamped_waves": clamped_waves,
@@ -31,6 +36,8 @@ KINDS: Mapping[str, Callable[..., object]] = MappingProxyType(
         "triple": triple,
         "fan_out": fan_out,
         "scaling": scaling,
+        "rectifier": rectifier,
+        "gate": gate,
         "signs": signs,
         "staircase": staircase,
         "winner": winner,

@@ -27,7 +27,7 @@ class StaircaseMaterial:
 def signs(material: Material, shape: Shape, tests: int) -> MaskedSign:
     """A fresh mask and the material of `tests` sign tests of the value under it."""
     mask = material.uniform(shape)
-    return MaskedSign(mask, sign_parts(material, mask, tests=tests))
+    return MaskedSign(mask, sign_parts(material, mask, tests=tests, low=0))
 
 
 def staircase(material: Material, shape: Shape, tests: int) -> StaircaseMaterial:

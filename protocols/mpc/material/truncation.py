@@ -1,12 +1,19 @@
-"""Material of a truncation: a mask r, its high part (r mod 2^63) >> shift, and its top bit, as numbers."""
+"""Material of a truncation: a mask r, its high part (r mod 2^63) >> shift, and its top bit, as numbers.
+
+The top bit enters the result times 2^(63 - shift), so it only matters modulo 2^(shift + 1), and is dealt in the narrowest type
+that holds so many bits. A truncation by 0 bits, which other protocols fuse with, has the whole mask as its high part.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from protocols.mpc.material.context import Material, Shape
+from protocols.mpc.material.context import RING, Kept, Material, Shape
 from protocols.ring import RingArray, unsigned
 
 _LOW_63 = np.uint64(2**63 - 1)
@@ -14,21 +21,58 @@ _LOW_63 = np.uint64(2**63 - 1)
 
 @dataclass(frozen=True)
 class TruncationMaterial:
-    """Shares (or plaintexts) of one truncation; all int64 of the value's shape."""
+    """Shares (or plaintexts) of one truncation, of the value's shape.
+
+    Attributes:
+        mask: int64; a party's share is what it masks its share of the value with.
+        high: int64.
+        top: of the type `top_type(shift)`; empty if nothing is cut off.
+    """
 
     mask: RingArray
     high: RingArray
-    top: RingArray
+    top: NDArray[Any]
 
 
-def truncation(material: Material, shape: Shape, shift: int) -> TruncationMaterial:
-    """A fresh mask and its parts for a truncation by `shift` bits."""
-    mask = material.uniform(shape)
-    return TruncationMaterial(
-        mask,
-        material.derived(lambda: high_part(mask, shift), shape),
-        material.derived(lambda: top_bit(mask), shape),
-    )
+def truncation(material: Material, shape: Shape, shift: int, kept: Kept) -> TruncationMaterial:
+    """A fresh mask and its parts for a truncation by `shift` bits, 0 to 62.
+
+    Args:
+        material: where the shares come from.
+        shape: of the value.
+        shift: how many bits are cut off.
+        kept: what the parties' shares of the value lack of it (`Material.less`). What they add to their shares are then shares
+            not of the mask but of the mask less that, so that they need no share of a product that goes into a truncation.
+    """
+    mask = material.less(material.uniform(shape), kept)
+    if shift == 0:
+        high = material.derived(lambda: mask, shape) if kept else mask
+        return TruncationMaterial(mask, high, np.empty(0, np.uint8))
+    high = material.derived(lambda: high_part(mask, shift), shape)
+    return TruncationMaterial(mask, high, material.derived(lambda: top_bit(mask), shape, top_type(shift)))
+
+
+def top_type(shift: int) -> str:
+    """Returns the narrowest type that holds numbers modulo 2^(shift + 1)."""
+    return next((f"uint{bits}" for bits in (8, 16, 32) if shift < bits), RING)
+
+
+def times_parts(
+    material: Material, cut: TruncationMaterial, shift: int, factor: Callable[[], RingArray], shape: Shape
+) -> tuple[RingArray, NDArray[Any]]:
+    """Returns a truncation's high part and top bit, each times a number that only the dealer sees whole.
+
+    Args:
+        material: where the shares come from.
+        cut: the truncation's own parts.
+        shift: how many bits it cuts off.
+        factor: gives the plaintexts, at the dealer alone.
+        shape: of the products.
+    """
+    high = material.derived(lambda: cut.high * factor(), shape)
+    if shift == 0:
+        return high, cut.top
+    return high, material.derived(lambda: cut.top.astype(np.int64) * factor(), shape, top_type(shift))
 
 
 def high_part(mask: RingArray, shift: int) -> RingArray:

@@ -54,7 +54,8 @@ class OddSeries:
 def gated_odd_series(engine: Engine, share: RingArray, scale_bits: int, function: OddSeries) -> Steps[Gated]:
     """Evaluates the series; the bits are [x >= -limit] and [x >= limit].
 
-    Four rounds, 24.75 bytes an element; corrections 122 bytes an element and 16 an element and harmonic.
+    Four rounds, 24.5 bytes an element; corrections 116.125 to 120.125 bytes an element (for shifts from 16 on; less below) and 16
+    an element and harmonic.
 
     Args:
         engine: this party's engine.

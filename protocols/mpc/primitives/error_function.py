@@ -25,7 +25,7 @@ _ERF = OddSeries(SERIES, 2, 28, 28, 28 + 28 - RESULT_BITS)
 def erf(engine: Engine, share: RingArray, scale_bits: int) -> Steps[RingArray]:
     """Returns this party's share of the error function at 16 fractional bits, within 1.01 * 2^-16 = 1.6e-5 of the true value.
 
-    Four rounds, 24.75 bytes an element; corrections 282 bytes an element.
+    Four rounds, 24.5 bytes an element; corrections 280.125 bytes an element.
 
     Args:
         engine: this party's engine.

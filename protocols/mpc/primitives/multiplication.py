@@ -56,7 +56,8 @@ def fan_out(engine: Engine, factor: RingArray, values: Sequence[RingArray]) -> S
 def truncate_and_multiply(engine: Engine, share: RingArray, shift: int, factor: RingArray) -> Steps[RingArray]:
     """Returns this party's share of (x / 2^shift) times a factor, the quotient with an error of 0 or +1 unit.
 
-    One round, 8 bytes an element of both; corrections 16 bytes an element of the value and 16 of the product.
+    One round, 8 bytes an element of both; corrections 8 bytes an element of the value and of the product, and for each
+    of them 1, 2, 4 or 8 more, as shift + 1 bits need.
 
     Args:
         engine: this party's engine.

@@ -41,5 +41,6 @@ def weighted_waves(series: Series, opened: RingArray, material: WaveMaterial, *,
 
 
 def constant_of(series: Series, scale_bits: int) -> int:
-    """Returns the series' constant at a scale, rounded."""
-    return round(series.constant * 2.0 ** (scale_bits - series.coefficient_bits))
+    """Returns the series' constant at a scale, rounded, as the ring number from -2^63 on that it is modulo 2^64."""
+    constant = round(series.constant * 2.0 ** (scale_bits - series.coefficient_bits))
+    return (constant + 2**63) % 2**64 - 2**63

@@ -56,7 +56,7 @@ class Staircase:
 def staircase(engine: Engine, share: RingArray, thresholds: Sequence[int]) -> Steps[Staircase]:
     """Tests a value against public thresholds, exactly.
 
-    Four rounds; 8 bytes an element and 4.375 bytes an element and threshold; corrections 32.125 bytes an element and 28.875
+    Four rounds; 8 bytes an element and 4.25 bytes an element and threshold; corrections 32.125 bytes an element and 28
     bytes an element and threshold.
 
     Args:
@@ -80,7 +80,7 @@ def staircase(engine: Engine, share: RingArray, thresholds: Sequence[int]) -> St
 def threshold_bits(engine: Engine, share: RingArray, thresholds: Sequence[int]) -> Steps[RingArray]:
     """Returns this party's share of [x >= threshold] for every threshold, as 0 or 1, (tests, *shape), exactly.
 
-    Four rounds; 8 bytes an element and 4.375 bytes an element and threshold; corrections 32.125 bytes an element and 20.875
+    Four rounds; 8 bytes an element and 4.25 bytes an element and threshold; corrections 32.125 bytes an element and 20
     bytes an element and threshold.
 
     Args:

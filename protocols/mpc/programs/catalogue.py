@@ -16,6 +16,7 @@ from protocols.mpc.programs.evaluate import EvaluateProgram, evaluate_schedule
 from protocols.mpc.programs.forward import forward_stages
 from protocols.mpc.programs.infer import InferProgram
 from protocols.mpc.programs.program import Program
+from protocols.mpc.programs.serve import ServeProgram, serve_schedule
 from protocols.mpc.programs.train import Steps, TrainProgram, public_start, shared_start
 from protocols.mpc.row_order import row_order
 from protocols.plan.plan import Stage
@@ -31,7 +32,7 @@ class Brought:
         labels: (rows, label_width) int64 of the same rows.
         initial_weights: of a training from public weights.
         training_state: of a training that goes on.
-        model_share: of an evaluation or inference.
+        model_share: of an evaluation or inference, or of serving.
         query_share: of an inference.
     """
 
@@ -56,6 +57,8 @@ def schedule_of(job: Job) -> tuple[Stage, ...]:
             return evaluate_schedule(job)
         case JobType.INFER:
             return forward_stages(job, job.query_rows or 0)
+        case JobType.SERVE:
+            return serve_schedule(job)
 
 
 def program_of(job: Job, engine: Engine, brought: Brought) -> Program:
@@ -79,6 +82,8 @@ def program_of(job: Job, engine: Engine, brought: Brought) -> Program:
             if brought.query_share is None:
                 raise ConfideError(ErrorCode.INVALID_DATA, "no samples to predict")
             return InferProgram(job=job, model_share=brought.model_share, query_share=brought.query_share)
+        case JobType.SERVE:
+            return ServeProgram(job=job, model_share=brought.model_share)
 
 
 def in_step_order(job: Job, rows: RingArray) -> RingArray:

@@ -4,30 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import reduce
 
 import numpy as np
 
 from protocols.errors import ConfideError, ErrorCode
-from protocols.mpc.combination import Combination
+from protocols.fixed_point import UPDATE_LIMIT_BITS
+from protocols.mpc.combination import Combination, Term, bounded
 from protocols.mpc.engine import Engine, Steps, together
 from protocols.mpc.primitives.truncation import truncate
 from protocols.mpc.programs.rates import Factor
+from protocols.mpc.values import PartialShare
 from protocols.ring import RingArray
 
 MAX_BITS = 24
 MIN_BITS = 8
-_GOOD_BITS = 16
+GOOD_BITS = 16
+_ENOUGH_BITS = 12  # of a rate: off by 2^-13 of itself at most, in every step alike
 _MOST = 61  # a product stays below 2^61, and truncation holds to 2^62
 
 
 def scale_share(
-    engine: Engine, share: RingArray, *, magnitude_bits: int, scale_bits: int, factor: Factor, result_bits: int
+    engine: Engine,
+    share: RingArray | PartialShare,
+    *,
+    magnitude_bits: int,
+    scale_bits: int,
+    factor: Factor,
+    result_bits: int,
+    wanted_bits: int = GOOD_BITS,
 ) -> Steps[RingArray]:
     """Returns this party's share of a value times a public factor; one round, two for a large value, or none.
 
     The factor is rounded to a multiple of peak * 2^-b or finer, where b is 24 or what the magnitude leaves below 2^61, at
-    least 8; the product to within two units of the result. A value that leaves less than 16 bits is cut first, by bits that
-    do not reach the result.
+    least 8; the product to within two units of the result. A value that leaves less than the wanted bits is cut first, by bits
+    that do not reach the result.
 
     Args:
         engine: this party's engine.
@@ -36,14 +47,16 @@ def scale_share(
         scale_bits: fractional bits of the share.
         factor: the factor at this step and its peak; the operations depend on the peak alone.
         result_bits: fractional bits of the result.
+        wanted_bits: the least b that is not worth another round.
 
     Raises:
         ConfideError: INVALID_JOB (the querier's fault) if the value leaves no room for the factor, or the factor is too small.
     """
-    wanted = _GOOD_BITS - (_MOST - magnitude_bits)
+    partial = PartialShare.of(share)
+    wanted = wanted_bits - (_MOST - magnitude_bits)
     cut = min(wanted, scale_bits - result_bits - _bits_above(factor.peak))
     if cut > 0:
-        share = yield from truncate(engine, np.ascontiguousarray(share), cut)
+        partial = PartialShare((yield from truncate(engine, partial.contiguous(), cut)))
         scale_bits, magnitude_bits = scale_bits - cut, max(magnitude_bits - cut, 0) + 1
     bits = min(MAX_BITS, _MOST - magnitude_bits)
     if bits < MIN_BITS:
@@ -51,42 +64,53 @@ def scale_share(
             ErrorCode.INVALID_JOB, "a value is too large to be scaled exactly enough", remedy="Use smaller batches."
         )
     exponent = bits - _bits_above(factor.peak)
-    scaled = share * np.int64(round(factor.value * Fraction(2) ** exponent))
+    # A multiplier that changes is in no plan, so the dealer could not take it in.
+    usable = PartialShare(partial.whole()) if factor.changes else partial
+    scaled = usable.times(round(factor.value * Fraction(2) ** exponent))
     shift = scale_bits + exponent - result_bits
     if shift <= 0:
-        return scaled << np.int64(-shift)
+        return np.asarray(scaled.whole() << np.int64(-shift))
     if shift > _MOST:
         raise ConfideError(ErrorCode.INVALID_JOB, "a public factor is too small to be represented")
-    return (yield from truncate(engine, np.ascontiguousarray(scaled), shift))
+    return (yield from truncate(engine, scaled.contiguous(), shift))
 
 
 def scale_terms(engine: Engine, combination: Combination, factor: Factor, *, result_bits: int) -> Steps[RingArray]:
-    """Returns this party's share of a combination times a public factor: every term as `scale_share`, all in one round."""
-    scaled = yield from together(
-        *(
-            scale_share(
-                engine,
-                term.view.share,
-                magnitude_bits=term.view.value.magnitude_bits,
-                scale_bits=term.view.value.scale_bits,
-                factor=Factor(term.factor * factor.value, abs(term.factor) * factor.peak),
-                result_bits=result_bits,
-            )
-            for term in combination.terms
+    """Returns this party's share of a combination times a public factor: every term as `scale_share`, all in one round.
+
+    A gradient of a cross-entropy, which is a mean over rows, is declared below 2^UPDATE_LIMIT_BITS, which leaves 12 bits and more
+    of the factor beside it (15 for a mean over 128 rows), so that it needs no second round.
+    """
+    scaled = yield from together(*(_scale_term(engine, term, factor, result_bits) for term in combination.terms))
+    return add_up(scaled)
+
+
+def _scale_term(engine: Engine, term: Term, factor: Factor, result_bits: int) -> Steps[RingArray]:
+    value = term.view.value
+    is_mean = term.rows > 1
+    magnitude = value.magnitude_bits
+    if is_mean:
+        magnitude = bounded(term.factor, magnitude, scale_bits=value.scale_bits, limit_bits=UPDATE_LIMIT_BITS)
+    return (
+        yield from scale_share(
+            engine,
+            term.view.partial,
+            magnitude_bits=magnitude,
+            scale_bits=value.scale_bits,
+            factor=Factor(term.factor * factor.value, abs(term.factor) * factor.peak, factor.changes),
+            result_bits=result_bits,
+            wanted_bits=_ENOUGH_BITS if is_mean else GOOD_BITS,
         )
     )
-    return add_up(scaled)
 
 
 def add_up(shares: Sequence[RingArray]) -> RingArray:
     """Returns the sum of shares of one shape."""
-    total = np.zeros_like(shares[0])
-    for share in shares:
-        total = total + share
-    return total
+    return reduce(np.add, shares)
 
 
 def _bits_above(value: Fraction) -> int:
     """Returns the least whole t with value <= 2^t, for a positive value."""
     top = value.numerator.bit_length() - value.denominator.bit_length()
-    return top if value <= Fraction(2) ** top else top + 1
+    fits = value.numerator <= value.denominator << top if top >= 0 else value.numerator << -top <= value.denominator
+    return top if fits else top + 1

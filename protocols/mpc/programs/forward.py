@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from protocols.job import Job
 from protocols.mpc.inputs import shared_rows
+from protocols.mpc.programs.names import OPEN_MODEL as OPEN_MODEL
 from protocols.mpc.programs.optimisers import parameter_of
 from protocols.mpc.tensor import SharedTensor, build_module, crypten, current_engine
 from protocols.mpc.values import SharedValue
 from protocols.plan.plan import Part, Stage
 from protocols.ring import RingArray
 
-OPEN_MODEL = "open model"
 FORWARD = "forward"
 LAST_FORWARD = "last forward"
 _BLOCK_ELEMENTS = 1 << 18  # of the widest layer, or compared pairs, in a block of rows
@@ -29,6 +30,41 @@ def forward_stages(job: Job, num_rows: int) -> tuple[Stage, ...]:
     return Stage(1, (Part(OPEN_MODEL, 1, 0),)), Stage(1, parts)
 
 
+class HeldModel:
+    """A model held as shares, applied to whatever rows come.
+
+    Args:
+        job: the agreed job.
+        model_share: int64 share of every parameter at 24 fractional bits, by name; other entries are not used.
+        for_session: whether the masks of its weights serve all later segments, after `open`, or only the current one.
+    """
+
+    def __init__(self, *, job: Job, model_share: Mapping[str, RingArray], for_session: bool) -> None:
+        self._parameters = {
+            spec.name: _parameter(model_share[spec.name], for_session=for_session) for spec in job.model.parameters
+        }
+        tensors = {name: SharedTensor.of(value) for name, value in self._parameters.items()}
+        self._module = build_module(job.model, tensors, trains=False)
+        self._for_session = for_session
+
+    def open(self) -> None:
+        """Opens everything masked that rows are multiplied with; biases are added and need no mask."""
+        engine = current_engine()
+        with crypten.no_grad():
+            factors = self._module.prepare(for_session=self._for_session)
+        engine.run(SharedValue.open_masked(engine, factors))
+
+    def logits(self, rows: RingArray) -> SharedTensor:
+        """Returns (rows, outputs) of (rows, features) at 16 bits: the input of a final sigmoid or softmax, else the output."""
+        with crypten.no_grad():
+            return self._module(SharedTensor.of(shared_rows(rows, for_session=False)))
+
+    def outputs(self, rows: RingArray) -> SharedTensor:
+        """Returns (rows, outputs) of (rows, features) at 16 bits: the output of the whole model."""
+        with crypten.no_grad():
+            return self._module.outputs(SharedTensor.of(shared_rows(rows, for_session=False)))
+
+
 class Forward:
     """One party's side of applying a model to rows.
 
@@ -41,34 +77,28 @@ class Forward:
     def __init__(self, *, job: Job, model_share: Mapping[str, RingArray], features: RingArray) -> None:
         # In several blocks the weights' masks serve all of them: they are opened once.
         several = len(features) > _block_rows(job)
-        self._parameters = {spec.name: _parameter(model_share[spec.name], for_session=several) for spec in job.model.parameters}
-        tensors = {name: SharedTensor.of(value) for name, value in self._parameters.items()}
-        self._module = build_module(job.model, tensors, trains=False)
+        self._model = HeldModel(job=job, model_share=model_share, for_session=several)
         self._features = features
 
     def open_model(self) -> None:
         """Opens every weight matrix masked; biases are added and need no mask."""
-        engine = current_engine()
-        engine.run(SharedValue.open_masked(engine, [value for value in self._parameters.values() if len(value.shape) > 1]))
+        self._model.open()
 
     def logits(self) -> SharedTensor:
         """Returns (block, outputs) of the engine's current rows: the input of a final sigmoid or softmax, else the output."""
-        with crypten.no_grad():
-            return self._module(self._rows())
+        return self._model.logits(self._rows())
 
     def outputs(self) -> SharedTensor:
         """Returns (block, outputs) of the engine's current rows: the output of the whole model."""
-        with crypten.no_grad():
-            return self._module.outputs(self._rows())
+        return self._model.outputs(self._rows())
 
-    def _rows(self) -> SharedTensor:
+    def _rows(self) -> RingArray:
         window = current_engine().window
-        rows = self._features if window is None else self._features[window.start : window.stop]
-        return SharedTensor.of(shared_rows(rows, for_session=False))
+        return self._features if window is None else self._features[window.start : window.stop]
 
 
 def _block_rows(job: Job) -> int:
-    widest = max(max(layer.in_features, layer.out_features) for layer in job.model.layers)
+    widest = max(math.prod(shape) for shape in job.model.shapes.values())
     if any(output.top_k for output in job.outputs):  # all pairs of a row's probabilities are compared
         widest = max(widest, job.label_width * (job.label_width - 1) // 2)
     return max(1, min(_MAX_BLOCK_ROWS, _BLOCK_ELEMENTS // widest))

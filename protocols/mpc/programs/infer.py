@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from protocols.fixed_point import VALUE_BITS
-from protocols.job import Job, OutputKind, Task
+from protocols.job import Job, Output, OutputKind, Task
 from protocols.mpc.programs.constraints import constrained, opened_scale_bits
 from protocols.mpc.programs.forward import OPEN_MODEL, Forward
 from protocols.mpc.programs.predict import plain_term, predicted_classes
@@ -32,41 +32,65 @@ class InferProgram(Program):
         self._job = job
         self._output = job.outputs[0]
         self._forward = Forward(job=job, model_share=model_share, features=query_share)
-        several = self._output.kind is OutputKind.PROBABILITY and job.task is Task.CLASSES
-        self._predicted = np.zeros((len(query_share), job.label_width if several else 1), np.int64)
+        self._predicted = np.zeros((len(query_share), predicted_columns(job)), np.int64)
 
     def run_segment(self, name: str) -> None:
         """Predicts for the current block of samples."""
         if name == OPEN_MODEL:
             self._forward.open_model()
             return
-        engine = current_engine()
-        window = engine.window
+        window = current_engine().window
         rows = slice(None) if window is None else slice(window.start, window.stop)
-        match self._output.kind:
-            case OutputKind.LABEL:
-                logits = plain_term(self._forward.logits())
-                self._predicted[rows] = engine.run(predicted_classes(engine, self._job.task, logits)).labels
-            case OutputKind.VALUE:
-                self._predicted[rows] = self._constrained(self._forward.outputs())
-            case _:
-                self._predicted[rows] = self._constrained(self._probabilities())
+        self._predicted[rows] = predicted_share(self._job, logits=self._forward.logits, outputs=self._forward.outputs)
 
     def results(self) -> Results:
-        """Returns labels (rows,) as whole numbers; probabilities or values at 16 bits: (rows,), several (rows, classes).
+        """Returns labels (rows,) as whole numbers; probabilities, scores, values at 16 bits: (rows,), several (rows, classes).
 
         Rounded ones are whole numbers, in units of the last decimal.
         """
-        share = self._predicted[:, 0] if self._predicted.shape[1] == 1 else self._predicted
-        value = SharedValue(share, scale_bits=opened_scale_bits(self._output), magnitude_bits=_MAGNITUDE_BITS)
-        return Results(outputs={self._output.name: value})
+        return Results(outputs={self._output.name: predicted_value(self._predicted, self._output)})
 
-    def _constrained(self, predicted: SharedTensor) -> RingArray:
-        engine = current_engine()
-        return engine.run(constrained(engine, predicted.settle(VALUE_BITS).share, self._output))
 
-    def _probabilities(self) -> SharedTensor:
-        logits = self._forward.logits()
-        with crypten.no_grad():
-            probabilities: SharedTensor = logits.softmax(1) if self._job.task is Task.CLASSES else logits.sigmoid()
-        return probabilities
+def predicted_columns(job: Job) -> int:
+    """Returns how many columns `predicted_share` has: one per class if there are several and not only the label is opened."""
+    several = job.outputs[0].kind in (OutputKind.PROBABILITY, OutputKind.SCORE) and job.task is Task.CLASSES
+    return job.label_width if several else 1
+
+
+def predicted_share(job: Job, *, logits: Callable[[], SharedTensor], outputs: Callable[[], SharedTensor]) -> RingArray:
+    """Returns this party's share of what the output's constraint lets out of predictions: (rows, columns) int64.
+
+    Args:
+        job: the agreed job; its one output says what is predicted.
+        logits: gives the input of the model's final sigmoid or softmax.
+        outputs: gives the output of the whole model.
+
+    Learns: nobody anything; everything opened is uniform.
+    """
+    engine, output = current_engine(), job.outputs[0]
+    match output.kind:
+        case OutputKind.LABEL:
+            return engine.run(predicted_classes(engine, job.task, plain_term(logits()))).labels
+        case OutputKind.VALUE:
+            return _constrained(outputs(), output)
+        case OutputKind.SCORE:
+            return _constrained(logits(), output)
+        case _:
+            return _constrained(_probabilities(job, logits()), output)
+
+
+def predicted_value(share: RingArray, output: Output) -> SharedValue:
+    """Returns predictions as a result: (rows, 1) becomes (rows,)."""
+    flat = share[:, 0] if share.shape[1] == 1 else share
+    return SharedValue(flat, scale_bits=opened_scale_bits(output), magnitude_bits=_MAGNITUDE_BITS)
+
+
+def _constrained(predicted: SharedTensor, output: Output) -> RingArray:
+    engine = current_engine()
+    return engine.run(constrained(engine, predicted.settle(VALUE_BITS).share, output))
+
+
+def _probabilities(job: Job, logits: SharedTensor) -> SharedTensor:
+    with crypten.no_grad():
+        probabilities: SharedTensor = logits.softmax(1) if job.task is Task.CLASSES else logits.sigmoid()
+    return probabilities

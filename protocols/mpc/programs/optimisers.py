@@ -13,7 +13,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from protocols.fixed_point import PARAMETER_BITS
+from protocols.fixed_point import GRADIENT_LIMIT_BITS, PARAMETER_BITS, PARAMETER_LIMIT_BITS
 from protocols.mpc.combination import Combination
 from protocols.mpc.engine import Engine, Steps, together
 from protocols.mpc.programs.factors import scale_terms
@@ -23,11 +23,10 @@ from protocols.mpc.values import SharedValue
 from protocols.ring import RingArray
 from protocols.training import Optimiser
 
-PARAMETER_MAGNITUDE = PARAMETER_BITS + 10  # declared: parameters and momenta stay below 2^10
-GRADIENT_LIMIT_BITS = 5  # declared for Adam: every gradient stays below 32
+PARAMETER_MAGNITUDE = PARAMETER_BITS + PARAMETER_LIMIT_BITS
 GRADIENT_MAGNITUDE = PARAMETER_BITS + GRADIENT_LIMIT_BITS
 SQUARE_MAGNITUDE = SQUARE_BITS + 2 * GRADIENT_LIMIT_BITS
-UNIT = Factor(Fraction(1), Fraction(1))
+UNIT = Factor(Fraction(1), Fraction(1), changes=False)
 
 State = Mapping[str, SharedValue]
 

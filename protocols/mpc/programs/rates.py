@@ -13,7 +13,7 @@ from fractions import Fraction
 from functools import lru_cache
 from math import isqrt
 
-from protocols.training import Training
+from protocols.training import ScheduleKind, Training
 
 _FINE = 64  # rates are exact to 2^-64 before they become factors
 _POWER_BITS = 128
@@ -21,10 +21,17 @@ _POWER_BITS = 128
 
 @dataclass(frozen=True)
 class Factor:
-    """A public number that changes with the step, and the largest absolute value it takes in the whole training."""
+    """A public number that may change with the step.
+
+    Attributes:
+        value: at this step.
+        peak: the largest absolute value in the whole training.
+        changes: whether it ever changes.
+    """
 
     value: Fraction
     peak: Fraction
+    changes: bool = True
 
 
 class LearningRates:
@@ -39,13 +46,14 @@ class LearningRates:
         base = Fraction(training.optimiser.learning_rate)
         self._steps_per_epoch = steps_per_epoch
         self._peak = base  # multipliers never exceed 1
+        self._changes = training.schedule.kind is not ScheduleKind.CONSTANT
         self._at: Callable[[int], Fraction] = lru_cache(maxsize=2)(
             lambda epoch: _fine(base * training.schedule.multiplier(epoch, training.epochs))
         )
 
     def at(self, step: int) -> Factor:
         """Returns the rate of a step, counted from 0 over all attempts."""
-        return Factor(self._at(step // self._steps_per_epoch), self._peak)
+        return Factor(self._at(step // self._steps_per_epoch), self._peak, self._changes)
 
 
 @dataclass(frozen=True)

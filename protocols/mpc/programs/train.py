@@ -1,7 +1,8 @@
 """Joint training: mini-batch gradient descent on rows of several owners.
 
 The order of the rows is public and the data matrix is opened masked once; every step reuses slices of that mask. Nothing
-about loss or gradients is ever opened. A training that is taken up again does exactly what remains of its steps.
+about loss or gradients is ever opened but one bit at the end of every epoch: whether the numbers are in range
+(docs/protocols/range-check.md). A training that is taken up again does exactly what remains of its steps.
 """
 
 from __future__ import annotations
@@ -16,11 +17,22 @@ from numpy.typing import NDArray
 from protocols.errors import ConfideError, ErrorCode
 from protocols.fixed_point import PARAMETER_BITS, encode
 from protocols.job import Job
-from protocols.mpc.engine import Engine
+from protocols.model.layers import Dropout
+from protocols.mpc.combination import settle_all
+from protocols.mpc.engine import Engine, alongside
 from protocols.mpc.inputs import PARAMETER_LIMIT, shared_rows
 from protocols.mpc.programs.adam import AdamSteps
-from protocols.mpc.programs.optimisers import OptimiserSteps, SgdSteps, State, kept_value, parameter_of, zero_state
+from protocols.mpc.programs.optimisers import (
+    PARAMETER_MAGNITUDE,
+    OptimiserSteps,
+    SgdSteps,
+    State,
+    kept_value,
+    parameter_of,
+    zero_state,
+)
 from protocols.mpc.programs.program import Program, Results
+from protocols.mpc.programs.range_check import LastStep, diverged, gradient_limits, is_out_of_range
 from protocols.mpc.programs.rates import LearningRates
 from protocols.mpc.tensor import SharedTensor, build_module, crypten, current_engine
 from protocols.mpc.tensor.coin import public_mask
@@ -32,6 +44,7 @@ from protocols.training import Loss, OptimiserKind, Training
 OPEN = "open data"
 STEP = "step"
 LAST_STEP = "last step"
+RANGE_CHECK = "range check"
 
 
 @dataclass(frozen=True)
@@ -79,7 +92,10 @@ class Steps:
         return steps
 
     def schedule(self) -> tuple[Stage, ...]:
-        """Returns the plan's schedule: the data once, what is left of an epoch that was begun, then whole epochs."""
+        """Returns the plan's schedule: the data once, what is left of an epoch that was begun, then whole epochs.
+
+        Every epoch ends with a range check.
+        """
         done, within = divmod(self.before, self.per_epoch)
         stages = [Stage(1, (Part(OPEN, 1, 0),))]
         if within:
@@ -91,7 +107,7 @@ class Steps:
 
     def _parts(self, whole: int) -> tuple[Part, ...]:
         steps = [Part(STEP, whole, self.batch)] if whole else []
-        return (*steps, *([Part(LAST_STEP, 1, self.rest)] if self.rest else []))
+        return (*steps, *([Part(LAST_STEP, 1, self.rest)] if self.rest else []), Part(RANGE_CHECK, 1, 0))
 
 
 class TrainProgram(Program):
@@ -107,39 +123,72 @@ class TrainProgram(Program):
     def __init__(self, *, job: Job, features: RingArray, labels: RingArray, start: State) -> None:
         training = training_of(job)
         self._steps = Steps.of(job)
-        self._step = self._steps.before
+        self._step = self._checked = self._steps.before
         self._model = job.model
         self._training = training
         self._features = shared_rows(features, for_session=True)
         self._labels = shared_rows(labels, for_session=False)
         shapes = {spec.name: spec.shape for spec in job.model.parameters}
-        zeros = zero_state(training.optimiser, shapes)
+        zeros = zero_state(training.optimiser, {spec.name: spec.shape for spec in job.model.trained})
         self._state: State = {name: start.get(name, zero) for name, zero in zeros.items()}
         self._values: State = {name: start[name] for name in shapes}
         tensors = {name: SharedTensor.of(value) for name, value in self._values.items()}
         self._module = build_module(job.model, tensors, trains=True, coin=self._coin)
-        self._optimiser = _optimiser(training, self._steps.per_epoch)
+        self._rates = LearningRates(training, self._steps.per_epoch)
+        self._optimiser = _optimiser(training, self._rates)
+        self._last: LastStep | None = None
 
     @property
     def steps_done(self) -> int:
-        """See `Program`."""
-        return self._step
+        """See `Program`; the last step of an epoch counts once the range check after it has passed."""
+        return self._checked
 
     def run_segment(self, name: str) -> None:
-        """Opens the data matrix masked, or makes one step on the current batch."""
+        """Opens the data matrix masked, makes one step on the current batch, or checks what an epoch left.
+
+        Raises:
+            ConfideError: TRAINING_DIVERGED (the querier's settings) at all computing parties alike, if that is out of range.
+        """
         engine = current_engine()
         if name == OPEN:
             engine.run(SharedValue.open_masked(engine, [self._features]))
-            return
+        elif name == RANGE_CHECK:
+            self._check_range(engine)
+        else:
+            self._make_step(engine)
+
+    def _make_step(self, engine: Engine) -> None:
         self._backward(engine)
-        parameters = self._module.parameters
+        moved = self._module.moved_statistics()
+        parameters = {name: tensor for name, tensor in self._module.parameters.items() if name not in moved}
         gradients = {name: tensor.grad.combination for name, tensor in parameters.items()}
-        stepped = engine.run(self._optimiser.step(engine, self._values, gradients, self._state, step=self._step))
-        self._values, self._state = stepped.parameters, stepped.state
-        for name, tensor in parameters.items():
+        trained = {name: self._values[name] for name in parameters}
+        # Running statistics are settled in the rounds of the update.
+        stepped, statistics = engine.run(
+            alongside(
+                self._optimiser.step(engine, trained, gradients, self._state, step=self._step),
+                settle_all(engine, list(moved.values()), PARAMETER_BITS, magnitude_bits=PARAMETER_MAGNITUDE),
+            )
+        )
+        optimiser = self._training.optimiser
+        rate = self._rates.at(self._step).value
+        self._last = LastStep(optimiser, rate, trained, self._state, gradient_limits(optimiser, gradients))
+        kept = {name: parameter_of(value.share) for name, value in zip(moved, statistics, strict=True)}
+        stepped_to = {**stepped.parameters, **kept}
+        self._values, self._state = {name: stepped_to[name] for name in self._values}, stepped.state
+        for name, tensor in self._module.parameters.items():
             tensor.assign(self._values[name])
             tensor.grad = None
         self._step += 1
+        if self._step % self._steps.per_epoch:
+            self._checked = self._step
+
+    def _check_range(self, engine: Engine) -> None:
+        if self._last is None:
+            raise ConfideError(ErrorCode.INTERNAL, "a range check before the first step")
+        if is_out_of_range(engine, self.state(), self._last):
+            raise diverged(self._step // self._steps.per_epoch)
+        self._checked = self._step
 
     def state(self) -> State:
         """Returns parameters and optimiser state, by their kept names."""
@@ -151,7 +200,11 @@ class TrainProgram(Program):
 
     def _coin(self, layer: str, shape: tuple[int, ...]) -> NDArray[np.integer]:
         """Which values of a layer are kept in the current step; public, and the same when the training is resumed."""
-        rate = next(Fraction(spec.rate) for spec in self._model.layers if spec.name == layer)
+        rate = next(
+            Fraction(known.operator.rate)
+            for known in self._model.layers
+            if known.name == layer and isinstance(known.operator, Dropout)
+        )
         step = self._training.steps_before + self._step
         return public_mask(self._training.shuffle_seed, step, layer, shape, rate=rate)
 
@@ -196,8 +249,7 @@ def training_of(job: Job) -> Training:
     return job.training
 
 
-def _optimiser(training: Training, steps_per_epoch: int) -> OptimiserSteps:
-    rates = LearningRates(training, steps_per_epoch)
+def _optimiser(training: Training, rates: LearningRates) -> OptimiserSteps:
     match training.optimiser.kind:
         case OptimiserKind.SGD:
             return SgdSteps(training.optimiser, rates)

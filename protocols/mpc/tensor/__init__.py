@@ -9,8 +9,9 @@ from protocols.mpc.tensor import functions as _functions
 from protocols.mpc.tensor import operations as _operations
 from protocols.mpc.tensor.coin import Coin, public_mask, use_coin
 from protocols.mpc.tensor.comparisons import choose as _choose
+from protocols.mpc.tensor.layers import HyperbolicTangent, Identity
 from protocols.mpc.tensor.loader import crypten
-from protocols.mpc.tensor.modules import Identity, SharedModule, Tanh, build_module
+from protocols.mpc.tensor.modules import SharedModule, build_module
 from protocols.mpc.tensor.seal import point_to_ours, seal
 from protocols.mpc.tensor.shared_tensor import SharedTensor, current_engine, use_engine
 
@@ -23,15 +24,15 @@ point_to_ours(
     }
 )
 crypten.nn.Identity = Identity
-crypten.nn.Tanh = Tanh
+crypten.nn.Tanh = HyperbolicTangent
 seal()
 
 __all__ = [
     "Coin",
+    "HyperbolicTangent",
     "Identity",
     "SharedModule",
     "SharedTensor",
-    "Tanh",
     "build_module",
     "crypten",
     "current_engine",

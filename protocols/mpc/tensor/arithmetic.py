@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from protocols.fixed_point import VALUE_BITS
 from protocols.mpc.combination import Combination, Term, bounded, map_one
-from protocols.mpc.primitives.products import elementwise, product
+from protocols.mpc.primitives.products import elementwise, partial_product
 from protocols.mpc.tensor.shared_tensor import (
     VALUE_LIMIT_BITS,
     SharedTensor,
@@ -24,13 +24,14 @@ from protocols.mpc.tensor.shared_tensor import (
     tensor_of,
     wrapped,
 )
-from protocols.mpc.values import MAX_MAGNITUDE_BITS, SharedValue
+from protocols.mpc.values import MAX_MAGNITUDE_BITS, PartialShare, SharedValue, ValueView
 from protocols.ring import RingArray, matmul
 
 MAX_POWER = 64
 _FACTOR_BITS = 16  # significant bits of the largest number of a public array
 _MAX_FACTOR_BITS = 40
-_PRODUCT_LIMITS = ((62, 62), (62, VALUE_BITS), (VALUE_BITS, 62), (VALUE_BITS, VALUE_BITS))
+_MOST_BITS = 62
+_PRODUCT_LIMITS = ((_MOST_BITS, _MOST_BITS), (_MOST_BITS, VALUE_BITS), (VALUE_BITS, _MOST_BITS), (VALUE_BITS, VALUE_BITS))
 
 
 def linear(
@@ -81,10 +82,10 @@ def mul(self: SharedTensor, other: Any) -> SharedTensor:
         values = constant_of(public)
         if values is not None:
             return _times_public(wrapped(secret), values)
-    left, right, magnitude = _fitted(_at_least_1d(self), _at_least_1d(other), inner=1)
+    left, right, magnitude = fitted(_at_least_1d(self), _at_least_1d(other), inner=1)
     share = current_engine().run(elementwise(current_engine(), left.view, right.view))
     shape = np.broadcast_shapes(self.size(), other.size())
-    return _product_of(left, right, share.reshape(shape), magnitude)
+    return product_of(left, right, share.reshape(shape), magnitude)
 
 
 def div(self: SharedTensor, other: Any) -> Any:
@@ -101,6 +102,11 @@ def div(self: SharedTensor, other: Any) -> Any:
     if values.size == 1:
         return self.mul(1 / _fraction(values.reshape(-1)[0])).expand(np.broadcast_shapes(self.size(), values.shape))
     return self.mul(1.0 / values)
+
+
+def mean_over(self: SharedTensor, rows: int) -> SharedTensor:
+    """Returns a gradient divided by the number of rows that it is summed over; declared limits hold for the sum."""
+    return SharedTensor(combination=self.combination.mean_over(rows))
 
 
 def rdiv(self: SharedTensor, other: Any) -> Any:
@@ -120,9 +126,9 @@ def multiply_matrices(self: SharedTensor, other: Any) -> SharedTensor:
         return _times_public_matrix(wrapped(self), values)
     if self.constant is not None:
         return _turned(multiply_matrices(_turned(other), np.swapaxes(self.constant, -1, -2)))
-    left, right, magnitude = _fitted(self, other, inner=int(self.size(-1)))
-    share = current_engine().run(product(current_engine(), left.view, right.view))
-    return _product_of(left, right, share, magnitude)
+    left, right, magnitude = fitted(self, other, inner=int(self.size(-1)))
+    share = current_engine().run(partial_product(current_engine(), left.view, right.view))
+    return product_of(left, right, share, magnitude)
 
 
 def power(self: SharedTensor, exponent: Any) -> SharedTensor:
@@ -158,17 +164,28 @@ def _at_least_1d(tensor: SharedTensor) -> SharedTensor:
     return result
 
 
-def _fitted(left: SharedTensor, right: SharedTensor, *, inner: int) -> tuple[Term, Term, int]:
+def fitted(left: SharedTensor, right: SharedTensor, *, inner: int) -> tuple[Term, Term, int]:
     """Returns operands whose product stays in its domain, with as many of their fractional bits as that allows."""
     one, two = left.operand(), right.operand()
     growth = (inner - 1).bit_length()
     for first, second in _PRODUCT_LIMITS:
-        magnitude = _product_bound(_cut(one, first), _cut(two, second), one.factor * two.factor, growth)
-        if magnitude <= MAX_MAGNITUDE_BITS:
+        magnitude = _product_bound(_cut(one, first), _cut(two, second), _joint_factor(one, two), growth)
+        if magnitude <= MAX_MAGNITUDE_BITS and not (_is_cut_for_session(one, first) or _is_cut_for_session(two, second)):
             return left.coarse(first), right.coarse(second), magnitude
     # A small pending factor stands for a large value; multiplied in, both are below the declared limit at 16 bits each.
-    one, two = left.folded(), right.folded()
-    return one, two, _product_bound(_cut(one, VALUE_BITS), _cut(two, VALUE_BITS), Fraction(1), growth)
+    one = one if _is_cut_for_session(one, VALUE_BITS) else left.folded()
+    two = two if _is_cut_for_session(two, VALUE_BITS) else right.folded()
+    return one, two, _product_bound(_cut(one, _MOST_BITS), _cut(two, _MOST_BITS), _joint_factor(one, two), growth)
+
+
+def _is_cut_for_session(term: Term, scale_bits: int) -> bool:
+    """Whether bits would be cut off a value whose mask serves the session: it would be opened anew in every segment."""
+    return term.view.value.for_session and term.view.value.scale_bits > scale_bits
+
+
+def _joint_factor(one: Term, two: Term) -> Fraction:
+    """The factor of a product for which its declared limit holds."""
+    return one.factor * one.rows * two.factor * two.rows
 
 
 def _cut(term: Term, scale_bits: int) -> tuple[int, int]:
@@ -184,10 +201,11 @@ def _product_bound(one: tuple[int, int], two: tuple[int, int], factor: Fraction,
     return bounded(factor, one[1] + two[1] + growth, scale_bits=one[0] + two[0], limit_bits=VALUE_LIMIT_BITS)
 
 
-def _product_of(left: Term, right: Term, share: RingArray, magnitude_bits: int) -> SharedTensor:
+def product_of(left: Term, right: Term, share: RingArray | PartialShare, magnitude_bits: int) -> SharedTensor:
+    """Returns a product of two terms as a tensor, from this party's share of the product of their values."""
     scale = left.view.value.scale_bits + right.view.value.scale_bits
     value = SharedValue(share, scale_bits=scale, magnitude_bits=magnitude_bits)
-    return tensor_of(Combination.of(value, left.factor * right.factor))
+    return tensor_of(Combination((Term(ValueView(value), left.factor * right.factor, left.rows * right.rows),)))
 
 
 def _scaled(tensor: SharedTensor, factor: Fraction) -> SharedTensor:

@@ -6,15 +6,21 @@ rounding, 2^-16. A comparison has no gradient.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
+from protocols.fixed_point import VALUE_BITS
+from protocols.mpc.combination import Combination, Term, floor_log2
+from protocols.mpc.material.comparison import MAX_LOW_BITS
+from protocols.mpc.primitives import relu as primitives_relu
 from protocols.mpc.primitives.comparison import nonnegative
 from protocols.mpc.primitives.maximum import equal_zero, maximum
-from protocols.mpc.primitives.relu import relu
+from protocols.mpc.primitives.relu import SavedBit
 from protocols.mpc.tensor.shared_tensor import (
+    VALUE_LIMIT_BITS,
     SharedTensor,
     constant_of,
     current_engine,
@@ -23,11 +29,47 @@ from protocols.mpc.tensor.shared_tensor import (
     tensor_of,
     wrapped,
 )
-from protocols.mpc.values import MAX_MAGNITUDE_BITS, SharedValue
+from protocols.mpc.values import MAX_MAGNITUDE_BITS, PartialShare, SharedValue, ValueView
 from protocols.ring import RingArray
 
 _ANY_SCALE = (MAX_MAGNITUDE_BITS, -MAX_MAGNITUDE_BITS)
 _ONE = Fraction(1)
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """A tensor as a protocol with a fused truncation takes it: one term and how many bits to cut off."""
+
+    term: Term
+    shape: tuple[int, ...]
+    shift: int
+
+    @staticmethod
+    def of(tensor: SharedTensor) -> _Cut:
+        term = tensor.operand()
+        if term.factor < 0:
+            term = Term(ValueView(_negative(term)), -term.factor, term.rows)
+        # A factor above 1 multiplies the unit of what is left; with so many bits more the product's is 2^-16 at most.
+        kept = VALUE_BITS + max(-floor_log2(1 / term.factor), 0)
+        return _Cut(term, tuple(tensor.size()), min(max(term.view.value.scale_bits - kept, 0), MAX_LOW_BITS))
+
+    @property
+    def share(self) -> PartialShare:
+        return self.term.view.partial.contiguous()
+
+    def tensor(self, share: RingArray) -> SharedTensor:
+        value = self.term.view.value
+        scale = value.scale_bits - self.shift
+        # One bit more for the unit that rounding may add.
+        magnitude = max(value.magnitude_bits - self.shift, 0) + 1 if self.shift else value.magnitude_bits
+        magnitude = self.term.bounded(magnitude, scale_bits=scale, limit_bits=VALUE_LIMIT_BITS)
+        cut = SharedValue(share.reshape(self.shape), scale_bits=scale, magnitude_bits=magnitude)
+        return SharedTensor(combination=Combination((replace(self.term, view=ValueView(cut)),)))
+
+
+def _negative(term: Term) -> SharedValue:
+    value = term.view.value
+    return SharedValue(term.view.partial.times(-1), scale_bits=value.scale_bits, magnitude_bits=value.magnitude_bits)
 
 
 def ge(self: SharedTensor, other: Any) -> SharedTensor:
@@ -79,13 +121,49 @@ def choose(condition: Any, first: Any, second: Any) -> Any:
     return wrapped(first).sub(second).mul(bits).add(second)
 
 
-def rectify(self: SharedTensor) -> tuple[SharedTensor, SharedTensor]:
-    """Returns max(self, 0) and the bits [self >= 0], both exact; four rounds."""
-    taken = self.whole(*_ANY_SCALE)
-    shape = tuple(self.size())
-    kept, bits = current_engine().run(relu(current_engine(), taken.share))
-    value = SharedValue(kept.reshape(shape), scale_bits=taken.scale_bits, magnitude_bits=taken.magnitude_bits)
-    return SharedTensor.of(value), SharedTensor.of(SharedValue(bits.reshape(shape), scale_bits=0, magnitude_bits=0))
+@dataclass(frozen=True)
+class RectifiedTensor:
+    """max(v, 0) and v, at one scale, and the bit [v >= 0]; see `primitives.relu`."""
+
+    kept: SharedTensor
+    whole: SharedTensor
+    bit: SavedBit
+
+
+@dataclass(frozen=True)
+class GatedTensor:
+    """v where a bit is 1 and 0 elsewhere, and v itself, at one scale."""
+
+    kept: SharedTensor
+    whole: SharedTensor
+
+
+def rectify(self: SharedTensor) -> RectifiedTensor:
+    """Returns max(v, 0) for the tensor v rounded at 16 fractional bits or finer, error 0 to 2^-16 upwards; four rounds.
+
+    What is pending of a product's truncation costs no further round.
+    """
+    cut = _Cut.of(self)
+    result = current_engine().run(primitives_relu.rectify(current_engine(), cut.share, cut.shift))
+    return RectifiedTensor(cut.tensor(result.kept), cut.tensor(result.whole), result.bit)
+
+
+def gate(self: SharedTensor, bit: SavedBit) -> GatedTensor:
+    """Returns the tensor, rounded at 16 fractional bits or finer, where a saved bit is 1; one round.
+
+    Args:
+        self: a gradient, or a value to choose from, of the bit's shape; secret.
+        bit: of `rectify`.
+    """
+    cut = _Cut.of(self)
+    result = current_engine().run(primitives_relu.gate(current_engine(), cut.share, bit, cut.shift))
+    return GatedTensor(cut.tensor(result.kept), cut.tensor(result.whole))
+
+
+def absolute(self: SharedTensor) -> Any:
+    """Returns the absolute value; four rounds."""
+    rectified = rectify(self)
+    return rectified.kept.mul(2).sub(rectified.whole)
 
 
 def largest_of_rows(self: SharedTensor) -> tuple[SharedTensor, SharedTensor]:

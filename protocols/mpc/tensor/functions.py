@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from protocols.mpc.tensor import comparisons, losses
+from protocols.mpc.tensor import activations, arithmetic, comparisons, convolution, losses, normalising, pooling
 from protocols.mpc.tensor.shapes import axes_of, concatenate, gather_back, spread, sum_to
 from protocols.mpc.tensor.shared_tensor import SharedTensor
 
@@ -83,8 +83,14 @@ def _matrix_backward(ctx: Any, gradient: Any) -> Any:
     left, right = ctx.saved_tensors
     turned = right.transpose(-1, -2) if isinstance(right, SharedTensor) else np.swapaxes(np.asarray(right), -1, -2)
     first = gradient.multiply_matrices(turned) if _wants(left) else None
-    second = left.transpose(-1, -2).multiply_matrices(gradient) if _wants(right) else None
-    return _pair(ctx, left, right, (first, second))
+    return _pair(ctx, left, right, (first, _right_gradient(left, right, gradient) if _wants(right) else None))
+
+
+def _right_gradient(left: Any, right: SharedTensor, gradient: SharedTensor) -> Any:
+    if right.dim() == 2 and right.is_turned and isinstance(left, SharedTensor) and left.dim() == 2 == gradient.dim():
+        # What the transpose of a weight gets is turned back next: its elements then lie in the weight's order.
+        return gradient.t().multiply_matrices(left).t()
+    return left.transpose(-1, -2).multiply_matrices(gradient)
 
 
 def _square_forward(ctx: Any, value: Any) -> Any:
@@ -105,6 +111,15 @@ def _rearrange_forward(ctx: Any, value: Any, move: Any) -> Any:
 def _rearrange_backward(ctx: Any, gradient: Any) -> Any:
     shape, move = ctx.saved_tensors
     return gather_back(gradient, move, shape)
+
+
+def _fold_forward(ctx: Any, value: Any, shape: Any) -> Any:
+    ctx.save_multiple_for_backward([tuple(value.size())])
+    return value.fold(shape)
+
+
+def _fold_backward(ctx: Any, gradient: Any) -> Any:
+    return gradient.reshape(*ctx.saved_tensors)
 
 
 def _sum_forward(ctx: Any, value: Any, dim: Any = None, keepdim: Any = False) -> Any:
@@ -138,25 +153,26 @@ def _keep_backward(ctx: Any, gradient: Any) -> Any:
 
 
 def _relu_forward(ctx: Any, value: Any) -> Any:
-    kept, bits = comparisons.rectify(value)
-    ctx.save_for_backward(bits)
-    return kept
+    rectified = comparisons.rectify(value)
+    ctx.save_for_backward(rectified.bit)
+    return rectified.kept
 
 
 def _relu_backward(ctx: Any, gradient: Any) -> Any:
-    (bits,) = ctx.saved_tensors
-    return gradient.mul(bits)
+    (bit,) = ctx.saved_tensors
+    return comparisons.gate(gradient, bit).kept
 
 
 def _abs_forward(ctx: Any, value: Any) -> Any:
-    kept, bits = comparisons.rectify(value)
-    ctx.save_for_backward(bits)
-    return kept.mul(2).sub(value)
+    rectified = comparisons.rectify(value)
+    ctx.save_for_backward(rectified.bit)
+    return rectified.kept.mul(2).sub(rectified.whole)
 
 
 def _abs_backward(ctx: Any, gradient: Any) -> Any:
-    (bits,) = ctx.saved_tensors
-    return gradient.mul(bits).mul(2).sub(gradient)
+    (bit,) = ctx.saved_tensors
+    gated = comparisons.gate(gradient, bit)
+    return gated.kept.mul(2).sub(gated.whole)
 
 
 def _of_result(name: str) -> Forward:
@@ -246,7 +262,7 @@ def _logit_loss_forward(ctx: Any, logits: Any, target: Any, skip_forward: Any = 
 
 def _mean_difference(ctx: Any, gradient: Any) -> Any:
     predicted, target = ctx.saved_tensors
-    return predicted.sub(target).div(predicted.nelement()).mul(gradient)
+    return arithmetic.mean_over(predicted.sub(target), predicted.nelement()).mul(gradient)
 
 
 def _probability_loss_forward(ctx: Any, predicted: Any, target: Any, skip_forward: Any = False) -> Any:
@@ -272,7 +288,7 @@ def _cross_entropy_forward(ctx: Any, logits: Any, target: Any, skip_forward: Any
 def _cross_entropy_backward(ctx: Any, gradient: Any) -> Any:
     predicted, target = ctx.saved_tensors
     rows = int(predicted.size(0)) if predicted.dim() == 2 else 1
-    return predicted.sub(target).div(rows).mul(gradient)
+    return arithmetic.mean_over(predicted.sub(target), rows).mul(gradient)
 
 
 FUNCTIONS: Mapping[str, tuple[Forward, Backward]] = MappingProxyType(
@@ -285,6 +301,13 @@ FUNCTIONS: Mapping[str, tuple[Forward, Backward]] = MappingProxyType(
         "cross_entropy": (_cross_entropy_forward, _cross_entropy_backward),
         "exp": (_of_result("exp"), _exp_backward),
         "inv_sqrt": (_of_result("inv_sqrt"), _inv_sqrt_backward),
+        "convolve": (convolution.convolve_forward, convolution.convolve_backward),
+        "fold": (_fold_forward, _fold_backward),
+        "gelu": (activations.gelu_forward, activations.gelu_backward),
+        "leaky_relu": (activations.leaky_relu_forward, activations.leaky_relu_backward),
+        "map_planes": (pooling.map_planes_forward, pooling.map_planes_backward),
+        "max_pool": (pooling.max_pool_forward, pooling.max_pool_backward),
+        "normalise": (normalising.normalise_forward, normalising.normalise_backward),
         "keep": (_keep_forward, _keep_backward),
         "largest_of_rows": (_largest_forward, _largest_backward),
         "log": (_of_input("log"), _log_backward),

@@ -5,22 +5,38 @@ docs/tensors.md says what each does; a test compares the page with this table.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, NoReturn
 
-from protocols.mpc.tensor import arithmetic, comparisons, losses, nonlinear, reductions, shapes
+from protocols.mpc.tensor import (
+    activations,
+    arithmetic,
+    comparisons,
+    convolution,
+    losses,
+    nonlinear,
+    normalising,
+    pooling,
+    reductions,
+    shapes,
+)
 from protocols.mpc.tensor.loader import crypten
+from protocols.mpc.tensor.recording import InPlace, Recorded
 from protocols.mpc.tensor.shared_tensor import TYPE_NAME, SharedTensor, refused, wrapped
+
+_gradients: Any = importlib.import_module("crypten.gradients")
 
 METHODS: Mapping[str, Callable[..., Any]] = MappingProxyType(
     {
-        "abs": lambda self: comparisons.rectify(self)[0].mul(2).sub(self),
+        "abs": comparisons.absolute,
         "add": arithmetic.add,
         "argmax": comparisons.argmax,
         "argmin": comparisons.argmin,
         "binary_cross_entropy": losses.binary_cross_entropy,
         "binary_cross_entropy_with_logits": losses.binary_cross_entropy_with_logits,
+        "convolve": convolution.convolve,
         "cross_entropy": losses.cross_entropy,
         "cumsum": shapes.cumsum,
         "diagonal": shapes.diagonal,
@@ -32,7 +48,9 @@ METHODS: Mapping[str, Callable[..., Any]] = MappingProxyType(
         "expand": shapes.expand,
         "flatten": shapes.flatten,
         "flip": shapes.flip,
+        "fold": shapes.fold,
         "ge": comparisons.ge,
+        "gelu": activations.gelu,
         "ger": reductions.ger,
         "gt": comparisons.gt,
         "hardtanh": reductions.hardtanh,
@@ -41,12 +59,15 @@ METHODS: Mapping[str, Callable[..., Any]] = MappingProxyType(
         "keep": nonlinear.keep,
         "largest_of_rows": comparisons.largest_of_rows,
         "le": comparisons.le,
+        "leaky_relu": activations.leaky_relu,
         "log": nonlinear.log,
         "log_softmax": nonlinear.log_softmax,
         "log_softmax_of_rows": nonlinear.log_softmax_of_rows,
         "lt": comparisons.lt,
+        "map_planes": pooling.map_planes,
         "matmul": reductions.matmul,
         "max": comparisons.max_,
+        "max_pool": pooling.max_pool,
         "mean": reductions.mean,
         "min": comparisons.min_,
         "mul": arithmetic.mul,
@@ -55,11 +76,12 @@ METHODS: Mapping[str, Callable[..., Any]] = MappingProxyType(
         "ne": comparisons.ne,
         "neg": arithmetic.neg,
         "norm": reductions.norm,
+        "normalise": normalising.normalise,
         "permute": shapes.permute,
         "pow": arithmetic.power,
         "rearrange": shapes.rearrange,
         "reciprocal": nonlinear.reciprocal_,
-        "relu": lambda self: comparisons.rectify(self)[0],
+        "relu": lambda self: comparisons.rectify(self).kept,
         "relu6": reductions.relu6,
         "repeat": shapes.repeat,
         "reshape": shapes.reshape,
@@ -144,6 +166,12 @@ def register(known_functions: Iterable[str]) -> None:
         setattr(SharedTensor, name, staticmethod(function))
     for operator, name in OPERATORS.items():
         setattr(SharedTensor, operator, _calling(name))
+    for name, gradient in _gradients.FUNCTION_REGISTRY.items():
+        operation = vars(SharedTensor)[name]
+        is_static = isinstance(operation, staticmethod)
+        setattr(SharedTensor, name, Recorded(operation.__func__ if is_static else operation, gradient, is_static=is_static))
+    for name in METHODS:
+        setattr(SharedTensor, f"{name}_", InPlace(name))
     SharedTensor.__torch_function__ = classmethod(_torch_function)
     SharedTensor.__len__ = lambda self: int(self.size(0))
     ours = {name for kind in SharedTensor.__mro__[:1] for name in vars(kind)} | _KEPT

@@ -43,7 +43,7 @@ _CLASSES = {
     "crypten.mpc.provider.ttp_provider": "TrustedThirdParty TTPClient TTPServer",
     "crypten.mpc.provider.homomorphic_provider": "HomomorphicProvider",
 }
-_AUTOGRAD: ContextVar[bool] = ContextVar("autograd", default=True)
+AUTOGRAD: ContextVar[bool] = ContextVar("autograd", default=True)
 
 
 class _Sealed:
@@ -128,11 +128,11 @@ def _make_autograd_switch_local() -> None:
     """Keeps CrypTen's autograd switch by thread: it is a class attribute, and parties in threads would flip each other's."""
     metaclass = type(crypten.CrypTensor)
     if "AUTOGRAD_ENABLED" not in vars(metaclass):
-        type.__setattr__(metaclass, "AUTOGRAD_ENABLED", property(lambda _cls: _AUTOGRAD.get(), _switch_autograd))
+        type.__setattr__(metaclass, "AUTOGRAD_ENABLED", property(lambda _cls: AUTOGRAD.get(), _switch_autograd))
 
 
 def _switch_autograd(_cls: type, mode: bool) -> None:
-    _AUTOGRAD.set(bool(mode))
+    AUTOGRAD.set(bool(mode))
 
 
 def _unsafe_objects() -> Iterator[tuple[object, str]]:

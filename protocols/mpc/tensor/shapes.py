@@ -73,10 +73,21 @@ def permute(self: SharedTensor, *dims: Any) -> SharedTensor:
     return _moved(self, lambda array: np.transpose(array, order))
 
 
+def fold(self: SharedTensor, shape: tuple[int, ...]) -> SharedTensor:
+    """Returns the same elements in another shape of at least one dimension; it shares masks with this tensor."""
+    constant = None if self.constant is None else self.constant.reshape(shape)
+    return tensor_of(self.combination.folded(shape), constant)
+
+
 def reshape(self: SharedTensor, *shape: Any) -> SharedTensor:
     """Returns the same elements in another shape; one dimension may be -1."""
     wanted = _numbers(shape)
-    return _moved(self, lambda array: array.reshape(wanted))
+    if not wanted or not self.dim():
+        return _moved(self, lambda array: array.reshape(wanted))
+    # Where -1 stands, and whether the elements fit, follows from an array that takes no memory.
+    target = np.broadcast_to(np.int8(0), tuple(self.size())).reshape(wanted).shape
+    result: SharedTensor = self.fold(target)
+    return result
 
 
 def flatten(self: SharedTensor, start_dim: int = 0, end_dim: int = -1) -> SharedTensor:
@@ -96,7 +107,9 @@ def squeeze(self: SharedTensor, dim: int | None = None) -> SharedTensor:
 
 def unsqueeze(self: SharedTensor, dim: int) -> SharedTensor:
     """Returns the tensor with a new dimension of size 1."""
-    return _moved(self, lambda array: np.expand_dims(array, dim))
+    size = list(self.size())
+    size.insert(dim if dim >= 0 else dim + len(size) + 1, 1)
+    return reshape(self, size)
 
 
 def expand(self: SharedTensor, *shape: Any) -> SharedTensor:

@@ -11,10 +11,11 @@ could leave the domain of truncation is brought to fewer fractional bits first, 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, NoReturn
 
@@ -24,6 +25,8 @@ from numpy.typing import NDArray
 
 from protocols.errors import ConfideError, ErrorCode
 from protocols.fixed_point import PARAMETER_BITS, VALUE_BITS, encode
+from protocols.fixed_point import PARAMETER_LIMIT_BITS as PARAMETER_LIMIT_BITS
+from protocols.fixed_point import VALUE_LIMIT_BITS as VALUE_LIMIT_BITS
 from protocols.mpc.combination import Combination, Term
 from protocols.mpc.engine import Engine, Steps
 from protocols.mpc.tensor.loader import crypten
@@ -31,8 +34,6 @@ from protocols.mpc.values import MAX_MAGNITUDE_BITS, SharedValue, ValueView
 from protocols.ring import RingArray
 
 TYPE_NAME = "confide"
-PARAMETER_LIMIT_BITS = 10  # declared: parameters and momenta stay below 2^10
-VALUE_LIMIT_BITS = 20  # declared: values between layers, and gradients, stay below 2^20
 MAX_TERMS = 8  # more pending terms than this are settled, so that sums in a loop stay small
 
 # One engine is current in a worker process. The tests run several parties as threads, each with its own.
@@ -88,23 +89,24 @@ class SharedTensor(crypten.CrypTensor):  # type: ignore[misc]
 
     # numpy leaves `array * tensor` to us instead of multiplying element by element.
     __array_ufunc__ = None
+    # Not CrypTen's, which looks every name up in its table: operations with a gradient are descriptors (`recording`).
+    __getattribute__ = object.__getattribute__
 
     def __init__(
         self, tensor: Any = None, *, requires_grad: bool = False, src: int = 0, combination: Combination | None = None
     ) -> None:
-        super().__init__(requires_grad=requires_grad)
+        self.requires_grad = requires_grad
+        self.grad: Any = None
+        self.grad_fn: Any = None
+        self.ctx: Any = None
+        self.grad_expected = self.grad_received = 0
+        self.children: list[SharedTensor] = []
         constant = None
         if combination is None:
             values = public_array(tensor)
             combination = _public_parameter(values, PARAMETER_BITS) if requires_grad else _public_constant(values)
             constant = None if requires_grad else values
         self._hold(combination, constant)
-
-    def __getattribute__(self, name: str) -> Any:
-        # CrypTen looks every attribute up in its table of functions; what cannot be in there skips that.
-        if name in _DIRECT:
-            return object.__getattribute__(self, name)
-        return super().__getattribute__(name)
 
     def __repr__(self) -> str:
         return f"SharedTensor(shape={tuple(self.size())})"
@@ -150,7 +152,13 @@ class SharedTensor(crypten.CrypTensor):  # type: ignore[misc]
 
     def nelement(self) -> int:
         """Returns the number of elements; public."""
-        return int(np.prod(self._combination.shape, dtype=np.int64))
+        return math.prod(self._combination.shape)
+
+    @property
+    def is_turned(self) -> bool:
+        """Whether the tensor is the transpose of a value that is held; public."""
+        terms = self._combination.terms
+        return len(terms) == 1 and terms[0].view.is_transposed
 
     numel = nelement
 
@@ -174,7 +182,7 @@ class SharedTensor(crypten.CrypTensor):  # type: ignore[misc]
         """Returns the transpose of a matrix; it shares masks, and what is rounded already, with this tensor."""
         turned = SharedTensor(combination=self._combination.transpose())
         turned._hold(turned._combination, None if self._constant is None else self._constant.T)
-        turned._rounds = {key: Term(term.view.transpose, term.factor) for key, term in self._rounds.items()}
+        turned._rounds = {key: replace(term, view=term.view.transpose) for key, term in self._rounds.items()}
         return turned
 
     def operand(self) -> Term:
@@ -240,7 +248,7 @@ class SharedTensor(crypten.CrypTensor):  # type: ignore[misc]
                 engine = current_engine()
                 unscaled = Combination.of(terms[0].view)
                 value = engine.run(unscaled.settle(engine, scale_bits, magnitude_bits=MAX_MAGNITUDE_BITS))
-                self._rounds[scale_bits, False] = Term(ValueView(value), terms[0].factor)
+                self._rounds[scale_bits, False] = replace(terms[0], view=ValueView(value))
             else:
                 self._rounds[scale_bits, False] = Term(ValueView(self._settled(scale_bits)), Fraction(1))
         return self._rounds[scale_bits, False]
@@ -332,24 +340,3 @@ def _public_parameter(values: NDArray[np.float64], scale_bits: int) -> Combinati
     elements = encode(values, scale_bits=scale_bits, limit=2.0**PARAMETER_LIMIT_BITS)
     share = current_engine().public(elements)
     return Combination.of(SharedValue(share, scale_bits=scale_bits, magnitude_bits=scale_bits + PARAMETER_LIMIT_BITS))
-
-
-_DIRECT = frozenset(
-    {"_combination", "_constant", "_rounds", "_hold", "_settled", "_rounded", "_settle_parameter", "_is_parameter"}
-    | {
-        "combination",
-        "constant",
-        "size",
-        "dim",
-        "nelement",
-        "data",
-        "shape",
-        "operand",
-        "coarse",
-        "folded",
-        "whole",
-        "settle",
-        "assign",
-    }
-    | {"requires_grad", "grad", "grad_fn", "grad_expected", "grad_received", "children", "ctx"}
-)

@@ -44,8 +44,11 @@ PARTY_ONLY = [
     LINK_METHOD,
 ]
 RESEARCHER_ONLY = [
-    f"/confide.v1.JobsService/{name}"
-    for name in ("PlanJob", "SubmitJob", "ListJobs", "WatchJob", "CancelJob", "ExplainJob", "FetchOutput")
+    *(
+        f"/confide.v1.JobsService/{name}"
+        for name in ("PlanJob", "SubmitJob", "ListJobs", "WatchJob", "CancelJob", "ExplainJob", "FetchOutput")
+    ),
+    *(f"/confide.v1.ServingService/{name}" for name in ("ListServings", "Ask", "StopServing")),
 ]
 FOR_BOTH = [
     "/grpc.health.v1.Health/Check",

@@ -281,6 +281,7 @@ class JobStatus(_message.Message):
     ATTEMPT_FIELD_NUMBER: _builtins.int
     CHECKPOINTS_FIELD_NUMBER: _builtins.int
     WAITING_FOR_FIELD_NUMBER: _builtins.int
+    TIMING_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     party: _builtins.str
     state: _builtins.str
@@ -310,6 +311,10 @@ class JobStatus(_message.Message):
     def checkpoints(self) -> _containers.RepeatedCompositeFieldContainer[Global___Checkpoint]:
         """Training: the checkpoints that this party can go on from, the latest first; computing parties only."""
 
+    @_builtins.property
+    def timing(self) -> _containers.RepeatedCompositeFieldContainer[Global___SegmentTiming]:
+        """What the segments of the plan took at this party, once its worker has finished."""
+
     def __init__(
         self,
         *,
@@ -331,14 +336,62 @@ class JobStatus(_message.Message):
         attempt: _builtins.int = ...,
         checkpoints: _abc.Iterable[Global___Checkpoint] | None = ...,
         waiting_for: _builtins.str = ...,
+        timing: _abc.Iterable[Global___SegmentTiming] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["ending", b"ending"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "checkpoints", b"checkpoints", "countersigned_by", b"countersigned_by", "created", b"created", "ending", b"ending", "frame_bytes", b"frame_bytes", "job_id", b"job_id", "job_type", b"job_type", "party", b"party", "payload_bytes", b"payload_bytes", "phase", b"phase", "plan_digest", b"plan_digest", "rounds", b"rounds", "state", b"state", "step", b"step", "steps", b"steps", "terminal", b"terminal", "waiting_for", b"waiting_for"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "checkpoints", b"checkpoints", "countersigned_by", b"countersigned_by", "created", b"created", "ending", b"ending", "frame_bytes", b"frame_bytes", "job_id", b"job_id", "job_type", b"job_type", "party", b"party", "payload_bytes", b"payload_bytes", "phase", b"phase", "plan_digest", b"plan_digest", "rounds", b"rounds", "state", b"state", "step", b"step", "steps", b"steps", "terminal", b"terminal", "timing", b"timing", "waiting_for", b"waiting_for"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___JobStatus: _TypeAlias = JobStatus  # noqa: Y015
+
+@_typing.final
+class SegmentTiming(_message.Message):
+    """What one segment of the plan took at one party, all its runs together. Public: a plan has no branch that depends on a secret."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEGMENT_FIELD_NUMBER: _builtins.int
+    RUNS_FIELD_NUMBER: _builtins.int
+    SECONDS_TOTAL_FIELD_NUMBER: _builtins.int
+    SECONDS_MEDIAN_FIELD_NUMBER: _builtins.int
+    ONLINE_SECONDS_MEDIAN_FIELD_NUMBER: _builtins.int
+    WAIT_DEALER_SECONDS_FIELD_NUMBER: _builtins.int
+    PROCESSOR_SECONDS_FIELD_NUMBER: _builtins.int
+    DEALER_SECONDS_FIELD_NUMBER: _builtins.int
+    segment: _builtins.str
+    runs: _builtins.int
+    seconds_total: _builtins.float
+    seconds_median: _builtins.float
+    """Of one run, without the first two."""
+    online_seconds_median: _builtins.float
+    """The same without what was waited for the dealer; 0 at the dealer."""
+    wait_dealer_seconds: _builtins.float
+    """Of all runs; 0 everywhere but at the last computing party."""
+    processor_seconds: _builtins.float
+    """Processor time of the engine's thread, all runs; 0 at the dealer."""
+    dealer_seconds: _builtins.float
+    """Processor time of dealing, all runs; 0 everywhere but at the dealer."""
+    def __init__(
+        self,
+        *,
+        segment: _builtins.str = ...,
+        runs: _builtins.int = ...,
+        seconds_total: _builtins.float = ...,
+        seconds_median: _builtins.float = ...,
+        online_seconds_median: _builtins.float = ...,
+        wait_dealer_seconds: _builtins.float = ...,
+        processor_seconds: _builtins.float = ...,
+        dealer_seconds: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dealer_seconds", b"dealer_seconds", "online_seconds_median", b"online_seconds_median", "processor_seconds", b"processor_seconds", "runs", b"runs", "seconds_median", b"seconds_median", "seconds_total", b"seconds_total", "segment", b"segment", "wait_dealer_seconds", b"wait_dealer_seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SegmentTiming: _TypeAlias = SegmentTiming  # noqa: Y015
 
 @_typing.final
 class Checkpoint(_message.Message):

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x63onfide/v1/party.proto\x12\nconfide.v1\"(\n\x0cHelloRequest\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\"y\n\nHelloReply\x12\r\n\x05party\x18\x01 \x01(\t\x12\x18\n\x10protocol_version\x18\x02 \x01(\r\x12\x18\n\x10software_version\x18\x03 \x01(\t\x12\x19\n\x11\x64irectory_version\x18\x04 \x01(\x04\x12\r\n\x05roles\x18\x05 \x03(\t\"\x15\n\x13ListDatasetsRequest\"^\n\x07\x44\x61taset\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x10\n\x08num_rows\x18\x03 \x01(\x04\x12\x0e\n\x06schema\x18\x04 \x01(\x0c\x12\x12\n\ncommitment\x18\x05 \x01(\t\"I\n\x11ListDatasetsReply\x12\r\n\x05party\x18\x01 \x01(\t\x12%\n\x08\x64\x61tasets\x18\x02 \x03(\x0b\x32\x13.confide.v1.Dataset\"\x13\n\x11ListModelsRequest\"\xd1\x02\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x10\n\x08manifest\x18\x03 \x01(\x0c\x12\x0e\n\x06schema\x18\x04 \x01(\x0c\x12\x0e\n\x06job_id\x18\x05 \x01(\t\x12\x13\n\x0bplan_digest\x18\x06 \x01(\t\x12\x19\n\x11\x63omputing_parties\x18\x07 \x03(\t\x12(\n\x07sources\x18\x08 \x03(\x0b\x32\x17.confide.v1.ModelSource\x12\x0f\n\x07\x63reated\x18\t \x01(\t\x12\r\n\x05steps\x18\n \x01(\x04\x12\x0f\n\x07\x61liases\x18\x0b \x03(\t\x12\x0f\n\x07revoked\x18\x0c \x03(\t\x12\x0f\n\x07\x64\x65leted\x18\r \x01(\x08\x12\x11\n\tagreement\x18\x0e \x01(\t\x12\x0f\n\x07purpose\x18\x0f \x01(\t\x12&\n\x06grants\x18\x10 \x03(\x0b\x32\x16.confide.v1.ModelGrant\"D\n\nModelGrant\x12\r\n\x05party\x18\x01 \x01(\t\x12\x10\n\x08grant_id\x18\x02 \x01(\t\x12\x15\n\rderived_until\x18\x03 \x01(\t\"A\n\x0bModelSource\x12\r\n\x05party\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x02 \x01(\t\x12\x12\n\ncommitment\x18\x03 \x01(\t\"C\n\x0fListModelsReply\x12\r\n\x05party\x18\x01 \x01(\t\x12!\n\x06models\x18\x02 \x03(\x0b\x32\x11.confide.v1.Model\"[\n\x0cProbeRequest\x12\x0f\n\x07padding\x18\x01 \x01(\x0c\x12\x13\n\x0breply_bytes\x18\x02 \x01(\r\x12\x14\n\x0cmeasure_back\x18\x03 \x01(\x08\x12\x0f\n\x07idle_ms\x18\x04 \x01(\r\"\xd1\x01\n\nProbeReply\x12\r\n\x05party\x18\x01 \x01(\t\x12\x18\n\x10protocol_version\x18\x02 \x01(\r\x12\x18\n\x10software_version\x18\x03 \x01(\t\x12\x19\n\x11\x64irectory_version\x18\x04 \x01(\x04\x12\x13\n\x0breceived_ns\x18\x05 \x01(\x04\x12\x19\n\x11\x63\x65rtificate_until\x18\x06 \x01(\x04\x12\x0f\n\x07padding\x18\x07 \x01(\x0c\x12$\n\x04\x62\x61\x63k\x18\x08 \x01(\x0b\x32\x16.confide.v1.Connection\"\xd9\x02\n\nConnection\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0c\n\x04what\x18\x02 \x01(\t\x12\x15\n\rround_trip_ns\x18\x03 \x01(\x04\x12\x18\n\x10sent_bytes_per_s\x18\x04 \x01(\x04\x12\x1c\n\x14received_bytes_per_s\x18\x05 \x01(\x04\x12\x1d\n\x15largest_message_bytes\x18\x06 \x01(\r\x12\x0f\n\x07idle_ms\x18\x07 \x01(\r\x12\x15\n\routlived_idle\x18\x08 \x01(\x08\x12\x17\n\x0f\x63lock_offset_ns\x18\t \x01(\x12\x12\x16\n\x0e\x63lock_error_ns\x18\n \x01(\x04\x12\x19\n\x11\x63\x65rtificate_until\x18\x0b \x01(\x04\x12\x18\n\x10protocol_version\x18\x0c \x01(\r\x12\x18\n\x10software_version\x18\r \x01(\t\x12\x19\n\x11\x64irectory_version\x18\x0e \x01(\x04\x32\x9e\x02\n\x0cPartyService\x12\x39\n\x05Hello\x12\x18.confide.v1.HelloRequest\x1a\x16.confide.v1.HelloReply\x12N\n\x0cListDatasets\x12\x1f.confide.v1.ListDatasetsRequest\x1a\x1d.confide.v1.ListDatasetsReply\x12H\n\nListModels\x12\x1d.confide.v1.ListModelsRequest\x1a\x1b.confide.v1.ListModelsReply\x12\x39\n\x05Probe\x12\x18.confide.v1.ProbeRequest\x1a\x16.confide.v1.ProbeReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x63onfide/v1/party.proto\x12\nconfide.v1\"(\n\x0cHelloRequest\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\"y\n\nHelloReply\x12\r\n\x05party\x18\x01 \x01(\t\x12\x18\n\x10protocol_version\x18\x02 \x01(\r\x12\x18\n\x10software_version\x18\x03 \x01(\t\x12\x19\n\x11\x64irectory_version\x18\x04 \x01(\x04\x12\r\n\x05roles\x18\x05 \x03(\t\"\x15\n\x13ListDatasetsRequest\"q\n\x07\x44\x61taset\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x10\n\x08num_rows\x18\x03 \x01(\x04\x12\x0e\n\x06schema\x18\x04 \x01(\x0c\x12\x12\n\ncommitment\x18\x05 \x01(\t\x12\x11\n\talignment\x18\x06 \x01(\t\"I\n\x11ListDatasetsReply\x12\r\n\x05party\x18\x01 \x01(\t\x12%\n\x08\x64\x61tasets\x18\x02 \x03(\x0b\x32\x13.confide.v1.Dataset\"\x13\n\x11ListModelsRequest\"\xd1\x02\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x10\n\x08manifest\x18\x03 \x01(\x0c\x12\x0e\n\x06schema\x18\x04 \x01(\x0c\x12\x0e\n\x06job_id\x18\x05 \x01(\t\x12\x13\n\x0bplan_digest\x18\x06 \x01(\t\x12\x19\n\x11\x63omputing_parties\x18\x07 \x03(\t\x12(\n\x07sources\x18\x08 \x03(\x0b\x32\x17.confide.v1.ModelSource\x12\x0f\n\x07\x63reated\x18\t \x01(\t\x12\r\n\x05steps\x18\n \x01(\x04\x12\x0f\n\x07\x61liases\x18\x0b \x03(\t\x12\x0f\n\x07revoked\x18\x0c \x03(\t\x12\x0f\n\x07\x64\x65leted\x18\r \x01(\x08\x12\x11\n\tagreement\x18\x0e \x01(\t\x12\x0f\n\x07purpose\x18\x0f \x01(\t\x12&\n\x06grants\x18\x10 \x03(\x0b\x32\x16.confide.v1.ModelGrant\"D\n\nModelGrant\x12\r\n\x05party\x18\x01 \x01(\t\x12\x10\n\x08grant_id\x18\x02 \x01(\t\x12\x15\n\rderived_until\x18\x03 \x01(\t\"A\n\x0bModelSource\x12\r\n\x05party\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x02 \x01(\t\x12\x12\n\ncommitment\x18\x03 \x01(\t\"C\n\x0fListModelsReply\x12\r\n\x05party\x18\x01 \x01(\t\x12!\n\x06models\x18\x02 \x03(\x0b\x32\x11.confide.v1.Model\"[\n\x0cProbeRequest\x12\x0f\n\x07padding\x18\x01 \x01(\x0c\x12\x13\n\x0breply_bytes\x18\x02 \x01(\r\x12\x14\n\x0cmeasure_back\x18\x03 \x01(\x08\x12\x0f\n\x07idle_ms\x18\x04 \x01(\r\"\xd1\x01\n\nProbeReply\x12\r\n\x05party\x18\x01 \x01(\t\x12\x18\n\x10protocol_version\x18\x02 \x01(\r\x12\x18\n\x10software_version\x18\x03 \x01(\t\x12\x19\n\x11\x64irectory_version\x18\x04 \x01(\x04\x12\x13\n\x0breceived_ns\x18\x05 \x01(\x04\x12\x19\n\x11\x63\x65rtificate_until\x18\x06 \x01(\x04\x12\x0f\n\x07padding\x18\x07 \x01(\x0c\x12$\n\x04\x62\x61\x63k\x18\x08 \x01(\x0b\x32\x16.confide.v1.Connection\"\xd9\x02\n\nConnection\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0c\n\x04what\x18\x02 \x01(\t\x12\x15\n\rround_trip_ns\x18\x03 \x01(\x04\x12\x18\n\x10sent_bytes_per_s\x18\x04 \x01(\x04\x12\x1c\n\x14received_bytes_per_s\x18\x05 \x01(\x04\x12\x1d\n\x15largest_message_bytes\x18\x06 \x01(\r\x12\x0f\n\x07idle_ms\x18\x07 \x01(\r\x12\x15\n\routlived_idle\x18\x08 \x01(\x08\x12\x17\n\x0f\x63lock_offset_ns\x18\t \x01(\x12\x12\x16\n\x0e\x63lock_error_ns\x18\n \x01(\x04\x12\x19\n\x11\x63\x65rtificate_until\x18\x0b \x01(\x04\x12\x18\n\x10protocol_version\x18\x0c \x01(\r\x12\x18\n\x10software_version\x18\r \x01(\t\x12\x19\n\x11\x64irectory_version\x18\x0e \x01(\x04\x32\x9e\x02\n\x0cPartyService\x12\x39\n\x05Hello\x12\x18.confide.v1.HelloRequest\x1a\x16.confide.v1.HelloReply\x12N\n\x0cListDatasets\x12\x1f.confide.v1.ListDatasetsRequest\x1a\x1d.confide.v1.ListDatasetsReply\x12H\n\nListModels\x12\x1d.confide.v1.ListModelsRequest\x1a\x1b.confide.v1.ListModelsReply\x12\x39\n\x05Probe\x12\x18.confide.v1.ProbeRequest\x1a\x16.confide.v1.ProbeReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,25 +38,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTDATASETSREQUEST']._serialized_start=203
   _globals['_LISTDATASETSREQUEST']._serialized_end=224
   _globals['_DATASET']._serialized_start=226
-  _globals['_DATASET']._serialized_end=320
-  _globals['_LISTDATASETSREPLY']._serialized_start=322
-  _globals['_LISTDATASETSREPLY']._serialized_end=395
-  _globals['_LISTMODELSREQUEST']._serialized_start=397
-  _globals['_LISTMODELSREQUEST']._serialized_end=416
-  _globals['_MODEL']._serialized_start=419
-  _globals['_MODEL']._serialized_end=756
-  _globals['_MODELGRANT']._serialized_start=758
-  _globals['_MODELGRANT']._serialized_end=826
-  _globals['_MODELSOURCE']._serialized_start=828
-  _globals['_MODELSOURCE']._serialized_end=893
-  _globals['_LISTMODELSREPLY']._serialized_start=895
-  _globals['_LISTMODELSREPLY']._serialized_end=962
-  _globals['_PROBEREQUEST']._serialized_start=964
-  _globals['_PROBEREQUEST']._serialized_end=1055
-  _globals['_PROBEREPLY']._serialized_start=1058
-  _globals['_PROBEREPLY']._serialized_end=1267
-  _globals['_CONNECTION']._serialized_start=1270
-  _globals['_CONNECTION']._serialized_end=1615
-  _globals['_PARTYSERVICE']._serialized_start=1618
-  _globals['_PARTYSERVICE']._serialized_end=1904
+  _globals['_DATASET']._serialized_end=339
+  _globals['_LISTDATASETSREPLY']._serialized_start=341
+  _globals['_LISTDATASETSREPLY']._serialized_end=414
+  _globals['_LISTMODELSREQUEST']._serialized_start=416
+  _globals['_LISTMODELSREQUEST']._serialized_end=435
+  _globals['_MODEL']._serialized_start=438
+  _globals['_MODEL']._serialized_end=775
+  _globals['_MODELGRANT']._serialized_start=777
+  _globals['_MODELGRANT']._serialized_end=845
+  _globals['_MODELSOURCE']._serialized_start=847
+  _globals['_MODELSOURCE']._serialized_end=912
+  _globals['_LISTMODELSREPLY']._serialized_start=914
+  _globals['_LISTMODELSREPLY']._serialized_end=981
+  _globals['_PROBEREQUEST']._serialized_start=983
+  _globals['_PROBEREQUEST']._serialized_end=1074
+  _globals['_PROBEREPLY']._serialized_start=1077
+  _globals['_PROBEREPLY']._serialized_end=1286
+  _globals['_CONNECTION']._serialized_start=1289
+  _globals['_CONNECTION']._serialized_end=1634
+  _globals['_PARTYSERVICE']._serialized_start=1637
+  _globals['_PARTYSERVICE']._serialized_end=1923
 # @@protoc_insertion_point(module_scope)

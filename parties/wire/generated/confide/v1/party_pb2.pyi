@@ -93,6 +93,7 @@ class Dataset(_message.Message):
     NUM_ROWS_FIELD_NUMBER: _builtins.int
     SCHEMA_FIELD_NUMBER: _builtins.int
     COMMITMENT_FIELD_NUMBER: _builtins.int
+    ALIGNMENT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     version: _builtins.int
     num_rows: _builtins.int
@@ -100,6 +101,8 @@ class Dataset(_message.Message):
     """Canonical bytes of the schema document: columns, roles, types, public ranges."""
     commitment: _builtins.str
     """Salted commitment to the prepared rows, hexadecimal."""
+    alignment: _builtins.str
+    """Digest that only data sets of the same people in the same order share, hexadecimal; empty if there is none."""
     def __init__(
         self,
         *,
@@ -108,10 +111,11 @@ class Dataset(_message.Message):
         num_rows: _builtins.int = ...,
         schema: _builtins.bytes = ...,
         commitment: _builtins.str = ...,
+        alignment: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["commitment", b"commitment", "name", b"name", "num_rows", b"num_rows", "schema", b"schema", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alignment", b"alignment", "commitment", b"commitment", "name", b"name", "num_rows", b"num_rows", "schema", b"schema", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,7 +1,8 @@
 """Three institutions train a small network on handwritten digits; nobody sees anybody's rows, or the network.
 
-Real processes, certificates and sockets on loopback; 64-32-10 with ReLU and cross-entropy, on the digits that ship with
-scikit-learn. Beside it the same training in the clear: the same initial weights, batches and epochs. Run it with `make digits`.
+Real processes, certificates and sockets on loopback, on the digits that ship with scikit-learn: 64-32-10 with ReLU, or a small
+convolutional network with `--model cnn`. Beside it the same training in the clear: the same initial weights, batches and epochs.
+Run it with `make digits`.
 """
 
 from __future__ import annotations
@@ -36,17 +37,18 @@ console = Console(highlight=False, markup=False)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=1, help="how many splits and initial weights, one after the other")
+    parser.add_argument("--model", choices=("mlp", "cnn"), default="mlp")
     parser.add_argument("--epochs", type=int, default=8, help="passes over the rows")
     options = parser.parse_args()
     found = Table("seed", "joint accuracy", "in the clear", "equal predictions")
     with Client.local(parties=3) as client:
         for seed in range(options.seeds):
-            figures = compare(client, seed, options.epochs)
+            figures = compare(client, options.model, seed, options.epochs)
             found.add_row(str(seed), *(f"{figure:.2%}" for figure in figures))
     console.print(found)
 
 
-def compare(client: Client, seed: int, epochs: int) -> tuple[float, float, float]:
+def compare(client: Client, model: str, seed: int, epochs: int) -> tuple[float, float, float]:
     """Trains jointly and in the clear; returns the accuracy of both on a researcher's samples, and how many labels agree."""
     known, samples = split_rows(seed)
     rows = {owner: known.iloc[number::3] for number, owner in enumerate(OWNERS)}
@@ -55,9 +57,9 @@ def compare(client: Client, seed: int, epochs: int) -> tuple[float, float, float
     datasets = [f"{owner}/digits" for owner in OWNERS]
 
     torch.manual_seed(seed)
-    module = torch.nn.Sequential(torch.nn.Linear(64, 32), torch.nn.ReLU(), torch.nn.Linear(32, 10))
+    module, shape = a_network(model)
     training = {"epochs": epochs, "batch_size": 32, "learning_rate": "0.05", "momentum": "0.9"}
-    job = client.train(module, datasets=datasets, model_name="digits", training=training)
+    job = client.train(module, input_shape=shape, datasets=datasets, model_name=f"digits-{model}", training=training)
     job.wait(timeout_s=JOB_TIMEOUT_S)
     console.print(f"seed {seed}: {job.model} is trained; its shares lie at party-a and party-b")
 
@@ -66,8 +68,16 @@ def compare(client: Client, seed: int, epochs: int) -> tuple[float, float, float
 
     truth = samples["digit"].to_numpy()
     joint = client.predict(job.model, samples.drop(columns="digit"), timeout_s=JOB_TIMEOUT_S)["label"].to_numpy()
-    plain = predicted_in_the_clear(module, client.job(job.id), rows, samples)
+    plain = predicted_in_the_clear(module, shape, client.job(job.id), rows, samples)
     return float(np.mean(joint == truth)), float(np.mean(plain == truth)), float(np.mean(joint == plain))
+
+
+def a_network(model: str) -> tuple[torch.nn.Module, tuple[int, ...]]:
+    """Returns a network with torch's own initial weights, and the shape of a row as it takes it."""
+    if model == "mlp":
+        return torch.nn.Sequential(torch.nn.Linear(64, 32), torch.nn.ReLU(), torch.nn.Linear(32, 10)), (64,)
+    layers = [torch.nn.Conv2d(1, 8, 3, padding=1), torch.nn.ReLU(), torch.nn.MaxPool2d(2), torch.nn.Flatten()]
+    return torch.nn.Sequential(*layers, torch.nn.Linear(128, 10)), (1, 8, 8)
 
 
 def split_rows(seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -79,11 +89,13 @@ def split_rows(seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     return known, samples
 
 
-def predicted_in_the_clear(module: torch.nn.Module, job: Job, rows: dict[str, pd.DataFrame], samples: pd.DataFrame) -> np.ndarray:
+def predicted_in_the_clear(
+    module: torch.nn.Module, shape: tuple[int, ...], job: Job, rows: dict[str, pd.DataFrame], samples: pd.DataFrame
+) -> np.ndarray:
     """Trains as the joint job did, in one place and in float64, and predicts the samples."""
     if job.training is None:
         raise ValueError("only a training says how it was done")
-    spec, initial = export_model(module, 64)
+    spec, initial = export_model(module, shape)
     own = [prepared(frame) for frame in rows.values()]
     features, labels = np.concatenate([part.features for part in own]), np.concatenate([part.labels for part in own])
     order = row_order(job.training.shuffle_seed, len(labels))
