@@ -7,7 +7,7 @@ ALL_PYTHON := $(CODE) tests scripts $(wildcard examples benchmarks)
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo digits test check lint types contracts drift format proto error-pages role-tables commands soak-mpc bench bench-mpc bench-mpc-peers bench-transport bench-parties bench-audit fuzz chaos chaos-campaign faults-page image-check clean
+.PHONY: help setup demo digits test check lint types contracts drift format proto error-pages role-tables commands soak-mpc bench bench-mpc bench-mpc-peers bench-ckks bench-transport bench-parties bench-audit fuzz chaos chaos-campaign faults-page image-check clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
@@ -15,7 +15,7 @@ help: ## list the targets
 setup: ## build .venv; does nothing when it is up to date
 	@bash scripts/setup.sh
 
-demo: setup ## three institutions train together, a researcher queries: build/demo/summary.json
+demo: setup ## three institutions train together, a researcher queries, also under encryption: build/demo/summary.json
 	@$(BIN)/python examples/three_institutions.py --out build/demo
 
 digits: setup ## a network trained jointly on digits beside the same training in the clear; MODEL=cnn, SEEDS=n (minutes)
@@ -23,7 +23,7 @@ digits: setup ## a network trained jointly on digits beside the same training in
 
 test: setup check ## everything that must pass before a change lands
 	$(BIN)/python -m pytest -q -n 2 --ignore-glob='tests/multiparty/test_*.py'
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile tests/multiparty --ignore=tests/multiparty/transport
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder tests/multiparty --ignore=tests/multiparty/transport
 
 check: lint types contracts drift ## lint, strict types, import contracts, drift of generated things
 
@@ -71,6 +71,9 @@ bench-mpc: setup ## the engine at real parties beside CrypTen and SPU, same run:
 
 bench-mpc-peers: ## build/peers-venv with SPU 0.9.5, which bench-mpc then includes (1 GB)
 	@bash benchmarks/build_peers.sh $(PYTHON)
+
+bench-ckks: setup ## encrypted inference beside TenSEAL, same run: build/bench/ckks.json; BENCH="--quick" passes options (minutes)
+	$(BIN)/python benchmarks/bench_ckks.py $(BENCH)
 
 bench-transport: setup ## a worker-to-worker exchange beside plain gloo, same run: build/bench/transport.json
 	$(BIN)/python benchmarks/bench_transport.py

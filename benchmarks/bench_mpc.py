@@ -16,7 +16,7 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,7 @@ TARGETS = {
 }
 ON_LINKS = ("relu-100k", "maxpool")  # no job type of their own: benchmarks/engine_runner.py
 NO_SPU = ("net-a-step-3-parties", "net-a-step-40ms", "lenet-step")
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 Found = dict[str, Any]  # "seconds": one number or those of every run; the other metrics by name
 
 
@@ -81,7 +82,10 @@ class Bench:
 
     def _ours(self, task: str) -> Found:
         if task in ON_LINKS:
-            said = _run([sys.executable, str(HERE / "engine_runner.py"), "--task", task, "--runs", str(self.steps)])
+            from parties.server.workers import ENVIRONMENT
+
+            command = [sys.executable, str(HERE / "engine_runner.py"), "--task", task, "--runs", str(self.steps)]
+            said = _run(command, environment=ENVIRONMENT)  # what workers run in
             return said | {
                 "processor_seconds": said["processor_seconds_per_party"],
                 "dealer_processor_seconds": said["processor_seconds_of_dealer"],
@@ -187,8 +191,8 @@ def _fields(figures: Any) -> Found:
     return dict(vars(figures))
 
 
-def _run(command: Sequence[str]) -> Found:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=3_600, env=os.environ | {"OMP_NUM_THREADS": "1"})
+def _run(command: Sequence[str], *, environment: Mapping[str, str] = ONE_THREAD) -> Found:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=3_600, env=os.environ | environment)
     if done.returncode != 0 or not done.stdout.strip():
         raise subprocess.SubprocessError(" ".join(done.stderr.strip().splitlines()[-2:]) or "it printed nothing")
     found: Found = json.loads(next(line for line in reversed(done.stdout.splitlines()) if line.startswith("{")))

@@ -22,6 +22,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from protocols.job import Job, JobType, OutputKind, Task
+from protocols.job_parts import JOINT
 from protocols.model.layers import Linear, Relu
 from protocols.model.spec import ModelSpec
 from protocols.mpc.inputs import LocalInputs
@@ -141,7 +142,7 @@ def main() -> None:
         "| task | computing parties | seconds | estimated | rounds | MB sent by a party | MB sent by the dealer |",
         "|---|---|---|---|---|---|---|",
     ]
-    for kind in JobType:
+    for kind in JOINT:
         lines += [str(measure(kind, parties, arguments.repeats)) for parties in (2, 3, 5)]
     if arguments.repeats:
         lines += ["", f"Load average when the run ended: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores."]

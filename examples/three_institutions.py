@@ -11,13 +11,14 @@ import json
 import shutil
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from breast_cancer import HOSPITALS, SCHEMA_FILE, Split, export_logistic_regression, in_the_clear, split_rows
+from encrypted_step import Figures, ask_encrypted, closing_part
 from rich.console import Console
 from rich.table import Table
 
@@ -153,19 +154,23 @@ def run(network: harness.Harness, split: Split, out: Path) -> dict[str, object]:
     right = int(np.sum((predicted >= 0.5) == split.researcher["benign"].to_numpy().astype(bool)))
     console.print(f"  {len(predicted)} probabilities, rounded in shares to two decimals, seen by the researcher alone:")
     console.print(f"  {', '.join(f'{value:.2f}' for value in predicted[:10])}, …; {right} on the side of her own diagnosis")
+
+    console.rule("8. Encrypted inference: hospital-a's own model, asked about samples that it never sees")
+    encrypted = ask_encrypted(network, client, out, console)
     client.close()
 
     joint = (fewest / rows, correct / rows)
     pooled, alone = in_the_clear(split, trained.job.training)
-    closing_table(joint, pooled, alone, counted)
+    closing_table(joint, pooled, alone, counted, encrypted)
 
-    console.rule("9. The audit logs: each verified offline, against what the partners have seen of it")
+    console.rule("10. The audit logs: each verified offline, against what the partners have seen of it")
     audited = audit(network, client.directory.founder_key.fingerprint, out)
     return {
         "joint_accuracy_from_to": joint,
         "pooled_plaintext_accuracy": pooled,
         "alone_accuracy": alone,
         "research_probabilities_right": right,
+        "encrypted": [asdict(figures) for figures in encrypted],
         "refused_for": refused,
         "grants": grants,
         "audited_entries": audited,
@@ -317,8 +322,10 @@ def audit(network: harness.Harness, fingerprint: str, out: Path) -> dict[str, in
     return sizes
 
 
-def closing_table(joint: tuple[float, float], pooled: float, alone: dict[str, float], counted: Measured) -> None:
-    console.rule("8. What came of it")
+def closing_table(
+    joint: tuple[float, float], pooled: float, alone: dict[str, float], counted: Measured, encrypted: list[Figures]
+) -> None:
+    console.rule("9. What came of it")
     accuracies = Table("model", "accuracy on the same held-out rows")
     # A handful of wrong rows is not told, so what is known of the accuracy is a range.
     at_least, at_most = joint
@@ -336,14 +343,16 @@ def closing_table(joint: tuple[float, float], pooled: float, alone: dict[str, fl
         figures = (plan["rounds"], measured["rounds"], plan["bytes"], measured["bytes"])
         costs.add_row(name, f"{counted.seconds[name]:.1f}", *(f"{figure:,}" for figure in figures))
     console.print(costs)
+    console.print(closing_part(encrypted))
     learned = Table("who", "learned")
     learned.add_row(
         "hospital-a, hospital-b (computing)",
         "shapes, schedule, volumes; of everything else one share and masked values, uniform each",
     )
     learned.add_row("hospital-c (dealer)", "shapes and schedule from the plan; no message of the computation")
+    learned.add_row("hospital-a (its own model, encrypted)", "how many queries are asked in which lane, and when")
     learned.add_row("every hospital", "of the others' rows, how many there are")
-    learned.add_row("the researcher", "how many held-out rows are right; two decimals for each of her own samples")
+    learned.add_row("the researcher", "how many held-out rows are right; two decimals, or scores, for each of her own samples")
     learned.add_row("nobody", "another one's rows, the weights, losses, gradients, the researcher's samples")
     console.print(learned)
     console.print("If the dealer and a computing party pool what they hold, they can read all of it: SECURITY.md.")

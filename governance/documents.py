@@ -35,6 +35,9 @@ class DocumentKind(Enum):
     AUTHORISATION = "authorisation"  # a person of an institution has its party do something
     APPROVAL = "approval"  # an approver's yes or no to one job with one plan
     ALIAS = "alias"  # which version of a model a name stands for
+    PUBLISHED_MODEL = "published-model"  # what an owner says in public of a model that answers encrypted queries
+    ENCRYPTED_GRANT = "encrypted-grant"  # an owner's permission to ask such a model
+    ENQUIRY = "enquiry"  # a researcher's request to ask such a model for a while
     DELETION_RECEIPT = "deletion-receipt"  # a holder has destroyed what it held of a model
 
 

@@ -15,7 +15,7 @@ from governance.identity.directory import Directory
 from governance.identity.fields import Fields, fields_of, finish
 from protocols.canonical import Document, canonical_bytes, parse_canonical
 from protocols.errors import ConfideError, Problem
-from protocols.job import MAX_DATASETS, MAX_OUTPUTS, Job, Output, OutputKind
+from protocols.job import MAX_DATASETS, MAX_OUTPUTS, Job, Output, OutputKind, Partition
 from protocols.plan.estimate import Estimate
 from protocols.plan.plan import ADVERSARY, Direction, Plan
 
@@ -289,6 +289,11 @@ def _learns(job: Job, plan: Plan) -> Iterable[tuple[str, str]]:
     yield computing, "shapes, schedule and volumes, unless all of them pool their shares"
     yield job.dealer, "shapes, schedule and volumes, unless a computing party pools with it"
     yield "who pools so", f"{rows}, weights and outputs"
+    if job.partition is Partition.COLUMNS:
+        labelled = ", ".join(f"{part.party}/{part.name}" for part in job.datasets if part.has_label)
+        yield "everybody", f"that the data sets are columns of the same {job.num_rows} people in one order"
+        yield "everybody", f"that {labelled} has the label"
+        yield ", ".join(dict.fromkeys(part.party for part in job.datasets)), "that the others hold everybody in its own list"
     owners = [party for party in job.participants if party not in (*job.computing_parties, job.dealer)]
     if owners:
         yield ", ".join(owners), "that the job ran, and its shapes"

@@ -81,6 +81,10 @@ class PartyConfig(_Strict):
         min_cell: an evaluation whose outputs may tell of fewer rows than this is refused here.
         cores: processor cores that sessions may use together; None for all of the machine's.
         memory_mib: memory that sessions may use together; None for three quarters of the machine's.
+        evaluator_workers: processes that evaluate encrypted queries at once; None for one for each core, 0 if none are answered.
+        evaluator_memory_mib: memory of each of them; None for an equal part of half of the machine's.
+        key_cache_mib: memory for uploaded evaluation keys and queries; one researcher's may take half of it.
+        max_key_mib: larger evaluation keys or queries are refused.
         metrics: `host:port` of the private listener for Prometheus, on a loopback or private address; None for no listener.
         log_level: how much is logged; no level logs values.
     """
@@ -97,6 +101,10 @@ class PartyConfig(_Strict):
     min_cell: Annotated[int, Field(ge=LEAST_CELL, le=MAX_ROWS)] = 5
     cores: Annotated[int, Field(ge=1, le=4_096)] | None = None
     memory_mib: Annotated[int, Field(ge=512, le=64 << 20)] | None = None
+    evaluator_workers: Annotated[int, Field(ge=0, le=256)] | None = None
+    evaluator_memory_mib: Annotated[int, Field(ge=256, le=1 << 20)] | None = None
+    key_cache_mib: Annotated[int, Field(ge=16, le=1 << 20)] = 1_024
+    max_key_mib: Annotated[int, Field(ge=1, le=512)] = 256
     metrics: PrivateEndpoint | None = None
     log_level: LogLevel = "info"
 

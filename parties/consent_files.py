@@ -60,6 +60,7 @@ Moment = Annotated[datetime, BeforeValidator(read_moment), WithJsonSchema({"type
 Identifier = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 Identifiers = Annotated[list[Identifier], Field(min_length=1)]
 JobTypes = list[Literal["train", "evaluate", "infer", "serve"]]
+AgreedJobTypes = list[Literal["train", "evaluate", "infer", "serve", "infer_encrypted"]]
 OutputName = Literal[
     "correct_count", "confusion", "roc_auc", "log_loss", "squared_error", "label", "probability", "score", "value"
 ]
@@ -81,7 +82,7 @@ class AgreementFields(_Strict):
     purposes: Identifiers
     parties: Annotated[list[Identifier], Field(min_length=2)]
     datasets: list[Annotated[str, Field(pattern=r"^[a-z0-9-]{1,63}/([a-z0-9-]{1,63}|\*)$")]]
-    job_types: Annotated[JobTypes, Field(min_length=1)]
+    job_types: Annotated[AgreedJobTypes, Field(min_length=1)]
     outputs: list[OutputName] = []
     min_parties: Count
     min_rows: Count

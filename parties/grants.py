@@ -109,18 +109,19 @@ def revoke_grant(
     Args:
         config: the owner's.
         person_folder: of the person who has the party do it; a data steward or privacy officer.
-        grant_id: the grant, or the beginning of its id.
+        grant_id: the grant, on rows or for a published model, or the beginning of its id.
         reason: for people; public in the consortium.
         effect: what becomes of derived models.
         now: the time, UTC.
 
     Raises:
-        ConfideError: UNKNOWN_DOCUMENT: no grant of this party; INVALID_DOCUMENT: no reason; NOT_AUTHORISED.
+        ConfideError: UNKNOWN_DOCUMENT: no grant of this party; INVALID_DOCUMENT: no reason; INVALID_ARGUMENT: nothing comes of a
+            grant for a published model that could be deleted; NOT_AUTHORISED.
     """
     member = load_member(config, now)
     with closing(open_database(config.folder.database_file)) as database:
         with database.transaction() as tables:
-            grant_id = find_grant(tables, grant_id).grant_id
+            grant_id = _revocable(tables, grant_id, effect)
         time = now.replace(microsecond=0)
         ended = Revocation(member.directory.consortium, config.party, grant_id, effect, reason, time)
         own = sign_revocation(ended, member.signing_key)
@@ -184,7 +185,7 @@ def blast_of(config: PartyConfig, named: str) -> BlastRadius:
         ConfideError: UNKNOWN_DOCUMENT (the asker's fault).
     """
     with one_transaction(config.folder.database_file) as tables:
-        return blast_radius(tables, issuer=config.party, subject=find_grant(tables, named).grant_id)
+        return blast_radius(tables, issuer=config.party, subject=_revocable(tables, named, Effect.STOP))
 
 
 def find_grant(tables: Tables, named: str) -> GrantRecord:
@@ -198,6 +199,22 @@ def find_grant(tables: Tables, named: str) -> GrantRecord:
         return found[0]
     what = f"{len(found)} grants begin with {named[:32]}" if found else f"this party has issued no grant {named[:32]}"
     raise ConfideError(ErrorCode.UNKNOWN_DOCUMENT, what, remedy="Copy its id from `confide grant list`.")
+
+
+def _revocable(tables: Tables, named: str, effect: Effect) -> str:
+    """Returns the id of a grant of either kind by the beginning of it."""
+    published = [each.grant.grant_id for each in tables.encrypted.grants() if named and each.grant.grant_id.startswith(named)]
+    if not published:
+        return find_grant(tables, named).grant_id
+    if len(published) > 1 or any(record.grant_id.startswith(named) for record in tables.grants.all()):
+        what = f"several grants begin with {named[:32]}"
+        raise ConfideError(ErrorCode.UNKNOWN_DOCUMENT, what, remedy="Copy its id from `confide grant list`.")
+    if effect is Effect.DELETE:
+        what = "no model comes of a grant for a published model: there is nothing to destroy"
+        raise ConfideError(
+            ErrorCode.INVALID_ARGUMENT, what, remedy="Leave out --delete; `confide model withdraw` ends the model."
+        )
+    return published[0]
 
 
 def _bind(terms: GrantTerms, tables: Tables, *, consortium: str, party: str, now: datetime) -> Grant:

@@ -25,6 +25,7 @@ from parties.policy_file import write_policy
 from parties.storage.datasets import DatasetRecord
 from parties.storage.grants import GrantRecord
 from protocols.job import JobType, OutputKind
+from protocols.job_parts import JOINT
 
 AGREEMENT = "harness"
 PURPOSE = "research"
@@ -130,7 +131,7 @@ def permit(config: PartyConfig, record: DatasetRecord, **limits: Unpack[Limits])
         subject=DatasetChoice(record.name, record.version),
         purposes=(PURPOSE,),
         job_types=(JobType.TRAIN, JobType.EVALUATE),
-        derived_job_types=tuple(JobType),
+        derived_job_types=JOINT,
         recipients=("*",),
         outputs=tuple(OutputRule(kind) for kind in OutputKind),
         max_uses=MAX_USES,

@@ -13,7 +13,7 @@ from governance.audit.manifest import Manifest, ManifestProof
 from governance.consent.revocation import Effect
 from governance.documents import DocumentKind
 from governance.lineage.alias import AliasName, AliasStatement
-from governance.lineage.blast import BlastRadius, HolderAlias, OpenJob
+from governance.lineage.blast import BlastRadius, HolderAlias, OpenEnquiry, OpenJob
 from governance.lineage.blast import blast_radius as radius_of
 from governance.lineage.card import LogReference, ModelCard, card_of
 from governance.lineage.graph import ModelRecords
@@ -129,6 +129,21 @@ def blast_radius(tables: Tables, *, issuer: str, subject: str) -> BlastRadius:
         trainings=all_trainings(tables),
         open_jobs=open_jobs(tables),
         aliases=aliases_everywhere(tables, party=issuer),
+        enquiries=open_enquiries(tables),
+    )
+
+
+def open_enquiries(tables: Tables) -> tuple[OpenEnquiry, ...]:
+    """Returns the enquiries that this party answers, the oldest first."""
+    return tuple(
+        OpenEnquiry(
+            enquiry_id=record.enquiry.enquiry_id,
+            querier=record.enquiry.querier,
+            model=record.enquiry.ref.label,
+            grant=record.grant_id,
+            agreement=record.enquiry.agreement,
+        )
+        for record in tables.encrypted.open_enquiries()
     )
 
 

@@ -19,6 +19,8 @@ from protocols.errors import ConfideError, ErrorCode
 
 NONCE_BYTES = 32
 _TAG = b"confide.output-commitment/1"
+_QUERY_TAG = b"confide.served-query/1\x00"
+_QUERY_HEX = 32
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,19 @@ def check_opening(opened: CommittedShare, commitment: str) -> None:
     if not hmac.compare_digest(commitment_of(opened), commitment):
         what = f"{opened.party} hands out another share of {opened.output} than it committed to before anything was opened"
         raise ConfideError(ErrorCode.COMMITMENT_DIFFERS, what, party=opened.party)
+
+
+def bound_query(query: str, commitment: str) -> str:
+    """Returns the name under which the workers of a serving know a query, 32 hexadecimal digits; public.
+
+    It follows from the query's id and the commitment to its samples. So a querier who gives the parties different commitments
+    gives them different queries, and none of them is answered; and the parties' commitments to an answer name the samples.
+
+    Args:
+        query: the querier's id of it, 32 hexadecimal digits.
+        commitment: salted, to the samples, 64 hexadecimal digits.
+    """
+    return hashlib.sha256(_QUERY_TAG + bytes.fromhex(query) + bytes.fromhex(commitment)).hexdigest()[:_QUERY_HEX]
 
 
 def answer_name(output: str, query: str) -> str:

@@ -140,6 +140,12 @@ class ErrorCode(Enum):
         "The session's worker process ended early.",
         "Look at the log of the party named; check memory.",
     )
+    EVALUATION_FAILED = Entry(
+        Fault.OPERATOR,
+        Kind.UNAVAILABLE,
+        "An encrypted query could not be evaluated; nothing of it was answered or debited.",
+        "Ask again with another request id; if it fails again, tell the operator of the party named.",
+    )
     PARTY_RESTARTED = Entry(
         Fault.OPERATOR, Kind.UNAVAILABLE, "The party process ended during the session.", "Submit the job again."
     )

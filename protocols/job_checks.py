@@ -25,7 +25,7 @@ from protocols.job_parts import (
     Serving,
     Task,
 )
-from protocols.model.layers import Dropout, Sigmoid, Softmax
+from protocols.model.layers import Dropout, Polynomial, Sigmoid, Softmax, Square
 from protocols.model.spec import ModelSpec
 from protocols.output_checks import check_constraint
 from protocols.partition_checks import check_datasets
@@ -80,6 +80,9 @@ def check_model(model: ModelSpec, task: Task) -> Iterable[Problem]:
     for layer in model.layers:
         if isinstance(layer.operator, Softmax) and (layer is not last or task is not Task.CLASSES):
             yield Problem(f"model.{layer.name}", "softmax only ends a model of several classes", "remove it")
+        if isinstance(layer.operator, Square | Polynomial):
+            what = f"{layer.operator.kind} activations are for encrypted inference, and are not computed on shares"
+            yield Problem(f"model.{layer.name}", what, "use ReLU, GELU, tanh or sigmoid, or ask the model under encryption")
 
 
 def check_loss(model: ModelSpec, task: Task, loss: Loss) -> Iterable[Problem]:
@@ -191,11 +194,17 @@ def _check_predictions(job: Job) -> Iterable[Problem]:
         yield from check_constraint(output, job.task, classes=job.model.output_features)
 
 
+def _check_infer_encrypted(job: Job) -> Iterable[Problem]:
+    what = "encrypted inference is between a researcher and a model's owner; no parties compute together"
+    yield Problem("type", what, "make an enquiry to the owner")
+
+
 _CHECKS = {
     JobType.TRAIN: _check_train,
     JobType.EVALUATE: _check_evaluate,
     JobType.INFER: _check_infer,
     JobType.SERVE: _check_serve,
+    JobType.INFER_ENCRYPTED: _check_infer_encrypted,
 }
 _OF_A_QUERY = ("query_rows", "query_commitment")
 

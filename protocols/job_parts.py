@@ -28,6 +28,11 @@ class JobType(Enum):
     EVALUATE = "evaluate"
     INFER = "infer"
     SERVE = "serve"  # a model stays open to the querier's queries for a while, without a session for each of them
+    INFER_ENCRYPTED = "infer_encrypted"  # one party evaluates its own model on ciphertexts: no job, but an enquiry, asks for it
+
+
+# What several parties compute together: the types that a job document may have.
+JOINT = tuple(kind for kind in JobType if kind is not JobType.INFER_ENCRYPTED)
 
 
 class Task(Enum):

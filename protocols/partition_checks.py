@@ -76,7 +76,13 @@ def _check_dataset(dataset: DatasetRef) -> Iterable[Problem]:
 
 def _check_rows(job: Job) -> Iterable[Problem]:
     schema_digest = sha256_hex(canonical_bytes(job.schema))
+    aligned: dict[str, DatasetRef] = {}
     for dataset in job.datasets:
+        first = aligned.setdefault(dataset.alignment, dataset) if dataset.alignment else dataset
+        if first is not dataset:
+            # Each of these people would stand for two, where rows are counted to protect them.
+            what = f"the same people as {first.party}/{first.name}, as its alignment shows: they would count twice"
+            yield Problem(_where(dataset), what, "leave one of them out, or write partition: columns if they are parts")
         if dataset.schema_digest != schema_digest:
             remedy = "use data sets registered under one schema, or write partition: columns if they are parts of the same rows"
             yield Problem(_where(dataset), "its schema is not the job's", remedy)

@@ -40,6 +40,9 @@ def matmul(left: RingArray, right: RingArray) -> RingArray:
         left: (..., rows, inner) int64.
         right: (..., inner, columns) int64; leading dimensions are broadcast.
     """
+    if left.ndim == right.ndim == 2 and (right.shape[1] == 1 or (left.shape[0] == 1 and right.shape[1] < _NARROW)):
+        # numpy is not slower with a vector, and torch takes longer to begin.
+        return np.asarray(np.dot(left, right))
     # numpy multiplies int64 matrices ten times slower than torch. Loading torch takes seconds, so only who multiplies pays: a
     # researcher's command shares and combines, and does without.
     import torch

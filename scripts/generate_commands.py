@@ -62,7 +62,8 @@ def _rows(prefix: str, group: Any) -> Iterator[str]:
         if hasattr(command, "commands"):
             yield from _rows(f"{prefix} {name}", command)
         else:
-            yield f"| `{_usage(f'{prefix} {name}', command)}` | {_first(command.help)} |"
+            named = prefix if name == getattr(group, "default_command", None) else f"{prefix} {name}"
+            yield f"| `{_usage(named, command)}` | {_first(command.help)} |"
 
 
 def _usage(name: str, command: Any) -> str:

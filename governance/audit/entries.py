@@ -70,6 +70,12 @@ class EntryKind(Enum):
     OUTPUT_RELEASED = "output-released"
     OUTPUT_WITHHELD = "output-withheld"
     QUERY = "query"  # the salted commitment to a querier's samples
+    MODEL_PUBLISHED = "model-published"  # for encrypted queries
+    MODEL_WITHDRAWN = "model-withdrawn"  # likewise: nothing is answered any more
+    ENQUIRY_ACCEPTED = "enquiry-accepted"
+    ENQUIRY_REFUSED = "enquiry-refused"
+    ENQUIRY_ENDED = "enquiry-ended"
+    ANSWERED = "answered"  # an encrypted query; how many numbers its answer can hold
     ALIAS = "alias"
     FORK_SEEN = "fork-seen"  # another party's log contradicted itself
 

@@ -243,6 +243,9 @@ def check_grant(grant: Grant) -> Iterable[Problem]:
         yield Problem("job_types", "nothing may be computed", "name at least one job type")
     if isinstance(grant.subject, DatasetSubject) and {JobType.INFER, JobType.SERVE} & set(grant.job_types):
         yield Problem("job_types", "an inference or a serving uses a model, not a data set", "name it in derived_job_types")
+    if JobType.INFER_ENCRYPTED in {*grant.job_types, *grant.derived_job_types}:
+        what = "encrypted inference is on a published model, not on rows or on shares"
+        yield Problem("job_types", what, "give a grant for the published model")
     yield from _check_recipients(grant.recipients)
     yield from check_output_rules("outputs", grant.outputs)
     yield from check_unique("architectures", grant.architectures)

@@ -55,6 +55,14 @@ class Fields:
             return least
         return value
 
+    def flag(self, name: str) -> bool:
+        """Reads true or false."""
+        value = self._entry.get(name, False)
+        if type(value) is not bool:
+            self._note(name, "true or false is expected")
+            return False
+        return value
+
     def items(self, name: str, *, most: int) -> list[object]:
         """Reads a list of bounded length."""
         value = self._entry.get(name, [])

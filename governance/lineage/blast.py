@@ -37,6 +37,17 @@ class HolderAlias:
 
 
 @dataclass(frozen=True)
+class OpenEnquiry:
+    """An open enquiry at a model's owner: its id, who asks which model, and under which grant and agreement."""
+
+    enquiry_id: str
+    querier: str
+    model: str
+    grant: str
+    agreement: str
+
+
+@dataclass(frozen=True)
 class BlastRadius:
     """What would end; every list in a fixed order.
 
@@ -49,6 +60,7 @@ class BlastRadius:
         models: versions that nobody could use any more.
         holders: who holds their shares, by label.
         aliases: names that would stand for nothing, `model@alias at holder`.
+        enquiries: encrypted enquiries that nothing more would be answered of, `id (querier, model)`.
     """
 
     issuer: str
@@ -59,6 +71,7 @@ class BlastRadius:
     models: tuple[ModelRef, ...]
     holders: Mapping[str, tuple[str, ...]]
     aliases: tuple[str, ...]
+    enquiries: tuple[str, ...] = ()
 
     def to_document(self) -> Document:
         """Returns it as a document."""
@@ -71,6 +84,7 @@ class BlastRadius:
             "models": [ref.label for ref in self.models],
             "holders": {label: list(holders) for label, holders in self.holders.items()},
             "aliases": list(self.aliases),
+            "enquiries": list(self.enquiries),
         }
 
     def to_text(self) -> str:
@@ -82,6 +96,7 @@ class BlastRadius:
         for ref in self.models:
             lines.append(f"  model {ref.label}, held by {', '.join(self.holders[ref.label])}, could not be used any more")
         lines += [f"  alias {alias} would stand for nothing" for alias in self.aliases]
+        lines += [f"  enquiry {shown} would be answered nothing more" for shown in self.enquiries]
         if len(lines) == 1:
             lines.append("  nothing that is known here would end")
         return "\n".join(lines)
@@ -94,6 +109,7 @@ def blast_radius(
     trainings: Mapping[str, TrainingFacts],
     open_jobs: Iterable[OpenJob],
     aliases: Iterable[HolderAlias],
+    enquiries: Iterable[OpenEnquiry] = (),
 ) -> BlastRadius:
     """Returns what would end if a party revoked a grant of its own, or an agreement.
 
@@ -103,6 +119,7 @@ def blast_radius(
         trainings: all that the party knows, by job id.
         open_jobs: jobs that have not ended.
         aliases: what aliases stand for, at all holders that have said so.
+        enquiries: open ones at this party.
     """
     behind = {job_id: trainings_behind(job_id, trainings) for job_id in trainings}
     touched = [job_id for job_id in sorted(trainings) if rests_on(behind[job_id], issuer=issuer, subject=subject)]
@@ -134,5 +151,12 @@ def blast_radius(
         queued=tuple(sorted(queued)),
         models=refs,
         holders={ref.label: models[ref] for ref in refs},
+        enquiries=tuple(
+            sorted(
+                f"{each.enquiry_id[:12]} ({each.querier}, {each.model})"
+                for each in enquiries
+                if subject in (each.grant, each.agreement)
+            )
+        ),
         aliases=tuple(sorted(f"{each.ref.name}@{each.alias.value} at {each.holder}" for each in aliases if each.ref in models)),
     )

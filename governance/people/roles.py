@@ -37,6 +37,8 @@ class Action(Enum):
     DELETE_MODEL = "delete-model"
     SET_BUDGET = "set-budget"
     END_SERVING = "end-serving"
+    PUBLISH_MODEL = "publish-model"
+    WITHDRAW_MODEL = "withdraw-model"
 
 
 _OFFICERS = frozenset({PersonRole.PRIVACY_OFFICER})
@@ -55,6 +57,8 @@ PERMITTED: Mapping[Action, frozenset[PersonRole]] = {
     Action.DELETE_MODEL: _STEWARDS_AND_OFFICERS,
     Action.SET_BUDGET: _OFFICERS,
     Action.END_SERVING: _STEWARDS_AND_OFFICERS,
+    Action.PUBLISH_MODEL: frozenset({PersonRole.DATA_STEWARD}),
+    Action.WITHDRAW_MODEL: _STEWARDS_AND_OFFICERS,
 }
 
 # Who keeps the machines could otherwise approve what runs on them.

@@ -46,6 +46,7 @@ KINDS = frozenset(
         "started configuration policy directory dataset-registered agreement-signed agreement-in-force agreement-revoked "
         "grant-issued grant-revoked authorisation job-received job-refused approval countersigned session-ended reserved "
         "debited refunded model-kept model-marked model-deleted output-committed output-released output-withheld query alias "
+        "model-published model-withdrawn enquiry-accepted enquiry-refused enquiry-ended answered "
         "fork-seen",
     )
 )

@@ -49,14 +49,19 @@ def create(
     days: Annotated[int, typer.Option("--days", help="How long it is valid, from now.")] = DEFAULT_DAYS,
     output_format: FormatOption = OutputFormat.TEXT,
 ) -> None:
-    """Permit the use of a registered data set, or of a model that came of one, by a data steward."""
+    """Permit the use of a registered data set, or of a model that came of one or is published, by a data steward."""
+    from parties.cli.encrypted_grant_words import create_from
     from parties.consent_files import load_grant_terms
+    from parties.encrypted_grant_files import is_encrypted_grant
     from parties.grants import create_grant
 
     if file is not None:
         if agreement is not None or dataset is not None:
             what = "the file says what is permitted; --agreement and --dataset stand in its place"
             raise ConfideError(ErrorCode.INVALID_ARGUMENT, what, remedy="Give either.")
+        if is_encrypted_grant(file):
+            create_from(load_party_config(config), person, file, Output(output_format), time=now())
+            return
         terms = load_grant_terms(file)
     else:
         terms = _terms(
@@ -79,11 +84,13 @@ def create(
 @app.command("list")
 @reported
 def list_all(*, config: PartyConfigOption, output_format: FormatOption = OutputFormat.TEXT) -> None:
-    """List the grants that this institution has issued."""
+    """List the grants that this institution has issued: on rows, and for published models."""
+    from parties.cli.encrypted_grant_words import list_data, list_text
+    from parties.encrypted_grants import issued_encrypted_grants
     from parties.grants import issued_grants
 
-    time = now()
-    records = issued_grants(load_party_config(config))
+    time, loaded = now(), load_party_config(config)
+    records, encrypted = issued_grants(loaded), issued_encrypted_grants(loaded)
     rows = [
         (
             record.grant_id[:SHOWN_DIGITS],
@@ -95,7 +102,10 @@ def list_all(*, config: PartyConfigOption, output_format: FormatOption = OutputF
         for record in records
     ]
     data: list[Json] = [describe(record) | {"standing": record.standing(time)} for record in records]
-    Output(output_format).result({"grants": data}, table(("grant", "for", "used", "until", "standing"), rows))
+    text = table(("grant", "for", "used", "until", "standing"), rows)
+    if encrypted:
+        text += "\n\n" + list_text(encrypted, time)
+    Output(output_format).result({"grants": data, "encrypted_grants": list_data(encrypted, time)}, text)
 
 
 @app.command("show")
@@ -103,9 +113,16 @@ def list_all(*, config: PartyConfigOption, output_format: FormatOption = OutputF
 def show(*, grant: GrantArgument, config: PartyConfigOption, output_format: FormatOption = OutputFormat.TEXT) -> None:
     """Show one grant: what it permits, the jobs that used it, its end, and the models that came of it."""
     from governance.consent.revocation import Effect
+    from parties.cli.encrypted_grant_words import show as show_encrypted
+    from parties.encrypted_grants import find_encrypted_grant
     from parties.grants import issued_grant
 
-    found = issued_grant(load_party_config(config), grant)
+    loaded = load_party_config(config)
+    encrypted = find_encrypted_grant(loaded, grant)
+    if encrypted is not None:
+        show_encrypted(encrypted, Output(output_format), now())
+        return
+    found = issued_grant(loaded, grant)
     record, standing = found.record, found.record.standing(now())
     models = [ref.label for ref in found.models]
     receipts = [f"{receipt.ref.label} at {receipt.holder}" for receipt in found.receipts]
@@ -136,8 +153,9 @@ def revoke(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would end.")] = False,
     output_format: FormatOption = OutputFormat.TEXT,
 ) -> None:
-    """End a grant at once and for everybody: jobs stop, models that came of it are not used any more."""
+    """End a grant at once and for everybody: jobs and enquiries stop, models that came of it are not used any more."""
     from governance.consent.revocation import Effect
+    from parties.encrypted_grants import find_encrypted_grant
     from parties.grants import revoke_grant
 
     loaded = load_party_config(config)
@@ -149,6 +167,10 @@ def revoke(
     effect = Effect.DELETE if delete else Effect.STOP
     record = revoke_grant(loaded, person, grant, reason=reason, effect=effect, now=now())
     data: dict[str, Json] = {"grant": record.revocation.subject, "effect": effect.value, "reason": reason}
+    if find_encrypted_grant(loaded, record.revocation.subject) is not None:
+        text = f"Grant {record.revocation.subject} has ended: nothing more is answered under it."
+        Output(output_format).result(data, text)
+        return
     then = "their holders destroy them and send receipts" if delete else "they are kept, and not used"
     text = f"Grant {record.revocation.subject} has ended: its jobs stop. Of the models that came of it, {then}."
     Output(output_format).result(data, text)
@@ -156,11 +178,16 @@ def revoke(
 
 @app.command("schema")
 @reported
-def schema(*, output_format: FormatOption = OutputFormat.TEXT) -> None:
+def schema(
+    *,
+    encrypted: Annotated[bool, typer.Option("--encrypted", help="Of a grant for a published model.")] = False,
+    output_format: FormatOption = OutputFormat.TEXT,
+) -> None:
     """Print the JSON Schema of a grant's file."""
     from parties.consent_files import grant_schema
+    from parties.encrypted_grant_files import encrypted_grant_schema
 
-    found = json.loads(json.dumps(grant_schema()))
+    found = json.loads(json.dumps(encrypted_grant_schema() if encrypted else grant_schema()))
     Output(output_format).result(found, json.dumps(found, indent=2))
 
 

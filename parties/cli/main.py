@@ -20,6 +20,7 @@ from parties.cli import (
     dataset,
     grant,
     harness,
+    infer,
     job,
     model,
     net,
@@ -47,6 +48,7 @@ COMMANDS: tuple[tuple[str, typer.Typer], ...] = (
     ("grant", grant.app),
     ("job", job.app),
     ("serve", serve.app),
+    ("infer", infer.app),
     ("budget", budget.app),
     ("model", model.app),
     ("net", net.app),
@@ -63,7 +65,6 @@ app = typer.Typer(
 )
 for _name, _commands in COMMANDS:
     app.add_typer(_commands, name=_name)
-app.command("infer")(serve.infer)
 app.command("status")(status)
 app.command("doctor")(doctor)
 app.command("health")(health)

@@ -12,6 +12,7 @@ import typer
 
 from parties.cli.options import PartyConfigOption, PersonOption, now
 from parties.cli.output import FormatOption, Json, Output, OutputFormat, reported, table
+from parties.cli.publish import publish, published, withdraw
 from parties.config import load_party_config
 from protocols.job import TIME_FORMAT
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 app = typer.Typer(help="See where models come from and what may be done with them; name, withdraw and destroy them.")
 alias_app = typer.Typer(help="What live and candidate stand for, at every holder.", no_args_is_help=True)
 app.add_typer(alias_app, name="alias")
+app.command("publish")(publish)
+app.command("published")(published)
+app.command("withdraw")(withdraw)
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="name@version, as `confide model list` shows it.")]
 AliasArgument = Annotated[str, typer.Argument(metavar="ALIAS", help="name@live or name@candidate.")]
 

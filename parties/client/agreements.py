@@ -19,7 +19,7 @@ from parties.client.listing import Listing
 from parties.wire.documents import from_wire
 from parties.wire.generated.confide.v1 import governance_pb2
 from protocols.errors import ConfideError, ErrorCode, Problem
-from protocols.job import Job
+from protocols.job import Job, JobType
 
 if TYPE_CHECKING:
     from parties.client.client import Client
@@ -113,6 +113,47 @@ def under_agreement(client: Client, job: Job, *, agreement: str | None, purpose:
         purposes = ", ".join(known[0].agreement.purposes)
         raise ConfideError(ErrorCode.INVALID_JOB, f"the agreement has several purposes: {purposes}", remedy="Name one of them.")
     return choices[0]
+
+
+def agreement_at(
+    client: Client, party: str, job_type: JobType, *, agreement: str | None, purpose: str | None, now: datetime
+) -> tuple[str, str]:
+    """Returns digest and purpose of the agreement under which one party is asked something of a type.
+
+    Args:
+        client: the researcher's connections.
+        party: who is asked.
+        job_type: what for.
+        agreement: its digest, the beginning of it, or its name; None for the one that is in force there and permits the type.
+        purpose: None for the agreement's only one.
+        now: the time, UTC.
+
+    Raises:
+        ConfideError: NO_AGREEMENT: none is in force there that permits it; INVALID_ARGUMENT: several do, or it has several
+            purposes; a party that cannot be asked.
+    """
+    if agreement is not None and len(agreement) == _DIGITS and purpose is not None:
+        return agreement, purpose
+    known = [
+        entry
+        for entry in _merge({party: client.calls.agreements(party)})
+        if party in entry.in_force_at
+        and not any(why_not_in_force(entry.signed, directory=client.directory, revoked_by={}, now=now))
+        and (job_type in entry.agreement.job_types if agreement is None else _is_named(entry, agreement))
+    ]
+    if not known:
+        named = f"no agreement that permits {job_type.value}" if agreement is None else f"no agreement {agreement[:_DIGITS]}"
+        remedy = "Look at `confide catalogue agreements`; ask who has not signed."
+        raise ConfideError(ErrorCode.NO_AGREEMENT, f"{named} is in force at {party}", remedy=remedy)
+    if len(known) > 1:
+        names = ", ".join(f"{entry.agreement.name} {entry.signed.digest[:_SHOWN]}" for entry in known)
+        raise ConfideError(ErrorCode.INVALID_ARGUMENT, f"several agreements permit it: {names}", remedy="Name one of them.")
+    found = _purpose(known[0].agreement, purpose)
+    if not found:
+        purposes = ", ".join(known[0].agreement.purposes)
+        what = f"the agreement has several purposes: {purposes}"
+        raise ConfideError(ErrorCode.INVALID_ARGUMENT, what, remedy="Name one of them.")
+    return known[0].signed.digest, found
 
 
 def agree_by(created: datetime, *, expires: datetime, minutes: int | None) -> datetime:

@@ -13,7 +13,8 @@ import grpc
 import numpy as np
 from numpy.typing import NDArray
 
-from governance.documents import DocumentKind, sign_bytes
+from governance.documents import DocumentKind, SignedDocument, sign_bytes
+from governance.encrypted.enquiry import Enquiry, sign_enquiry
 from governance.identity.directory import Directory
 from parties.client.everybody import ask_everybody, tell_anybody
 from parties.client.opening import agreed_commitments, open_output
@@ -96,6 +97,14 @@ class Calls:
             ConfideError: NOT_ENROLLED, or UNAUTHENTICATED (that party's fault).
         """
         return self._peers.channel(party)
+
+    def signed_enquiry(self, enquiry: Enquiry) -> SignedDocument:
+        """Returns an enquiry with the researcher's signature.
+
+        Raises:
+            ConfideError: INVALID_DOCUMENT: it would be refused.
+        """
+        return sign_enquiry(enquiry, self._key)
 
     def datasets(self, party: str) -> list[party_pb2.Dataset]:
         """Returns the public descriptions of a party's data sets."""

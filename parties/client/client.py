@@ -21,6 +21,7 @@ from parties.client.asking import evaluate, train
 from parties.client.calls import Calls
 from parties.client.calls import PreparedJob as PreparedJob
 from parties.client.calls import Values as Values
+from parties.client.encrypted.methods import all_published, infer_encrypted
 from parties.client.explaining import explain
 from parties.client.failures import raises_typed
 from parties.client.handle import HEADS, JobHandle
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
     from parties.alignment_secrets import AlignBy
     from parties.client.catalogue import DatasetEntry, ModelEntry
+    from parties.client.encrypted.keys import QueryKey
     from parties.client.local import LocalNetwork, Schema
     from parties.client.requests import JobRequest
     from parties.client.serving import ServingHandle
@@ -60,8 +62,14 @@ class Client:
         self.directory = member.directory
         self.researcher = member.identity.id
         self.placement = placement or Placement()
+        self.query_keys: dict[tuple[str, str], QueryKey] = {}  # of this process, by published model and lane
         self._network: LocalNetwork | None = None
         self._stop_network: weakref.finalize[[Path], LocalNetwork] | None = None
+
+    @property
+    def folder(self) -> Path:
+        """The researcher's folder."""
+        return self.calls.records.folder.parent
 
     @staticmethod
     @raises_typed
@@ -170,6 +178,8 @@ class Client:
     predict = predict  # by a warm serving if there is one, else in a job of its own
     predict_cold = predict_cold  # in a job of its own, whatever is warm
     serve = serve  # keep a model warm for such predictions
+    infer_encrypted = infer_encrypted  # by a published model, on ciphertexts
+    all_published = all_published  # what can be asked so
 
     @raises_typed
     def serving(self, job_id: str) -> ServingHandle:

@@ -170,7 +170,7 @@ def prepare_serving(
 
 def rows_of(samples: Samples) -> pd.DataFrame | np.ndarray[Any, Any]:
     """Returns samples as they are prepared: a frame keeps its columns, a tensor gives its values."""
-    return samples if _is_frame(samples) else np.asarray(samples)
+    return samples if is_frame(samples) else np.asarray(samples)
 
 
 def as_given(values: Values, samples: Samples, *, output: str) -> Samples:
@@ -181,7 +181,7 @@ def as_given(values: Values, samples: Samples, *, output: str) -> Samples:
         samples: what was asked about.
         output: the kind of output; names the columns.
     """
-    if _is_frame(samples):
+    if is_frame(samples):
         import pandas as pd
 
         wide = values.ndim == 2
@@ -255,5 +255,6 @@ def _input_shape(module: torch.nn.Module, given: tuple[int, ...] | None) -> tupl
     raise ConfideError(ErrorCode.INVALID_MODEL, what, remedy="Pass input_shape, for example (1, 28, 28).")
 
 
-def _is_frame(samples: Samples) -> TypeGuard[pd.DataFrame]:
+def is_frame(samples: Samples) -> TypeGuard[pd.DataFrame]:
+    """Returns whether samples are a frame."""
     return hasattr(samples, "columns")

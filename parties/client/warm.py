@@ -13,14 +13,17 @@ from __future__ import annotations
 import hmac
 import math
 import secrets
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from queue import Empty, SimpleQueue
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+from google.protobuf.message import Message
 from numpy.typing import NDArray
 
 from governance.commitments import CommittedShare, check_opening, one_set
@@ -29,7 +32,7 @@ from parties.wire import methods
 from parties.wire.generated.confide.v1 import serving_pb2
 from privacy.preparation.query_commitment import SALT_BYTES, commit_query
 from privacy.preparation.schema import TableSchema
-from protocols.commitments import answer_name
+from protocols.commitments import answer_name, bound_query
 from protocols.errors import ConfideError, ErrorCode
 from protocols.job import Job, Output
 from protocols.mpc.query import combine_output, share_query
@@ -43,6 +46,8 @@ ASK_TIMEOUT_S = 70.0  # above the time that a party waits for its worker
 LIST_TIMEOUT_S = 5.0
 MAX_SHARE_BYTES = (4 << 20) - (64 << 10)  # of one query; larger ones are cut
 _MOST_SCALE_BITS = 52
+_EXPLAINED_WITHIN_S = 1.0
+Reply = TypeVar("Reply", bound=Message)
 _SALT_TAG = b"confide.serving-salt/1\x00"
 # Failures that say that this serving answers no more, whatever is asked.
 OVER = frozenset({ErrorCode.NOT_READY, ErrorCode.UNKNOWN_JOB, ErrorCode.QUOTA_EXHAUSTED})
@@ -78,6 +83,12 @@ class ServingState:
     def is_warm(self) -> bool:
         """Whether every computing party takes queries."""
         return {each.party for each in self.at if each.warm} >= set(self.job.computing_parties)
+
+    @property
+    def queries_left(self) -> int:
+        """Queries that every computing party would still answer; 0 if one of them does not list it."""
+        left = {each.party: each.queries_left for each in self.at}
+        return min((left.get(party, 0) for party in self.job.computing_parties), default=0)
 
     @property
     def rows_left(self) -> int:
@@ -160,14 +171,25 @@ class Servings:
         """
         most = max(1, MAX_SHARE_BYTES // (8 * features.shape[1]))
         try:
+            if len(features) > most:
+                self._check_room(job, queries=-(-len(features) // most), rows=len(features))
             parts: list[NDArray[Any]] = [
                 self._ask(job, features[start : start + most]) for start in range(0, len(features), most)
             ]
-        except ConfideError as error:
-            if error.code in OVER:
-                self.forget(job)
+        except ConfideError:
+            self.forget(job)  # whatever it was: how it stands is asked of the parties anew
             raise
         return np.concatenate(parts)
+
+    def _check_room(self, job: Job, *, queries: int, rows: int) -> None:
+        """Checks that all parts of what is cut can be answered: a part of an answer would be spent for nothing."""
+        states = (state for state in self.listed(job.computing_parties) if state.job == job)
+        state = next(states, ServingState(job, ()))
+        if not state.is_warm:
+            raise ConfideError(ErrorCode.NOT_READY, "the serving is not warm at every computing party")
+        if state.rows_left < rows or state.queries_left < queries:
+            what = f"{queries} queries of {rows} rows; {state.queries_left} queries and {state.rows_left} rows are left"
+            raise ConfideError(ErrorCode.QUOTA_EXHAUSTED, what)
 
     def schema(self, job: Job) -> TableSchema:
         """Returns the contract of a serving's samples."""
@@ -213,7 +235,7 @@ class Servings:
         commitment = commit_query(features, salt=self.query_salt(job, query))
         source = AesCtrStream(SecretBytes(secrets.token_bytes(KEY_BYTES)))
         shares = share_query(features, num_parties=len(parties), source=source)
-        waits = []
+        waits: list[methods.Begun[serving_pb2.AskReply]] = []
         for party, share in zip(parties, shares, strict=True):
             request = serving_pb2.AskRequest(
                 job_id=job.job_id,
@@ -223,8 +245,7 @@ class Servings:
                 share=np.ascontiguousarray(share, "<i8").tobytes(),
             )
             waits.append(methods.ASK.begin(self._calls.channel(party), request, party=party, timeout_s=ASK_TIMEOUT_S))
-        replies = [wait() for wait in waits]
-        return open_answer(job, query, num_rows=len(features), replies=dict(zip(parties, replies, strict=True)))
+        return open_answer(job, bound_query(query, commitment), num_rows=len(features), replies=all_replies(waits))
 
     def _answers(
         self, parties: Sequence[str], request: serving_pb2.ListServingsRequest
@@ -236,11 +257,52 @@ class Servings:
             except ConfideError:  # its certificate has ended: it serves nobody
                 continue
             waits.append((party, methods.LIST_SERVINGS.begin(channel, request, party=party, timeout_s=LIST_TIMEOUT_S)))
-        for party, wait in waits:
+        for party, begun in waits:
             try:
-                yield party, wait()
+                yield party, begun.reply()
             except ConfideError:
                 continue
+
+
+def all_replies(begun: Sequence[methods.Begun[Reply]]) -> dict[str, Reply]:
+    """Waits for the replies of all parties, and no longer than for the first that fails: without it there is no answer.
+
+    Raises:
+        ConfideError: that party's failure, which names it; the other calls are given up.
+    """
+    done: SimpleQueue[methods.Begun[Reply]] = SimpleQueue()
+    for each in begun:
+        each.when_done(done.put)
+    replies: dict[str, Reply] = {}
+    try:
+        for _ in begun:
+            first = done.get()
+            try:
+                replies[first.party] = first.reply()
+            except ConfideError as error:
+                clearer = _clearer(error, done, others=len(begun) - len(replies) - 1)
+                if clearer is error:
+                    raise
+                raise clearer from error
+    finally:
+        if len(replies) < len(begun):
+            for each in begun:
+                each.cancel()
+    return {each.party: replies[each.party] for each in begun}
+
+
+def _clearer(error: ConfideError, done: SimpleQueue[methods.Begun[Reply]], *, others: int) -> ConfideError:
+    """Returns why a query fails: of a serving that is over at one party, that another party is gone, if so; it shows at once."""
+    deadline = time.monotonic() + _EXPLAINED_WITHIN_S
+    for _ in range(others if error.code is ErrorCode.NOT_READY else 0):
+        try:
+            done.get(timeout=max(0.0, deadline - time.monotonic())).reply()
+        except Empty:
+            break
+        except ConfideError as other:
+            if other.code is ErrorCode.PARTY_UNREACHABLE:
+                return other
+    return error
 
 
 def open_answer(
@@ -250,7 +312,7 @@ def open_answer(
 
     Args:
         job: the serving.
-        query: the query's id.
+        query: the name that binds its id and the commitment to its samples, see `bound_query`.
         num_rows: how many rows were asked about.
         replies: what each computing party handed out; secret.
 

@@ -16,7 +16,7 @@ _CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory
 def capacity(config: PartyConfig) -> Need:
     """Returns what the configuration gives to sessions; where it says nothing: all cores, three quarters of the memory."""
     cores = config.cores or len(os.sched_getaffinity(0))
-    memory_bytes = config.memory_mib << 20 if config.memory_mib else _machine_memory() // 4 * 3
+    memory_bytes = config.memory_mib << 20 if config.memory_mib else machine_memory() // 4 * 3
     return Need(cores, memory_bytes)
 
 
@@ -40,7 +40,8 @@ def demand_room(need: Need, room: Need, *, party: str) -> None:
         raise ConfideError(ErrorCode.TOO_LARGE, what, party=party)
 
 
-def _machine_memory() -> int:
+def machine_memory() -> int:
+    """Returns the bytes of memory that this machine, or the container that this process runs in, has."""
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for file in _CGROUP_LIMITS:  # a container's own limit
         try:

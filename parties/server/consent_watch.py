@@ -16,13 +16,12 @@ import structlog
 from governance.admission import Finding
 from governance.identity.directory import Directory
 from parties.server.cascade import Cascade
-from parties.server.consents import consent_findings, ended_elsewhere, next_end_elsewhere
+from parties.server.consents import consent_findings, ended_elsewhere, next_end
 from parties.server.desk import Desks
 from parties.server.party import Party
 from parties.server.sessions import Sessions
 from parties.server.terms import log_defect
 from parties.storage.changes import ChangeWatch
-from parties.storage.database import Tables
 from protocols.errors import ConfideError, ErrorCode, Problem
 from protocols.job import Job
 from protocols.session.messages import FailureReport
@@ -111,7 +110,7 @@ class ConsentWatch:
                 *ended_elsewhere(self._party, tables, job, now),
                 *_querier(self._party.directory, job),
             )
-            end = _end_by_clock(self._party, tables, job, now)
+            end = next_end(self._party, tables, job, now)
         if findings:
             _log.warning("consent_ended", job=job_id, code=findings[0].code.name, reasons=len(findings))
             self._sessions.end_consent(job_id, _report(self._party.id, findings, self._states[job_id]))
@@ -124,17 +123,6 @@ def _querier(directory: Directory, job: Job) -> tuple[Finding, ...]:
     except ConfideError as error:
         return (Finding(ErrorCode.NOT_ENROLLED, Problem("querier", error.what, "enrol again")),)
     return ()
-
-
-def _end_by_clock(party: Party, tables: Tables, job: Job, now: datetime) -> datetime | None:
-    grants = [tables.grants.get(grant_id).grant for grant_id in tables.grants.used_by(job.job_id)]
-    times = [time for grant in grants for time in (grant.expires, grant.derived_until)]
-    agreement = tables.agreements.find(job.agreement)
-    if agreement is not None:
-        times.append(agreement.agreement.expires)
-    elsewhere = next_end_elsewhere(party, tables, job, now)
-    times += [] if elsewhere is None else [elsewhere]
-    return min((time for time in times if time > now), default=None)
 
 
 def _report(party: str, findings: tuple[Finding, ...], phase: State) -> FailureReport:

@@ -83,6 +83,18 @@ def next_end_elsewhere(party: Party, tables: Tables, job: Job, now: datetime) ->
     return min((time for time in others if time is not None and time > now), default=None)
 
 
+def next_end(party: Party, tables: Tables, job: Job, now: datetime) -> datetime | None:
+    """Returns when the next consent to an accepted job, of this party or of another participant, ends by the clock, or None."""
+    grants = [tables.grants.get(grant_id).grant for grant_id in tables.grants.used_by(job.job_id)]
+    times = [time for grant in grants for time in (grant.expires, grant.derived_until)]
+    agreement = tables.agreements.find(job.agreement)
+    if agreement is not None:
+        times.append(agreement.agreement.expires)
+    elsewhere = next_end_elsewhere(party, tables, job, now)
+    times += [] if elsewhere is None else [elsewhere]
+    return min((time for time in times if time > now), default=None)
+
+
 def decide(party: Party, tables: Tables, job: Job, now: datetime) -> ConsentDecision:
     """Applies the rule of consent to a job, as of one transaction."""
     try:

@@ -12,13 +12,14 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from threading import Lock
+from threading import Lock, Thread
 from typing import TypeAlias
 
 from parties.server.party import Party
 from parties.server.serving_log import ServingLog
 from parties.storage.serving import QueryRecord, Served
 from parties.worker.channel import Parcel
+from protocols.commitments import bound_query
 from protocols.errors import ConfideError, ErrorCode
 from protocols.job import Job, Serving
 from protocols.plan.plan import Plan
@@ -26,6 +27,7 @@ from protocols.plan.plan import Plan
 MAX_WAITING = 16  # queries of one serving that are under way at once: each holds a thread and its shares
 MAX_SHARE_BYTES = (4 << 20) - (64 << 10)  # a message of the wire has 4 MiB
 ANSWER_S = 60.0
+_LEAST_REFUSED = 64  # queries that may be refused by the worker, or as many as the quota has queries
 _HEX = re.compile(r"[0-9a-f]+")
 Say: TypeAlias = "Callable[[Mapping[str, object], Mapping[str, bytes]], None]"
 
@@ -61,6 +63,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class _Pending:
+    query: str
     num_rows: int
     answer: Future[Answer]
 
@@ -100,8 +103,10 @@ class Desk:
         self._lock = Lock()
         self._say: Say | None = None
         self._seen: set[bytes] = set()
-        self._pending: dict[str, _Pending] = {}
+        self._pending: dict[str, _Pending] = {}  # by the name that the worker knows, see `bound_query`
         self._asked = Served(0, 0)
+        self._answered = Served(0, 0)  # what has been handed out, or is about to be
+        self._refused = 0
         self._until: datetime | None = None
         self._closed: ConfideError | None = None
 
@@ -144,10 +149,11 @@ class Desk:
                 DISK_FULL (this party's operator's); PEER_SILENT: no answer in time; what the worker says of the query.
         """
         answer = self._let_in(query)
+        name = bound_query(query.query, query.commitment)
         try:
             record = QueryRecord(self.job.job_id, query.query, query.num_rows, query.commitment, self._party.now())
             kept = self._log.keep(self.job, self._plan, record)
-            self._tell({"type": "query", "query": query.query, "rows": query.num_rows}, {"share": query.share})
+            self._tell({"type": "query", "query": name, "rows": query.num_rows}, {"share": query.share})
             found = answer.result(timeout=ANSWER_S)
             kept.result(timeout=ANSWER_S)
         except TimeoutError as error:
@@ -155,7 +161,7 @@ class Desk:
             raise ConfideError(ErrorCode.PEER_SILENT, what, party=self._party.id) from error
         finally:
             with self._lock:
-                self._pending.pop(query.query, None)
+                self._pending.pop(name, None)
         return found
 
     def stop(self) -> None:
@@ -184,22 +190,29 @@ class Desk:
                 self._settle(header["query"], ConfideError(code, str(header["what"])))
             case "drained":
                 served = Served(_whole(header["queries"]), _whole(header["rows"]))
+                self._check_drained(served)
                 with self._party.database.transaction() as tables:
                     tables.serving.close(self.job.job_id, reason=str(header["reason"])[:64], served=served)
                 self.close(f"the serving has ended: {header['reason']}")
             case other:
                 raise ConfideError(ErrorCode.INTERNAL, f"a serving worker says {str(other)[:32]}")
 
-    def close(self, what: str) -> None:
-        """Takes no more queries; those under way fail. Safe to call again: the first reason stands."""
+    def close(self, what: str, *, accused: str = "", remedy: str = "") -> None:
+        """Takes no more queries; those under way fail. Safe to call again: the first reason stands.
+
+        Args:
+            what: why.
+            accused: the party whose failure ended it, if one did.
+            remedy: what to do about that.
+        """
+        remedy = remedy or "Begin another serving, or submit an inference."
         with self._lock:
             if self._closed is None:
-                self._closed = ConfideError(ErrorCode.NOT_READY, what, remedy="Begin another serving, or submit an inference.")
-            waiting, closed = [pending.answer for pending in self._pending.values()], self._closed
+                self._closed = ConfideError(ErrorCode.NOT_READY, what, remedy=remedy, party=accused)
             self._seen.clear()
-        for answer in waiting:
-            if not answer.done():
-                answer.set_exception(closed)
+            for pending in self._pending.values():
+                if not pending.answer.done():  # under the lock: a worker may say something at this very moment
+                    pending.answer.set_exception(self._closed)
 
     def _let_in(self, query: Query) -> Future[Answer]:
         self._check(query)
@@ -210,6 +223,11 @@ class Desk:
             if self._until is None:
                 what = "the model is not warm yet"
                 raise ConfideError(ErrorCode.NOT_READY, what, remedy="Wait until every computing party lists it as warm.")
+            if self._party.now() >= self._until:  # the lead ends it by a clock of its own, which this party need not believe
+                raise ConfideError(ErrorCode.NOT_READY, "the serving's lifetime is over", remedy="Begin another serving.")
+            if self._refused >= max(_LEAST_REFUSED, serving.max_queries):
+                what = f"{self._refused} queries of this serving did not reach all computing parties alike, as many as may"
+                raise ConfideError(ErrorCode.QUOTA_EXHAUSTED, what, party=self._party.id)
             if bytes.fromhex(query.query) in self._seen:
                 raise ConfideError(ErrorCode.JOB_CONFLICT, f"query {query.query} was asked before; an id serves once")
             queries_left, rows_left = serving.max_queries - self._asked.queries, serving.max_rows - self._asked.num_rows
@@ -221,7 +239,8 @@ class Desk:
                 raise ConfideError(ErrorCode.PARTY_BUSY, what, remedy="Wait for their answers, then ask again.")
             self._seen.add(bytes.fromhex(query.query))
             self._asked = Served(self._asked.queries + 1, self._asked.num_rows + query.num_rows)
-            return self._pending.setdefault(query.query, _Pending(query.num_rows, Future())).answer
+            pending = _Pending(query.query, query.num_rows, Future())
+            return self._pending.setdefault(bound_query(query.query, query.commitment), pending).answer
 
     def _check(self, query: Query) -> None:
         features = self.job.model.input_features
@@ -255,19 +274,32 @@ class Desk:
     def _settle(self, query: object, outcome: Answer | ConfideError) -> None:
         with self._lock:
             pending = self._pending.get(str(query))
-        answer = None if pending is None else pending.answer
-        if answer is None or answer.done():  # whoever asked has given up
-            return
-        if isinstance(outcome, Answer):
-            answer.set_result(outcome)
-        else:
-            answer.set_exception(outcome)
+            if pending is None or pending.answer.done():  # whoever asked has given up
+                return
+            if isinstance(outcome, Answer):
+                self._answered = Served(self._answered.queries + 1, self._answered.num_rows + pending.num_rows)
+                pending.answer.set_result(outcome)
+            else:
+                pending.answer.set_exception(outcome)
 
     def _give_back(self, query: str) -> None:
         with self._lock:
             pending = self._pending.get(query)
-            if pending is not None:
-                self._asked = Served(self._asked.queries - 1, self._asked.num_rows - pending.num_rows)
+            if pending is None or pending.answer.done():  # given up here: it counts, as nobody could say otherwise
+                return
+            self._refused += 1
+            self._asked = Served(self._asked.queries - 1, self._asked.num_rows - pending.num_rows)
+        self._log.take_back(self.job.job_id, pending.query)
+
+    def _check_drained(self, served: Served) -> None:
+        """Checks the worker's word by what passed here: budgets get back what it says was not used."""
+        if self._party.id not in self.job.computing_parties:  # the dealer sees no query
+            return
+        with self._lock:
+            answered, asked = self._answered, self._asked
+        fits = answered.queries <= served.queries <= asked.queries and answered.num_rows <= served.num_rows <= asked.num_rows
+        if not fits:
+            raise ConfideError(ErrorCode.INTERNAL, "a worker says that it answered fewer or more queries than passed here")
 
 
 class Desks:
@@ -278,6 +310,7 @@ class Desks:
         self._log = ServingLog(party)
         self._lock = Lock()
         self._desks: dict[str, Desk] = {}
+        self._stopping: set[Desk] = set()
 
     def start(self) -> None:
         """Begins to keep queries."""
@@ -320,8 +353,20 @@ class Desks:
         with self._party.database.transaction() as tables:
             stops = tables.serving.stops()
         for desk in desks:
-            if desk.job.job_id in stops:
-                desk.stop()
+            with self._lock:
+                is_due = desk.job.job_id in stops and desk not in self._stopping
+                if is_due:
+                    self._stopping.add(desk)
+            if is_due:
+                # Aside: a worker that takes nothing must not keep the caller from looking after the consents of other sessions.
+                Thread(target=self._stop, args=(desk,), name="stop-serving", daemon=True).start()
+
+    def _stop(self, desk: Desk) -> None:
+        try:
+            desk.stop()
+        finally:
+            with self._lock:
+                self._stopping.discard(desk)
 
 
 def _whole(value: object) -> int:

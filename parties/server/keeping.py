@@ -26,6 +26,7 @@ from parties.server.terms import snapshot_text
 from parties.storage.database import Tables
 from parties.storage.jobs import CountersignatureRecord, JobRecord
 from parties.storage.leases import LeaseRecord
+from parties.storage.serving import Served
 from protocols.errors import ConfideError, ErrorCode
 from protocols.job import Job
 from protocols.session import actions as act
@@ -213,6 +214,9 @@ class Keeper:
         leaves only after its query was kept, so no more can have been opened.
         """
         used = tables.serving.used(job.job_id)
+        if job.serving is not None:
+            # A query that was refused, and not taken back yet, counts here; the quota bounds what can have been answered.
+            used = Served(min(used.queries, job.serving.max_queries), min(used.num_rows, job.serving.max_rows))
         tables.ledger.settle(job.job_id, served(job, self._party.id, queries=used.queries, rows=used.num_rows), now)
         return used.queries
 

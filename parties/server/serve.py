@@ -21,6 +21,9 @@ from parties.server.audit_metrics import AuditCollector
 from parties.server.audit_service import AuditService
 from parties.server.consent_watch import ConsentWatch
 from parties.server.desk import Desks
+from parties.server.encrypted.desk import EnquiryDesk
+from parties.server.encrypted.service import EncryptedInferenceService
+from parties.server.encrypted.watch import EnquiryWatch
 from parties.server.governance_service import GovernanceService
 from parties.server.intake import Checker
 from parties.server.jobs_service import JobsService
@@ -39,7 +42,15 @@ from parties.storage.database import open_database
 from parties.transport.peers import Peers
 from parties.transport.streams import LinkTable
 from parties.transport.tls import SERVER_OPTIONS, TlsIdentity, server_credentials
-from parties.wire.methods import AUDIT_SERVICE, GOVERNANCE_SERVICE, JOBS_SERVICE, PARTY_SERVICE, SERVING_SERVICE, SESSION_SERVICE
+from parties.wire.methods import (
+    AUDIT_SERVICE,
+    ENCRYPTED_SERVICE,
+    GOVERNANCE_SERVICE,
+    JOBS_SERVICE,
+    PARTY_SERVICE,
+    SERVING_SERVICE,
+    SESSION_SERVICE,
+)
 from protocols.errors import ConfideError, ErrorCode
 
 _THREADS = 256  # each open stream holds one; what one member may hold is in stream_limits
@@ -95,7 +106,7 @@ def _serve(party: Party, stop: Event) -> None:
         show=lambda job_id, what: sessions.board.update(job_id, waiting_for=what),
         storage_failed=lambda error: sessions.note_storage(error),
     )
-    desks = Desks(party)
+    desks, enquiries = Desks(party), EnquiryDesk(party, template)
     sessions = Sessions(
         party,
         peers=peers,
@@ -117,6 +128,7 @@ def _serve(party: Party, stop: Event) -> None:
         (PARTY_SERVICE, PartyService(party, version("confide")).handlers()),
         (JOBS_SERVICE, JobsService(party, sessions, checker).handlers()),
         (SERVING_SERVICE, ServingService(party, sessions, desks).handlers()),
+        (ENCRYPTED_SERVICE, EncryptedInferenceService(party, enquiries).handlers()),
         (GOVERNANCE_SERVICE, GovernanceService(party).handlers()),
         (AUDIT_SERVICE, AuditService(party).handlers()),
         (SESSION_SERVICE, SessionService(party, sessions, links, checker.check).handlers()),
@@ -133,6 +145,7 @@ def _serve(party: Party, stop: Event) -> None:
         ) from error
     listener = MetricsServer(metrics, party, peers)
     consents, exchange = ConsentWatch(party, sessions, desks), Exchange(party, peers)
+    watch = EnquiryWatch(party, enquiries)
     if party.config.metrics is not None:
         listener.start(party.config.metrics)
     witnessing.start()
@@ -140,6 +153,7 @@ def _serve(party: Party, stop: Event) -> None:
     desks.start()
     sessions.start()
     consents.start()
+    watch.start()
     server.start()
     exchange.start()
     tell_health(sessions.stores)
@@ -148,6 +162,8 @@ def _serve(party: Party, stop: Event) -> None:
     healthy.enter_graceful_shutdown()
     server.stop(_DRAIN_S).wait()
     exchange.stop()
+    watch.stop()
+    enquiries.stop()
     consents.stop()
     acceptance.stop()
     desks.stop()

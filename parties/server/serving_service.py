@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from governance.commitments import NONCE_BYTES
 from parties.server.access import caller
+from parties.server.board import Status
 from parties.server.desk import Answer, Desk, Desks, Query
 from parties.server.party import Party
 from parties.server.sessions import Sessions
@@ -15,6 +16,7 @@ from parties.wire import methods
 from parties.wire.generated.confide.v1 import serving_pb2
 from parties.wire.methods import Handlers
 from protocols.errors import ConfideError, ErrorCode
+from protocols.session.endings import Ending
 
 
 class ServingService:
@@ -71,9 +73,17 @@ class ServingService:
         if desk is None and self._sessions.knows(job_id):
             status = self._sessions.status(job_id)
             if status.job.querier == caller().id and status.job.serving is not None:
-                what = f"the model is not warm: the serving is {status.state.value}"
-                raise ConfideError(ErrorCode.NOT_READY, what, remedy="Begin another serving, or submit an inference.")
+                raise _not_warm(status)
         raise ConfideError(ErrorCode.UNKNOWN_JOB, f"no serving {job_id[:32]} is known here")  # not even that it exists
+
+
+def _not_warm(status: Status) -> ConfideError:
+    what, party, remedy = f"the model is not warm: the serving is {status.state.value}", "", ""
+    if status.ending is not None:
+        ending = Ending.from_document(status.ending.document)
+        what += f"; {ending.code}: {ending.cause}" if ending.code else ""
+        party, remedy = ending.at_fault, ending.remedy
+    return ConfideError(ErrorCode.NOT_READY, what, remedy=remedy or "Begin another serving, or submit an inference.", party=party)
 
 
 def _reply(party: str, answer: Answer) -> serving_pb2.AskReply:

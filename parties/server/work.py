@@ -117,9 +117,9 @@ class Work:
             self._execution.stop()
         self._close_desk("the session has ended")
 
-    def _close_desk(self, what: str) -> None:
+    def _close_desk(self, what: str, *, accused: str = "", remedy: str = "") -> None:
         if self._desk is not None:
-            self._desk.close(what)
+            self._desk.close(what, accused=accused, remedy=remedy)
             self._desks.remove(self._desk)
 
     def _take(self, execution: Execution) -> None:
@@ -192,10 +192,10 @@ class Work:
                 self._disk.failed(error)
 
     def _failed(self, error: ConfideError) -> None:
-        self._close_desk(f"the session has failed: {error.what}")
+        accused = error.party or (self._party.id if error.code in _CONFESSIONS else "")
+        self._close_desk(f"the session has failed: {error.what}", accused=accused, remedy=error.remedy)
         if self._stopped:  # a worker that was ended on purpose is not lost; an operator must not look for it
             return
-        accused = error.party or (self._party.id if error.code in _CONFESSIONS else "")
         _log.warning("work_failed", job=self._task.job.job_id, code=error.code.name, what=error.what, accused=accused)
         self._tell(ev.WorkerFailed(self._number, FailureReport(error.code, self._state(), accused, error.what)))
 

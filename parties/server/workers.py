@@ -7,6 +7,7 @@ environment, no key, no argument that says anything about its session. The socke
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -27,7 +28,7 @@ from protocols.job import Job
 BIRTH_TIMEOUT_S = 60.0  # the template loads its libraries first
 PLAN_TIMEOUT_S = 60.0
 _log = structlog.get_logger()
-_ENVIRONMENT = {
+ENVIRONMENT = {  # of the template and its workers
     "PATH": os.defpath,
     "LANG": "C.UTF-8",
     "PYTHONDONTWRITEBYTECODE": "1",
@@ -36,11 +37,22 @@ _ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "ARROW_NUM_THREADS": "1",
+    # Its own allocator would reserve a gigabyte of the address space, which is bounded in evaluators.
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
+    # glibc gives the memory of every large array back and has it zeroed again, page by page, for the next one: a quarter of a
+    # training step. A worker keeps it until it ends.
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 40),
+    "MALLOC_TOP_PAD_": str(1 << 26),
 }
 
 
 class Worker:
-    """One worker process, for one task."""
+    """One worker process, for one task.
+
+    Attributes:
+        pid: its number, for people.
+    """
 
     def __init__(self, channel: Channel, endpoint: socket.socket) -> None:
         """Takes the party's end of the worker's channel; use `Template.fork`."""
@@ -48,7 +60,8 @@ class Worker:
         self._socket = endpoint
         # By its handle, not its number: a number may belong to another process by the time it is used.
         try:
-            self._process: int | None = os.pidfd_open(self._expect_birth())
+            self.pid = self._expect_birth()
+            self._process: int | None = os.pidfd_open(self.pid)
         except OSError as error:
             raise ConfideError(ErrorCode.WORKER_LOST, "the worker ended at once") from error
         self._lock = Lock()
@@ -67,7 +80,7 @@ class Worker:
         except (ChannelClosed, OSError) as error:
             raise ConfideError(ErrorCode.WORKER_LOST, "the worker ended before it had its task") from error
 
-    def say(self, header: Mapping[str, object], blobs: Mapping[str, bytes]) -> None:
+    def say(self, header: Mapping[str, object], blobs: Mapping[str, bytes | bytearray]) -> None:
         """Says something more to a worker that has its task.
 
         Raises:
@@ -88,6 +101,15 @@ class Worker:
             return self._channel.receive()
         except ChannelClosed as error:
             raise ConfideError(ErrorCode.WORKER_LOST, "the worker process ended early") from error
+
+    def has_ended(self) -> bool:
+        """Returns whether the process has ended, by itself or because it was stopped."""
+        with self._lock:
+            if self._process is None:
+                return True
+            ended = select.poll()
+            ended.register(self._process, select.POLLIN)
+            return bool(ended.poll(0))
 
     def stop(self) -> None:
         """Ends the process at once; safe to call again."""
@@ -156,7 +178,7 @@ class Template:
         command = [sys.executable, "-I", "-m", "parties.worker"]
         with theirs, self._log.open("ab") as sink:
             self._process = subprocess.Popen(  # noqa: S603  (our own interpreter and module)
-                command, stdin=theirs.fileno(), stdout=sink, stderr=sink, env=_ENVIRONMENT, cwd="/", start_new_session=True
+                command, stdin=theirs.fileno(), stdout=sink, stderr=sink, env=ENVIRONMENT, cwd="/", start_new_session=True
             )
         self._control = ours
         return ours

@@ -30,6 +30,7 @@ from parties.storage.approvals import ApprovalStore, AuthorisationStore, PolicyS
 from parties.storage.audit_log import AuditStore
 from parties.storage.checkpoints import CheckpointStore
 from parties.storage.datasets import DatasetStore
+from parties.storage.encrypted import EncryptedStore
 from parties.storage.files import SECRET_MODE
 from parties.storage.grants import GrantStore
 from parties.storage.jobs import JobStore
@@ -66,6 +67,7 @@ class Tables:
     openings: OpeningStore
     checkpoints: CheckpointStore
     serving: ServingStore
+    encrypted: EncryptedStore
     leases: LeaseStore
     ledger: LedgerStore
     agreements: AgreementStore
@@ -82,7 +84,7 @@ class Tables:
 
     def sealed_names(self) -> frozenset[str]:
         """Returns the names of all sealed files that a table names."""
-        stores = (self.datasets, self.models, self.outputs, self.checkpoints)
+        stores = (self.datasets, self.models, self.outputs, self.checkpoints, self.encrypted)
         return frozenset(name for store in stores for name in store.sealed_names())
 
 
@@ -113,6 +115,7 @@ class Database:
                     openings=OpeningStore(session),
                     checkpoints=CheckpointStore(session),
                     serving=ServingStore(session),
+                    encrypted=EncryptedStore(session),
                     leases=LeaseStore(session),
                     ledger=LedgerStore(session),
                     agreements=AgreementStore(session),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import ForeignKey, UniqueConstraint
+from sqlalchemy import UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from parties.storage.tables import Table, UtcTime
@@ -17,7 +17,7 @@ class LedgerRow(Table):
     __table_args__ = (UniqueConstraint("account", "job_id", "step"),)
     number: Mapped[int] = mapped_column(primary_key=True)
     account: Mapped[str] = mapped_column(index=True)
-    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.job_id"), index=True)
+    job_id: Mapped[str] = mapped_column(index=True)  # of a job or an enquiry
     step: Mapped[str]
     epsilon: Mapped[str | None]
     delta: Mapped[str]

@@ -44,6 +44,8 @@ class Purpose(Enum):
     OUTPUT_SHARE = "output-share"
     QUERY_SHARE = "query-share"
     CHECKPOINT = "checkpoint"
+    PUBLISHED_MODEL = "published-model"
+    ENCRYPTED_ANSWER = "encrypted-answer"
 
 
 class StorageKey:

@@ -5,17 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func, select
+from sqlalchemy import String, bindparam, delete, exists, func, insert, or_, select
 from sqlalchemy.orm import Session
 
 from parties.storage.consent_tables import AgreementRow, AgreementSignatureRow, GrantRow, RevocationRow
 from parties.storage.registry_tables import HeardStatementRow, ModelMarkRow
 from parties.storage.serving_tables import ServedQueryRow, ServingEndRow, ServingStopRow
+from parties.storage.tables import EndingRow
 from protocols.errors import ConfideError, ErrorCode
 
 # Rows are added to them and never changed.
 _CONSENTS = (AgreementRow, AgreementSignatureRow, GrantRow, RevocationRow, HeardStatementRow, ModelMarkRow)
 _STAMP = select(*(select(func.count()).select_from(row).scalar_subquery() for row in _CONSENTS))
+# For every query there is one statement that reads and one that writes; making objects of rows would cost several times as much.
+_JOB, _QUERY = bindparam("job_id", type_=String), bindparam("query", type_=String)
+_STANDING = select(
+    or_(exists().where(ServingEndRow.job_id == _JOB), exists().where(EndingRow.job_id == _JOB)),
+    exists().where(ServedQueryRow.job_id == _JOB, ServedQueryRow.query == _QUERY),
+)
+_LET_IN = insert(ServedQueryRow)
 
 
 @dataclass(frozen=True)
@@ -55,12 +63,20 @@ class ServingStore:
         """Keeps a query.
 
         Raises:
-            ConfideError: JOB_CONFLICT (the querier's fault): a query of this id was let in before.
+            ConfideError: JOB_CONFLICT (the querier's fault): a query of this id was let in before; NOT_READY (nobody's): the
+                serving is over.
         """
-        if self._session.get(ServedQueryRow, (record.job_id, record.query)) is not None:
+        values = vars(record)
+        is_over, is_known = self._session.connection().execute(_STANDING, values).one()
+        if is_over:  # what it has answered may be counted already, and this one never would be
+            raise ConfideError(ErrorCode.NOT_READY, "the serving has ended", remedy="Begin another serving.")
+        if is_known:
             raise ConfideError(ErrorCode.JOB_CONFLICT, f"query {record.query} was asked before; an id serves once")
-        self._session.add(ServedQueryRow(**vars(record)))
-        self._session.flush()
+        self._session.connection().execute(_LET_IN, values)
+
+    def take_back(self, job_id: str, query: str) -> None:
+        """Forgets a query that this party's worker refused: its share of the answer was never made, so nobody can have it."""
+        self._session.execute(delete(ServedQueryRow).where(ServedQueryRow.job_id == job_id, ServedQueryRow.query == query))
 
     def close(self, job_id: str, *, reason: str, served: Served) -> None:
         """Keeps what the participants agree a serving has answered; again changes nothing."""
@@ -89,7 +105,7 @@ class ServingStore:
 
         Asked for every query, so that only a change makes the release gate read all documents again.
         """
-        return "/".join(map(str, self._session.execute(_STAMP).one()))
+        return "/".join(map(str, self._session.connection().execute(_STAMP).one()))
 
     def ask_to_stop(self, job_id: str, now: datetime) -> None:
         """Keeps that an operator wants a serving to end; again changes nothing."""

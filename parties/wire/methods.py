@@ -9,12 +9,44 @@ from typing import Any, Generic, TypeAlias, TypeVar
 import grpc
 from google.protobuf.message import Message
 
-from parties.wire.generated.confide.v1 import audit_pb2, governance_pb2, jobs_pb2, party_pb2, serving_pb2, session_pb2
+from parties.wire.generated.confide.v1 import (
+    audit_pb2,
+    encrypted_pb2,
+    governance_pb2,
+    jobs_pb2,
+    party_pb2,
+    serving_pb2,
+    session_pb2,
+)
 from parties.wire.status import from_rpc_error
 
 Request = TypeVar("Request", bound=Message)
 Reply = TypeVar("Reply", bound=Message)
 Handlers: TypeAlias = "dict[str, grpc.RpcMethodHandler[Any, Any]]"  # gRPC's classes take no parameters at run time
+
+
+class Begun(Generic[Reply]):
+    """A call that has been begun; see `Method.begin`."""
+
+    def __init__(self, under_way: Any, party: str) -> None:
+        self._under_way = under_way  # grpc.Future, of which gRPC gives no type with a parameter
+        self.party = party
+
+    def reply(self) -> Reply:
+        """Waits for the reply, or raises as `Method.call`."""
+        try:
+            reply: Reply = self._under_way.result()
+        except grpc.RpcError as error:
+            raise from_rpc_error(error, party=self.party) from error
+        return reply
+
+    def when_done(self, tell: Callable[[Begun[Reply]], object]) -> None:
+        """Has somebody told, on a thread of gRPC's, once `reply` would not wait."""
+        self._under_way.add_done_callback(lambda _: tell(self))
+
+    def cancel(self) -> None:
+        """Waits no longer; one that has its reply keeps it."""
+        self._under_way.cancel()
 
 
 @dataclass(frozen=True)
@@ -44,29 +76,25 @@ class Method(Generic[Request, Reply]):
             raise from_rpc_error(error, party=party) from error
         return reply
 
-    def begin(self, channel: grpc.Channel, request: Request, *, party: str, timeout_s: float) -> Callable[[], Reply]:
-        """Begins a call and returns at once; what it returns waits for the reply, or raises as `call`."""
-        under_way = channel.unary_unary(self.path, self.request.SerializeToString, self.reply.FromString).future(
-            request, timeout=timeout_s
-        )
+    def begin(self, channel: grpc.Channel, request: Request, *, party: str, timeout_s: float) -> Begun[Reply]:
+        """Begins a call and returns at once."""
+        stub = channel.unary_unary(self.path, self.request.SerializeToString, self.reply.FromString)
+        return Begun(stub.future(request, timeout=timeout_s), party)
 
-        def wait() -> Reply:
-            try:
-                reply: Reply = under_way.result()
-            except grpc.RpcError as error:
-                raise from_rpc_error(error, party=party) from error
-            return reply
-
-        return wait
-
-    def stream(self, channel: grpc.Channel, request: Request, *, party: str) -> Iterator[Reply]:
+    def stream(self, channel: grpc.Channel, request: Request, *, party: str, timeout_s: float | None = None) -> Iterator[Reply]:
         """Calls a method that answers with a stream; the stream is cancelled when the iterator is closed.
+
+        Args:
+            channel: to the party.
+            request: the message.
+            party: its id.
+            timeout_s: for the whole stream; None for one that lasts as long as there is something to say.
 
         Raises:
             ConfideError: as `call`.
         """
         stub = channel.unary_stream(self.path, self.request.SerializeToString, self.reply.FromString)
-        call = stub(request)
+        call = stub(request, timeout=timeout_s)
         try:
             yield from call
         except grpc.RpcError as error:
@@ -93,6 +121,7 @@ PARTY_SERVICE = "confide.v1.PartyService"
 JOBS_SERVICE = "confide.v1.JobsService"
 SESSION_SERVICE = "confide.v1.SessionService"
 SERVING_SERVICE = "confide.v1.ServingService"
+ENCRYPTED_SERVICE = "confide.v1.EncryptedInferenceService"
 GOVERNANCE_SERVICE = "confide.v1.GovernanceService"
 AUDIT_SERVICE = "confide.v1.AuditService"
 
@@ -121,3 +150,10 @@ LIST_STATEMENTS = Method(
 )
 COSIGN = Method(AUDIT_SERVICE, "Cosign", audit_pb2.CosignRequest, audit_pb2.CosignReply)
 LAST_SEEN = Method(AUDIT_SERVICE, "LastSeen", audit_pb2.LastSeenRequest, audit_pb2.LastSeenReply)
+LIST_PUBLISHED = Method(ENCRYPTED_SERVICE, "ListPublished", encrypted_pb2.ListPublishedRequest, encrypted_pb2.ListPublishedReply)
+OPEN_ENQUIRY = Method(ENCRYPTED_SERVICE, "OpenEnquiry", encrypted_pb2.OpenEnquiryRequest, encrypted_pb2.EnquiryStatus)
+GET_ENQUIRY = Method(ENCRYPTED_SERVICE, "GetEnquiry", encrypted_pb2.GetEnquiryRequest, encrypted_pb2.EnquiryStatus)
+PUT_PART = Method(ENCRYPTED_SERVICE, "PutPart", encrypted_pb2.PutPartRequest, encrypted_pb2.PutPartReply)
+ASK_ENCRYPTED = Method(ENCRYPTED_SERVICE, "AskEncrypted", encrypted_pb2.AskEncryptedRequest, encrypted_pb2.AnswerPart)
+FETCH_ANSWER = Method(ENCRYPTED_SERVICE, "FetchAnswer", encrypted_pb2.FetchAnswerRequest, encrypted_pb2.AnswerPart)
+END_ENQUIRY = Method(ENCRYPTED_SERVICE, "EndEnquiry", encrypted_pb2.EndEnquiryRequest, encrypted_pb2.EnquiryStatus)

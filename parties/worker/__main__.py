@@ -17,6 +17,7 @@ from threading import Thread
 from parties import defect
 from parties.worker.channel import Channel, ChannelClosed, Parcel
 from parties.worker.confinement import confine
+from parties.worker.evaluator import evaluate
 from parties.worker.serving import serve
 from parties.worker.task import plan, run
 from protocols.errors import ConfideError, ErrorCode
@@ -51,6 +52,8 @@ def _serve(endpoint: socket.socket) -> None:
         if parcel.header["task"] == "serving":
             serve(parcel, endpoints, channel)  # listens to the party process itself
             return
+        if parcel.header["task"] == "evaluate":
+            evaluate(parcel, endpoint, channel)
         Thread(target=_end_with_party, args=(channel,), daemon=True).start()
         if parcel.header["task"] == "plan":
             plan(parcel, channel)

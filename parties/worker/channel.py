@@ -40,7 +40,7 @@ class Channel:
         self._socket = endpoint
         self._lock = Lock()
 
-    def send(self, header: Mapping[str, Any], blobs: Mapping[str, bytes] | None = None) -> None:
+    def send(self, header: Mapping[str, Any], blobs: Mapping[str, bytes | bytearray] | None = None) -> None:
         """Sends one parcel.
 
         Raises:

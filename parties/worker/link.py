@@ -13,6 +13,7 @@ import struct
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,7 +64,8 @@ class WorkerLink:
         self._is_heard = False  # the peer's worker has started
         self._incoming = opening_key(session, attempt)
         self._next_incoming: TagKey | None = None  # in force from the peer's CONFIRM on
-        self._outgoing = Outgoing(endpoint, session=session, attempt=attempt, key=self._incoming, lost=self._lost)
+        # Not a method of this link: its buffers, of more than a MiB, would be kept until a collection of cycles.
+        self._outgoing = Outgoing(endpoint, session=session, attempt=attempt, key=self._incoming, lost=partial(_lost, peer))
         self._frames = Incoming(endpoint)
         self._ahead: Ahead | None = None
         self._layouts: dict[tuple[TensorSpec, ...], WireLayout] = {}
@@ -293,13 +295,15 @@ class WorkerLink:
         field = difference(self._header(kind, operation, offset, total, layout), header)
         return self._fault(ErrorCode.BAD_FRAME, f"a frame from {self._peer} differs from the plan in its {field}")
 
-    def _lost(self, error: OSError) -> ConfideError:
-        if isinstance(error, BlockingIOError):
-            return self._fault(ErrorCode.PEER_SILENT, f"{self._peer} took no bytes for {SEND_S:.0f} s")
-        return self._fault(ErrorCode.PEER_LOST, f"the link to {self._peer} ended")
-
     def _fault(self, code: ErrorCode, what: str) -> ConfideError:
         return ConfideError(code, what, party=self._peer)
+
+
+def _lost(peer: str, error: OSError) -> ConfideError:
+    """Returns what it means that nothing can be sent to a peer."""
+    if isinstance(error, BlockingIOError):
+        return ConfideError(ErrorCode.PEER_SILENT, f"{peer} took no bytes for {SEND_S:.0f} s", party=peer)
+    return ConfideError(ErrorCode.PEER_LOST, f"the link to {peer} ended", party=peer)
 
 
 def _aligned(body: memoryview) -> NDArray[np.uint8]:

@@ -16,10 +16,9 @@ from collections.abc import Sequence
 from threading import Thread
 
 from parties.arrays import arrays_from_bytes
-from parties.worker.channel import Channel, ChannelClosed, Parcel
+from parties.worker.channel import Channel, Parcel
 from parties.worker.serving_desk import ServingDesk
 from parties.worker.task import joined
-from protocols.errors import ConfideError
 from protocols.mpc.serving import run_serving
 from protocols.mpc.timing import Stopwatch
 
@@ -56,7 +55,11 @@ def serve(parcel: Parcel, endpoints: Sequence[socket.socket], channel: Channel) 
 
 
 def _listen(channel: Channel, desk: ServingDesk | None) -> None:
-    """Takes what the party process says, until its end, even by kill -9, is the worker's end too."""
+    """Takes what the party process says, until its end, even by kill -9, is the worker's end too.
+
+    A parcel that no party process of this version sends, or a defect here, is the end as well: a worker that hears nothing more
+    could be told neither queries nor to stop.
+    """
     try:
         while True:
             parcel = channel.receive()
@@ -67,5 +70,5 @@ def _listen(channel: Channel, desk: ServingDesk | None) -> None:
                     desk.stop()
                 case _:  # the dealer has no desk
                     continue
-    except (ChannelClosed, ConfideError):  # the second: a parcel that no party process of this version sends
+    finally:
         os._exit(1)

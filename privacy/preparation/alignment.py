@@ -78,15 +78,16 @@ def align(identifiers: Sequence[str], *, secret: bytes, label: str) -> str:
     Args:
         identifiers: of every row, in order, secret.
         secret: 32 random bytes that the owners of all parts hold.
-        label: what they call this set of people; public among them, 1 to 63 characters.
+        label: what they call this set of people; public among them, 1 to 63 printable characters.
 
     Raises:
         ConfideError: INVALID_ARGUMENT (the caller's fault): a secret or label of the wrong length.
     """
     if len(secret) != SECRET_BYTES:
         raise ConfideError(ErrorCode.INVALID_ARGUMENT, f"an alignment secret has {SECRET_BYTES} bytes")
-    if not 1 <= len(label) <= MAX_LABEL_CHARS or label != label.strip():
-        raise ConfideError(ErrorCode.INVALID_ARGUMENT, f"an alignment label has 1 to {MAX_LABEL_CHARS} characters")
+    # What cannot be printed could not be handed on either; a broken encoding on the command line is among it.
+    if not 1 <= len(label) <= MAX_LABEL_CHARS or label != label.strip() or not label.isprintable():
+        raise ConfideError(ErrorCode.INVALID_ARGUMENT, f"an alignment label has 1 to {MAX_LABEL_CHARS} printable characters")
     digest = hmac.new(secret, _DOMAIN + _field(label) + len(identifiers).to_bytes(8, "little"), hashlib.sha256)
     for identifier in identifiers:
         digest.update(_field(identifier))

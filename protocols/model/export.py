@@ -7,17 +7,16 @@ dropout is exported whether or not the module is in training mode: it works wher
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from protocols.errors import ConfideError, ErrorCode, Problem
 from protocols.model.folding import fold_batch_norms
-from protocols.model.layers import MAX_WIDTH, Shape
+from protocols.model.layers import Shape
+from protocols.model.sklearn_export import export_sklearn as export_sklearn
 from protocols.model.spec import ModelSpec
-from protocols.model.validation import inspect_model
+from protocols.model.validation import inspect_model, row_shape
 
 Weights = dict[str, NDArray[np.float32]]
 
@@ -44,11 +43,7 @@ def export_model(module: nn.Module, input_features: int | Shape, *, fold: bool =
     """
     if not isinstance(module, nn.Module):
         raise ConfideError(ErrorCode.INVALID_ARGUMENT, "the model is not a torch.nn.Module", remedy="Pass an nn.Module object.")
-    shape = input_features if isinstance(input_features, tuple) else (input_features,)
-    whole = all(type(size) is int and 1 <= size <= MAX_WIDTH for size in shape)
-    if not whole or not 1 <= len(shape) <= 3 or math.prod(shape) > MAX_WIDTH:
-        what = f"input_features must be a whole number from 1 to {MAX_WIDTH}, or one to three whose product is"
-        raise ConfideError(ErrorCode.INVALID_ARGUMENT, what)
+    shape = row_shape(input_features)
     problems, steps = inspect_model(module, shape)
     if problems:
         raise _invalid(problems)

@@ -16,7 +16,8 @@ from torch import fx, nn
 from protocols.errors import Problem
 from protocols.model import operators
 from protocols.model.fitting import misfit
-from protocols.model.layers import MAX_ELEMENTS, Add, Dropout, Flatten, Misfit, Operator, Shape, Softmax
+from protocols.model.layers import MAX_ELEMENTS, Add, Dropout, Flatten, Misfit, Operator, Shape, Softmax, Square
+from protocols.model.overwriting import overwriting_steps
 from protocols.model.spec import INPUT, MAX_LAYERS, Layer
 from protocols.model.tracing import Trace
 from protocols.model.verdicts import ProblemKind, Verdict, refused_function
@@ -48,18 +49,28 @@ _NARROW_SOFTMAX = Verdict(
     "end with nn.Linear(..., 1) and nn.Sigmoid",
 )
 _LAST_DROPOUT = Verdict(ProblemKind.MISCONFIGURED, "dropout at the end would drop predictions", "remove it")
+_OVERWRITES = Verdict(
+    ProblemKind.MISCONFIGURED,
+    "overwrites what other steps still take",
+    "leave inplace at False, and write x = x + y for x += y, relu(x) for relu_(x)",
+)
 _CONSTANT = Verdict(ProblemKind.REPLACE, "uses a parameter, buffer or constant tensor directly", "express it as nn.Linear")
 
 
 @dataclass(frozen=True)
 class Step:
-    """A layer, where it stands in the author's model, the module that holds its tensors, and the shapes of a row around it."""
+    """A layer, where it stands in the author's model, the module that holds its tensors, and the shapes of a row around it.
+
+    Attributes:
+        fits: whether it can take its input.
+    """
 
     path: str
     layer: Layer
     module: nn.Module | None
     shapes_in: tuple[Shape, ...]
     shape: Shape
+    fits: bool
 
 
 @dataclass(frozen=True)
@@ -89,7 +100,7 @@ class _Reader:
                     yield _ONE_INPUT.at("")
                 self.results[node] = _Result(INPUT, None if self.results else self.input_shape)
             case "get_attr":
-                yield _CONSTANT.at(self._scope(node))
+                yield _CONSTANT.at(self.scope(node))
             case "output":
                 yield from self._read_output(node)
             case _:
@@ -103,7 +114,7 @@ class _Reader:
         if not sources:
             self.results[node] = _Result(INPUT, None)  # of a constant, which has been named, or of a size
             if not any(source.op == "get_attr" for source in node.all_input_nodes):
-                yield refused_function(operators.function_name(node.target)).at(self._scope(node))
+                yield refused_function(operators.function_name(node.target)).at(self.scope(node))
             return
         self.results[node] = _Result(self.results[sources[0]].layer, None)
         if node.op == "call_module":
@@ -131,7 +142,7 @@ class _Reader:
 
     def _read_function(self, node: fx.Node, sources: list[fx.Node]) -> Iterator[Problem]:
         name = operators.function_name(node.target)
-        scope = self._scope(node)
+        scope = self.scope(node)
         befores = tuple(self.results[source] for source in sources)
         if name in _ADDITIONS and _adds_two(node):
             pair = tuple(self.results[source] for source in node.args if isinstance(source, fx.Node) and source in self.results)
@@ -151,6 +162,8 @@ class _Reader:
         operator: Operator | Verdict
         if name in _RESHAPES and operators.keeps_rows(args, before.shape, is_batch=self.batch_sizes.__contains__):
             operator = Flatten()
+        elif name == "mul" and node.args == (node.args[0],) * 2 and not node.kwargs:
+            operator = Square()
         else:
             operator = operators.function_operator(name, args, kwargs, before.shape)
         if isinstance(operator, Verdict):
@@ -178,7 +191,7 @@ class _Reader:
             yield problem.at(path)
         self.results[node] = _Result(name, shape)
         layer = Layer(name, operator, tuple(before.layer for before in befores))
-        self.steps.append(Step(path, layer, module, shapes, () if shape is None else shape))
+        self.steps.append(Step(path, layer, module, shapes, () if shape is None else shape, fits=problem is None))
 
     def _shape_after(
         self, operator: Operator, befores: tuple[_Result, ...], shapes: tuple[Shape, ...], module: nn.Module | None
@@ -212,7 +225,8 @@ class _Reader:
         taken = {INPUT, *(step.layer.name for step in self.steps)}
         return next(name for name in (name, *(f"{name}_{n}" for n in range(1, len(taken) + 2))) if name not in taken)
 
-    def _scope(self, node: fx.Node) -> str:
+    def scope(self, node: fx.Node) -> str:
+        """The qualified name of the module whose forward made a step."""
         return self.trace.scopes.get(node.name, "")
 
 
@@ -227,6 +241,9 @@ def read_graph(root: nn.Module, trace: Trace, input_shape: Shape) -> tuple[list[
     reader = _Reader(root, trace, input_shape)
     nodes = list(trace.graph.nodes) if trace.graph is not None else []
     problems = [problem for node in nodes for problem in reader.read(node)]
+    if trace.graph is not None:
+        steps = overwriting_steps(trace.graph, root.get_submodule)
+        problems += [_OVERWRITES.at(str(step.target) if step.op == "call_module" else reader.scope(step)) for step in steps]
     if not any(isinstance(module, operators.LAYERS) for module in root.modules()):
         problems.append(_NO_LINEAR.at(""))
     if len(reader.steps) > MAX_LAYERS:

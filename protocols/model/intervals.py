@@ -1,19 +1,19 @@
 """What a model can give at known weights: exact intervals of every element of every layer's result, rows within [-1, 1].
 
-Interval arithmetic (Moore 1966): with W+ and W- the positive and negative parts of a weight, a linear layer takes [low, high] to
-[W+ low + W- high + b, W+ high + W- low + b]. Every row's values lie inside; whether a row reaches the ends is not said, except
-for a single linear layer, where one does.
+Interval arithmetic (Moore 1966): a linear layer takes the interval of middle m and radius r to that of middle W m + b and radius
+|W| r. Every row's values lie inside; whether a row reaches the ends is not said, but for a single linear layer, where one does.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from protocols.errors import ConfideError, ErrorCode
 from protocols.model import plain_windows
 from protocols.model.layers import (
     AdaptiveAveragePool,
@@ -30,9 +30,12 @@ from protocols.model.layers import (
     Linear,
     MaxPool,
     Operator,
+    Polynomial,
     Relu,
+    Shape,
     Sigmoid,
     Softmax,
+    Square,
     Tanh,
 )
 from protocols.model.plain_layers import normal_cdf, sigmoid
@@ -41,12 +44,39 @@ from protocols.model.spec import INPUT, ModelSpec
 Float64 = NDArray[np.float64]
 Weight = NDArray[np.floating]
 Interval = tuple[Float64, Float64]  # the ends, each of the shape of a row
+MAX_WORK = 1 << 26  # multiplications: a second or so
+MAX_RESULTS = 1 << 22  # numbers that all layers together give for a row
+_LOOP = 1 << 12  # what one turn of a loop in Python counts
 _PIECE = 1 << 20  # weights
 _LEAST_GELU = -0.17  # at -0.7518
 
 
+def are_cheap(model: ModelSpec) -> bool:
+    """Says whether the intervals of a model take little enough time and memory to be computed for whoever asks; public."""
+    shapes = model.shapes
+    work = sum(_work(layer.operator, model.shapes_into(layer)[0], shapes[layer.name]) for layer in model.layers)
+    return work <= MAX_WORK and sum(map(math.prod, shapes.values())) <= MAX_RESULTS
+
+
+def _work(operator: Operator, before: Shape, after: Shape) -> int:
+    """Multiplications of one row, where what runs in Python counts as many."""
+    match operator:
+        case Linear():
+            return math.prod(after) * before[-1]
+        case Embedding():
+            return math.prod(after) * before[1]
+        case Convolution(kernel=kernel, groups=groups):
+            return math.prod((*after, *kernel)) * before[0] // groups + math.prod(kernel) * _LOOP
+        case MaxPool(kernel=kernel) | AveragePool(kernel=kernel):
+            return math.prod((*after, *kernel))
+        case AdaptiveAveragePool(size=size):
+            return math.prod(before) + sum(size) * _LOOP
+        case _:
+            return math.prod(after)
+
+
 def intervals(model: ModelSpec, weights: Mapping[str, NDArray[Any]], *, batch_rows: int | None) -> dict[str, Interval]:
-    """Returns the interval of every layer's result, by layer name.
+    """Returns the interval of every layer's result, by layer name; ends may be infinite.
 
     Args:
         model: the architecture.
@@ -59,7 +89,10 @@ def intervals(model: ModelSpec, weights: Mapping[str, NDArray[Any]], *, batch_ro
         tensors = {
             tensor.suffix: weights[f"{layer.name}.{tensor.suffix}"] for tensor in layer.operator.tensors(model.shapes_into(layer))
         }
-        found[layer.name] = _after(layer.operator, [found[name] for name in layer.inputs], tensors, batch_rows)
+        with np.errstate(all="ignore"):
+            low, high = _after(layer.operator, [found[name] for name in layer.inputs], tensors, batch_rows)
+        # Of what left float64 nothing is known.
+        found[layer.name] = np.nan_to_num(low, nan=-np.inf, posinf=np.inf, neginf=-np.inf), np.where(np.isnan(high), np.inf, high)
     del found[INPUT]
     return found
 
@@ -78,11 +111,30 @@ def _after(operator: Operator, inputs: list[Interval], tensors: Mapping[str, Wei
         case Gelu():
             ends = low * normal_cdf(low), high * normal_cdf(high)
             return np.where(low < 0, _LEAST_GELU, ends[0]), np.maximum(*ends)
+        case Square() | Polynomial():
+            return polynomial_interval(coefficients_of(operator), low, high)
         case Dropout(rate=rate) if batch_rows is not None:
             scale = 1 / (1 - float(rate))
             return np.minimum(low, 0) * scale, np.maximum(high, 0) * scale
         case _:
             return _monotone(operator, low), _monotone(operator, high)
+
+
+def coefficients_of(operator: Square | Polynomial) -> tuple[float, ...]:
+    """Returns c0, c1, ... of a polynomial activation."""
+    return tuple(map(float, operator.coefficients)) if isinstance(operator, Polynomial) else (0.0, 0.0, 1.0)
+
+
+def polynomial_interval(coefficients: Sequence[float], low: Float64, high: Float64) -> Interval:
+    """Returns the exact range of a polynomial on intervals: it is taken at an end, or where the derivative is zero."""
+    polynomial = np.polynomial.Polynomial(coefficients)
+    least, most = (take(polynomial(low), polynomial(high)) for take in (np.minimum, np.maximum))
+    for root in polynomial.deriv().roots():
+        # A double root may come out with a small imaginary part; a point more inside the interval does no harm.
+        inside = (low < root.real) & (root.real < high)
+        value = float(polynomial(root.real))
+        least, most = np.where(inside, np.minimum(least, value), least), np.where(inside, np.maximum(most, value), most)
+    return least, most
 
 
 def _product(operator: Linear | Embedding | Convolution, low: Float64, high: Float64, tensors: Mapping[str, Weight]) -> Interval:
@@ -102,7 +154,7 @@ def _product(operator: Linear | Embedding | Convolution, low: Float64, high: Flo
 
 
 def _ends(operator: Linear | Embedding | Convolution, low: Float64, high: Float64, weight: Float64) -> Interval:
-    positive, negative = np.maximum(weight, 0), np.minimum(weight, 0)
+    middle, radius = (low + high) / 2, (high - low) / 2
 
     def apply(values: Float64, part: Float64) -> Float64:
         match operator:
@@ -113,7 +165,8 @@ def _ends(operator: Linear | Embedding | Convolution, low: Float64, high: Float6
             case Convolution():
                 return plain_windows.convolve(operator, values, part)
 
-    return apply(low, positive) + apply(high, negative), apply(high, positive) + apply(low, negative)
+    centre, reach = apply(middle, weight), apply(radius, np.abs(weight))
+    return centre - reach, centre + reach
 
 
 def _normalised(
@@ -158,5 +211,7 @@ def _monotone(operator: Operator, values: Float64) -> Float64:
             return plain_windows.average_pool(operator, values)
         case AdaptiveAveragePool():
             return plain_windows.adaptive_average_pool(operator, values)
-        case _:  # a dropout that drops nothing
+        case Dropout():  # that drops nothing
             return values
+        case _:
+            raise ConfideError(ErrorCode.INTERNAL, f"{operator.kind} has no intervals")

@@ -8,70 +8,23 @@ from __future__ import annotations
 
 import math
 import re
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from decimal import Decimal
+from functools import cache
 from typing import Any, ClassVar, get_type_hints
 
-Shape = tuple[int, ...]
-
-MAX_WIDTH = 65_536  # of one dimension
-MAX_ELEMENTS = 1 << 20  # of one row, at any place of a model
-MAX_KERNEL = 64
-_DECIMAL = re.compile(r"(0|[1-9][0-9]{0,3})(\.[0-9]{1,12})?")
-
-
-class Misfit(ValueError):
-    """An operator that cannot take its input, or settings out of range; the text says why."""
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """A tensor that a layer holds.
-
-    Attributes:
-        suffix: its name within the layer, as in torch: `weight`, `bias`, `running_mean`, `running_var`.
-        shape: as in torch.
-        is_trained: whether an optimiser changes it; running statistics follow the batches instead.
-    """
-
-    suffix: str
-    shape: Shape
-    is_trained: bool = True
-
-
-@dataclass(frozen=True)
-class Operator(ABC):
-    """One operator of a model; see the module."""
-
-    kind: ClassVar[str]
-    num_inputs: ClassVar[int] = 1
-
-    @abstractmethod
-    def output_shape(self, inputs: Sequence[Shape]) -> Shape:
-        """Returns the shape of a row of the result.
-
-        Raises:
-            Misfit: the operator cannot take these inputs, or a setting is out of range.
-        """
-
-    def tensors(self, inputs: Sequence[Shape]) -> tuple[Tensor, ...]:
-        """Returns the tensors it holds for inputs that `output_shape` accepts, in torch's order."""
-        return ()
-
-    def to_document(self) -> dict[str, Any]:
-        """Returns the settings as a document."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
-
-
-class Elementwise(Operator):
-    """An operator that keeps every shape."""
-
-    def output_shape(self, inputs: Sequence[Shape]) -> Shape:
-        """Returns the input's shape."""
-        return inputs[0]
+from protocols.model.operator_base import MAX_DEGREE as MAX_DEGREE
+from protocols.model.operator_base import MAX_ELEMENTS as MAX_ELEMENTS
+from protocols.model.operator_base import MAX_KERNEL as MAX_KERNEL
+from protocols.model.operator_base import MAX_PLACES as MAX_PLACES
+from protocols.model.operator_base import MAX_WIDTH as MAX_WIDTH
+from protocols.model.operator_base import SIGNED_DECIMAL, decimal_between, in_range, slid, spatial
+from protocols.model.operator_base import Elementwise as Elementwise
+from protocols.model.operator_base import Misfit as Misfit
+from protocols.model.operator_base import Operator as Operator
+from protocols.model.operator_base import Shape as Shape
+from protocols.model.operator_base import Tensor as Tensor
 
 
 @dataclass(frozen=True)
@@ -84,7 +37,7 @@ class Linear(Operator):
 
     def output_shape(self, inputs: Sequence[Shape]) -> Shape:
         """See `Operator`."""
-        _in_range("out_features", self.out_features, 1, MAX_WIDTH)
+        in_range("out_features", self.out_features, 1, MAX_WIDTH)
         return (*inputs[0][:-1], self.out_features)
 
     def tensors(self, inputs: Sequence[Shape]) -> tuple[Tensor, ...]:
@@ -107,12 +60,12 @@ class Convolution(Operator):
 
     def output_shape(self, inputs: Sequence[Shape]) -> Shape:
         """See `Operator`."""
-        _in_range("out_channels", self.out_channels, 1, MAX_WIDTH)
-        _in_range("groups", self.groups, 1, MAX_WIDTH)
+        in_range("out_channels", self.out_channels, 1, MAX_WIDTH)
+        in_range("groups", self.groups, 1, MAX_WIDTH)
         channels = inputs[0][0]
         if channels % self.groups or self.out_channels % self.groups:
             raise Misfit(f"{channels} and {self.out_channels} channels do not divide into {self.groups} groups")
-        return (self.out_channels, *_slid(inputs[0], self.kernel, self.stride, self.padding, max_padding=MAX_KERNEL))
+        return (self.out_channels, *slid(inputs[0], self.kernel, self.stride, self.padding, max_padding=MAX_KERNEL))
 
     def tensors(self, inputs: Sequence[Shape]) -> tuple[Tensor, ...]:
         """See `Operator`."""
@@ -128,7 +81,7 @@ class _Pool(Operator):
 
     def output_shape(self, inputs: Sequence[Shape]) -> Shape:
         """See `Operator`."""
-        return (inputs[0][0], *_slid(inputs[0], self.kernel, self.stride, self.padding, max_padding=min(self.kernel) // 2))
+        return (inputs[0][0], *slid(inputs[0], self.kernel, self.stride, self.padding, max_padding=min(self.kernel) // 2))
 
 
 @dataclass(frozen=True)
@@ -154,9 +107,9 @@ class AdaptiveAveragePool(Operator):
 
     def output_shape(self, inputs: Sequence[Shape]) -> Shape:
         """See `Operator`."""
-        spatial = _spatial(inputs[0], len(self.size))
-        for place, length in zip(self.size, spatial, strict=True):
-            _in_range("size", place, 1, length)
+        lengths = spatial(inputs[0], len(self.size))
+        for place, length in zip(self.size, lengths, strict=True):
+            in_range("size", place, 1, length)
         return (inputs[0][0], *self.size)
 
 
@@ -177,8 +130,8 @@ class BatchNorm(Operator):
 
     def output_shape(self, inputs: Sequence[Shape]) -> Shape:
         """See `Operator`."""
-        _decimal("epsilon", self.epsilon, "0.00001", "1")
-        _decimal("momentum", self.momentum, "0", "1")
+        decimal_between("epsilon", self.epsilon, "0.00001", "1")
+        decimal_between("momentum", self.momentum, "0", "1")
         return inputs[0]
 
     def tensors(self, inputs: Sequence[Shape]) -> tuple[Tensor, ...]:
@@ -200,8 +153,8 @@ class LayerNorm(Operator):
 
     def output_shape(self, inputs: Sequence[Shape]) -> Shape:
         """See `Operator`."""
-        _decimal("epsilon", self.epsilon, "0.00001", "1")
-        _in_range("dims", self.dims, 1, len(inputs[0]))
+        decimal_between("epsilon", self.epsilon, "0.00001", "1")
+        in_range("dims", self.dims, 1, len(inputs[0]))
         if self.bias and not self.affine:
             raise Misfit("a bias comes with a weight")
         return inputs[0]
@@ -222,7 +175,7 @@ class Embedding(Operator):
 
     def output_shape(self, inputs: Sequence[Shape]) -> Shape:
         """See `Operator`."""
-        _in_range("width", self.width, 1, MAX_WIDTH)
+        in_range("width", self.width, 1, MAX_WIDTH)
         if len(inputs[0]) != 2:
             raise Misfit("an embedding takes (places, categories)")
         return (inputs[0][0], self.width)
@@ -248,7 +201,7 @@ class LeakyRelu(Elementwise):
 
     def output_shape(self, inputs: Sequence[Shape]) -> Shape:
         """See `Operator`."""
-        _decimal("slope", self.slope, "0", "1")
+        decimal_between("slope", self.slope, "0", "1")
         return inputs[0]
 
 
@@ -271,6 +224,35 @@ class Gelu(Elementwise):
     """x times the normal distribution function of x."""
 
     kind: ClassVar[str] = "gelu"
+
+
+@dataclass(frozen=True)
+class Square(Elementwise):
+    """x times x: an activation for encrypted inference, not computed on shares."""
+
+    kind: ClassVar[str] = "square"
+
+
+@dataclass(frozen=True)
+class Polynomial(Elementwise):
+    """c0 + c1 x + c2 x^2 + ...: an activation for encrypted inference, not computed on shares.
+
+    Attributes:
+        coefficients: c0, c1, ... as decimals with a sign, at most `MAX_DEGREE` + 1 of them, the last one not zero.
+    """
+
+    kind: ClassVar[str] = "polynomial"
+    coefficients: tuple[str, ...]
+
+    def output_shape(self, inputs: Sequence[Shape]) -> Shape:
+        """See `Operator`."""
+        if not 3 <= len(self.coefficients) <= MAX_DEGREE + 1:
+            raise Misfit(f"a polynomial activation has degree 2 to {MAX_DEGREE}")
+        if any(not SIGNED_DECIMAL.fullmatch(text) for text in self.coefficients):
+            raise Misfit("coefficients are decimals of at most four digits before the point and twelve after it")
+        if not any(digit in "123456789" for digit in self.coefficients[-1]):
+            raise Misfit("the last coefficient of a polynomial is not zero")
+        return inputs[0]
 
 
 @dataclass(frozen=True)
@@ -329,7 +311,7 @@ OPERATORS: dict[str, type[Operator]] = {
     operator.kind: operator
     for operator in (
         Linear, Convolution, MaxPool, AveragePool, AdaptiveAveragePool, BatchNorm, LayerNorm, Embedding, Relu, LeakyRelu, Sigmoid,
-        Tanh, Gelu, Softmax, Dropout, Flatten, Add,
+        Tanh, Gelu, Square, Polynomial, Softmax, Dropout, Flatten, Add,
     )
 }  # fmt: skip
 
@@ -343,11 +325,17 @@ def read_operator(kind: str, settings: object) -> Operator:
     operator = OPERATORS.get(kind)
     if operator is None:
         raise Misfit(f"an operator that is not on the list: {', '.join(OPERATORS)}")
+    kinds = _settings_of(operator)
+    if not isinstance(settings, dict) or set(settings) != set(kinds):
+        raise Misfit(f"the settings of {kind} are exactly: {', '.join(kinds) or 'none'}")
+    return operator(**{name: _read(name, settings[name], wanted) for name, wanted in kinds.items()})
+
+
+@cache
+def _settings_of(operator: type[Operator]) -> dict[str, Any]:
+    """Names and types of an operator's settings."""
     hints = get_type_hints(operator)
-    names = [field.name for field in fields(operator)]
-    if not isinstance(settings, dict) or set(settings) != set(names):
-        raise Misfit(f"the settings of {kind} are exactly: {', '.join(names) or 'none'}")
-    return operator(**{name: _read(name, settings[name], hints[name]) for name in names})
+    return {field.name: hints[field.name] for field in fields(operator)}
 
 
 def is_rate(text: str) -> bool:
@@ -360,37 +348,10 @@ def _read(name: str, value: object, kind: object) -> object:
         if not isinstance(value, list) or not 1 <= len(value) <= 2 or any(type(item) is not int for item in value):
             raise Misfit(f"{name} is a list of one or two whole numbers")
         return tuple(value)
+    if kind == tuple[str, ...]:
+        if not isinstance(value, list) or len(value) > MAX_DEGREE + 1 or any(type(item) is not str for item in value):
+            raise Misfit(f"{name} is a list of at most {MAX_DEGREE + 1} decimals")
+        return tuple(value)
     if type(value) is not kind:
         raise Misfit(f"{name} has the wrong type")
     return value
-
-
-def _in_range(name: str, value: int, low: int, high: int) -> None:
-    if not low <= value <= high:
-        raise Misfit(f"{name} is {value}, outside {low} to {high}")
-
-
-def _decimal(name: str, text: str, low: str, high: str) -> None:
-    if not _DECIMAL.fullmatch(text) or not Decimal(low) <= Decimal(text) <= Decimal(high):
-        raise Misfit(f"{name} is a decimal from {low} to {high}")
-
-
-def _spatial(shape: Shape, dims: int) -> Shape:
-    if len(shape) != dims + 1:
-        raise Misfit(f"takes (channels, {'length' if dims == 1 else 'height, width'}), not a row of shape {shape}")
-    return shape[1:]
-
-
-def _slid(shape: Shape, kernel: Shape, stride: Shape, padding: Shape, *, max_padding: int) -> Shape:
-    """How many windows fit in each spatial dimension."""
-    if not len(kernel) == len(stride) == len(padding) or not 1 <= len(kernel) <= 2:
-        raise Misfit("kernel, stride and padding have one or two numbers each")
-    found = []
-    for length, size, step, border in zip(_spatial(shape, len(kernel)), kernel, stride, padding, strict=True):
-        _in_range("kernel", size, 1, MAX_KERNEL)
-        _in_range("stride", step, 1, MAX_KERNEL)
-        _in_range("padding", border, 0, max_padding)
-        if length + 2 * border < size:
-            raise Misfit(f"a kernel of {size} does not fit into {length} with a border of {border}")
-        found.append((length + 2 * border - size) // step + 1)
-    return tuple(found)

@@ -3,6 +3,7 @@
 |W x| is at most the largest L1 norm of a row of W times the largest |x|, and |W^T s| at most the largest L1 norm of a column
 times the largest |s|. So the bounds hold for all weights of these norms, not for the given ones only; that is what makes them
 fit to say how far a training may go. Slopes are derivatives of the loss of one row; the mean over a batch is no larger.
+Bounds may be infinite: those of layers multiply, and of many layers they leave float64.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from protocols.errors import ConfideError, ErrorCode
 from protocols.model.layers import (
     AdaptiveAveragePool,
     Add,
@@ -23,17 +25,22 @@ from protocols.model.layers import (
     Convolution,
     Dropout,
     Embedding,
+    Flatten,
     Gelu,
     LayerNorm,
+    LeakyRelu,
     Linear,
     MaxPool,
     Operator,
+    Polynomial,
+    Relu,
     Shape,
     Sigmoid,
     Softmax,
+    Square,
     Tanh,
 )
-from protocols.model.plain_windows import adaptive_windows
+from protocols.model.plain_windows import adaptive_cuts
 from protocols.model.spec import INPUT, Layer, ModelSpec
 from protocols.training import Loss
 
@@ -66,12 +73,16 @@ class Norms:
     Attributes:
         row: the largest L1 norm of what one result is computed with.
         column: the largest L1 norm of what one input goes into.
-        largest: by suffix, the largest absolute value.
+        largest: by suffix, the largest absolute value of what is trained.
+        mean: of a batch norm: the largest absolute running mean.
+        variance: of a batch norm: the least running variance.
     """
 
     row: float
     column: float
     largest: Mapping[str, float]
+    mean: float = 0.0
+    variance: float = 0.0
 
 
 class NormSource:
@@ -98,9 +109,13 @@ class NormSource:
         if self._weights is None:
             largest = dict.fromkeys(trained, self._limit)
             fan_in, fan_out = _fans(layer.operator, trained.get("weight", ()))
-            return Norms(fan_in * self._limit, fan_out * self._limit, largest)
+            # Nothing is known of a running variance but that it is not negative.
+            return Norms(fan_in * self._limit, fan_out * self._limit, largest, mean=self._limit, variance=0.0)
         values = {suffix: np.abs(self._weights[f"{layer.name}.{suffix}"]) for suffix in trained}
         largest = {suffix: self._grown(float(array.max(initial=0)), 1.0) for suffix, array in values.items()}
+        if isinstance(layer.operator, BatchNorm):
+            mean, variance = (self._weights[f"{layer.name}.running_{suffix}"] for suffix in ("mean", "var"))
+            return Norms(0.0, 0.0, largest, mean=float(np.abs(mean).max(initial=0)), variance=float(variance.min()))
         if not isinstance(layer.operator, Linear | Convolution | Embedding):
             return Norms(0.0, 0.0, largest)
         by_row, by_column = _summed(layer.operator, values["weight"])
@@ -128,7 +143,8 @@ def sizes_of(model: ModelSpec, source: NormSource, *, batch_rows: int | None, lo
         sizes = [results[name] for name in layer.inputs]
         shape = model.shapes_into(layer)[0]
         if isinstance(layer.operator, LayerNorm) or (isinstance(layer.operator, BatchNorm) and batch_rows is not None):
-            variances[layer.name] = sizes[0] ** 2
+            # A running variance is the unbiased one: of two values, twice the mean square of their deviations.
+            variances[layer.name] = sizes[0] * sizes[0] * (2 if isinstance(layer.operator, BatchNorm) else 1)
         results[layer.name] = _result(layer.operator, sizes, norms[layer.name], shape, batch_rows)
     slopes, gradients = ({}, {}) if loss is None else _backward(model, norms, results, loss=loss, batch_rows=batch_rows or 1)
     parameters = {
@@ -143,22 +159,28 @@ def _result(operator: Operator, sizes: list[float], norms: Norms, shape: Shape, 
     bias = norms.largest.get("bias", 0.0)
     match operator:
         case Linear() | Embedding() | Convolution():
-            return norms.row * size + bias
+            return _times(norms.row, size) + bias
         case BatchNorm() if batch_rows is None:
-            # Nothing is known of running statistics but that a variance is not negative.
-            return (size + norms.largest.get("weight", 1.0)) / math.sqrt(float(operator.epsilon)) + bias
+            root = math.sqrt(norms.variance + float(operator.epsilon))
+            return _times(norms.largest.get("weight", 1.0), size + norms.mean) / root + bias
         case BatchNorm() | LayerNorm():
             return norms.largest.get("weight", 1.0) * _most_deviations(operator, shape, batch_rows or 1) + bias
         case Sigmoid() | Softmax():
             return 1.0
         case Tanh():
             return min(1.0, size)
+        case Square():
+            return size * size
+        case Polynomial(coefficients=coefficients):
+            return float(sum(_times(abs(float(text)), *[size] * power) for power, text in enumerate(coefficients)))
         case Dropout(rate=rate) if batch_rows is not None:
             return size / (1 - float(rate))
         case Add():
             return sum(sizes)
-        case _:
+        case Relu() | LeakyRelu() | Gelu() | MaxPool() | AveragePool() | AdaptiveAveragePool() | Dropout() | Flatten():
             return size
+        case _:
+            raise ConfideError(ErrorCode.INTERNAL, f"{operator.kind} has no bounds")
 
 
 @dataclass(frozen=True)
@@ -176,18 +198,28 @@ def _backward(
     model: ModelSpec, norms: Mapping[str, Norms], results: Mapping[str, float], *, loss: Loss, batch_rows: int
 ) -> tuple[dict[str, float], dict[str, float]]:
     """The slopes of layers' results and the gradients of their tensors."""
-    ending = isinstance(model.layers[-1].operator, Sigmoid | Softmax)
+    last = model.layers[-1].operator
+    ending = isinstance(last, Sigmoid | Softmax)
     layers = model.layers[:-1] if ending and loss is not Loss.MEAN_SQUARED_ERROR else model.layers
     slopes: dict[str, _Slope] = {}
     gradients: dict[str, float] = {}
     if layers:
-        slopes[layers[-1].name] = _loss_slope(loss, 1.0 if ending else results[layers[-1].name] + 1, model.output_features)
+        # Labels of classes lie in [0, 1] as the softmax does; a real label in [-1, 1], also beside a sigmoid.
+        distance = 1.0 if isinstance(last, Softmax) else results[layers[-1].name] + 1
+        slopes[layers[-1].name] = _loss_slope(loss, distance, model.output_features)
     for layer in reversed(layers):
         slope, shape = slopes[layer.name], model.shapes_into(layer)[0]
         own = norms[layer.name]
-        summed = min(slope.total, slope.most * _places(layer.operator, model.shapes[layer.name]))
+        places = _places(layer.operator, model.shapes[layer.name])
+        summed = min(slope.total, slope.most * places)
         for suffix in own.largest:
-            gradients[f"{layer.name}.{suffix}"] = summed * _factor(layer.operator, suffix, results[layer.inputs[0]], shape)
+            if isinstance(layer.operator, BatchNorm) and suffix == "weight":
+                # The mean over rows of the sum over places of |s y|, where y has the mean square 1: at most places * max |s|,
+                # since the mean of |y| is at most 1; and at most sqrt(places) * sum |s| of a row, by the largest |y| of each row.
+                gradients[f"{layer.name}.{suffix}"] = min(slope.most * places, slope.total * math.sqrt(places))
+                continue
+            factor = _factor(layer.operator, suffix, results[layer.inputs[0]], shape)
+            gradients[f"{layer.name}.{suffix}"] = _times(summed, factor)
         before = _before(layer.operator, slope, own, shape, batch_rows)
         for name in layer.inputs:
             if name != INPUT:
@@ -210,15 +242,16 @@ def _before(operator: Operator, slope: _Slope, norms: Norms, shape: Shape, batch
     """The slope by an input."""
     match operator:
         case Linear() | Embedding() | Convolution():
-            most, total = min(norms.column * slope.most, norms.largest["weight"] * slope.total), norms.row * slope.total
+            most = min(_times(norms.column, slope.most), _times(norms.largest["weight"], slope.total))
+            total = _times(norms.row, slope.total)
         case BatchNorm() | LayerNorm():  # other rows and places have a part in it
-            most = _steepness(operator, norms, shape, batch_rows) * slope.most
+            most = _times(_steepness(operator, norms, shape, batch_rows), slope.most)
             total = most * math.prod(shape)
         case MaxPool() | AveragePool() | AdaptiveAveragePool():
-            most, total = _steepness(operator, norms, shape, batch_rows) * slope.most, slope.total
+            most, total = _times(_steepness(operator, norms, shape, batch_rows), slope.most), slope.total
         case _:
             steepness = _steepness(operator, norms, shape, batch_rows)
-            most, total = steepness * slope.most, steepness * slope.total
+            most, total = _times(steepness, slope.most), _times(steepness, slope.total)
     return _Slope(min(most, total), total)
 
 
@@ -227,8 +260,6 @@ def _factor(operator: Operator, suffix: str, size: float, shape: Shape) -> float
     if suffix == "bias":
         return 1.0
     match operator:
-        case BatchNorm():
-            return 1.0  # the mean of |y| over the batch, since that of y * y is at most 1
         case LayerNorm():
             return _most_deviations(operator, shape, 1)
         case _:
@@ -249,20 +280,33 @@ def _steepness(operator: Operator, norms: Norms, shape: Shape, batch_rows: int) 
             return _STEEPEST_GELU
         case Dropout(rate=rate):
             return 1 / (1 - float(rate))
+        case Square() | Polynomial():
+            raise ConfideError(ErrorCode.INVALID_MODEL, f"{operator.kind} activations are not trained jointly")
         case MaxPool() | AveragePool():
             covering = math.prod(-(-size // step) for size, step in zip(operator.kernel, operator.stride, strict=True))
             return covering / (math.prod(operator.kernel) if isinstance(operator, AveragePool) else 1)
         case AdaptiveAveragePool():
             return _adaptive_steepness(operator, shape)
-        case _:
+        case Relu() | LeakyRelu() | Tanh() | Flatten() | Add():
             return 1.0
+        case _:
+            raise ConfideError(ErrorCode.INTERNAL, f"{operator.kind} has no bounds")
 
 
 def _adaptive_steepness(operator: AdaptiveAveragePool, shape: Shape) -> float:
-    covering = np.zeros(shape[1:])
-    for _, covered in adaptive_windows(shape[1:], operator.size):
-        covering[covered] += 1 / math.prod(cut.stop - cut.start for cut in covered)
-    return float(covering.max())
+    """Windows are products of intervals, so what covers a place is a product over the dimensions."""
+    found = 1.0
+    for length, places in zip(shape[1:], operator.size, strict=True):
+        covering = np.zeros(length)
+        for cut in adaptive_cuts(length, places):
+            covering[cut] += 1 / (cut.stop - cut.start)
+        found *= float(covering.max())
+    return found
+
+
+def _times(*factors: float) -> float:
+    """The product of bounds; 0 where one is 0, also beside one that is infinite."""
+    return 0.0 if 0.0 in factors else math.prod(factors)
 
 
 def _most_deviations(operator: BatchNorm | LayerNorm, shape: Shape, batch_rows: int) -> float:

@@ -12,9 +12,11 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
 
+import torch
 from torch import fx, nn
 
 from protocols.model.layers import (
+    MAX_PLACES,
     AdaptiveAveragePool,
     AveragePool,
     BatchNorm,
@@ -32,6 +34,7 @@ from protocols.model.layers import (
     Shape,
     Sigmoid,
     Softmax,
+    Square,
     Tanh,
     is_rate,
 )
@@ -56,6 +59,7 @@ _PLAIN_FUNCTIONS: dict[str, Operator] = {
     **dict.fromkeys(("relu", "relu_"), Relu()),
     **dict.fromkeys(("sigmoid", "sigmoid_", "expit", "special_expit"), Sigmoid()),
     **dict.fromkeys(("tanh", "tanh_"), Tanh()),
+    **dict.fromkeys(("square", "square_"), Square()),
 }
 # Functions with settings: the module that they are, and the names of their arguments after the input, in order.
 _POOL_ARGUMENTS = ("kernel_size", "stride", "padding")
@@ -137,7 +141,10 @@ def function_operator(
         return refused_function(name)
     if name == "softmax":
         over = args[0] if args else kwargs.get("dim")
-        found = Softmax() if over in _OVER_FEATURES and kwargs.get("dtype") is None else None
+        converts = any(isinstance(value, torch.dtype) for value in (*args, *kwargs.values()))
+        found = Softmax() if over in _OVER_FEATURES and not converts else None
+    elif name == "pow":
+        found = Square() if args == (2,) or dict(kwargs) == {"exponent": 2} else None
     elif name == "dropout":
         found = _dropout(_dropout_arguments(args, kwargs)[0])
     elif name == "flatten":
@@ -225,17 +232,21 @@ def _adaptive(module: nn.AdaptiveAvgPool1d | nn.AdaptiveAvgPool2d, shape: Shape 
 
 
 def _batch_norm(module: nn.BatchNorm1d | nn.BatchNorm2d, _shape: Shape | None) -> Operator:
-    if not module.track_running_stats or module.running_mean is None:
+    if not module.track_running_stats or module.running_mean is None or module.running_var is None:
         raise _Refused("keeps no running statistics, so that predictions would mix rows", "leave track_running_stats at True")
     if module.momentum is None:
         raise _Refused("averages over all batches so far", "give a momentum, as 0.1")
-    return BatchNorm(_decimal(module.eps), _decimal(module.momentum), module.affine)
+    # By the tensors, which is what torch computes with, and not by what was once asked for.
+    if (module.weight is None) != (module.bias is None):
+        raise _Refused("has a weight or a bias alone", "leave bias at True, or write affine=False")
+    momentum = _setting("momentum", module.momentum, "0", "1")
+    return BatchNorm(_epsilon(module.eps), momentum, module.weight is not None)
 
 
 def _layer_norm(module: nn.LayerNorm, _shape: Shape | None) -> Operator:
-    return LayerNorm(
-        len(module.normalized_shape), _decimal(module.eps), module.elementwise_affine, getattr(module, "bias", None) is not None
-    )
+    if module.weight is None and module.bias is not None:
+        raise _Refused("has a bias alone", "leave elementwise_affine at True, or remove its bias")
+    return LayerNorm(len(module.normalized_shape), _epsilon(module.eps), module.weight is not None, module.bias is not None)
 
 
 def _embedding(module: nn.Embedding, _shape: Shape | None) -> Operator:
@@ -259,7 +270,7 @@ _MODULES: dict[type[nn.Module], Callable[[Any, Shape | None], Operator | None]] 
     nn.LayerNorm: _layer_norm,
     nn.Embedding: _embedding,
     nn.ReLU: lambda module, _: Relu(),
-    nn.LeakyReLU: lambda module, _: LeakyRelu(_decimal(module.negative_slope)),
+    nn.LeakyReLU: lambda module, _: LeakyRelu(_setting("negative_slope", module.negative_slope, "0", "1")),
     nn.Sigmoid: lambda module, _: Sigmoid(),
     nn.Tanh: lambda module, _: Tanh(),
     nn.GELU: lambda module, _: Gelu() if module.approximate == "none" else None,
@@ -273,8 +284,22 @@ def _sizes(value: Any, dims: int) -> Shape:
     return tuple(int(size) for size in value) if isinstance(value, tuple | list) else (int(value),) * dims
 
 
-def _decimal(value: float) -> str:
-    """The number as a person would write it; what is out of range is refused by the operator."""
+def _epsilon(value: float) -> str:
+    return _setting("eps", value, "0.00001", "1")
+
+
+def _setting(name: str, value: float, low: str, high: str) -> str:
+    """The number as a person would write it, with as many places as a manifest holds."""
+    if not float(low) <= value <= float(high):  # false for NaN
+        raise _Refused(f"has a number for {name} outside {low} to {high}", f"set {name} to {low} to {high}")
+    text = _plain(value)
+    if len(text.partition(".")[2]) > MAX_PLACES:
+        remedy = f"round it: {name}={_plain(round(value, MAX_PLACES))}"
+        raise _Refused(f"has a number for {name} with more than {MAX_PLACES} decimal places", remedy)
+    return text
+
+
+def _plain(value: float) -> str:
     text = format(Decimal(repr(float(value))), "f")
     return text.rstrip("0").rstrip(".") if "." in text else text
 

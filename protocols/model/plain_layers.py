@@ -32,9 +32,11 @@ from protocols.model.layers import (
     Linear,
     MaxPool,
     Operator,
+    Polynomial,
     Relu,
     Sigmoid,
     Softmax,
+    Square,
     Tanh,
 )
 from protocols.model.plain_norms import Normalised
@@ -230,6 +232,10 @@ def _applied(operator: Operator, values: Float64) -> Float64:
             return np.tanh(values)
         case Gelu():
             return values * normal_cdf(values)
+        case Square():
+            return values * values
+        case Polynomial(coefficients=coefficients):
+            return np.asarray(np.polynomial.polynomial.polyval(values, [float(text) for text in coefficients]), np.float64)
         case Softmax():
             return softmax(values)
         case Flatten():
@@ -258,6 +264,11 @@ def _slope_before(operator: Operator, done: Pass, slope: Float64) -> Float64:
             return slope * (1 - out**2)
         case Gelu():
             return slope * (normal_cdf(values) + values * normal_density(values))
+        case Square():
+            return slope * 2 * values
+        case Polynomial(coefficients=coefficients):
+            steepness = np.polynomial.polynomial.polyder([float(text) for text in coefficients])
+            return slope * np.polynomial.polynomial.polyval(values, steepness)
         case Softmax():
             along: Float64 = (slope * out).sum(axis=1, keepdims=True)
             return out * (slope - along)

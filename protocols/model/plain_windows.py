@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -27,13 +27,19 @@ def convolve(operator: Convolution, values: Float64, weight: Float64) -> Float64
         values: (rows, in_channels, *places).
         weight: (out_channels, in_channels / groups, *kernel).
     """
-    windows = _windows(_padded(values, operator.padding, 0.0), operator.kernel, operator.stride)
-    summed = _channels_and_kernel(windows)
-    parts = [
-        np.moveaxis(np.tensordot(chosen, kernels, axes=(summed, range(1, kernels.ndim))), -1, 1)
-        for chosen, kernels in zip(_groups(windows, operator, 1), _groups(weight, operator, 0), strict=True)
-    ]
-    return np.concatenate(parts, axis=1)
+    padded = _padded(values, operator.padding, 0.0)
+    places = _places(padded, operator)
+    grouped = (len(values), operator.groups, -1, math.prod(places))
+    kernels = weight.reshape(operator.groups, -1, *weight.shape[1:])
+    found = np.zeros((len(values), operator.groups, kernels.shape[1], grouped[-1]))
+    # One element of the kernel after the other: all windows side by side would take as many times the memory.
+    for offset in itertools.product(*map(range, operator.kernel)):
+        part, chosen = (
+            kernels[_all_rows((slice(None), *offset))],
+            padded[_covered(offset, operator.stride, places)].reshape(grouped),
+        )
+        found += part * chosen if part.shape[-1] == 1 else part @ chosen
+    return found.reshape(len(values), -1, *places)
 
 
 def convolution_gradient(operator: Convolution, values: Float64, weight: Float64, slope: Float64) -> tuple[Float64, Float64]:
@@ -92,31 +98,27 @@ def average_pool_gradient(operator: AveragePool, values: Float64, slope: Float64
 
 def adaptive_average_pool(operator: AdaptiveAveragePool, values: Float64) -> Float64:
     """Returns the means of as many windows as the result has places, as torch cuts them."""
-    found = np.zeros((*values.shape[:2], *operator.size))
-    spatial = tuple(range(2, values.ndim))
-    for place, covered in adaptive_windows(values.shape[2:], operator.size):
-        found[_all_rows(place)] = values[_all_rows(covered)].mean(axis=spatial)
+    found = values
+    for axis, places in enumerate(operator.size, start=2):
+        cuts = adaptive_cuts(values.shape[axis], places)
+        found = np.stack([found[_along(axis, cut)].mean(axis=axis) for cut in cuts], axis=axis)
     return found
 
 
 def adaptive_average_pool_gradient(operator: AdaptiveAveragePool, values: Float64, slope: Float64) -> Float64:
     """Returns the derivative by the values."""
-    found = np.zeros_like(values)
-    for place, covered in adaptive_windows(values.shape[2:], operator.size):
-        part = slope[_all_rows(place)]
-        count = math.prod(cut.stop - cut.start for cut in covered)
-        found[_all_rows(covered)] += part.reshape(*part.shape, *(1 for _ in covered)) / count
+    found = slope
+    for axis, places in enumerate(operator.size, start=2):
+        spread = np.zeros((*found.shape[:axis], values.shape[axis], *found.shape[axis + 1 :]))
+        for place, cut in enumerate(adaptive_cuts(values.shape[axis], places)):
+            spread[_along(axis, cut)] += found[_along(axis, slice(place, place + 1))] / (cut.stop - cut.start)
+        found = spread
     return found
 
 
-def adaptive_windows(spatial: Shape, size: Shape) -> Iterator[tuple[tuple[int, ...], tuple[slice, ...]]]:
-    """Yields every place of an adaptive pool's result and what it covers: from floor(i * L / n) to ceil((i + 1) * L / n)."""
-    cuts = [
-        [slice(place * length // places, -(-(place + 1) * length // places)) for place in range(places)]
-        for length, places in zip(spatial, size, strict=True)
-    ]
-    for place in itertools.product(*map(range, size)):
-        yield place, tuple(cuts[axis][index] for axis, index in enumerate(place))
+def adaptive_cuts(length: int, places: int) -> list[slice]:
+    """Returns what every place of an adaptive pool's result covers in one dimension: floor(i L / n) to ceil((i + 1) L / n)."""
+    return [slice(place * length // places, -(-(place + 1) * length // places)) for place in range(places)]
 
 
 def _padded(values: Float64, padding: Shape, border: float) -> Float64:
@@ -143,8 +145,14 @@ def _kernel_axes(windows: Float64) -> tuple[int, ...]:
     return tuple(range(-dims, 0))
 
 
-def _channels_and_kernel(windows: Float64) -> tuple[int, ...]:
-    return (1, *(axis % windows.ndim for axis in _kernel_axes(windows)))
+def _places(padded: Float64, operator: Convolution) -> tuple[int, ...]:
+    sizes = zip(padded.shape[2:], operator.kernel, operator.stride, strict=True)
+    return tuple((length - size) // step + 1 for length, size, step in sizes)
+
+
+def _along(axis: int, cut: slice) -> tuple[slice, ...]:
+    """The index of a part of one dimension."""
+    return (*(slice(None) for _ in range(axis)), cut)
 
 
 def _covered(offset: tuple[int, ...], stride: Shape, places: tuple[int, ...]) -> tuple[slice | int, ...]:

@@ -6,6 +6,8 @@ Two bounds are set beside each limit. At the start: for the very weights that a 
 that they lie within [-1, 1], so real values are far below both. GROWTH is 4 because that is how much the norms of small
 networks grow in training (docs/models.md shows figures); those of larger ones grow less.
 
+Models that are too large for intervals have the bounds by norms alone, so that nobody can make an institution compute for long.
+
 A bound beyond its limit proves no overflow; a value that is beyond it for every row does, and such a job is refused.
 """
 
@@ -23,7 +25,8 @@ from numpy.typing import NDArray
 
 from protocols.errors import Problem
 from protocols.fixed_point import FixedPoint
-from protocols.model.intervals import intervals
+from protocols.model.intervals import Interval, are_cheap, intervals
+from protocols.model.layers import BatchNorm, LayerNorm, Operator
 from protocols.model.norm_bounds import NormSource, Sizes, sizes_of
 from protocols.model.spec import ModelSpec
 from protocols.training import Loss, OptimiserKind, Training
@@ -31,7 +34,8 @@ from protocols.training import Loss, OptimiserKind, Training
 GROWTH = 4.0
 RESULT, VARIANCE, SLOPE, GRADIENT, MOMENTUM, PARAMETER = "result", "variance", "slope", "gradient", "momentum", "parameter"
 _STEPS = (GRADIENT, MOMENTUM)
-_CERTAIN = {RESULT: "its result", PARAMETER: "a number of it"}
+_CERTAIN = {RESULT: "its result", PARAMETER: "a number of it", VARIANCE: "the variance of what it takes"}
+_BEYOND_BITS = 1025  # what float64 does not hold
 
 
 class Standing(Enum):
@@ -147,7 +151,7 @@ def analyse(
     if weights is None:
         return RangeReport(tuple(bounds(start, {})), weights_known=False)
     grown = sizes_of(model, NormSource(model, weights, growth=GROWTH, limit=limit), batch_rows=rows, loss=loss)
-    exact = intervals(model, weights, batch_rows=rows)
+    exact = intervals(model, weights, batch_rows=rows) if are_cheap(model) else {}
     return RangeReport((*_parameters(weights, numbers), *bounds(grown, exact)), weights_known=True)
 
 
@@ -163,7 +167,7 @@ def _bounds(
     model: ModelSpec,
     start: Sizes,
     grown: Sizes,
-    exact: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]],
+    exact: Mapping[str, Interval],
     *,
     numbers: FixedPoint,
     training: Training | None,
@@ -178,7 +182,10 @@ def _bounds(
             size = min(size, float(np.maximum(np.abs(low), np.abs(high)).max()))
             certain = bool(((low >= 2.0**values) | (high <= -(2.0**values))).any())
         if name in start.variances:
-            yield Bound(name, VARIANCE, _bits(start.variances[name]), _bits(grown.variances[name]), values)
+            # A running variance is a parameter; the variance that a layer norm takes is a value like any other.
+            limit = numbers.parameter_limit_bits if isinstance(layer.operator, BatchNorm) else values
+            beyond = _least_variance(layer.operator, exact.get(layer.inputs[0])) >= 2.0**limit
+            yield Bound(name, VARIANCE, _bits(start.variances[name]), _bits(grown.variances[name]), limit, beyond)
         yield Bound(name, RESULT, _bits(size), _bits(grown.results[name]), values, certain)
     if training is None:
         return
@@ -210,7 +217,25 @@ def _steps(name: str, start: Sizes, grown: Sizes, *, numbers: FixedPoint, traini
 
 def _bits(size: float) -> int:
     """The least whole number of bits with size < 2^bits, -16 for what is too small to matter."""
-    return max(-16, math.frexp(size)[1]) if size > 0 else -16
+    if not math.isfinite(size):
+        return _BEYOND_BITS
+    return max(-16, math.frexp(size)[1])
+
+
+def _least_variance(operator: Operator, taken: Interval | None) -> float:
+    """What the variance of a normalisation's groups is at least, whatever the rows are, for the largest group.
+
+    Two of n values that are a gap g apart have a variance of at least g^2 / (2 n) together with the others.
+    """
+    if taken is None:
+        return 0.0
+    dims = operator.dims if isinstance(operator, LayerNorm) else taken[0].ndim - 2
+    axes = tuple(range(-dims, 0))
+    with np.errstate(invalid="ignore"):
+        gaps = np.maximum(taken[0].max(axis=axes) - taken[1].min(axis=axes), 0.0)
+    count = math.prod(taken[0].shape[taken[0].ndim - dims :])
+    # An end of an interval that is infinite says nothing.
+    return float((np.where(np.isfinite(gaps), gaps, 0.0) ** 2).max(initial=0.0)) / (2 * count)
 
 
 def _sentence(bounds: list[Bound]) -> str:

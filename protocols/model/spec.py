@@ -22,6 +22,7 @@ FORMAT = "confide.model/3"
 INPUT = "input"  # what layers call the rows
 MAX_LAYERS = 256
 MAX_PARAMETERS = 1 << 26  # numbers of a whole model
+_MAX_INPUTS = 2  # of an operator
 _KEYS = ("name", "kind", "inputs", "settings")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,63}")
 
@@ -162,9 +163,12 @@ def _problems(spec: ModelSpec) -> Iterator[str]:
     if len({INPUT, *names}) != len(names) + 1:
         yield "two layers have the same name"
         return
-    if any(name not in (INPUT, *names[:index]) for index, layer in enumerate(spec.layers) for name in layer.inputs):
-        yield "a layer takes a result that no layer before it gives"
-        return
+    given = {INPUT}
+    for layer in spec.layers:
+        if not given.issuperset(layer.inputs):
+            yield "a layer takes a result that no layer before it gives"
+            return
+        given.add(layer.name)
     # Evaluates all shapes, and raises where they do not fit.
     if len(spec.shapes[names[-1]]) != 1:
         yield f"the last layer {names[-1]!r} gives rows of shape {spec.shapes[names[-1]]}; a model gives (features,)"
@@ -189,8 +193,10 @@ def _layer(entry: dict[str, Any]) -> Layer:
     name, kind, inputs, settings = (entry[key] for key in _KEYS)
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise _invalid("a layer's name is 1 to 64 letters, digits, dots and underscores")
-    if not isinstance(kind, str) or not isinstance(inputs, list) or any(not isinstance(item, str) for item in inputs):
-        raise _invalid(f"layer {name!r}: kind is a text, inputs are names")
+    if not isinstance(kind, str) or not isinstance(inputs, list) or not 1 <= len(inputs) <= _MAX_INPUTS:
+        raise _invalid(f"layer {name!r}: kind is a text, inputs are one to {_MAX_INPUTS} names")
+    if any(not isinstance(item, str) for item in inputs):
+        raise _invalid(f"layer {name!r}: inputs are names")
     try:
         return Layer(name, read_operator(kind, settings), tuple(inputs))
     except Misfit as error:

@@ -10,6 +10,7 @@ what to do. The checks:
 
 from __future__ import annotations
 
+import math
 import types
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -17,10 +18,10 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from protocols.errors import Problem
+from protocols.errors import ConfideError, ErrorCode, Problem
 from protocols.model import tracing
 from protocols.model.graph import Step, read_graph
-from protocols.model.layers import Shape
+from protocols.model.layers import MAX_WIDTH, Shape
 from protocols.model.operators import TENSORS, module_verdict
 from protocols.model.verdicts import ProblemKind, Verdict
 
@@ -44,7 +45,22 @@ _FROZEN = Verdict(
 )
 _NEGATIVE = Verdict(ProblemKind.MISCONFIGURED, "holds a negative variance", "initialise or train it again")
 _OWN = Verdict(ProblemKind.NOT_YET, "a parameter or buffer outside torch's layers", "keep weights in torch's own layers only")
+_TWICE = Verdict(ProblemKind.NOT_YET, "stands at two places with one set of weights", "give every layer weights of its own")
 _UNUSED = Verdict(ProblemKind.MISCONFIGURED, "is never used by forward", "remove it, or use it")
+
+
+def row_shape(input_features: int | Shape) -> Shape:
+    """Returns the shape of a row.
+
+    Raises:
+        ConfideError: INVALID_ARGUMENT (the caller's fault): a width or shape out of range.
+    """
+    shape = input_features if isinstance(input_features, tuple) else (input_features,)
+    whole = all(type(size) is int and 1 <= size <= MAX_WIDTH for size in shape)
+    if not whole or not 1 <= len(shape) <= 3 or math.prod(shape) > MAX_WIDTH:
+        what = f"input_features must be a whole number from 1 to {MAX_WIDTH}, or one to three whose product is"
+        raise ConfideError(ErrorCode.INVALID_ARGUMENT, what)
+    return shape
 
 
 def validate_model(module: nn.Module, input_features: int | Shape) -> tuple[Problem, ...]:
@@ -53,8 +69,11 @@ def validate_model(module: nn.Module, input_features: int | Shape) -> tuple[Prob
     Args:
         module: the model; its forward takes one (batch, *shape of a row) float32 tensor. Not changed.
         input_features: width of the rows, or the shape of one: (channels, length) or (channels, height, width); public.
+
+    Raises:
+        ConfideError: INVALID_ARGUMENT (the caller's fault): a width or shape out of range.
     """
-    return inspect_model(module, (input_features,) if isinstance(input_features, int) else tuple(input_features))[0]
+    return inspect_model(module, row_shape(input_features))[0]
 
 
 def inspect_model(module: nn.Module, input_shape: Shape) -> tuple[tuple[Problem, ...], tuple[Step, ...]]:
@@ -68,6 +87,7 @@ def inspect_model(module: nn.Module, input_shape: Shape) -> tuple[tuple[Problem,
     found, steps = read_graph(root, trace, input_shape)
     problems += found
     problems += _check_use(root, trace)
+    problems += _check_shapes(steps)
     # A module that stands at two places is looked at twice; say it once.
     return tuple(dict.fromkeys(problems)), steps
 
@@ -152,6 +172,21 @@ def _check_parameter(name: str, parameter: nn.Parameter) -> Iterator[Problem]:
         yield _NOT_FINITE.at(name)
 
 
+def _check_shapes(steps: tuple[Step, ...]) -> Iterator[Problem]:
+    """Tensors that were replaced by others of a shape that the layer does not say."""
+    for step in steps:
+        for tensor in step.layer.operator.tensors(step.shapes_in) if step.fits else ():
+            own = getattr(step.module, tensor.suffix, None)
+            if own is None or tuple(own.shape) != tensor.shape:
+                yield _other_shape(tensor.shape).at(f"{step.path}.{tensor.suffix}")
+
+
+def _other_shape(shape: Shape) -> Verdict:
+    return Verdict(
+        ProblemKind.MISCONFIGURED, f"has not the shape {shape} that its layer says", "build the layer with its real sizes"
+    )
+
+
 def _check_use(root: nn.Module, trace: tracing.Trace) -> Iterator[Problem]:
     """Leaf modules that forward never calls, and layers with tensors that it calls twice."""
     called = set(trace.called)
@@ -160,7 +195,7 @@ def _check_use(root: nn.Module, trace: tracing.Trace) -> Iterator[Problem]:
         if tracing.is_leaf(module) and name not in called and not inside_opaque:
             yield _UNUSED.at(name)
         if type(module) in TENSORS and trace.called.count(name) > 1:
-            yield _tied(name).at(name)
+            yield _TWICE.at(name)
 
 
 def _tied(other: str) -> Verdict:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,7 @@ class Channel:
     def send(self, arrays: Sequence[Array]) -> None:
         """Sends the next message of this direction."""
         self._sent_messages += 1
-        self.sent_bytes += sum(array.nbytes for array in arrays)
+        self.sent_bytes += sum([array.nbytes for array in arrays])
         self._link.send(self._sent_messages, arrays)
 
     def receive(self, layout: Sequence[TensorSpec]) -> list[Array]:
@@ -73,7 +74,7 @@ class LinkExchange:
         """Sends this party's masked shares to every other party, receives theirs, and combines."""
         self.rounds += 1
         mine: list[Array] = [np.ascontiguousarray(array) for array in (*numbers, *bits)]
-        layout = [TensorSpec(array.dtype.name, array.shape) for array in mine]
+        layout = _layout_of(tuple([(array.dtype, array.shape) for array in mine]))
         for channel in self._channels:
             channel.send(mine)
         total: list[NDArray[Any]] = mine
@@ -201,6 +202,11 @@ class CorrectionWriter:
     def _send(self) -> None:
         self._channel.send([self._message[: self._size]])
         self._size = 0
+
+
+@lru_cache(maxsize=4096)
+def _layout_of(form: tuple[tuple[np.dtype[Any], tuple[int, ...]], ...]) -> tuple[TensorSpec, ...]:
+    return tuple(TensorSpec(dtype.name, shape) for dtype, shape in form)
 
 
 def _message_sizes(count: int) -> Iterator[int]:

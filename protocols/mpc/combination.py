@@ -8,7 +8,7 @@ multiplied by 16 significant bits of its factor and truncated, all terms of all 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import reduce
 
@@ -26,7 +26,8 @@ _MAX_EXACT_BITS = 8  # a longer factor is cheaper to round than to carry
 _ONE = Fraction(1)
 
 
-@dataclass(frozen=True)
+# Made for every operation of every step, hence not frozen, which costs more than all else about them; never changed.
+@dataclass(slots=True, eq=False)
 class Term:
     """`factor` times a shared value seen through a linear view.
 
@@ -45,8 +46,12 @@ class Term:
         factor = self.factor if self.rows == 1 else self.factor * self.rows
         return bounded(factor, proven_bits, scale_bits=scale_bits, limit_bits=limit_bits)
 
+    def seen(self, view: ValueView) -> Term:
+        """Returns the same multiple of another value."""
+        return Term(view, self.factor, self.rows)
 
-@dataclass(frozen=True)
+
+@dataclass(slots=True, eq=False)
 class Combination:
     """A sum of terms of one shape; secret, except for shapes, scales and factors."""
 
@@ -64,7 +69,8 @@ class Combination:
 
     def plus(self, other: Combination) -> Combination:
         """Returns the sum, with the shapes broadcast as usual."""
-        shape = np.broadcast_shapes(self.shape, other.shape)
+        mine, its = self.shape, other.shape
+        shape = mine if mine == its else np.broadcast_shapes(mine, its)
         terms: list[Term] = []
         for term in (*self.broadcast(shape).terms, *other.broadcast(shape).terms):
             _merge(terms, term)
@@ -72,21 +78,23 @@ class Combination:
 
     def times(self, factor: Fraction) -> Combination:
         """Returns the product with a public number."""
+        if factor == 1:
+            return self
         if factor == 0:
             return self.mapped(np.zeros_like, growth_bits=0)
-        return Combination(tuple(replace(term, factor=term.factor * factor) for term in self.terms))
+        return Combination(tuple([Term(term.view, times(term.factor, factor), term.rows) for term in self.terms]))
 
     def mean_over(self, rows: int) -> Combination:
         """Returns the quotient by a number of rows, for whose sum the declared limits hold from now on."""
-        return Combination(tuple(Term(term.view, term.factor / rows, term.rows * rows) for term in self.terms))
+        return Combination(tuple([Term(term.view, term.factor / rows, term.rows * rows) for term in self.terms]))
 
     def transpose(self) -> Combination:
         """Returns the transpose; masks are shared with it."""
-        return Combination(tuple(replace(term, view=term.view.transpose) for term in self.terms))
+        return Combination(tuple([term.seen(term.view.transpose) for term in self.terms]))
 
     def folded(self, shape: tuple[int, ...]) -> Combination:
         """Returns the same elements in another shape; masks are shared with it, but for transposed views."""
-        return Combination(tuple(replace(term, view=term.view.folded(shape)) for term in self.terms))
+        return Combination(tuple([term.seen(term.view.folded(shape)) for term in self.terms]))
 
     def mapped(self, function: Callable[[RingArray], RingArray], *, growth_bits: int, scale_bits: int = 0) -> Combination:
         """Returns a linear map of the shares.
@@ -96,11 +104,11 @@ class Combination:
             growth_bits: absolute values of ring elements grow by at most 2^growth_bits.
             scale_bits: fractional bits of the map's coefficients.
         """
-        return Combination(tuple(_mapped(term, function, growth_bits, scale_bits, None) for term in self.terms))
+        return Combination(tuple([_mapped(term, function, growth_bits, scale_bits, None) for term in self.terms]))
 
     def has_room(self, growth_bits: int) -> bool:
         """Whether all terms may grow by 2^growth_bits and still be truncated and compared."""
-        return max(term.view.value.magnitude_bits for term in self.terms) + growth_bits <= MAX_MAGNITUDE_BITS
+        return max([term.view.value.magnitude_bits for term in self.terms]) + growth_bits <= MAX_MAGNITUDE_BITS
 
     def single(self) -> Term | None:
         """Returns the combination as one term if that is exact and costs nothing, else None."""
@@ -154,7 +162,7 @@ class Combination:
         return self.mapped(lambda share: np.broadcast_to(share, shape).copy(), growth_bits=0)
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True, eq=False)
 class _Exact:
     """A whole multiple of a value, at another scale."""
 
@@ -280,21 +288,31 @@ def _mapped(
     magnitude = value.magnitude_bits + growth_bits
     if limit_bits is not None:
         magnitude = term.bounded(magnitude, scale_bits=scale, limit_bits=limit_bits)
-    return replace(term, view=ValueView(SharedValue(share, scale_bits=scale, magnitude_bits=magnitude)))
+    return term.seen(ValueView(SharedValue(share, scale_bits=scale, magnitude_bits=magnitude)))
+
+
+def times(one: Fraction, two: Fraction) -> Fraction:
+    """Returns the product; what it is with 1 is most of all products of factors."""
+    if one == 1:
+        return two
+    return one if two == 1 else one * two
+
+
+def _same_size(one: Fraction, two: Fraction) -> bool:
+    return one.denominator == two.denominator and abs(one.numerator) == abs(two.numerator)
 
 
 def _merge(terms: list[Term], term: Term) -> None:
     """Adds a term to a list, into one of the same scale and factor (up to sign) if there is one."""
     for index, other in enumerate(terms):
         mine, its = term.view.value, other.view.value
-        alike = abs(term.factor) == abs(other.factor) and term.rows == other.rows
-        if alike and mine.scale_bits == its.scale_bits:
+        if mine.scale_bits == its.scale_bits and term.rows == other.rows and _same_size(term.factor, other.factor):
             magnitude = max(mine.magnitude_bits, its.magnitude_bits) + 1
             if magnitude > MAX_MAGNITUDE_BITS:
                 break
-            sign = 1 if term.factor == other.factor else -1
-            share = np.asarray(other.view.share + sign * term.view.share)
+            combine = np.add if term.factor == other.factor else np.subtract
+            share = np.asarray(combine(other.view.share, term.view.share))
             merged = SharedValue(share, scale_bits=mine.scale_bits, magnitude_bits=magnitude)
-            terms[index] = replace(other, view=ValueView(merged))
+            terms[index] = other.seen(ValueView(merged))
             return
     terms.append(term)

@@ -26,9 +26,10 @@ T = TypeVar("T")
 M = TypeVar("M")
 
 
-@dataclass(frozen=True)
+# What is made for every operation of every step is not frozen: making it so would cost three times as much as making it.
+@dataclass(slots=True, eq=False)
 class Opening:
-    """What a protocol opens in one round: this party's masked shares.
+    """What a protocol opens in one round: this party's masked shares; never changed.
 
     Attributes:
         name: what for; goes into the plan.
@@ -41,7 +42,7 @@ class Opening:
     bits: tuple[BitArray, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True, eq=False)
 class Opened:
     """What came of it; known to every computing party and uniform, since masked."""
 
@@ -124,7 +125,7 @@ class Engine:
 
     def deal(self, kind: str, *parameters: Parameter, result: type[M]) -> M:
         """Returns this party's shares of the next correlated randomness of the plan."""
-        operation = Deal(kind, parameters)
+        operation = _deal_of(kind, parameters)
         self._tape.note(operation)
         dealt = deal(self._material, operation)
         if not isinstance(dealt, result):
@@ -167,24 +168,33 @@ class Engine:
         return values if self.leads else np.zeros_like(values)
 
     def _round(self, opening: Opening) -> Opened:
-        layout = (*(_layout(array) for array in opening.numbers), *(_layout(array) for array in opening.bits))
-        self._tape.note(Open(opening.name, layout))
+        arrays: tuple[NDArray[Any], ...] = (*opening.numbers, *opening.bits)
+        form = tuple([(array.dtype, array.shape) for array in arrays])
+        self._tape.note(_open_of(opening.name, form))
         return self._exchange.open(opening.numbers, opening.bits)
 
 
 def together(*protocols: Steps[T]) -> Steps[list[T]]:
     """Runs protocols in the same rounds, as long as each lasts; returns their results in order."""
+    if len(protocols) == 1:
+        return [(yield from protocols[0])]
     results: dict[int, T] = {}
-    waiting: dict[int, Opening] = {}
+    waiting: list[tuple[int, Opening]] = []
     for index, protocol in enumerate(protocols):
         _advance(index, protocol, None, waiting, results)
     while waiting:
-        turn = dict(waiting)
-        waiting.clear()
-        opened = yield _merge(list(turn.values()))
-        numbers, bits = iter(opened.numbers), iter(opened.bits)
-        for index, opening in turn.items():
-            mine = Opened(tuple(next(numbers) for _ in opening.numbers), tuple(next(bits) for _ in opening.bits))
+        turn, waiting = waiting, []
+        if len(turn) == 1:
+            # The others have ended, or open nothing.
+            ((index, opening),) = turn
+            _advance(index, protocols[index], (yield opening), waiting, results)
+            continue
+        opened = yield _merge([opening for _, opening in turn])
+        number = bit = 0
+        for index, opening in turn:
+            next_number, next_bit = number + len(opening.numbers), bit + len(opening.bits)
+            mine = Opened(opened.numbers[number:next_number], opened.bits[bit:next_bit])
+            number, bit = next_number, next_bit
             _advance(index, protocols[index], mine, waiting, results)
     return [results[index] for index in range(len(protocols))]
 
@@ -199,24 +209,27 @@ def alongside(first: Steps[T], second: Steps[M]) -> Steps[tuple[T, M]]:
     return one, two
 
 
-def _advance(index: int, protocol: Steps[T], opened: Opened | None, waiting: dict[int, Opening], results: dict[int, T]) -> None:
+def _advance(
+    index: int, protocol: Steps[T], opened: Opened | None, waiting: list[tuple[int, Opening]], results: dict[int, T]
+) -> None:
     try:
-        waiting[index] = next(protocol) if opened is None else protocol.send(opened)
+        waiting.append((index, next(protocol) if opened is None else protocol.send(opened)))
     except StopIteration as end:
         results[index] = end.value
 
 
 def _merge(openings: Sequence[Opening]) -> Opening:
-    names = dict.fromkeys(opening.name for opening in openings)
-    numbers = tuple(array for opening in openings for array in opening.numbers)
-    bits = tuple(array for opening in openings for array in opening.bits)
+    names = dict.fromkeys([opening.name for opening in openings])
+    numbers = tuple([array for opening in openings for array in opening.numbers])
+    bits = tuple([array for opening in openings for array in opening.bits])
     return Opening(" + ".join(names), numbers, bits)
 
 
-def _layout(array: NDArray[Any]) -> TensorSpec:
-    return _layout_of(array.dtype, array.shape)
+@lru_cache(maxsize=4096)
+def _deal_of(kind: str, parameters: tuple[Parameter, ...]) -> Deal:
+    return Deal(kind, parameters)
 
 
 @lru_cache(maxsize=4096)
-def _layout_of(dtype: np.dtype[Any], shape: tuple[int, ...]) -> TensorSpec:
-    return TensorSpec(dtype.name, shape)
+def _open_of(name: str, form: tuple[tuple[np.dtype[Any], tuple[int, ...]], ...]) -> Open:
+    return Open(name, tuple(TensorSpec(dtype.name, shape) for dtype, shape in form))

@@ -60,12 +60,12 @@ def renew_keys(
         if heard[:_DIGEST_BYTES] != salt:
             raise ConfideError(ErrorCode.BAD_FRAME, "a participant told different parties different nonces", party=peer)
         secret = heard[_DIGEST_BYTES:]
-        if peer not in secrets:
+        chooses = participants.index(peer) < participants.index(party)
+        if chooses != any(secret):
+            what = "sent none, as the one that chooses it" if chooses else "sent one, and does not choose it"
+            raise ConfideError(ErrorCode.BAD_FRAME, f"a pair's secret: {peer} {what}", party=peer)
+        if chooses:
             secrets[peer] = secret
-        elif any(secret):
-            raise ConfideError(ErrorCode.BAD_FRAME, "a secret from the party that does not choose it", party=peer)
-    if not all(any(secret) for secret in secrets.values()):
-        raise ConfideError(ErrorCode.BAD_FRAME, "a party that chooses a pair's secret sent none")
     return derive_keys(
         party=party,
         participants=participants,

@@ -18,11 +18,12 @@ from protocols.links import Link, TensorSpec
 from protocols.mpc.channels import Channel
 from protocols.mpc.inputs import LocalInputs, check_inputs
 from protocols.mpc.keys import SessionKeys
+from protocols.mpc.programs.names import OPEN_MODEL
 from protocols.mpc.renewal import renew_keys
 from protocols.mpc.serving_desk import Desk
 from protocols.mpc.serving_epoch import Epoch
 from protocols.mpc.serving_lead import FollowerTurns, LeadTurns, Turns
-from protocols.mpc.serving_supply import ServingDealer, Supply, Totals
+from protocols.mpc.serving_supply import ServingDealer, Supply, Totals, planned_runs
 from protocols.mpc.serving_turns import EndReason, Query, Turn, batch_digest
 from protocols.mpc.session import Progress
 from protocols.mpc.timing import SegmentTiming, Stopwatch
@@ -139,7 +140,7 @@ class _Serving:
             channels = {peer: self.channels[peer] for peer in peers}
             turns = LeadTurns(serving=self.serving, desk=desk, channels=channels, now=now)
         else:
-            turns = FollowerTurns(lead=self.job.lead, desk=desk, channel=self.channels[self.job.lead])
+            turns = FollowerTurns(serving=self.serving, lead=self.job.lead, desk=desk, channel=self.channels[self.job.lead])
         while True:
             reason = self._serve_epoch(desk, model_share, turns, supply)
             if reason is not None:
@@ -207,6 +208,14 @@ class _Serving:
         return [{name: found[name][index] for name in self.plan.computing_parties} for index in range(len(batch))]
 
     def _renew(self) -> None:
+        """Draws fresh keys; as often as the agreed plan opens the weights, and no more often whatever somebody announces.
+
+        Raises:
+            ConfideError: BAD_FRAME (the fault of the party named, who announced it here).
+        """
+        if self.epochs >= planned_runs(self.plan, OPEN_MODEL):
+            announcer = self.plan.computing_parties[-1] if self.party == self.plan.dealer else self.job.lead
+            raise ConfideError(ErrorCode.BAD_FRAME, "fresh keys more often than the plan says", party=announcer)
         self.keys = renew_keys(job=self.job, plan=self.plan, old=self.keys, channels=self.channels, fresh=self.fresh)
         self.epochs += 1
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from protocols.errors import ErrorCode
+from protocols.errors import ConfideError, ErrorCode
 from protocols.job import Serving
 from protocols.mpc.channels import Channel
 from protocols.mpc.serving_desk import Desk, Waiting
@@ -90,12 +90,14 @@ class LeadTurns:
             channel.send([message])
         if announced.turn is not Turn.OFFER:
             return announced, ()
-        held = [True] * len(announced.queries)
+        lacking: list[list[str]] = [[] for _ in announced.queries]  # for each query, who does not hold it
         for peer, channel in self._channels.items():
-            reply = Reply.from_message(channel.receive(REPLY)[0], offered=len(held), party=peer)
-            held = [mine and theirs for mine, theirs in zip(held, reply.held, strict=True)]
+            reply = Reply.from_message(channel.receive(REPLY)[0], offered=len(lacking), party=peer)
+            for parties, is_held in zip(lacking, reply.held, strict=True):
+                parties += [] if is_held else [peer]
             self._others_stop = self._others_stop or reply.stops
-        self._sort_out(waiting, held)
+        self._sort_out(waiting, lacking)
+        held = [not parties for parties in lacking]
         if not announced.queries:
             return announced, ()
         chosen = choose(
@@ -146,14 +148,14 @@ class LeadTurns:
         self._offers += 1
         return Announcement(Turn.OFFER, tuple(item.query for item in waiting))
 
-    def _sort_out(self, waiting: Sequence[Waiting], held: Sequence[bool]) -> None:
+    def _sort_out(self, waiting: Sequence[Waiting], lacking: Sequence[Sequence[str]]) -> None:
         """Notes which queries were not held by all, and refuses those that never will be."""
         self._missing = set()
-        for item, is_held in zip(waiting, held, strict=True):
-            if is_held:
+        for item, parties in zip(waiting, lacking, strict=True):
+            if not parties:
                 continue
             if item.age_s > UNMATCHED_S:
-                _refuse_unmatched(self._desk, item.query)
+                _refuse_unmatched(self._desk, item.query, parties)
             else:
                 self._missing.add(item.query.query_id)
 
@@ -162,12 +164,14 @@ class FollowerTurns:
     """The other computing parties do what the lead announces, on what they hold themselves.
 
     Args:
+        serving: how the job serves.
         lead: its id.
         desk: this party's.
         channel: to the lead.
     """
 
-    def __init__(self, *, lead: str, desk: Desk, channel: Channel) -> None:
+    def __init__(self, *, serving: Serving, lead: str, desk: Desk, channel: Channel) -> None:
+        self._serving = serving
         self._lead = lead
         self._desk = desk
         self._channel = channel
@@ -191,15 +195,22 @@ class FollowerTurns:
         if not queries:
             return announced, ()
         chosen = choice_from_message(self._channel.receive(CHOICE)[0], held=held, lead=self._lead)
-        return announced, tuple(query for query, is_chosen in zip(queries, chosen, strict=True) if is_chosen)
+        batch = tuple(query for query, is_chosen in zip(queries, chosen, strict=True) if is_chosen)
+        self._check_quota(batch, totals)
+        return announced, batch
+
+    def _check_quota(self, batch: Sequence[Query], totals: Totals) -> None:
+        rows = totals.rows + sum(query.rows for query in batch)
+        if totals.queries + len(batch) > self._serving.max_queries or rows > self._serving.max_rows:
+            raise ConfideError(ErrorCode.BAD_FRAME, "a batch beyond the quota of the serving", party=self._lead)
 
     def _refuse_others(self, offered: set[str]) -> None:
         """Refuses queries that wait here and that the lead, which offers all that it has, never got."""
         for item in self._desk.waiting(timeout_s=0.0):
             if item.age_s > UNMATCHED_S and item.query.query_id not in offered:
-                _refuse_unmatched(self._desk, item.query)
+                _refuse_unmatched(self._desk, item.query, [self._lead])
 
 
-def _refuse_unmatched(desk: Desk, query: Query) -> None:
-    what = f"not every computing party got its share of the query within {UNMATCHED_S:.0f} s, or their numbers of rows differ"
+def _refuse_unmatched(desk: Desk, query: Query, lacking: Sequence[str]) -> None:
+    what = f"{', '.join(lacking)} did not get this query within {UNMATCHED_S:.0f} s, or not with these rows and this commitment"
     desk.refuse(query.query_id, ErrorCode.DEADLINE_PASSED, what)

@@ -55,6 +55,11 @@ def blocks_ahead(plan: Plan) -> int:
     return max(1, min(_MOST_AHEAD, AHEAD_BYTES // max(1, plan.segment(ANSWER).correction_bytes)))
 
 
+def planned_runs(plan: Plan, segment: str) -> int:
+    """Returns how often a segment runs at most, as the agreed plan says; public."""
+    return sum(stage.count * part.count for stage in plan.schedule for part in stage.parts if part.segment == segment)
+
+
 class Supply:
     """The last computing party's end: takes the corrections, grants credit.
 
@@ -124,6 +129,7 @@ class ServingDealer:
         self._stopwatch = stopwatch
         self._writer = CorrectionWriter(channel)
         self._blocks = 0
+        self._most = planned_runs(plan, ANSWER)
 
     def deal_epoch(self, keys: SessionKeys) -> tuple[EndReason, Totals] | None:
         """Deals under one set of keys: for opening the weights, then block by block as credit comes.
@@ -134,17 +140,18 @@ class ServingDealer:
             None if fresh keys are due, else how the session ended, and what was answered as the last party says.
 
         Raises:
-            ConfideError: BAD_FRAME (the last computing party's fault) for a message that makes no sense, or more credit than
-                the dealer can trust its memory with; what the link raises.
+            ConfideError: BAD_FRAME (the last computing party's fault) for a message that makes no sense, or more credit than the
+                plan has blocks and those that are thrown away with an epoch; what the link raises.
         """
         plan = self._plan
+        self._most += blocks_ahead(plan)
         streams = [keys.open_stream(Label.DEALT, keys.party, computing) for computing in plan.computing_parties]
         material = DealerMaterial(streams, self._writer)
         self._deal(material, plan.segment(OPEN_MODEL))
         while True:
             kind, number, queries, rows = (int(value) for value in self._channel.receive(_MESSAGE)[0])
             match kind:
-                case _Kind.CREDIT if 0 <= number <= _MOST_AHEAD:
+                case _Kind.CREDIT if 0 <= number <= min(_MOST_AHEAD, self._most - self._blocks):
                     for _ in range(number):
                         self._deal(material, plan.segment(ANSWER))
                         self._blocks += 1

@@ -9,7 +9,7 @@ value's share never changes. Linear views of a value (its transpose, the rows of
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import numpy as np
@@ -25,7 +25,9 @@ MAX_MAGNITUDE_BITS = 62
 _MAX_MULTIPLIER = 1 << 53
 
 
-@dataclass(frozen=True, repr=False)
+# What is made for every operation of every step is not frozen: making it so would cost three times as much as making it. None of
+# it is ever changed.
+@dataclass(slots=True, repr=False, eq=False)
 class _Masked:
     """The mask of one value: its id, in which segment it was dealt, this party's share of it, and the opened value - mask."""
 
@@ -35,7 +37,7 @@ class _Masked:
     opened: RingArray
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(slots=True, repr=False, eq=False)
 class Lacking:
     """A multiple of a product of masks that the dealer keeps and no party has a share of yet; public.
 
@@ -57,6 +59,10 @@ class Lacking:
         """Returns a multiple of it."""
         return Lacking(self.kept_id, self.multiplier * factor, self.transposed, self.engine, self.segment)
 
+    def transpose(self) -> Lacking:
+        """Returns its transpose."""
+        return Lacking(self.kept_id, self.multiplier, not self.transposed, self.engine, self.segment)
+
     def shares(self, shape: tuple[int, ...]) -> RingArray:
         """Returns this party's share of it; corrections 8 bytes an element."""
         self._check()
@@ -76,7 +82,7 @@ class Lacking:
             raise ConfideError(ErrorCode.INTERNAL, "a product of another segment was never finished")
 
 
-@dataclass(frozen=True, repr=False, eq=False)
+@dataclass(slots=True, repr=False, eq=False)
 class PartialShare:
     """This party's share of a value that may lack products of masks.
 
@@ -103,7 +109,9 @@ class PartialShare:
 
     def times(self, factor: int) -> PartialShare:
         """Returns the product with a public whole number; local, but for multipliers that no plan can hold."""
-        lacks = tuple(part.times(factor) for part in self.lacks)
+        if factor == 1:
+            return self
+        lacks = tuple([part.times(factor) for part in self.lacks])
         if any(abs(part.multiplier) >= _MAX_MULTIPLIER for part in lacks):
             return PartialShare(self.whole() * np.int64(factor))
         return PartialShare(self.share * np.int64(factor), lacks)
@@ -114,15 +122,18 @@ class PartialShare:
 
     def transpose(self) -> PartialShare:
         """Returns the transpose."""
-        return PartialShare(self.share.T, tuple(replace(part, transposed=not part.transposed) for part in self.lacks))
+        return PartialShare(self.share.T, tuple([part.transpose() for part in self.lacks]))
 
     def contiguous(self) -> PartialShare:
         """Returns the same with its share's elements in order."""
+        # A protocol does not know tensors without dimensions: they get one here.
+        if self.share.ndim and self.share.flags.c_contiguous:
+            return self
         return PartialShare(np.ascontiguousarray(self.share), self.lacks)
 
     def parameters(self) -> tuple[int, ...]:
         """Returns what is lacking, as the plan names it."""
-        return tuple(number for part in self.lacks for number in part.parameters())
+        return tuple([number for part in self.lacks for number in part.parameters()])
 
     def whole(self) -> RingArray:
         """Returns this party's share of the whole value."""
@@ -146,6 +157,8 @@ class SharedValue:
     """
 
     __slots__ = ("_for_session", "_lacks", "_magnitude_bits", "_masked", "_scale_bits", "_share")
+    _share: RingArray
+    _lacks: tuple[Lacking, ...]
 
     def __init__(
         self, share: RingArray | PartialShare, *, scale_bits: int, magnitude_bits: int, for_session: bool = False
@@ -156,9 +169,7 @@ class SharedValue:
                 f"a value may reach 2^{magnitude_bits} in the ring, beyond 2^{MAX_MAGNITUDE_BITS}",
                 remedy="Use fewer features or smaller batches.",
             )
-        partial = PartialShare.of(share)
-        self._share = partial.share
-        self._lacks = partial.lacks
+        self._share, self._lacks = (share.share, share.lacks) if isinstance(share, PartialShare) else (share, ())
         self._scale_bits = scale_bits
         self._magnitude_bits = magnitude_bits
         self._for_session = for_session
@@ -261,13 +272,14 @@ class ValueView:
     def shape(self) -> tuple[int, ...]:
         """Shape of what is seen; public."""
         if self._shape is None:
-            self._shape = self._see(self._value._share).shape
+            seen = self._value._share
+            self._shape = seen.shape if self.is_whole else self._see(seen).shape
         return self._shape
 
     @property
     def share(self) -> RingArray:
         """This party's share of what is seen; secret."""
-        return self._see(self._value.share)
+        return self._value.share if self.is_whole else self._see(self._value.share)
 
     @property
     def partial(self) -> PartialShare:
@@ -298,13 +310,14 @@ class ValueView:
 
     def reference(self, engine: Engine) -> View:
         """How the plan names the mask through this view."""
-        if self._window is not None and self._window != engine.window:
+        window = self._window
+        if window is not None and window is not engine.window and window != engine.window:
             raise ConfideError(ErrorCode.INTERNAL, "a view of another batch's rows")
         masked = self._mask()
         if not self._value._for_session and masked.segment != engine.segments:
             # The dealer has forgotten that mask, and the same id names another one now.
             raise ConfideError(ErrorCode.INTERNAL, "a product of a value that was opened in another segment")
-        return (masked.mask_id, int(self._window is not None), int(self._transposed), *self._fold)
+        return (masked.mask_id, int(window is not None), int(self._transposed), *self._fold)
 
     def _mask(self) -> _Masked:
         masked = self._value._masked

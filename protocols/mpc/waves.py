@@ -23,6 +23,9 @@ from protocols.ring import RingArray, unsigned
 # Of sin(2 pi x), as fractions until the end: a library's powers may differ in the last bit.
 _TAYLOR = tuple(float((2 * Fraction(math.pi)) ** (2 * i + 1) * (-1) ** i / math.factorial(2 * i + 1)) for i in range(10))
 
+_QUARTER_TURN = np.uint64(2**62)
+_BLOCK = 1 << 13  # numbers at once: what is computed in between stays in the processor's cache
+
 
 @dataclass(frozen=True)
 class Series:
@@ -50,7 +53,7 @@ def sines(values: RingArray, period_bits: int, harmonics: tuple[int, ...]) -> ND
 
 def cosines(values: RingArray, period_bits: int, harmonics: tuple[int, ...]) -> NDArray[np.float64]:
     """Returns cos(2 pi h v / 2^period_bits) for every harmonic h: (harmonics, count) float64 from (count,) int64."""
-    return _sine_of_turns(_phases(values, period_bits, harmonics) + np.uint64(2**62))
+    return _sine_of_turns(_phases(values, period_bits, harmonics) + _QUARTER_TURN)
 
 
 def series_weights(series: Series, opened: RingArray, *, period_bits: int, weight_bits: int) -> tuple[RingArray, RingArray]:
@@ -67,13 +70,20 @@ def series_weights(series: Series, opened: RingArray, *, period_bits: int, weigh
     Returns:
         Two (harmonics, count) int64 arrays at 2^weight_bits, public.
     """
-    sine, cosine = sines(opened, period_bits, series.harmonics), cosines(opened, period_bits, series.harmonics)
+    phases = _phases(opened, period_bits, series.harmonics)
+    sine = _sine_of_turns(phases)
+    phases += _QUARTER_TURN
+    cosine = _sine_of_turns(phases)
     unit = 2.0 ** (weight_bits - series.coefficient_bits)
-    of_cosines = np.array(series.cosines, np.float64)[:, None] * unit
     of_sines = np.array(series.sines, np.float64)[:, None] * unit
-    for_cosines = np.rint(of_cosines * cosine + of_sines * sine)
-    for_sines = np.rint(of_cosines * sine - of_sines * cosine)
-    return for_cosines.astype(np.int64), for_sines.astype(np.int64)
+    if any(series.cosines):
+        of_cosines = np.array(series.cosines, np.float64)[:, None] * unit
+        for_cosines = of_cosines * cosine + of_sines * sine
+        for_sines = of_cosines * sine - of_sines * cosine
+    else:
+        # An odd series: what is left out would add zeros.
+        for_cosines, for_sines = np.multiply(of_sines, sine, out=sine), np.multiply(-of_sines, cosine, out=cosine)
+    return np.rint(for_cosines, out=for_cosines).astype(np.int64), np.rint(for_sines, out=for_sines).astype(np.int64)
 
 
 def _phases(values: RingArray, period_bits: int, harmonics: tuple[int, ...]) -> NDArray[np.uint64]:
@@ -83,10 +93,23 @@ def _phases(values: RingArray, period_bits: int, harmonics: tuple[int, ...]) -> 
 
 
 def _sine_of_turns(phases: NDArray[np.uint64]) -> NDArray[np.float64]:
-    turns = phases.view(np.int64).astype(np.float64) * 2.0**-64  # in [-1/2, 1/2]
-    folded = np.where(turns > 0.25, 0.5 - turns, np.where(turns < -0.25, -0.5 - turns, turns))
+    turns = phases.view(np.int64).astype(np.float64)
+    turns *= 2.0**-64  # in [-1/2, 1/2]
+    result = np.empty_like(turns)
+    at_once = max(_BLOCK // max(turns.shape[-1], 1), 1)
+    for start in range(0, len(turns), at_once):
+        some = slice(start, start + at_once)
+        _sine(turns[some], result[some])
+    return result
+
+
+def _sine(turns: NDArray[np.float64], result: NDArray[np.float64]) -> None:
+    """Writes the sine of turns into `result`."""
+    folded = np.where(np.abs(turns) > 0.25, np.copysign(0.5, turns) - turns, turns)
     square = folded * folded
-    total = np.full_like(folded, _TAYLOR[-1])
-    for coefficient in reversed(_TAYLOR[:-1]):
-        total = total * square + coefficient
-    return np.asarray(total * folded)
+    np.multiply(square, _TAYLOR[-1], out=result)
+    result += _TAYLOR[-2]
+    for coefficient in _TAYLOR[-3::-1]:
+        result *= square
+        result += coefficient
+    result *= folded

@@ -37,6 +37,13 @@ _TEMPORARY = tempfile.TemporaryDirectory(prefix="confide-fuzz-")  # removed with
 FOLDER = Path(_TEMPORARY.name)
 _SEALED = SealedFiles(FOLDER, StorageKey(b"\x07" * 32))
 _SEALED_NAME = "0" * 32 + ".sealed"
+
+
+def leave_folder() -> None:
+    """Leaves the folder to the process that this one was forked from, which removes it."""
+    _TEMPORARY._finalizer.detach()  # type: ignore[attr-defined]
+
+
 _HELLO = {"version": PROTOCOL_VERSION, "job": "a" * 64, "plan": "b" * 64, "nonce": "0f" * 32}
 _SAMPLE = TensorSpec("int64", (3,))
 

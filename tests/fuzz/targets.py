@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.fuzz import documents, files, governance, governed_files, logs, serving, serving_answers
+from tests.fuzz import ckks, documents, encrypted, files, governance, governed_files, logs, serving, serving_answers
 from tests.fuzz.target import Target
 
 _ALL = (
@@ -13,5 +13,7 @@ _ALL = (
     *governed_files.TARGETS,
     *serving.TARGETS,
     *serving_answers.TARGETS,
+    *ckks.TARGETS,
+    *encrypted.TARGETS,
 )
 TARGETS: dict[str, Target] = {target.name: target for target in _ALL}

@@ -9,7 +9,7 @@ import yaml
 
 from protocols.session.messages import Ending
 from protocols.session.states import State
-from tests.support.command import Said, confide
+from tests.support.command import Said, confide, confide_alone
 from tests.support.trial import COMPUTING, DEALER, HOSPITALS, LONG_TRAINING, Completed, Split, Trial
 
 pytestmark = pytest.mark.multiparty
@@ -27,9 +27,15 @@ class Researcher:
         file.write_text(yaml.safe_dump(request))
         return file
 
-    def job(self, command: str, *arguments: str | Path, output_format: str = "json") -> Said:
-        config = self._trial.network.researcher_config
-        return confide("job", command, *arguments, "--config", config, "--format", output_format)
+    def job(self, command: str, *arguments: str | Path) -> Said:
+        return confide("job", command, *arguments, *self._options("json"))
+
+    def job_alone(self, command: str, *arguments: str | Path, output_format: str = "json") -> Said:
+        """Runs the command as a process of its own."""
+        return confide_alone("job", command, *arguments, *self._options(output_format))
+
+    def _options(self, output_format: str) -> list[str | Path]:
+        return ["--config", self._trial.network.researcher_config, "--format", output_format]
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +59,7 @@ def training(researcher: Researcher) -> Path:
 @pytest.fixture(scope="module")
 def submitted(researcher: Researcher, training: Path) -> Said:
     """A training that was submitted by command and waited for by nobody yet."""
-    return researcher.job("submit", training)
+    return researcher.job_alone("submit", training)
 
 
 def test_plan_command_shows_rounds_bytes_and_what_is_opened(researcher: Researcher, training: Path) -> None:
@@ -69,7 +75,7 @@ def test_submit_watch_and_show_end_with_the_planned_rounds_and_bytes(
     researcher: Researcher, training: Path, submitted: Said
 ) -> None:
     job = submitted.data["job"]
-    watched = researcher.job("watch", job[:12], output_format="text")
+    watched = researcher.job_alone("watch", job[:12], output_format="text")
     assert watched.exit_code == 0, watched.error
     *records, last = watched.lines
     assert all(line["terminal"] is False for line in records)
@@ -121,6 +127,6 @@ def test_cancel_command_ends_a_running_job_as_cancelled(researcher: Researcher, 
 
 
 def test_command_about_an_unknown_job_fails_with_its_code(researcher: Researcher) -> None:
-    said = researcher.job("show", "0" * 32)
+    said = researcher.job_alone("show", "0" * 32)
     assert (said.exit_code, said.failure["code"]) == (2, "UNKNOWN_JOB")
     assert "UNKNOWN_JOB" in said.error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 
 import pytest
 
@@ -19,29 +18,16 @@ from tests.support.trial import (
     LONG_TRAINING,
     SECOND,
     SHORT_TRAINING,
-    Split,
     Trial,
-    found_consortium,
 )
 
 pytestmark = pytest.mark.multiparty
 
 
 @pytest.fixture(scope="module")
-def trial(tmp_path_factory: pytest.TempPathFactory, split: Split) -> Iterator[Trial]:
-    """A consortium whose parties run two sessions at once, whatever the machine."""
-    folder = tmp_path_factory.mktemp("concurrent")
-    found_consortium(folder)
-    for party in HOSPITALS:
-        with (folder / party / "party.yaml").open("a") as file:
-            file.write("cores: 2\nmemory_mib: 4096\n")
-    running = Trial(folder)
-    try:
-        for party in HOSPITALS:
-            running.register(party, "train", split.train[party].head(50))
-        yield running
-    finally:
-        running.down()
+def trial(breakable: Trial) -> Trial:
+    """Its parties run two sessions at once."""
+    return breakable
 
 
 def begin(trial: Trial, name: str, computing: tuple[str, ...] = (LEAD, SECOND)) -> Job:

@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from parties.config import load_party_config
 from protocols.canonical import parse_canonical
 from protocols.job import Job
 from protocols.session.messages import Countersignature, SessionMessage
-from tests.support.trial import HOSPITALS, SECOND, SHORT_TRAINING, Split, Trial, found_consortium
+from tests.support.trial import HOSPITALS, SECOND, SHORT_TRAINING, Trial
 
 pytestmark = pytest.mark.multiparty
 
@@ -26,21 +25,13 @@ COSIGNED_WITHIN_S = 60.0
 
 
 @pytest.fixture(scope="module")
-def trial(tmp_path_factory: pytest.TempPathFactory, split: Split) -> Iterator[Trial]:
-    folder = tmp_path_factory.mktemp("proof")
-    found_consortium(folder)
-    running = Trial(folder)
-    try:
-        for party in HOSPITALS:
-            running.register(party, "train", split.train[party].head(50))
-        yield running
-    finally:
-        running.down()
+def trial(breakable: Trial) -> Trial:
+    return breakable
 
 
 @pytest.fixture(scope="module")
 def completed(trial: Trial) -> Job:
-    return trial.complete(trial.train(SHORT_TRAINING)).job
+    return trial.complete(trial.train(SHORT_TRAINING, model_name="proven")).job
 
 
 def entries(trial: Trial, party: str) -> list[EntryKind]:

@@ -22,35 +22,23 @@ from protocols.errors import ConfideError, ErrorCode
 from protocols.job import Job
 from protocols.session.messages import Ending
 from protocols.session.states import State
-from tests.support.processes import end, session_workers
+from tests.support.processes import session_workers
 from tests.support.trial import (
     ENDING_WITHIN_S,
     HOSPITALS,
     LONG_TRAINING,
     SECOND,
     SHORT_TRAINING,
-    Split,
     Trial,
     changed,
-    found_consortium,
 )
 
 pytestmark = pytest.mark.multiparty
 
 
 @pytest.fixture(scope="module")
-def trial(tmp_path_factory: pytest.TempPathFactory, split: Split) -> Iterator[Trial]:
-    """A consortium of its own: parties are killed here."""
-    folder = tmp_path_factory.mktemp("faults")
-    found_consortium(folder)
-    running = Trial(folder)
-    try:
-        for party in HOSPITALS:
-            running.register(party, "train", split.train[party].head(50))
-        running.complete(running.train(SHORT_TRAINING))
-        yield running
-    finally:
-        running.down()
+def trial(breakable: Trial) -> Trial:
+    return breakable
 
 
 @pytest.fixture
@@ -65,9 +53,7 @@ def running(trial: Trial, sealed_before: dict[str, set[str]]) -> Iterator[Job]:
     trial.client.submit(prepared)
     trial.await_steps(prepared.job)
     yield prepared.job
-    for party in HOSPITALS:  # a test that failed half-way leaves everybody up for the next one
-        if not trial.network.party(party).is_alive:
-            trial.restart(party)
+    trial.bring_up()  # also after a test that failed half-way
 
 
 def others(party: str) -> tuple[str, ...]:
@@ -161,5 +147,4 @@ def test_job_submitted_while_a_party_is_down_fails_at_the_client_and_expires_eve
 def test_nothing_of_all_that_is_left_running_or_logged_as_a_defect(trial: Trial) -> None:
     for party in HOSPITALS:
         assert '"defect"' not in trial.party_log(party)
-        end(trial.network.party(party))
         assert not session_workers(trial.network.party(party).pid)

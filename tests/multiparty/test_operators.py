@@ -17,7 +17,7 @@ from parties.config import load_party_config
 from parties.harness import free_ports, make_consortium
 from parties.operating import doctor
 from parties.operating.finding import Verdict
-from tests.support.command import confide
+from tests.support.command import confide, confide_alone
 from tests.support.trial import DEALER, HOSPITALS, LEAD, SECOND, Completed, Trial
 
 pytestmark = pytest.mark.multiparty
@@ -66,7 +66,7 @@ def test_status_of_a_party_that_does_not_serve_says_so_and_who_is_down(tmp_path:
 
 
 def test_doctor_passes_a_sound_party_and_names_every_check(trial: Trial) -> None:
-    said = confide("doctor", "--config", config_of(trial, SECOND), "--format", "json", within_s=180)
+    said = confide_alone("doctor", "--config", config_of(trial, SECOND), "--format", "json", within_s=180)
     found = {finding["check"]: finding for finding in said.data["findings"]}
     assert {name: finding for name, finding in found.items() if finding["verdict"] == "FAIL"} == {}
     assert said.exit_code == 0

@@ -16,7 +16,7 @@ from parties.wire import methods
 from parties.wire.generated.confide.v1 import jobs_pb2
 from protocols.errors import ConfideError, ErrorCode
 from tests.support.callers import Caller
-from tests.support.command import confide
+from tests.support.command import confide_alone
 from tests.support.trial import COMPUTING, DEALER, HOSPITALS, LEAD, LONG_TRAINING, Completed, Split, Trial
 
 pytestmark = pytest.mark.multiparty
@@ -105,7 +105,7 @@ def test_result_before_completion_is_not_ready_and_after_cancellation_failed(tri
 
 
 def test_second_process_on_one_state_folder_is_refused_with_its_code(trial: Trial) -> None:
-    said = confide("party", "serve", "--config", trial.network.party(LEAD).config_file, "--format", "json")
+    said = confide_alone("party", "serve", "--config", trial.network.party(LEAD).config_file, "--format", "json")
     assert (said.exit_code, said.failure["code"]) == (8, "STATE_LOCKED")
     assert trial.network.party(LEAD).is_alive
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -25,14 +25,12 @@ from protocols.session.states import State
 from tests.support.trial import (
     COMPUTING,
     DEALER,
-    HOSPITALS,
     LEAD,
     LONG_TRAINING,
     SECOND,
     SHORT_TRAINING,
     Split,
     Trial,
-    found_consortium,
 )
 
 pytestmark = pytest.mark.multiparty
@@ -44,43 +42,34 @@ _POLL_S = 0.1
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory, split: Split) -> Iterator[Trial]:
-    """Three hospitals of their own, each with room for one job at a time; one of them is killed on the way."""
-    folder = tmp_path_factory.mktemp("revocation")
-    found_consortium(folder)
-    for party in HOSPITALS:
-        with (folder / party / "party.yaml").open("a") as config:
-            config.write("cores: 1\n")
-    running = Trial(folder)
-    try:
-        for party in COMPUTING:
-            running.register(party, "train", split.train[party])
-        yield running
-    finally:
-        running.down()
+def world(breakable: Trial) -> Trial:
+    """Three hospitals, each with room for two jobs at a time; one of them is killed on the way."""
+    return breakable
 
 
 def test_revocation_stops_running_and_waiting_trainings_everywhere_and_names_the_grant(world: Trial, split: Split) -> None:
     grant = _permit(world, "stopped", split)
-    running, waiting = (_train(world, "stopped", name, long=True) for name in ("first", "second"))
-    world.client.submit(running)
-    world.await_state(running.job, State.RUNNING)
+    *running, waiting = (_train(world, "stopped", name, long=True) for name in ("first", "second", "third"))
+    for prepared in running:
+        world.client.submit(prepared)
+        world.await_state(prepared.job, State.RUNNING)
     world.client.submit(waiting)
     world.await_state(waiting.job, State.AGREED, parties=[DEALER])
     with world.tables(DEALER) as tables:
         radius = blast_radius(tables, issuer=DEALER, subject=grant.grant_id)
-    assert (radius.running, radius.queued) == ((running.job.job_id,), (waiting.job.job_id,))
+    assert set(radius.running) == {prepared.job.job_id for prepared in running}
+    assert radius.queued == (waiting.job.job_id,)
     began = time.monotonic()
     _revoke(world, grant, Effect.STOP)
-    for job in (running.job, waiting.job):
+    for job in (*(prepared.job for prepared in running), waiting.job):
         endings = world.endings(job, within_s=STOPS_WITHIN_S)
         assert {(ending.state, ending.code) for ending in endings.values()} == {(State.ABORTED, "GRANT_REVOKED")}
         assert all(grant.grant_id[:12] in ending.cause for ending in endings.values())
-    _figure("revocation to the ending of a running and a waiting job at three parties", began)
+    _figure("revocation to the ending of two running jobs and a waiting one at three parties", began)
 
 
 def test_grant_that_expires_stops_the_job_that_runs_under_it(world: Trial, split: Split) -> None:
-    expires = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=20)
+    expires = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=12)
     _permit(world, "short", split, expires=expires, derived_until=expires + timedelta(days=1))
     prepared = _train(world, "short", "expiring", long=True)
     world.client.submit(prepared)

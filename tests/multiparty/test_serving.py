@@ -14,8 +14,6 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from governance.audit.entries import EntryKind, read_entry
-from governance.budget.amounts import model_account
 from governance.budget.ledger import Step
 from governance.consent.revocation import Effect
 from parties import harness
@@ -33,11 +31,12 @@ from privacy.preparation.contract import prepare_query
 from privacy.preparation.query_commitment import verify_query
 from protocols.errors import ConfideError, ErrorCode
 from protocols.fixed_point import VALUE_BITS
-from protocols.job import Job, ModelRef
 from protocols.model import reference
+from protocols.mpc.programs.names import OPEN_MODEL
 from protocols.session.states import State
 from tests.support.callers import Caller
 from tests.support.processes import descendants
+from tests.support.serving_ledgers import charges_of, queries_of
 from tests.support.shares import open_model
 from tests.support.tables import breast_cancer_schema
 from tests.support.trial import COMPUTING, DEALER, HOSPITALS, LEAD, MODEL, SECOND, Completed, Split, Trial
@@ -45,6 +44,7 @@ from tests.support.trial import COMPUTING, DEALER, HOSPITALS, LEAD, MODEL, SECON
 pytestmark = pytest.mark.multiparty
 FEATURES = 30
 ENDS_WITHIN_S = 20.0
+REKEY_S = 1
 _POLL_S = 0.1
 
 
@@ -58,7 +58,7 @@ def client(trial: Trial) -> Iterator[Client]:
 @pytest.fixture(scope="module")
 def serving(client: Client, trained: Completed) -> ServingHandle:
     """A serving that the tests of this module use up, in their order."""
-    return client.serve(trained.model, block_rows=16, max_queries=6, max_rows=60, idle_s=60, lifetime_s=300, rekey_s=120)
+    return client.serve(trained.model, block_rows=16, max_queries=6, max_rows=60, idle_s=60, lifetime_s=300, rekey_s=REKEY_S)
 
 
 def test_answers_are_the_plain_model_s_and_no_process_is_started(
@@ -89,7 +89,7 @@ def test_answers_are_the_plain_model_s_and_no_process_is_started(
 def test_every_query_stands_in_the_computing_parties_logs_and_only_its_querier_can_open_it(
     trial: Trial, serving: ServingHandle, split: Split, client: Client
 ) -> None:
-    logged = {party: _queries(trial, party, serving.job.job) for party in HOSPITALS}
+    logged = {party: queries_of(trial, party, serving.job.job) for party in HOSPITALS}
     assert logged[DEALER] == []
     assert logged[LEAD] == logged[SECOND]
     assert [(entry["rows"], entry["querier"], entry["model"]) for entry in logged[LEAD]] == [
@@ -103,8 +103,8 @@ def test_every_query_stands_in_the_computing_parties_logs_and_only_its_querier_c
 
 def test_budget_whole_quota_is_reserved_while_it_is_served(trial: Trial, serving: ServingHandle) -> None:
     for party in COMPUTING:
-        assert _charges(trial, party, serving.job.job) == {Step.RESERVE: (6, 60)}
-    assert _charges(trial, DEALER, serving.job.job) == {}
+        assert charges_of(trial, party, serving.job.job) == {Step.RESERVE: (6, 60)}
+    assert charges_of(trial, DEALER, serving.job.job) == {}
 
 
 def test_command_asks_the_warm_model_and_lists_what_is_left(
@@ -165,13 +165,18 @@ def test_second_serving_of_one_model_is_refused_while_the_first_is_open(
 
 
 def test_stop_gives_back_what_was_not_used_at_every_holder_alike(trial: Trial, serving: ServingHandle, split: Split) -> None:
+    time.sleep(REKEY_S + 0.5)  # longer than the parties go on without fresh keys while nobody asks
     ending = serving.stop()
     assert ending is not None
     assert ending.state is State.COMPLETED
+    for party, said in trial.progress(serving.job.job).items():
+        epochs = [entry.runs for entry in said.timing if entry.segment == OPEN_MODEL]
+        assert len(epochs) == 1, party
+        assert epochs[0] >= 2, f"fresh keys were drawn at {party} in between"
     endings = trial.endings(serving.job.job, within_s=ENDS_WITHIN_S)
     assert {each.state for each in endings.values()} == {State.COMPLETED}
     for party in COMPUTING:
-        charged = _charges(trial, party, serving.job.job)
+        charged = charges_of(trial, party, serving.job.job)
         assert charged == {Step.RESERVE: (6, 60), Step.COMMIT: (4, 44), Step.REFUND: (2, 16)}
     with pytest.raises(NotReady, match="not warm"):
         serving.predict(split.samples.to_numpy()[:1])
@@ -192,20 +197,12 @@ def test_revocation_ends_the_serving_and_counts_what_was_answered(
     endings = trial.endings(handle.job.job, within_s=ENDS_WITHIN_S)
     assert {(ending.state, ending.code) for ending in endings.values()} == {(State.ABORTED, "GRANT_REVOKED")}
     for party in COMPUTING:
-        charged = _charges(trial, party, handle.job.job)
+        charged = charges_of(trial, party, handle.job.job)
         assert charged == {Step.RESERVE: (3, 30), Step.COMMIT: (1, 5), Step.REFUND: (2, 25)}
     with pytest.raises(NotReady):
         handle.predict(split.samples.to_numpy()[:1])
     with pytest.raises(JobFailed, match="GRANT_REVOKED"):
         handle.stop()
-
-
-def test_idle_serving_ends_by_itself_and_nothing_is_spent(trial: Trial, trained: Completed, client: Client) -> None:
-    handle = client.serve(trained.model, max_queries=3, max_rows=30, idle_s=1)
-    endings = trial.endings(handle.job.job, within_s=ENDS_WITHIN_S)
-    assert {ending.state for ending in endings.values()} == {State.COMPLETED}
-    for party in COMPUTING:
-        assert _charges(trial, party, handle.job.job) == {Step.RESERVE: (3, 30), Step.REFUND: (3, 30)}
 
 
 def test_institution_that_computes_ends_a_serving_and_a_dealer_does_not(trial: Trial, trained: Completed, client: Client) -> None:
@@ -223,6 +220,8 @@ def test_institution_that_computes_ends_a_serving_and_a_dealer_does_not(trial: T
     assert {ending.state for ending in endings.values()} == {State.COMPLETED}
     with trial.tables(SECOND) as tables:
         assert tables.serving.end_of(handle.id) == ("stopped", Served(0, 0))
+    for party in COMPUTING:
+        assert charges_of(trial, party, handle.job.job) == {Step.RESERVE: (3, 30), Step.REFUND: (3, 30)}
 
 
 def _workers(trial: Trial) -> dict[str, list[int]]:
@@ -242,20 +241,6 @@ def _confide(trial: Trial, *arguments: str) -> dict[str, Any]:
     result = CliRunner().invoke(app, [*arguments, "--config", config, "--format", "json"])
     assert result.exit_code == 0, result.output
     return dict(json.loads(result.stdout)["data"])
-
-
-def _queries(trial: Trial, party: str, job: Job) -> list[dict[str, object]]:
-    with trial.tables(party) as tables:
-        entries = [read_entry(entry.body) for entry in tables.audit.entries(0, tables.audit.size())]
-    return [dict(entry.facts) for entry in entries if entry.kind is EntryKind.QUERY and entry.facts["job"] == job.job_id]
-
-
-def _charges(trial: Trial, party: str, job: Job) -> dict[Step, tuple[int, int]]:
-    """Queries and answers that a party's ledger says of a serving, by step."""
-    with trial.tables(party) as tables:
-        entries = tables.ledger.of_job(job.job_id)
-    assert {entry.account for entry in entries} <= {model_account(job.model_ref or ModelRef("", ""))}
-    return {entry.step: (entry.amount.queries, entry.amount.answers) for entry in entries}
 
 
 def _middle() -> np.ndarray:

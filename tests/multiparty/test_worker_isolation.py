@@ -25,6 +25,23 @@ pytestmark = pytest.mark.multiparty
 INTERNET = ("tcp", "tcp6", "udp", "udp6", "raw", "raw6", "icmp", "icmp6")
 
 
+# Before the job that computes while the others look: it would slow this one down.
+
+
+def test_plan_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
+    # Half a gigabyte of weights, which Adam joins several times over, in a job of two kilobytes.
+    widths = [3, 8_000, 8_000, 1]
+    layers = {f"layer_{i}": Linear(width) for i, width in enumerate(widths[1:])}
+    adam = replace(TRAINING, optimiser=Optimiser(OptimiserKind.ADAM, "0.01", beta1="0.9", beta2="0.999", epsilon="0.0001"))
+    template = Template(tmp_path / "log")
+    try:
+        with pytest.raises(ConfideError, match="more than 2048 MiB") as caught:
+            derive_plan(a_training(model=ModelSpec.chain(widths[0], **layers), training=adam), template=template)
+    finally:
+        template.stop()
+    assert caught.value.code is ErrorCode.TOO_LARGE
+
+
 @pytest.fixture(scope="module")
 def running(trial: Trial) -> Iterator[PreparedJob]:
     """A job that computes while the tests look."""
@@ -87,6 +104,10 @@ def test_running_worker_s_environment_holds_the_fixed_variables_alone(worker: in
         "OPENBLAS_NUM_THREADS",
         "MKL_NUM_THREADS",
         "ARROW_NUM_THREADS",
+        "ARROW_DEFAULT_MEMORY_POOL",
+        "MALLOC_MMAP_MAX_",
+        "MALLOC_TRIM_THRESHOLD_",
+        "MALLOC_TOP_PAD_",
     }
 
 
@@ -126,17 +147,3 @@ def memory(pid: int) -> Iterator[bytes]:
                     yield source.read(stop - start)
     except PermissionError:
         pytest.skip("only root may look into a worker")
-
-
-def test_plan_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
-    # Half a gigabyte of weights, which Adam joins several times over, in a job of two kilobytes.
-    widths = [3, 8_000, 8_000, 1]
-    layers = {f"layer_{i}": Linear(width) for i, width in enumerate(widths[1:])}
-    adam = replace(TRAINING, optimiser=Optimiser(OptimiserKind.ADAM, "0.01", beta1="0.9", beta2="0.999", epsilon="0.0001"))
-    template = Template(tmp_path / "log")
-    try:
-        with pytest.raises(ConfideError, match="more than 2048 MiB") as caught:
-            derive_plan(a_training(model=ModelSpec.chain(widths[0], **layers), training=adam), template=template)
-    finally:
-        template.stop()
-    assert caught.value.code is ErrorCode.TOO_LARGE

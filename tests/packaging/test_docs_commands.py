@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +39,20 @@ def _named() -> list[tuple[str, str]]:
     return [(path.relative_to(ROOT).as_posix(), line) for path in _documents() for line in _INLINE.findall(path.read_text())]
 
 
+@cache
+def _confide() -> Any:
+    """All commands, which take some time to put together."""
+    return typer.main.get_command(app)
+
+
 def _resolve(words: list[str]) -> tuple[Any, list[str]]:
     """Returns the command that the words name, and the words after its name; raises KeyError if there is none."""
-    command: Any = typer.main.get_command(app)
+    command = _confide()
     while hasattr(command, "commands") and words and not words[0].startswith("-"):
-        command, words = command.commands[words[0]], words[1:]
+        if words[0] in command.commands:
+            command, words = command.commands[words[0]], words[1:]
+        else:  # a group may have a command that needs no name
+            command = command.commands[getattr(command, "default_command", words[0])]
     return command, words
 
 

@@ -65,6 +65,9 @@ def test_from_document_of_a_manifest_gives_it_back(document: dict[str, Any]) -> 
         (("layers", 0, "name"), "a b", "name"),
         (("layers", 0, "inputs"), ["sum"], "no layer before it"),
         (("layers", 0, "inputs"), [INPUT, INPUT], "takes 1"),
+        (("layers", 0, "inputs"), [INPUT] * 3, "one to 2 names"),
+        (("layers", 0, "inputs"), [], "one to 2 names"),
+        (("layers", 0, "inputs"), [0], "inputs are names"),
         (("layers", 2, "inputs"), ["act", "act"], None),
         (("layers", 2, "inputs"), ["first", "first"], "nothing takes the result of 'act'"),
         (("layers", 3, "kind"), "softmax", "settings"),
@@ -80,3 +83,22 @@ def test_from_document_hostile_field_is_refused_with_its_reason(
     with pytest.raises(ConfideError, match=says) as caught:
         ModelSpec.from_document(hostile)
     assert caught.value.code is ErrorCode.INVALID_MODEL
+
+
+def test_from_document_of_more_inputs_than_any_operator_has_looks_up_none_of_them() -> None:
+    class Counted(str):
+        """A name that counts how often it is looked up."""
+
+        lookups = 0
+
+        def __hash__(self) -> int:
+            Counted.lookups += 1
+            return super().__hash__()
+
+        def __eq__(self, other: object) -> bool:
+            Counted.lookups += 1
+            return super().__eq__(other)
+
+    hostile = altered(SKIP.to_document(), "layers", 3, "inputs", value=[Counted("sum")] * 100_000)
+    assert read_or_refused(hostile) is ErrorCode.INVALID_MODEL
+    assert Counted.lookups == 0

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from parties.config import load_party_config
 from parties.harness import RunningParty, start_party
+from parties.worker.confinement import EVALUATOR_NAME
 
 _HERE = Path(__file__).parent
 _END_WITHIN_S = 10.0
@@ -41,18 +42,24 @@ def start(config_file: Path, program: Program) -> RunningParty:
     return RunningParty(config.party, config_file, config.listen, process.pid)
 
 
-def end(running: RunningParty, *, politely: bool = True) -> None:
-    """Ends a party's process, also a stopped one, and waits until it is gone."""
+def end(*ended: RunningParty, politely: bool = True) -> None:
+    """Ends parties' processes, also stopped ones, all at once, and waits until they are gone."""
     deadline = time.monotonic() + _END_WITHIN_S
-    with suppress(ProcessLookupError):
-        if politely:
-            os.kill(running.pid, signal.SIGCONT)
-            os.kill(running.pid, signal.SIGTERM)
-        while politely and is_running(running.pid) and time.monotonic() < deadline:
+    if politely:
+        for running in ended:
+            _signal(running, signal.SIGCONT)
+            _signal(running, signal.SIGTERM)
+        while any(is_running(running.pid) for running in ended) and time.monotonic() < deadline:
             time.sleep(0.02)
-        os.kill(running.pid, signal.SIGKILL)
-    while is_running(running.pid):
-        time.sleep(0.02)
+    for running in ended:
+        _signal(running, signal.SIGKILL)
+        while is_running(running.pid):
+            time.sleep(0.02)
+
+
+def _signal(running: RunningParty, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(running.pid, number)
 
 
 def is_running(pid: int) -> bool:
@@ -83,8 +90,24 @@ def descendants(pid: int) -> list[int]:
 
 
 def session_workers(party_pid: int) -> list[int]:
-    """The workers of a party process: what its template has forked."""
+    """The workers of a party process' sessions: what its template has forked, but for evaluators, which outlast a request."""
+    return [pid for pid in _forked(party_pid) if not _is_evaluator(pid)]
+
+
+def evaluators(party_pid: int) -> list[int]:
+    """The evaluators of a party process."""
+    return [pid for pid in _forked(party_pid) if _is_evaluator(pid)]
+
+
+def _forked(party_pid: int) -> list[int]:
     return [worker for template in children(party_pid) for worker in children(template)]
+
+
+def _is_evaluator(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip() == EVALUATOR_NAME
+    except OSError:  # it has ended meanwhile
+        return False
 
 
 def _below(pid: int) -> Iterator[int]:

@@ -22,6 +22,7 @@ from parties import consortium, harness
 from parties.client.client import Client, PreparedJob, Progress
 from parties.client.prepare import prepare_job
 from parties.client.requests import EvaluateRequest, InferRequest, TrainingRequest, TrainRequest
+from parties.client.training_request import CheckpointsRequest
 from parties.config import load_party_config, load_researcher_config
 from parties.enrolment import init_researcher, join_party, join_researcher
 from parties.registration import register_dataset
@@ -51,8 +52,9 @@ MODEL = ModelSpec.chain(30, linear=Linear(1))
 ZEROS = {"linear.weight": np.zeros((1, 30), np.float32), "linear.bias": np.zeros(1, np.float32)}
 DEMO_TRAINING = TrainingRequest(epochs=15, batch_size=48, learning_rate="0.5", momentum="0.9")
 SHORT_TRAINING = TrainingRequest(epochs=1, batch_size=150, learning_rate="0.5")
-# Minutes of computation, so that there is time to do something while it runs.
-LONG_TRAINING = TrainingRequest(epochs=1000, batch_size=10, learning_rate="0.001")
+# Minutes of computation, so that there is time to do something while it runs. No checkpoints: one that is made before a fault
+# is kept for a resumption, and when it would be made depends on how busy the machine is.
+LONG_TRAINING = TrainingRequest(epochs=1000, batch_size=10, learning_rate="0.001", checkpoints=CheckpointsRequest(every_epochs=0))
 # A party must show the ending this long after a fault (the promise of docs/protocols/session.md).
 ENDING_WITHIN_S = 30.0
 JOB_WITHIN_S = 60.0
@@ -144,8 +146,13 @@ class Trial:
         for client in (getattr(self, "client", None), getattr(self, "other", None)):
             if client is not None:
                 client.close()
+        end(*self.network.parties)
+
+    def bring_up(self) -> None:
+        """Starts every party that does not run, for example after a test that failed half-way."""
         for running in self.network.parties:
-            end(running)
+            if not running.is_alive:
+                self.restart(running.party)
 
     def register(self, party: str, name: str, frame: pd.DataFrame) -> DatasetRecord:
         """Registers rows at their owner, who permits everything that the agreement of the harness knows."""

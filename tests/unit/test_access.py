@@ -11,12 +11,21 @@ import structlog
 from governance.identity.names import MemberKind, PeerIdentity
 from parties.server.access import ACCESS, AccessInterceptor, permit
 from parties.server.audit_service import AuditService
+from parties.server.encrypted.service import EncryptedInferenceService
 from parties.server.governance_service import GovernanceService
 from parties.server.jobs_service import JobsService
 from parties.server.party_service import PartyService
 from parties.server.serving_service import ServingService
 from parties.server.session_service import SessionService
-from parties.wire.methods import AUDIT_SERVICE, GOVERNANCE_SERVICE, JOBS_SERVICE, PARTY_SERVICE, SERVING_SERVICE, SESSION_SERVICE
+from parties.wire.methods import (
+    AUDIT_SERVICE,
+    ENCRYPTED_SERVICE,
+    GOVERNANCE_SERVICE,
+    JOBS_SERVICE,
+    PARTY_SERVICE,
+    SERVING_SERVICE,
+    SESSION_SERVICE,
+)
 from protocols.errors import ConfideError, ErrorCode
 
 NOTHING = cast(Any, None)  # registering a method needs nothing of what calling it needs
@@ -29,6 +38,7 @@ def test_table_lists_exactly_the_methods_that_are_served() -> None:
         GOVERNANCE_SERVICE: GovernanceService(NOTHING).handlers(),
         AUDIT_SERVICE: AuditService(NOTHING).handlers(),
         SERVING_SERVICE: ServingService(NOTHING, NOTHING, NOTHING).handlers(),
+        ENCRYPTED_SERVICE: EncryptedInferenceService(NOTHING, NOTHING).handlers(),
         SESSION_SERVICE: SessionService(NOTHING, NOTHING, NOTHING, NOTHING).handlers(),
         "grpc.health.v1.Health": ("Check", "Watch"),
     }

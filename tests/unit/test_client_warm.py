@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from parties.client.warm import Servings, ServingState, WarmAt, open_answer
+from parties.client.warm import MAX_SHARE_BYTES, Servings, ServingState, WarmAt, all_replies, open_answer
 from parties.wire.generated.confide.v1 import serving_pb2
 from protocols.errors import ConfideError, ErrorCode
 from protocols.job import Job, Output, OutputKind
@@ -59,6 +61,53 @@ def test_answer_to_another_query_or_of_another_size_is_not_combined() -> None:
     assert caught.value.code is ErrorCode.BAD_FRAME
 
 
+class Begun:
+    """A call that somebody else ends."""
+
+    def __init__(self, party: str, outcome: object) -> None:
+        self.party = party
+        self.outcome = outcome
+        self.cancelled = False
+
+    def reply(self) -> object:
+        assert self.outcome is not None, "nobody waits for a call that has not ended"
+        if isinstance(self.outcome, ConfideError):
+            raise self.outcome
+        return self.outcome
+
+    def when_done(self, tell: Callable[[object], object]) -> None:
+        if self.outcome is not None:
+            tell(self)
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+def test_query_fails_with_the_first_party_that_fails_and_waits_for_no_other() -> None:
+    silent = Begun("hospital-a", None)
+    lost = Begun("hospital-b", ConfideError(ErrorCode.PARTY_UNREACHABLE, "hospital-b cannot be reached", party="hospital-b"))
+    with pytest.raises(ConfideError) as caught:
+        all_replies([silent, lost])  # type: ignore[arg-type]  # not gRPC's
+    assert (caught.value.code, caught.value.party) == (ErrorCode.PARTY_UNREACHABLE, "hospital-b")
+    assert silent.cancelled
+
+
+def test_query_to_a_serving_that_is_over_since_a_party_is_gone_names_that_party() -> None:
+    over = Begun("hospital-a", ConfideError(ErrorCode.NOT_READY, "the session has ended"))
+    gone = Begun("hospital-b", ConfideError(ErrorCode.PARTY_UNREACHABLE, "hospital-b cannot be reached", party="hospital-b"))
+    busy = Begun("hospital-b", ConfideError(ErrorCode.PARTY_BUSY, "too many", party="hospital-b"))
+    for other, code in ((gone, ErrorCode.PARTY_UNREACHABLE), (busy, ErrorCode.NOT_READY)):
+        with pytest.raises(ConfideError) as caught:
+            all_replies([over, other])  # type: ignore[arg-type]  # not gRPC's
+        assert caught.value.code is code
+
+
+def test_replies_of_all_come_in_the_order_of_the_parties() -> None:
+    begun = [Begun("hospital-b", 2), Begun("hospital-a", 1)]
+    assert list(all_replies(begun).items()) == [("hospital-b", 2), ("hospital-a", 1)]  # type: ignore[arg-type]  # not gRPC's
+    assert not any(each.cancelled for each in begun)
+
+
 class Listed(Servings):
     """Servings that parties list, without the parties."""
 
@@ -66,10 +115,15 @@ class Listed(Servings):
         super().__init__(_CALLS)  # type: ignore[arg-type]  # nothing is called
         self._states = list(states)
         self.asked = 0
+        self.parts: list[int] = []
 
     def listed(self, parties: object) -> list[ServingState]:
         self.asked += 1
         return self._states
+
+    def _ask(self, job: Job, features: NDArray[np.float64]) -> NDArray[np.float64]:
+        self.parts.append(len(features))
+        return features[:, 0]
 
 
 class _Calls:
@@ -108,3 +162,29 @@ def test_find_takes_the_warm_serving_that_opens_just_this_and_asks_once() -> Non
 )
 def test_find_takes_no_serving_that_would_answer_something_else(state: ServingState, output: Output) -> None:
     assert Listed(state).find("diagnosis@0123456789ab", output, num_rows=9) is None
+
+
+MOST = MAX_SHARE_BYTES // 8  # rows of one feature that one query has
+
+
+@pytest.mark.parametrize("left", [{"rows_left": MOST}, {"rows_left": MOST + 1, "queries_left": 1}])
+def test_samples_that_need_several_queries_are_not_asked_in_part(left: dict[str, int]) -> None:
+    servings = Listed(a_state(**left))  # type: ignore[arg-type]  # numbers
+    with pytest.raises(ConfideError) as caught:
+        servings.ask(JOB, np.zeros((MOST + 1, 1)))
+    assert caught.value.code is ErrorCode.QUOTA_EXHAUSTED
+    assert servings.parts == []
+
+
+def test_samples_that_need_several_queries_are_asked_if_all_can_be_answered() -> None:
+    servings = Listed(a_state(rows_left=MOST + 1, queries_left=2))
+    assert len(servings.ask(JOB, np.zeros((MOST + 1, 1)))) == MOST + 1
+    assert servings.parts == [MOST, 1]
+
+
+def test_serving_that_failed_once_is_asked_for_anew() -> None:
+    servings = Listed(a_state(warm=(True, False)))
+    servings.remember(JOB)
+    with pytest.raises(ConfideError):
+        servings.ask(JOB, np.zeros((MOST + 1, 1)))
+    assert servings.find("diagnosis@0123456789ab", LABEL, num_rows=1) is None

@@ -34,7 +34,7 @@ from tests.support.consent import (
 from tests.support.jobs import MODEL, MODEL_REF, TRAINING, a_dataset
 
 JOBS = jobs()
-TRAIN, EVALUATE, INFER, SERVE = (JOBS[kind] for kind in JobType)
+TRAIN, EVALUATE, INFER, SERVE = JOBS.values()
 PROBABILITY = Output("prediction", OutputKind.PROBABILITY, "alice", top_k=2, decimals=2, clip="0.01")
 ARCHITECTURE = sha256_hex(canonical_bytes(MODEL.to_document()))
 PARENT = ModelRef("diagnosis", "ffffffffffff")

@@ -25,14 +25,14 @@ from parties.storage.database import Database
 from parties.storage.jobs import JobRecord
 from parties.wire.generated.confide.v1 import governance_pb2
 from protocols.errors import ConfideError, ErrorCode
-from protocols.job import Job, JobType, ModelRef
+from protocols.job import Job, ModelRef
 from protocols.session.states import State
 from tests.support.consent import HOSPITALS, NOW, ConsentWorld, a_grant, a_revocation, an_agreement, jobs
 from tests.support.databases import a_database
 from tests.support.jobs import a_dataset
 
 JOBS = jobs()
-TRAIN, EVALUATE, INFER, SERVE = (JOBS[kind] for kind in JobType)
+TRAIN, EVALUATE, INFER, SERVE = JOBS.values()
 
 
 @pytest.fixture(scope="module")

@@ -30,9 +30,11 @@ from protocols.model.layers import (
     Linear,
     MaxPool,
     Operator,
+    Polynomial,
     Relu,
     Sigmoid,
     Softmax,
+    Square,
     Tanh,
 )
 from protocols.model.spec import ModelSpec
@@ -136,7 +138,7 @@ def test_operator_of_torch_is_exported_and_computed_and_derived_as_torch_does(ca
 
 
 def test_every_operator_has_a_case() -> None:
-    elsewhere = {Softmax, Dropout, Embedding, Add}  # in the tests below and in those of gradients
+    elsewhere = {Softmax, Dropout, Embedding, Add, Square, Polynomial}  # in the tests below, of gradients, and of polynomials
     assert {type(case.operator) for case in CASES} | elsewhere == set(OPERATORS.values())
 
 

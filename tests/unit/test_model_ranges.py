@@ -1,5 +1,6 @@
 """The range analysis bounds everything that rows within [-1, 1] can do, says what is proven, and refuses what is certain."""
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -12,8 +13,9 @@ from protocols.fixed_point import FIXED_POINT, FixedPoint
 from protocols.job import Task
 from protocols.model import ranges
 from protocols.model.export import export_model
-from protocols.model.intervals import intervals
-from protocols.model.layers import BatchNorm, Flatten, Linear, Relu, Sigmoid
+from protocols.model.intervals import are_cheap, intervals
+from protocols.model.layers import AdaptiveAveragePool, BatchNorm, Convolution, Flatten, LayerNorm, Linear, MaxPool, Relu, Sigmoid
+from protocols.model.norm_bounds import NormSource, sizes_of
 from protocols.model.plain_layers import Coin, layer_gradient, run_layers
 from protocols.model.plain_losses import loss_slope, targets
 from protocols.model.ranges import GRADIENT, MOMENTUM, RESULT, SLOPE, VARIANCE, RangeReport, Standing, analyse
@@ -219,3 +221,125 @@ def test_other_limits_are_the_ones_compared_with() -> None:
     )
     assert standings(wide, RESULT)["out"] is Standing.CANNOT
     assert standings(narrow, RESULT) == {"flat": Standing.CANNOT, "out": Standing.NOT_PROVEN}
+
+
+def zeros(spec: ModelSpec, **given: np.ndarray) -> dict[str, np.ndarray]:
+    named = {name.replace("__", "."): values for name, values in given.items()}
+    return {parameter.name: named.get(parameter.name, np.zeros(parameter.shape)) for parameter in spec.parameters}
+
+
+def bounds_of(spec: ModelSpec, weights: dict[str, np.ndarray] | None, quantity: str) -> dict[str, Standing]:
+    return standings(analyse(spec, weights, numbers=FIXED_POINT, training=PLAIN_SGD, batch_rows=6), quantity)
+
+
+def test_batch_norm_at_inference_is_bounded_by_its_weight_and_its_running_statistics() -> None:
+    spec = ModelSpec.chain(1, norm=BatchNorm(), out=Linear(1, bias=False))
+    weights = {
+        "norm.weight": np.array([50.0]), "norm.bias": np.zeros(1), "norm.running_mean": np.array([-900.0]),
+        "norm.running_var": np.zeros(1), "out.weight": np.ones((1, 1)),
+    }  # fmt: skip
+    given = run_layers(spec, weights, np.ones((1, 1)), layers=spec.layers, trains=False, coin=None)[0].output[0, 0]
+    assert given > 2.0**20  # 50 * 901 / sqrt(0.00001) is 2^23.8
+    source = NormSource(spec, weights, growth=1.0, limit=2.0**10)
+    assert sizes_of(spec, source, batch_rows=None, loss=None).results["norm"] >= given * (1 - 1e-12)
+    # the same model with its weights as shares
+    report = analyse(spec, None, numbers=FIXED_POINT, training=None, batch_rows=1)
+    assert standings(report, RESULT)["norm"] is Standing.NOT_PROVEN
+
+
+def test_gradient_of_a_batch_norms_weight_is_bounded_where_one_place_has_all_of_the_slope() -> None:
+    places = 64
+    spec = ModelSpec.chain((1, places), norm=BatchNorm(), top=MaxPool((64,), (64,), (0,)), flat=Flatten(), out=Linear(1))
+    weights = zeros(spec, norm__weight=np.ones(1), norm__running_var=np.ones(1), out__weight=np.ones((1, 1)))
+    rows = np.full((1, places), -1.0)
+    rows[0, 7] = 1.0
+    training = replace(PLAIN_SGD, loss=Loss.BINARY_CROSS_ENTROPY)
+    passes = run_layers(spec, weights, rows, layers=spec.layers, trains=True, coin=None)
+    slope = loss_slope(Loss.BINARY_CROSS_ENTROPY, passes[-1].output, np.zeros((1, 1)))
+    for done in reversed(passes):
+        (slope,), gradients = layer_gradient(done, weights, slope)
+    found = abs(float(gradients["norm.weight"][0]))
+    assert found > 7.9  # sqrt(63) deviations off, times a slope of nearly 1
+    report = analyse(spec, weights, numbers=FIXED_POINT, training=training, batch_rows=1)
+    assert largest(report, GRADIENT, "norm.weight") >= found
+
+
+def test_slope_of_the_squared_error_after_a_sigmoid_reaches_labels_below_zero() -> None:
+    spec = ModelSpec.chain(2, out=Linear(1), end=Sigmoid())
+    weights = zeros(spec, out__bias=np.array([20.0]))
+    given = run_layers(spec, weights, np.zeros((1, 2)), layers=spec.layers, trains=True, coin=None)[-1].output
+    slope = float(loss_slope(Loss.MEAN_SQUARED_ERROR, given, np.array([[-1.0]]))[0, 0])
+    source = NormSource(spec, weights, growth=1.0, limit=2.0**10)
+    assert sizes_of(spec, source, batch_rows=1, loss=Loss.MEAN_SQUARED_ERROR).slopes["end"] >= slope
+    assert slope > 3.99
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_bounds_that_leave_float64_are_not_proven(known: bool) -> None:
+    layers = {f"wide{number}": Linear(64, bias=False) for number in range(120)}
+    spec = ModelSpec.chain(64, **layers, norm=LayerNorm(), out=Linear(2))
+    weights = {name: values + 500.0 for name, values in zeros(spec).items()} if known else None
+    report = analyse(spec, weights, numbers=FIXED_POINT, training=PLAIN_SGD, batch_rows=6)
+    assert standings(report, RESULT)["wide119"] is Standing.NOT_PROVEN
+    assert standings(report, VARIANCE)["norm"] is Standing.NOT_PROVEN
+    assert standings(report, SLOPE)["wide0"] is Standing.NOT_PROVEN
+    assert standings(report, GRADIENT)["wide0.weight"] is Standing.NOT_PROVEN
+    assert report.problems == ()
+
+
+def test_weight_of_zero_stops_a_bound_that_left_float64() -> None:
+    layers = {f"wide{number}": Linear(4, bias=False) for number in range(120)}
+    spec = ModelSpec.chain(4, **layers, gate=Linear(2, bias=False))
+    weights = {name: values + 600.0 for name, values in zeros(spec).items()} | {"gate.weight": np.zeros((2, 4))}
+    source = NormSource(spec, weights, growth=1.0, limit=2.0**10)
+    sizes = sizes_of(spec, source, batch_rows=6, loss=Loss.CROSS_ENTROPY)
+    assert sizes.results["wide119"] == np.inf
+    assert sizes.results["gate"] == 0.0
+    assert sizes.slopes["wide0"] == 0.0
+
+
+def test_variances_before_a_batch_norm_are_held_to_the_limit_of_its_running_statistics() -> None:
+    spec = ModelSpec.chain(2, wide=Linear(2), norm=BatchNorm(), out=Linear(2))
+    # A variance of up to 60^2 would leave 2^10, and so would what the running variance follows.
+    weights = zeros(spec, wide__weight=np.full((2, 2), 30.0), norm__weight=np.ones(2), norm__running_var=np.ones(2))
+    assert bounds_of(spec, weights, VARIANCE) == {"norm": Standing.NOT_PROVEN}
+    small = weights | {"wide.weight": np.full((2, 2), 0.5)}
+    assert bounds_of(spec, small, VARIANCE) == {"norm": Standing.CANNOT}
+    rows = spec.chain(2, wide=Linear(2), norm=LayerNorm(), out=Linear(2))
+    assert bounds_of(rows, zeros(rows, wide__weight=np.full((2, 2), 30.0)), VARIANCE) == {"norm": Standing.CANNOT}
+
+
+def test_layer_norm_of_deviations_beyond_its_domain_for_every_row_is_refused_by_its_name() -> None:
+    spec = ModelSpec.chain(2, wide=Linear(4), norm=LayerNorm(), out=Linear(2))
+    # Two of four values are 4000 apart, so the variance is at least 4000^2 / 8 = 2^20.9
+    weights = zeros(spec, wide__bias=np.array([900.0, 0.0, 0.0, -900.0]), wide__weight=np.full((4, 2), 1e-3))
+    assert bounds_of(spec, weights, VARIANCE)["norm"] is Standing.NOT_PROVEN  # 1800 apart, at least 2^18.6
+    far = weights | {"wide.bias": np.array([2000.0, 0.0, 0.0, -2000.0])}
+    report = analyse(spec, far, numbers=FixedPoint(parameter_limit_bits=12), training=None, batch_rows=1)
+    with pytest.raises(ConfideError) as caught:
+        refuse_overflow(report)
+    assert [problem.where for problem in caught.value.problems] == ["norm"]
+    assert "variance of what it takes is beyond 2^20" in caught.value.problems[0].what
+
+
+def test_intervals_of_a_wide_kernel_take_no_more_memory_than_a_few_results() -> None:
+    spec = ModelSpec.chain((1, 128, 128), wide=Convolution(1, (30, 30), (1, 1), (15, 15)), flat=Flatten(), out=Linear(1))
+    weights = zeros(spec, wide__weight=np.ones((1, 1, 30, 30)))
+    assert are_cheap(spec)
+    tracemalloc.start()
+    try:
+        analyse(spec, weights, numbers=FIXED_POINT, training=None, batch_rows=1)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 16 << 20  # all windows side by side would take 129 * 129 * 900 numbers, 120 MB
+
+
+def test_model_too_large_for_intervals_has_the_bounds_by_norms() -> None:
+    pools = {f"pool{number}": AdaptiveAveragePool((256, 256)) for number in range(200)}
+    spec = ModelSpec.chain((1, 256, 256), **pools, flat=Flatten(), out=Linear(1))
+    assert not are_cheap(spec)
+    weights = zeros(spec, out__weight=np.ones((1, 1 << 16)))
+    report = analyse(spec, weights, numbers=FIXED_POINT, training=None, batch_rows=1)
+    assert largest(report, RESULT, "out") == 2.0**17  # 2^16 and a bias of 0
+    assert standings(report, RESULT)["pool199"] is Standing.CANNOT

@@ -28,6 +28,7 @@ from protocols.model.layers import (
 )
 from protocols.model.spec import ModelSpec
 from protocols.mpc import convolutions
+from protocols.mpc.convolutions import Bilinear, Geometry, bilinear
 from protocols.mpc.primitives import gelu
 from protocols.mpc.tensor import SharedTensor, build_module, crypten
 from protocols.plan.operations import Open
@@ -177,7 +178,34 @@ def off(found: np.ndarray, expected: np.ndarray) -> float:
 @pytest.mark.parametrize("name", ["convolution, stride, padding and groups", "convolution, a line"])
 def test_convolution_in_pieces_of_the_batch_equals_torch(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(convolutions, "_MAX_GATHERED", 1)
+    monkeypatch.setattr(convolutions, "_MAX_BATCH", 2)
     check_training(CASES[name])
+
+
+def test_convolution_gradients_of_many_channels_equal_their_definition() -> None:
+    """So many channels that matrices are widened with zeros, in tiles that do not divide the plane."""
+    geometry = Geometry((5, 9), (2, 3), (2, 1), (1, 0), 2)
+    generator = np.random.default_rng(5)
+    rows, weight, gradient = (
+        generator.integers(-(2**63), 2**63, shape) for shape in ((700, 2, 5, 9), (80, 1, 2, 3), (700, 80, *geometry.places))
+    )
+    padded = np.zeros((700, 2, 7, 9), np.int64)
+    padded[:, :, 1:6] = rows
+    result, of_weight, of_rows = np.zeros_like(gradient), np.zeros_like(weight), np.zeros_like(padded)
+    for out in range(80):
+        for row, column in np.ndindex(2, 3):
+            seen = (slice(None), out // 40, slice(row, row + 6, 2), slice(column, column + 7))
+            result[:, out] += padded[seen] * weight[out, 0, row, column]
+            of_weight[out, 0, row, column] = (padded[seen] * gradient[:, out]).sum()
+            of_rows[seen] += gradient[:, out] * weight[out, 0, row, column]
+    expected = {
+        Bilinear.CONVOLVE: (rows, weight, result),
+        Bilinear.WEIGHT_GRADIENT: (rows, gradient, of_weight),
+        Bilinear.INPUT_GRADIENT: (gradient, weight, of_rows[:, :, 1:6]),
+    }
+    for operation, (left, right, product) in expected.items():
+        assert np.array_equal(bilinear(operation, [(left, right)], geometry), product)
+        assert np.array_equal(bilinear(operation, [(left, right)] * 3, geometry), 3 * product)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -30,8 +30,9 @@ from protocols.mpc.material.context import DealerMaterial, ShareMaterial
 from protocols.mpc.planning import derive_plan
 from protocols.mpc.programs.names import ANSWER, OPEN_MODEL
 from protocols.mpc.programs.serve import ServeProgram
+from protocols.mpc.serving_lead import LeadTurns
 from protocols.mpc.serving_supply import blocks_ahead
-from protocols.mpc.serving_turns import EndReason
+from protocols.mpc.serving_turns import Announcement, EndReason, Query, Turn
 from protocols.plan.operations import Deal, Open
 from tests.support.memory_links import all_bytes, received_arrays
 from tests.support.serving_world import ServingWorld
@@ -178,6 +179,7 @@ def test_a_query_that_one_party_never_gets_is_refused_and_the_others_go_on() -> 
     for party, query in zip(("alpha", "beta"), lonely, strict=True):
         refused = world.channels[party].wait_for("refused", query)
         assert refused.header["code"] == ErrorCode.DEADLINE_PASSED.name
+        assert _other(party) in refused.header["what"]
     world.stop()
     assert world.outcomes["alpha"].totals.queries == 1
 
@@ -295,6 +297,31 @@ def test_a_party_that_answered_another_batch_is_named_before_a_share_leaves() ->
         world.wait()
     assert (caught.value.code, caught.value.party) == (ErrorCode.BAD_FRAME, "beta")
     assert not [p for p in world.channels["alpha"].parcels if p.header["event"] == "answer" and p.header["query"] == query]
+
+
+def test_a_lead_that_renews_keys_more_often_than_the_plan_says_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LeadTurns, "_next", lambda *_: Announcement(Turn.REKEY))
+    world = ServingWorld(a_served_model(rekey_s=15, lifetime_s=30), WEIGHTS).start()
+    with pytest.raises(ConfideError) as caught:
+        world.wait()
+    assert (caught.value.code, caught.value.party) == (ErrorCode.BAD_FRAME, "alpha")
+    opened = [arrays for _, arrays in world.links["alpha"]["beta"].log if [a.shape for a in arrays] == [(6, 5), (3, 6)]]
+    assert len(opened) == 2
+
+
+def test_a_lead_that_answers_beyond_the_quota_is_named_before_anything_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def all_of_them(offered: Sequence[Query], held: Sequence[bool], **_: int) -> tuple[bool, ...]:
+        return tuple(held)
+
+    monkeypatch.setattr("protocols.mpc.serving_lead.choose", all_of_them)
+    world = ServingWorld(a_served_model(max_queries=2, max_rows=40), WEIGHTS)
+    for _ in range(3):
+        world.ask(some_rows(1))
+    world.start()
+    with pytest.raises(ConfideError) as caught:
+        world.wait()
+    assert (caught.value.code, caught.value.party) == (ErrorCode.BAD_FRAME, "alpha")
+    assert not [parcel for parcel in world.channels["beta"].parcels if parcel.header["event"] == "answer"]
 
 
 def _altering(send: Callable[[int, Sequence[np.ndarray]], None], *, of_bytes: int) -> Callable[[int, Sequence[np.ndarray]], None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import cast
 
@@ -20,7 +21,7 @@ from protocols.mpc.planning import derive_plan
 from protocols.mpc.programs.names import ANSWER, OPEN_MODEL
 from protocols.mpc.programs.serve import ServeProgram, check_block
 from protocols.mpc.renewal import renew_keys
-from protocols.mpc.serving_supply import AHEAD_BYTES, ServingDealer
+from protocols.mpc.serving_supply import AHEAD_BYTES, ServingDealer, blocks_ahead, planned_runs
 from protocols.mpc.serving_turns import (
     ANNOUNCEMENT,
     MAX_OFFERED,
@@ -212,14 +213,31 @@ def test_a_dealer_refuses_messages_that_make_no_sense(message: list[int]) -> Non
     assert (caught.value.code, caught.value.party) == (ErrorCode.BAD_FRAME, "beta")
 
 
-def renewed(altered: str = "") -> dict[str, SessionKeys]:
+def test_a_dealer_deals_no_more_than_the_plan_has_blocks_and_those_ahead() -> None:
+    plan = derive_plan(a_served_model(block_rows=4, max_queries=2, max_rows=8))
+    links = connect(["beta", "gamma"])
+    most = planned_runs(plan, ANSWER) + blocks_ahead(plan)
+    last = PlanChannel(links["beta"]["gamma"])
+    for _ in range(most + 1):
+        last.send([np.array([1, 1, 0, 0], np.int64)])
+    dealt: list[int] = []
+    clock = Stopwatch(wall=lambda: 0.0, processor=lambda: 0.0)
+    dealer = ServingDealer(plan=plan, channel=PlanChannel(links["gamma"]["beta"]), dealt=dealt.append, stopwatch=clock)
+    with pytest.raises(ConfideError) as caught:
+        dealer.deal_epoch(keys_for(plan, a_served_model())["gamma"])
+    assert (caught.value.code, caught.value.party, dealt[-1]) == (ErrorCode.BAD_FRAME, "beta", most)
+
+
+def renewed(
+    altered: str = "", *, peer: str = "", meddle: Callable[[np.ndarray], np.ndarray] = lambda data: data ^ np.uint8(1)
+) -> dict[str, SessionKeys]:
     """What all participants hold after fresh keys; a party's generator may be told to give another nonce to each caller."""
     job, names = a_served_model(), a_plan().participants
     links, old = connect(names), keys_for(a_plan(), a_served_model())
     channels = {name: {peer: PlanChannel(link) for peer, link in as_links(links[name]).items()} for name in names}
     if altered:
-        first = channels[altered][names[1]]
-        first.send_bytes = lambda data, send=first.send_bytes: send(data ^ np.uint8(1))  # type: ignore[method-assign]
+        first = channels[altered][peer or names[1]]
+        first.send_bytes = lambda data, send=first.send_bytes: send(meddle(data))  # type: ignore[method-assign]
     source = {name: stream(f"fresh {name}") for name in names}
     tasks = {
         name: lambda name=name: renew_keys(
@@ -237,6 +255,19 @@ def test_fresh_keys_are_equal_in_a_pair_and_unlike_the_old_ones() -> None:
     assert np.array_equal(at_dealer, new["beta"].open_stream(Label.DEALT, "gamma", "beta").take(64))
     assert not np.array_equal(at_dealer, before)
     assert new["alpha"].handshake == new["gamma"].handshake != old["alpha"].handshake
+
+
+@pytest.mark.parametrize(("altered", "peer"), [("alpha", "gamma"), ("gamma", "alpha")])
+def test_fresh_keys_with_a_secret_from_the_wrong_party_or_none_are_refused_naming_it(altered: str, peer: str) -> None:
+    def meddle(data: np.ndarray) -> np.ndarray:
+        said = data.copy()
+        if said.size == 64:  # the digest of all nonces, and the secret
+            said[32:] = 0 if said[32:].any() else 1
+        return said
+
+    with pytest.raises(ConfideError) as caught:
+        renewed(altered, peer=peer, meddle=meddle)
+    assert (caught.value.code, caught.value.party) == (ErrorCode.BAD_FRAME, altered)
 
 
 def test_fresh_keys_with_a_nonce_that_not_everybody_saw_alike_are_refused() -> None:

@@ -77,3 +77,39 @@ def test_coefficients_of_the_sine_are_rounded_alike_everywhere() -> None:
         turn = 2 * Decimal(math.pi)
         exact = [float(Decimal(-1) ** i * turn ** (2 * i + 1) / math.factorial(2 * i + 1)) for i in range(10)]
     assert list(waves._TAYLOR) == exact
+
+
+def _sine_by_hand(phase: int) -> float:
+    """The sine of phase / 2^64 turns by single float64 operations, in the order that every party must keep to."""
+    turns = float(phase) * 2.0**-64
+    folded = 0.5 - turns if turns > 0.25 else -0.5 - turns if turns < -0.25 else turns
+    square = folded * folded
+    total = waves._TAYLOR[-1]
+    for coefficient in reversed(waves._TAYLOR[:-1]):
+        total = total * square + coefficient
+    return total * folded
+
+
+@pytest.mark.parametrize("count", [1, 8, 3000])
+@pytest.mark.parametrize("period_bits", [20, 46, 64])
+def test_waves_are_equal_to_the_bit_however_many_are_computed_at_once(count: int, period_bits: int) -> None:
+    harmonics = (1, 2, 27)
+    numbers = np.random.default_rng(count).integers(-(2**63), 2**63, count, dtype=np.int64)
+    numbers[:1] = 2 ** (period_bits - 2)
+    for found, shift in (
+        (waves.sines(numbers, period_bits, harmonics), 0),
+        (waves.cosines(numbers, period_bits, harmonics), 2**62),
+    ):
+        phases = [[(int(v) * 2 ** (64 - period_bits) * h + shift + 2**63) % 2**64 - 2**63 for v in numbers] for h in harmonics]
+        assert found.tolist() == [[_sine_by_hand(phase) for phase in row] for row in phases]
+
+
+@pytest.mark.parametrize("of_cosines", [(0, 0), (7, -9), (0, 5)])
+def test_series_weights_follow_from_the_waves_whichever_coefficients_are_zero(of_cosines: tuple[int, int]) -> None:
+    series = waves.Series((1, 3), 5, of_cosines, (1 << 20, -(3 << 18)), 20)
+    opened = np.random.default_rng(1).integers(-(2**40), 2**40, 500, dtype=np.int64)
+    sine, cosine = waves.sines(opened, 40, series.harmonics), waves.cosines(opened, 40, series.harmonics)
+    a, b = (np.array(numbers, np.float64)[:, None] * 2.0**4 for numbers in (series.cosines, series.sines))
+    for_cosines, for_sines = waves.series_weights(series, opened, period_bits=40, weight_bits=24)
+    assert np.array_equal(for_cosines, np.rint(a * cosine + b * sine).astype(np.int64))
+    assert np.array_equal(for_sines, np.rint(a * sine - b * cosine).astype(np.int64))

@@ -57,6 +57,15 @@ def test_parts_that_do_not_fit_together_are_named(parts: tuple[Any, ...], where:
     assert any(found == where and what in said for found, said in problems(in_parts(a_training(), *parts)))
 
 
+def test_rows_of_people_that_stand_in_two_data_sets_are_refused_since_they_would_count_twice() -> None:
+    first, second, *others = a_training().datasets
+    twice = replace(a_training(), datasets=(replace(first, alignment="a9" * 32), replace(second, alignment="a9" * 32), *others))
+    what = f"the same people as {first.party}/{first.name}, as its alignment shows: they would count twice"
+    assert problems(twice) == [(f"datasets.{second.party}.{second.name}", what)]
+    other = replace(second, alignment="b9" * 32)
+    assert problems(replace(twice, datasets=(twice.datasets[0], other, *others))) == []
+
+
 def test_parts_all_problems_are_reported_at_once() -> None:
     parts = (replace(FIRST, has_label=False), replace(OTHER, num_rows=99, num_features=1))
     assert [where for where, _ in problems(in_parts(a_training(), *parts))] == [

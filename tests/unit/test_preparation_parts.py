@@ -60,7 +60,10 @@ def test_alignment_of_other_people_order_secret_or_label_is_another(people: tupl
     assert align(people, secret=secret, label=label) != align(PEOPLE, secret=SECRET, label="study")
 
 
-@pytest.mark.parametrize(("secret", "label"), [(SECRET[:31], "study"), (SECRET, ""), (SECRET, " study"), (SECRET, "x" * 64)])
+@pytest.mark.parametrize(
+    ("secret", "label"),
+    [(SECRET[:31], "study"), (SECRET, ""), (SECRET, " study"), (SECRET, "x" * 64), (SECRET, "a\ud880"), (SECRET, "a\nb")],
+)
 def test_alignment_with_a_weak_secret_or_no_label_is_refused(secret: bytes, label: str) -> None:
     with pytest.raises(ConfideError) as caught:
         align(PEOPLE, secret=secret, label=label)

@@ -18,6 +18,7 @@ from protocols.plan.estimate import LOOPBACK, estimate
 from protocols.plan.plan import Plan
 from tests.support.jobs import a_training, an_evaluation, an_inference
 from tests.support.members import a_world
+from tests.support.parts import in_parts
 
 DIRECTORY = a_world().directory
 JOBS = {"train": a_training(), "evaluate": an_evaluation(), "infer": an_inference()}
@@ -102,6 +103,17 @@ def test_preview_says_what_the_dealer_and_one_computing_party_learn_together() -
         learns = dict(preview(job, PLANS[name], "hospital-a").learns)
         assert "unless a computing party pools with it" in learns[job.dealer]
         assert learns["who pools so"] == f"{'samples' if name == 'infer' else 'rows'}, weights and outputs"
+
+
+def test_preview_of_columns_says_whose_people_everybody_learns_to_be_the_same() -> None:
+    job = in_parts(JOBS["train"])
+    found = preview(job, PLANS["train"], "hospital-c")
+    assert ("everybody", "that the data sets are columns of the same 100 people in one order") in found.learns
+    assert ("everybody", "that hospital-a/patients has the label") in found.learns
+    assert ("hospital-a, hospital-c", "that the others hold everybody in its own list") in found.learns
+    assert Preview.from_bytes(found.to_bytes()) == found
+    assert max(len(line) for line in preview_in_words(found).splitlines()) <= TERMINAL
+    assert "everybody" not in dict(preview(JOBS["train"], PLANS["train"], "hospital-c").learns)
 
 
 def test_preview_in_words_shows_every_part_within_a_terminal() -> None:

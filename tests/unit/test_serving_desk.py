@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Event, Thread
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import pytest
 
-from parties.server.desk import MAX_SHARE_BYTES, MAX_WAITING, Answer, Desk, Query
+from parties.server.desk import MAX_SHARE_BYTES, MAX_WAITING, Answer, Desk, Desks, Query
 from parties.server.serving_log import ServingLog
 from parties.storage.database import Database
 from parties.storage.jobs import JobRecord
 from parties.storage.serving import QueryRecord, Served
-from parties.worker.channel import Parcel
+from parties.worker.channel import Channel, Parcel
+from parties.worker.serving import _listen
+from parties.worker.serving_desk import ServingDesk
+from protocols.commitments import bound_query
 from protocols.errors import ConfideError, ErrorCode
 from protocols.job import Job, Serving
 from protocols.plan.plan import Plan
@@ -37,6 +42,7 @@ class Log:
 
     def __init__(self) -> None:
         self.kept: list[QueryRecord] = []
+        self.taken_back: list[str] = []
         self.outcome: ConfideError | None = None
 
     def keep(self, _job: Job, _plan: Plan, record: QueryRecord) -> Future[None]:
@@ -48,6 +54,9 @@ class Log:
             found.set_exception(self.outcome)
         return found
 
+    def take_back(self, _job_id: str, query: str) -> None:
+        self.taken_back.append(query)
+
 
 class World:
     """A desk with a worker that says what the test has it say."""
@@ -55,7 +64,8 @@ class World:
     def __init__(self, database: Database, job: Job = JOB) -> None:
         with database.transaction() as tables:
             tables.jobs.add(JobRecord(job.job_id, "alice", job.to_bytes(), bytes(64), None, "{}", "running", NOW, NOW))
-        party = SimpleNamespace(id="hospital-a", database=database, now=lambda: NOW)
+        self.clock = [NOW]
+        party = SimpleNamespace(id="hospital-a", database=database, now=lambda: self.clock[0])
         self.database, self.job, self.log = database, job, Log()
         self.desk = Desk(cast(Any, party), job, PLAN, cast(ServingLog, self.log))
         self.said: list[tuple[Mapping[str, object], Mapping[str, bytes]]] = []
@@ -67,6 +77,7 @@ class World:
         return self.desk
 
     def answer(self, query: str) -> None:
+        """What the worker says of a query, by the name that it was given."""
         header = {"event": "answer", "query": query, "rows": 2, "shape": [2], "commitments": COMMITMENTS}
         self.desk.heard(Parcel(header, {"output": b"share", "nonce": bytes(32)}))
 
@@ -102,7 +113,8 @@ def refused(code: ErrorCode, what: str = "") -> pytest.RaisesExc[ConfideError]:
 def test_ask_hands_the_share_to_the_worker_and_the_answer_back_once_the_query_is_kept(world: World) -> None:
     query = a_query(share=bytes(range(48)))
     assert world.warm().ask(query) == Answer(b"share", bytes(32), (2,), 0, COMMITMENTS)
-    assert world.said == [({"type": "query", "query": query.query, "rows": 2}, {"share": bytes(range(48))})]
+    name = bound_query(query.query, query.commitment)
+    assert world.said == [({"type": "query", "query": name, "rows": 2}, {"share": bytes(range(48))})]
     assert world.log.kept == [QueryRecord(world.job.job_id, query.query, 2, "cd" * 32, NOW)]
     assert world.left() == (2, 8)
 
@@ -155,6 +167,38 @@ def test_query_that_the_worker_refuses_is_given_back_to_the_quota(world: World) 
     with refused(ErrorCode.DEADLINE_PASSED, "not held by all"):
         world.warm().ask(a_query())
     assert world.left() == (3, 10)
+    assert world.log.taken_back == [record.query for record in world.log.kept]
+
+
+def test_queries_that_the_worker_refuses_are_bounded_so_that_no_log_is_filled_for_nothing(world: World) -> None:
+    desk, world.answers = world.warm(), world.refuse
+    for _ in range(64):
+        with refused(ErrorCode.DEADLINE_PASSED):
+            desk.ask(a_query())
+    with refused(ErrorCode.QUOTA_EXHAUSTED, "64 queries"):
+        desk.ask(a_query())
+    assert len(world.log.kept) == 64
+
+
+def test_query_after_the_lifetime_is_refused_whatever_the_lead_does(world: World) -> None:
+    desk = world.warm()
+    world.clock[0] = NOW + timedelta(seconds=599)
+    desk.ask(a_query())
+    world.clock[0] = NOW + timedelta(seconds=600)
+    with refused(ErrorCode.NOT_READY, "lifetime"):
+        desk.ask(a_query())
+    assert len(world.said) == 1
+
+
+def test_one_query_with_another_commitment_is_another_query_to_the_worker(tmp_path: Path) -> None:
+    told = []
+    for party, commitment in (("a", "cd" * 32), ("b", "ce" * 32)):
+        database = a_database(tmp_path / f"{party}.db")
+        world = World(database)
+        world.warm().ask(a_query(query="ab" * 16, commitment=commitment))
+        told.append(world.said[0][0]["query"])
+        database.close()
+    assert told[0] != told[1]
 
 
 def test_answer_of_a_query_that_could_not_be_kept_does_not_leave(world: World) -> None:
@@ -203,6 +247,48 @@ def test_drained_worker_closes_the_desk_and_what_was_answered_is_kept(world: Wor
         desk.ask(a_query())
 
 
+@pytest.mark.parametrize(("queries", "rows"), [(0, 0), (1, 1), (2, 2), (1, 3)])
+def test_drained_worker_that_counts_otherwise_than_passed_here_gives_nothing_back(world: World, queries: int, rows: int) -> None:
+    desk = world.warm()
+    desk.ask(a_query())
+    with refused(ErrorCode.INTERNAL):
+        desk.heard(Parcel({"event": "drained", "reason": "stopped", "queries": queries, "rows": rows}))
+    with world.database.transaction() as tables:
+        assert tables.serving.end_of(world.job.job_id) is None
+
+
+class Meddled(Future[Answer]):
+    """A future at whose first look somebody else acts, if nothing keeps him from it."""
+
+    acts: ClassVar[list[Callable[[], None]]] = []
+
+    def done(self) -> bool:
+        found = super().done()
+        if self.acts:
+            acting = Thread(target=self.acts.pop())
+            acting.start()
+            acting.join(0.2)
+        return found
+
+
+def test_answer_while_the_desk_is_being_closed_is_no_defect(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = world.warm()
+    monkeypatch.setattr("parties.server.desk.Future", Meddled)
+    Meddled.acts.append(lambda: desk.close("a peer is gone"))
+    assert desk.ask(a_query()).share == b"share"
+
+
+def test_desk_that_closes_for_a_party_s_failure_names_it_and_what_to_do(world: World) -> None:
+    desk = world.warm()
+    lost = ConfideError(ErrorCode.PEER_LOST, "the link to hospital-b ended", party="hospital-b")
+    desk.close(f"the session has failed: {lost.what}", accused=lost.party, remedy=lost.remedy)
+    with pytest.raises(ConfideError) as caught:
+        desk.ask(a_query())
+    assert (caught.value.code, caught.value.party) == (ErrorCode.NOT_READY, "hospital-b")
+    assert "hospital-b" in caught.value.what
+    assert caught.value.remedy == lost.remedy
+
+
 def test_stop_is_said_to_the_worker_and_has_no_effect_without_one(world: World) -> None:
     world.warm().stop()
     assert world.said == [({"type": "stop"}, {})]
@@ -220,3 +306,39 @@ def test_used_without_an_agreed_end_is_everything_that_was_let_in(world: World) 
         tables.serving.close(world.job.job_id, reason="idle", served=Served(1, 2))
         tables.serving.close(world.job.job_id, reason="later", served=Served(0, 0))
         assert tables.serving.used(world.job.job_id) == Served(1, 2)
+
+
+def test_operator_s_stop_that_a_worker_does_not_take_holds_up_nobody_else(world: World) -> None:
+    said, goes_on = Event(), Event()
+
+    def say(*_: object) -> None:
+        said.set()
+        goes_on.wait()
+
+    desks = Desks(cast(Any, SimpleNamespace(id="hospital-a", database=world.database, now=lambda: NOW)))
+    desks.open(world.job, PLAN).connect(say)
+    with world.database.transaction() as tables:
+        tables.serving.ask_to_stop(world.job.job_id, NOW)
+    looking = Thread(target=desks.obey, daemon=True)
+    try:
+        looking.start()
+        looking.join(10)
+        assert not looking.is_alive()
+        assert said.wait(10)
+    finally:
+        goes_on.set()
+
+
+@pytest.mark.parametrize("defect", [RuntimeError("a defect"), ConfideError(ErrorCode.INTERNAL, "a parcel that is no query")])
+def test_worker_that_can_hear_nothing_any_more_ends(monkeypatch: pytest.MonkeyPatch, defect: Exception) -> None:
+    ended: list[int] = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+
+    class Broken(ServingDesk):
+        def put(self, parcel: Parcel) -> None:
+            raise defect
+
+    channel = SimpleNamespace(receive=lambda: Parcel({"type": "query"}))
+    with pytest.raises(type(defect)):
+        _listen(cast(Channel, channel), Broken(job=JOB, plan=PLAN, party="hospital-a", channel=cast(Channel, channel)))
+    assert ended == [1]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import socket
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -397,3 +399,17 @@ def test_failure_texts_never_hold_the_payload() -> None:
         peer.sendall(a_frame(secret, operation=2))
         error = refusal(link)
     assert re.search(r"BBBB|4242|66, 66", f"{error!r}{error}") is None
+
+
+def test_link_that_is_given_up_frees_its_buffers_at_once() -> None:
+    gc.disable()  # a peer that is refused again and again must not fill the memory until somebody collects cycles
+    try:
+        with a_link_and_raw_peer() as (link, raw):
+            raw.sendall(framed(bytes(200)))
+            with pytest.raises(ConfideError):
+                link.receive(1, THREE)
+            given_up = weakref.ref(link)
+            del link
+            assert given_up() is None
+    finally:
+        gc.enable()

@@ -25,6 +25,7 @@ MAX_LOW_BITS = 58  # leaves two digits to compare, so that the tree is never emp
 _COMPARED_BITS = 63  # the top bit enters as it is
 _MAX_ARITY = 4
 _LOW_63 = np.uint64(2**63 - 1)
+_BLOCK = 1 << 13  # elements at once: their digits stay in the processor's cache
 
 Monomial = tuple[str, ...]
 
@@ -205,7 +206,12 @@ def digits_of(values: RingArray, low: int) -> NDArray[np.uint16]:
 
 
 def _one_hot(mask: RingArray, low: int) -> NDArray[np.uint16]:
-    return np.left_shift(np.uint16(1), digits_of(mask.reshape(-1), low))
+    flat = mask.reshape(-1)
+    tables = np.empty((num_digits(low), flat.size), np.uint16)
+    for start in range(0, flat.size, _BLOCK):
+        some = slice(start, start + _BLOCK)
+        np.left_shift(np.uint16(1), digits_of(flat[some], low), out=tables[:, some])
+    return tables
 
 
 def _top(mask: RingArray) -> BitArray:

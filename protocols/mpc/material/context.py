@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from protocols.errors import ConfideError, ErrorCode
 from protocols.prg import ByteSource
 from protocols.ring import BitArray, RingArray
-from protocols.sharing import combine_bits, draw_ring, sum_ring
+from protocols.sharing import combine_bits, draw_ring
 
 Shape = tuple[int, ...]
 Kept = tuple[int, ...]
@@ -213,7 +213,10 @@ class DealerMaterial(Material):
 
     def uniform(self, shape: Shape) -> RingArray:
         """The sum of all parties' shares."""
-        return sum_ring([draw_ring(stream, shape) for stream in self._streams])
+        total, *others = (draw_ring(stream, shape) for stream in self._streams)
+        for other in others:
+            total += other
+        return total
 
     def uniform_bits(self, shape: Shape) -> BitArray:
         """The exclusive-or of all parties' shares."""
@@ -234,17 +237,16 @@ class DealerMaterial(Material):
         """Computes the bits and sends what the last party's share must be."""
         value = _checked(compute(), shape)
         size = np.dtype(dtype).itemsize * _size(shape)
-        others = combine_bits([stream.take(size) for stream in self._streams[:-1]])
-        self._sink.put(_bytes_of(value.astype(dtype, copy=False) ^ others.view(dtype).reshape(shape)))
+        correction, *others = (stream.take(size).view(dtype) for stream in self._streams[:-1])
+        for other in others:
+            correction ^= other
+        correction ^= value.astype(dtype, copy=False).reshape(-1)
+        self._sink.put(correction.view(np.uint8))
         return value
 
 
 def _size(shape: Shape) -> int:
     return math.prod(shape)
-
-
-def _bytes_of(values: NDArray[Any]) -> NDArray[np.uint8]:
-    return np.ascontiguousarray(values).reshape(-1).view(np.uint8)
 
 
 def _checked(values: NDArray[Any], shape: Shape) -> NDArray[Any]:

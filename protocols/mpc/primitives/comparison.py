@@ -20,9 +20,9 @@ from protocols.mpc.material.comparison import (
     digits_of,
     levels_of,
 )
-from protocols.ring import BitArray, RingArray, pack_bits, unpack_bits
+from protocols.ring import BitArray, RingArray, pack_bits, packed_size, unpack_bits
 
-_BLOCK = 1 << 16  # table entries at once: what is computed of them stays in the processor's cache
+_BLOCK = 1 << 13  # results at once, a multiple of 8: what is computed of them stays in the processor's cache
 
 
 def nonnegative(engine: Engine, share: RingArray) -> Steps[RingArray]:
@@ -94,23 +94,24 @@ def unflip(engine: Engine, flipped: RingArray, flip_number: RingArray) -> RingAr
 
 def _compare_digits(opened: RingArray, material: SignMaterial) -> tuple[BitArray, BitArray]:
     """Shares of [c_i < r_i] and [c_i = r_i] as (digits, bytes) of packed bits."""
-    tests, count = opened.shape
-    digits = digits_of(opened.reshape(-1), material.low)
-    one_hot = material.one_hot
-    one_hot = material.one_hot if tests == 1 else np.tile(material.one_hot, tests)
-    less = np.empty((len(digits), (tests * count + 7) // 8), np.uint8)
+    count, flat = opened.shape[1], opened.reshape(-1)
+    less = np.empty((len(material.one_hot), packed_size(flat.size)), np.uint8)
     equal = np.empty_like(less)
-    at_once = max(_BLOCK // max(tests * count, 1), 1)
-    for start in range(0, len(digits), at_once):
-        some = slice(start, start + at_once)
-        words = np.right_shift(one_hot[some], digits[some], out=digits[some])
+    for start in range(0, flat.size, _BLOCK):
+        stop = min(start + _BLOCK, flat.size)
+        # All tests look into the same tables.
+        first, last = start % count, start % count + stop - start
+        some = slice(first, last) if last <= count else np.arange(first, last) % count
+        digits = digits_of(flat[start:stop], material.low)
+        words = np.right_shift(material.one_hot[:, some], digits, out=digits)
+        packed = slice(start // 8, packed_size(stop))
         lowest = words.astype(np.uint8)
         lowest &= np.uint8(1)
-        equal[some] = pack_bits(lowest)
+        equal[:, packed] = pack_bits(lowest)
         # The entries above: all of what is left but the lowest.
         lowest ^= np.bitwise_count(words)
         lowest &= np.uint8(1)
-        less[some] = pack_bits(lowest)
+        less[:, packed] = pack_bits(lowest)
     return less, equal
 
 

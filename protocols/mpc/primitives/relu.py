@@ -18,7 +18,7 @@ from protocols.mpc.material.comparison import MAX_LOW_BITS
 from protocols.mpc.material.rectifier import GateMaterial, RectifierMaterial
 from protocols.mpc.primitives.comparison import hidden_nonnegative, unflip
 from protocols.mpc.primitives.multiplication import fan_out
-from protocols.mpc.primitives.truncation import mask_for_truncation, public_part, recombine
+from protocols.mpc.primitives.truncation import BLOCK, mask_for_truncation, public_part, recombine
 from protocols.mpc.values import PartialShare
 from protocols.ring import TOP, RingArray
 
@@ -152,14 +152,25 @@ def select(engine: Engine, bit: RingArray, *values: RingArray) -> Steps[list[Rin
 
 
 def _gated(engine: Engine, opened: RingArray, shift: int, material: GateMaterial, bit: SavedBit) -> Gated:
-    public = public_part(opened, shift)
-    whole = recombine(public, material.truncation.high, material.truncation.top)
-    if engine.leads:
-        whole += public.base
-    # b v for b = t xor flip is flip v where t is 0, and v - flip v where it is 1.
-    flipped = recombine(public, material.flip_high, material.flip_top)
-    flipped += public.base * bit._flip
-    return Gated(np.where(bit._flipped, whole - flipped, flipped), whole)
+    kept, whole = np.empty(opened.size, np.int64), np.empty(opened.size, np.int64)
+    flat, flips, hidden = opened.reshape(-1), bit._flip.reshape(-1), bit._flipped.reshape(-1)
+    cut = material.truncation
+    of_whole, of_flip = [
+        (high.reshape(-1), top.reshape(-1)) for high, top in ((cut.high, cut.top), (material.flip_high, material.flip_top))
+    ]
+    for start in range(0, flat.size, BLOCK):
+        some = slice(start, start + BLOCK)
+        public = public_part(flat[some], shift)
+        uncut = recombine(public, of_whole[0][some], of_whole[1][some])
+        if engine.leads:
+            uncut += public.base
+        # b v for b = t xor flip is flip v where t is 0, and v - flip v where it is 1.
+        flipped = recombine(public, of_flip[0][some], of_flip[1][some])
+        flipped += public.base * flips[some]
+        whole[some] = uncut
+        uncut -= flipped
+        kept[some] = np.where(hidden[some], uncut, flipped)
+    return Gated(kept.reshape(opened.shape), whole.reshape(opened.shape))
 
 
 def _check(shift: int) -> None:

@@ -17,7 +17,7 @@ from protocols.mpc.material.truncation import TruncationMaterial
 from protocols.mpc.values import PartialShare
 from protocols.ring import TOP, RingArray, unsigned
 
-_BLOCK = 1 << 13
+BLOCK = 1 << 13  # elements at once: what is computed in between stays in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,8 @@ def truncated(engine: Engine, opened: RingArray, material: TruncationMaterial, s
     """
     result = np.empty(opened.size, np.int64)
     high, top, flat = material.high.reshape(-1), material.top.reshape(-1), opened.reshape(-1)
-    # Large tensors go block by block, so that what is computed in between stays in the processor's cache.
-    for start in range(0, result.size, _BLOCK):
-        some = slice(start, start + _BLOCK)
+    for start in range(0, result.size, BLOCK):
+        some = slice(start, start + BLOCK)
         public = public_part(flat[some], shift)
         share = recombine(public, high[some], top[some])
         if engine.leads:

@@ -59,6 +59,8 @@ def schedule_of(job: Job) -> tuple[Stage, ...]:
             return forward_stages(job, job.query_rows or 0)
         case JobType.SERVE:
             return serve_schedule(job)
+        case JobType.INFER_ENCRYPTED:
+            raise _no_program(job)
 
 
 def program_of(job: Job, engine: Engine, brought: Brought) -> Program:
@@ -84,6 +86,12 @@ def program_of(job: Job, engine: Engine, brought: Brought) -> Program:
             return InferProgram(job=job, model_share=brought.model_share, query_share=brought.query_share)
         case JobType.SERVE:
             return ServeProgram(job=job, model_share=brought.model_share)
+        case JobType.INFER_ENCRYPTED:
+            raise _no_program(job)
+
+
+def _no_program(job: Job) -> ConfideError:
+    return ConfideError(ErrorCode.INVALID_JOB, f"no parties compute a job of type {job.job_type.value} together")
 
 
 def in_step_order(job: Job, rows: RingArray) -> RingArray:

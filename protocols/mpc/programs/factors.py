@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
-from functools import reduce
+from functools import lru_cache, reduce
 
 import numpy as np
 
@@ -53,26 +54,42 @@ def scale_share(
         ConfideError: INVALID_JOB (the querier's fault) if the value leaves no room for the factor, or the factor is too small.
     """
     partial = PartialShare.of(share)
-    wanted = wanted_bits - (_MOST - magnitude_bits)
-    cut = min(wanted, scale_bits - result_bits - _bits_above(factor.peak))
+    scaling = _scaling(factor, magnitude_bits, scale_bits, result_bits, wanted_bits)
+    if scaling.cut > 0:
+        partial = PartialShare((yield from truncate(engine, partial.contiguous(), scaling.cut)))
+    # A multiplier that changes is in no plan, so the dealer could not take it in.
+    usable = PartialShare(partial.whole()) if factor.changes else partial
+    scaled = usable.times(scaling.multiplier)
+    if scaling.shift <= 0:
+        return np.asarray(scaled.whole() << np.int64(-scaling.shift))
+    return (yield from truncate(engine, scaled.contiguous(), scaling.shift))
+
+
+@dataclass(frozen=True)
+class _Scaling:
+    """How a value is scaled: it is cut by so many bits, multiplied with a whole number, and truncated by so many bits; public."""
+
+    cut: int
+    multiplier: int
+    shift: int
+
+
+@lru_cache(maxsize=1024)
+def _scaling(factor: Factor, magnitude_bits: int, scale_bits: int, result_bits: int, wanted_bits: int) -> _Scaling:
+    peak_bits = _bits_above(factor.peak)
+    cut = min(wanted_bits - (_MOST - magnitude_bits), scale_bits - result_bits - peak_bits)
     if cut > 0:
-        partial = PartialShare((yield from truncate(engine, partial.contiguous(), cut)))
         scale_bits, magnitude_bits = scale_bits - cut, max(magnitude_bits - cut, 0) + 1
     bits = min(MAX_BITS, _MOST - magnitude_bits)
     if bits < MIN_BITS:
         raise ConfideError(
             ErrorCode.INVALID_JOB, "a value is too large to be scaled exactly enough", remedy="Use smaller batches."
         )
-    exponent = bits - _bits_above(factor.peak)
-    # A multiplier that changes is in no plan, so the dealer could not take it in.
-    usable = PartialShare(partial.whole()) if factor.changes else partial
-    scaled = usable.times(round(factor.value * Fraction(2) ** exponent))
+    exponent = bits - peak_bits
     shift = scale_bits + exponent - result_bits
-    if shift <= 0:
-        return np.asarray(scaled.whole() << np.int64(-shift))
     if shift > _MOST:
         raise ConfideError(ErrorCode.INVALID_JOB, "a public factor is too small to be represented")
-    return (yield from truncate(engine, scaled.contiguous(), shift))
+    return _Scaling(cut, round(factor.value * Fraction(2) ** exponent), shift)
 
 
 def scale_terms(engine: Engine, combination: Combination, factor: Factor, *, result_bits: int) -> Steps[RingArray]:
@@ -97,11 +114,16 @@ def _scale_term(engine: Engine, term: Term, factor: Factor, result_bits: int) ->
             term.view.partial,
             magnitude_bits=magnitude,
             scale_bits=value.scale_bits,
-            factor=Factor(term.factor * factor.value, abs(term.factor) * factor.peak, factor.changes),
+            factor=_joint(term.factor, factor),
             result_bits=result_bits,
             wanted_bits=_ENOUGH_BITS if is_mean else GOOD_BITS,
         )
     )
+
+
+@lru_cache(maxsize=1024)
+def _joint(pending: Fraction, factor: Factor) -> Factor:
+    return Factor(pending * factor.value, abs(pending) * factor.peak, factor.changes)
 
 
 def add_up(shares: Sequence[RingArray]) -> RingArray:

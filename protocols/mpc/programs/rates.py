@@ -47,13 +47,14 @@ class LearningRates:
         self._steps_per_epoch = steps_per_epoch
         self._peak = base  # multipliers never exceed 1
         self._changes = training.schedule.kind is not ScheduleKind.CONSTANT
-        self._at: Callable[[int], Fraction] = lru_cache(maxsize=2)(
-            lambda epoch: _fine(base * training.schedule.multiplier(epoch, training.epochs))
+        self._at: Callable[[int], Factor] = lru_cache(maxsize=2)(
+            lambda epoch: Factor(_fine(base * training.schedule.multiplier(epoch, training.epochs)), self._peak, self._changes)
         )
 
     def at(self, step: int) -> Factor:
         """Returns the rate of a step, counted from 0 over all attempts."""
-        return Factor(self._at(step // self._steps_per_epoch), self._peak, self._changes)
+        # A rate that does not change is that of every epoch.
+        return self._at(step // self._steps_per_epoch if self._changes else 0)
 
 
 @dataclass(frozen=True)

@@ -136,6 +136,8 @@ class TrainProgram(Program):
         self._module = build_module(job.model, tensors, trains=True, coin=self._coin)
         self._rates = LearningRates(training, self._steps.per_epoch)
         self._optimiser = _optimiser(training, self._rates)
+        with_loss = crypten.nn.BCEWithLogitsLoss if training.loss is Loss.BINARY_CROSS_ENTROPY else crypten.nn.CrossEntropyLoss
+        self._loss = with_loss(skip_forward=True)
         self._last: LastStep | None = None
 
     @property
@@ -213,10 +215,8 @@ class TrainProgram(Program):
         features = SharedTensor.of(ValueView(self._features, window=window))
         labels = SharedTensor.of(ValueView(self._labels, window=window))
         match self._training.loss:
-            case Loss.BINARY_CROSS_ENTROPY:
-                crypten.nn.BCEWithLogitsLoss(skip_forward=True)(self._module(features), labels).backward()
-            case Loss.CROSS_ENTROPY:
-                crypten.nn.CrossEntropyLoss(skip_forward=True)(self._module(features), labels).backward()
+            case Loss.BINARY_CROSS_ENTROPY | Loss.CROSS_ENTROPY:
+                self._loss(self._module(features), labels).backward()
             case Loss.MEAN_SQUARED_ERROR:
                 predicted = self._module.outputs(features)
                 # The gradient of the mean of squares; its value has no use and would cost rounds.

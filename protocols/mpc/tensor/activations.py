@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -76,7 +75,7 @@ def _leaking(kept: SharedTensor, whole: SharedTensor, slope: Fraction) -> Shared
     scale = value.scale_bits + SLOPE_BITS
     magnitude = two.bounded(value.magnitude_bits + SLOPE_BITS, scale_bits=scale, limit_bits=VALUE_LIMIT_BITS)
     leaking = SharedValue(share, scale_bits=scale, magnitude_bits=magnitude)
-    return SharedTensor(combination=Combination((replace(two, view=ValueView(leaking)),)))
+    return SharedTensor(combination=Combination((two.seen(ValueView(leaking)),)))
 
 
 def _taken(tensor: SharedTensor) -> Whole:

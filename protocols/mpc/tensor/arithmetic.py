@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols.fixed_point import VALUE_BITS
-from protocols.mpc.combination import Combination, Term, bounded, map_one
+from protocols.mpc.combination import Combination, Term, bounded, map_one, times
 from protocols.mpc.primitives.products import elementwise, partial_product
 from protocols.mpc.tensor.shared_tensor import (
     VALUE_LIMIT_BITS,
@@ -76,7 +76,7 @@ def neg(self: SharedTensor) -> SharedTensor:
 
 def mul(self: SharedTensor, other: Any) -> SharedTensor:
     """Returns the elementwise product: with public numbers for free, with a secret tensor in one round."""
-    if is_number(other):
+    if not isinstance(other, SharedTensor) and is_number(other):
         return _scaled(self, _fraction(other))
     for secret, public in ((self, other), (other, self)):
         values = constant_of(public)
@@ -168,8 +168,9 @@ def fitted(left: SharedTensor, right: SharedTensor, *, inner: int) -> tuple[Term
     """Returns operands whose product stays in its domain, with as many of their fractional bits as that allows."""
     one, two = left.operand(), right.operand()
     growth = (inner - 1).bit_length()
+    factor = _joint_factor(one, two)
     for first, second in _PRODUCT_LIMITS:
-        magnitude = _product_bound(_cut(one, first), _cut(two, second), _joint_factor(one, two), growth)
+        magnitude = _product_bound(_cut(one, first), _cut(two, second), factor, growth)
         if magnitude <= MAX_MAGNITUDE_BITS and not (_is_cut_for_session(one, first) or _is_cut_for_session(two, second)):
             return left.coarse(first), right.coarse(second), magnitude
     # A small pending factor stands for a large value; multiplied in, both are below the declared limit at 16 bits each.
@@ -185,7 +186,8 @@ def _is_cut_for_session(term: Term, scale_bits: int) -> bool:
 
 def _joint_factor(one: Term, two: Term) -> Fraction:
     """The factor of a product for which its declared limit holds."""
-    return one.factor * one.rows * two.factor * two.rows
+    factor, rows = times(one.factor, two.factor), one.rows * two.rows
+    return factor if rows == 1 else factor * rows
 
 
 def _cut(term: Term, scale_bits: int) -> tuple[int, int]:
@@ -205,7 +207,7 @@ def product_of(left: Term, right: Term, share: RingArray | PartialShare, magnitu
     """Returns a product of two terms as a tensor, from this party's share of the product of their values."""
     scale = left.view.value.scale_bits + right.view.value.scale_bits
     value = SharedValue(share, scale_bits=scale, magnitude_bits=magnitude_bits)
-    return tensor_of(Combination((Term(ValueView(value), left.factor * right.factor, left.rows * right.rows),)))
+    return tensor_of(Combination((Term(ValueView(value), times(left.factor, right.factor), left.rows * right.rows),)))
 
 
 def _scaled(tensor: SharedTensor, factor: Fraction) -> SharedTensor:
@@ -220,8 +222,8 @@ def _both(
 
 
 def _times_public(tensor: SharedTensor, values: NDArray[np.float64]) -> SharedTensor:
-    shape = np.broadcast_shapes(tensor.size(), values.shape)
-    if values.size > 0 and bool((values == values.flat[0]).all()):
+    if values.size == 1 or (values.size > 0 and bool((values == values.flat[0]).all())):
+        shape = np.broadcast_shapes(tensor.combination.shape, values.shape)
         constant = None if tensor.constant is None else np.asarray(tensor.constant * values)
         return tensor_of(tensor.combination.times(_fraction(values.flat[0])).broadcast(shape), constant)
     coefficients, scale, growth = encoded(values)

@@ -6,7 +6,7 @@ rounding, 2^-16. A comparison has no gradient.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -64,7 +64,7 @@ class _Cut:
         magnitude = max(value.magnitude_bits - self.shift, 0) + 1 if self.shift else value.magnitude_bits
         magnitude = self.term.bounded(magnitude, scale_bits=scale, limit_bits=VALUE_LIMIT_BITS)
         cut = SharedValue(share.reshape(self.shape), scale_bits=scale, magnitude_bits=magnitude)
-        return SharedTensor(combination=Combination((replace(self.term, view=ValueView(cut)),)))
+        return SharedTensor(combination=Combination((self.term.seen(ValueView(cut)),)))
 
 
 def _negative(term: Term) -> SharedValue:

@@ -23,7 +23,7 @@ from protocols.mpc.tensor import (
     shapes,
 )
 from protocols.mpc.tensor.loader import crypten
-from protocols.mpc.tensor.recording import InPlace, Recorded
+from protocols.mpc.tensor.recording import InPlace, Recorded, play_back
 from protocols.mpc.tensor.shared_tensor import TYPE_NAME, SharedTensor, refused, wrapped
 
 _gradients: Any = importlib.import_module("crypten.gradients")
@@ -172,6 +172,7 @@ def register(known_functions: Iterable[str]) -> None:
         setattr(SharedTensor, name, Recorded(operation.__func__ if is_static else operation, gradient, is_static=is_static))
     for name in METHODS:
         setattr(SharedTensor, f"{name}_", InPlace(name))
+    SharedTensor.backward = play_back
     SharedTensor.__torch_function__ = classmethod(_torch_function)
     SharedTensor.__len__ = lambda self: int(self.size(0))
     ours = {name for kind in SharedTensor.__mro__[:1] for name in vars(kind)} | _KEPT

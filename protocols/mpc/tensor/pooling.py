@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -116,7 +115,7 @@ def _share(term: Term) -> RingArray:
 
 def _tensor(raw: Term, share: RingArray, growth_bits: int) -> SharedTensor:
     value = SharedValue(share, scale_bits=raw.view.value.scale_bits, magnitude_bits=_grown(raw, growth_bits))
-    return SharedTensor(combination=Combination((replace(raw, view=ValueView(value)),)))
+    return SharedTensor(combination=Combination((raw.seen(ValueView(value)),)))
 
 
 def _grown(term: Term, growth_bits: int) -> int:

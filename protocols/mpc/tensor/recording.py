@@ -1,18 +1,20 @@
-"""Puts operations on CrypTen's autograd tape: by descriptors, so that no attribute of a shared tensor is looked up in Python.
+"""Autograd as CrypTen's, without its price: records operations by descriptors, and plays them back.
 
 CrypTen looks every attribute of a tensor up in its table of functions; a step of a training reads thousands of them. Here only
-an operation with a gradient asks whether autograd is on. What is recorded, CrypTen's `backward` plays back.
+an operation with a gradient asks whether autograd is on. Its `backward` switches autograd off and on at every node; ours does
+so once. Order, gradients and what is kept of them are the same.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextvars import ContextVar
 from functools import partial
 from types import MethodType
 from typing import Any
 
+from protocols.errors import ConfideError, ErrorCode
 from protocols.mpc.tensor.seal import AUTOGRAD
 
 _Context: Any = importlib.import_module("crypten.gradients").AutogradContext
@@ -39,15 +41,14 @@ class Recorded:
         """Returns the operation itself where autograd is off, and otherwise what records it."""
         if tensor is None:
             return self._function
-        if _ON.get():
-            record = partial(self._record, type(tensor))
-            return record if self._is_static else partial(record, tensor)
-        return self._function if self._is_static else MethodType(self._function, tensor)
+        if not _ON.get():
+            return self._function if self._is_static else MethodType(self._function, tensor)
+        return partial(self._record, type(tensor)) if self._is_static else partial(self._record, type(tensor), tensor)
 
     def _record(self, kind: type, *operands: Any, **keywords: Any) -> Any:
         token = _ON.set(False)
         try:
-            children = list(_tensors(kind, operands))
+            children = _tensors(kind, operands)
             if not any(child.requires_grad for child in children):
                 return self._function(*operands, **keywords)
             context = _Context()
@@ -59,6 +60,62 @@ class Recorded:
             if part.requires_grad:
                 part.children, part.grad_fn, part.ctx = children, self._gradient, context
         return result
+
+
+def play_back(tensor: Any, grad_input: Any = None) -> None:
+    """Computes the gradients of everything that a tensor was made from, and adds them to those that the leaves have.
+
+    Args:
+        tensor: a result; its operations are forgotten.
+        grad_input: the gradient to start with, of the tensor's shape; 1 if it has one element.
+
+    Raises:
+        RuntimeError: (the program's author's fault) there is no such default.
+        ValueError: likewise; a tensor that no operation made.
+    """
+    if not tensor.requires_grad:
+        return
+    token = _ON.set(False)
+    try:
+        if grad_input is None:
+            if tensor.nelement() != 1:
+                raise RuntimeError("a gradient to start with is only implied for one element")
+            grad_input = type(tensor).ones(tuple(tensor.size()))
+        _expect(tensor)
+        _receive(tensor, grad_input)
+    finally:
+        _ON.reset(token)
+
+
+def _expect(tensor: Any) -> None:
+    """Counts for every tensor how many gradients it gets."""
+    tensor.grad_expected += 1
+    if tensor.grad_expected == 1:
+        for child in tensor.children:
+            _expect(child)
+
+
+def _receive(tensor: Any, gradient: Any) -> None:
+    tensor.grad_received += 1
+    tensor.grad = gradient if tensor.grad is None else tensor.grad.add(gradient)
+    if not tensor.children or tensor.grad_received < tensor.grad_expected:
+        return
+    if tensor.grad_fn is None:
+        raise ValueError("a gradient of a tensor that no operation made")
+    context = tensor.ctx
+    found = tensor.grad_fn.backward(context, tensor.grad)
+    asking = [child for child in tensor.children if context.is_differentiable(child)]
+    context.reset()
+    parts = found if isinstance(found, list | tuple) else (found,)
+    if len(asking) > len(parts):
+        raise ConfideError(ErrorCode.INTERNAL, "an operation with fewer gradients than operands")
+    for child, part in zip(asking, parts, strict=False):
+        if child.requires_grad:
+            _receive(child, part)
+    if asking:
+        tensor.grad = None
+    tensor.children = []
+    tensor.grad_expected = tensor.grad_received = 0
 
 
 class InPlace:
@@ -86,9 +143,11 @@ def _assign(name: str, tensor: Any, *operands: Any, **keywords: Any) -> Any:
     return tensor.copy_(getattr(tensor, name)(*operands, **keywords))
 
 
-def _tensors(kind: type, operands: Any) -> Iterator[Any]:
+def _tensors(kind: type, operands: Any) -> list[Any]:
+    found = []
     for operand in operands:
         if isinstance(operand, kind):
-            yield operand
+            found.append(operand)
         elif isinstance(operand, list | tuple):
-            yield from _tensors(kind, operand)
+            found += _tensors(kind, operand)
+    return found

@@ -15,8 +15,9 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any, NoReturn
 
 import numpy as np
@@ -120,6 +121,11 @@ class SharedTensor(crypten.CrypTensor):  # type: ignore[misc]
         return SharedTensor(combination=Combination.of(value))
 
     @staticmethod
+    def ones(shape: tuple[int, ...]) -> SharedTensor:
+        """Returns the constant 1 in a shape."""
+        return SharedTensor(np.ones(shape)) if shape else SharedTensor(1.0)
+
+    @staticmethod
     def from_public(values: NDArray[np.float64], scale_bits: int) -> SharedTensor:
         """Returns a parameter that starts as public numbers below 2^10 (initial weights, zero momenta)."""
         return SharedTensor(combination=_public_parameter(values, scale_bits))
@@ -165,7 +171,7 @@ class SharedTensor(crypten.CrypTensor):  # type: ignore[misc]
     def clone(self) -> SharedTensor:
         """Returns a tensor of the same value."""
         copy = SharedTensor(combination=self._combination)
-        copy._hold(self._combination, self._constant)
+        copy._constant = self._constant
         # The same value: what one of both rounds and opens serves the other.
         copy._rounds = self._rounds
         return copy
@@ -181,8 +187,8 @@ class SharedTensor(crypten.CrypTensor):  # type: ignore[misc]
     def turned(self) -> SharedTensor:
         """Returns the transpose of a matrix; it shares masks, and what is rounded already, with this tensor."""
         turned = SharedTensor(combination=self._combination.transpose())
-        turned._hold(turned._combination, None if self._constant is None else self._constant.T)
-        turned._rounds = {key: replace(term, view=term.view.transpose) for key, term in self._rounds.items()}
+        turned._constant = None if self._constant is None else self._constant.T
+        turned._rounds = {key: term.seen(term.view.transpose) for key, term in self._rounds.items()}
         return turned
 
     def operand(self) -> Term:
@@ -248,7 +254,7 @@ class SharedTensor(crypten.CrypTensor):  # type: ignore[misc]
                 engine = current_engine()
                 unscaled = Combination.of(terms[0].view)
                 value = engine.run(unscaled.settle(engine, scale_bits, magnitude_bits=MAX_MAGNITUDE_BITS))
-                self._rounds[scale_bits, False] = replace(terms[0], view=ValueView(value))
+                self._rounds[scale_bits, False] = terms[0].seen(ValueView(value))
             else:
                 self._rounds[scale_bits, False] = Term(ValueView(self._settled(scale_bits)), Fraction(1))
         return self._rounds[scale_bits, False]
@@ -293,6 +299,8 @@ def public_array(values: Any) -> NDArray[np.float64]:
     Raises:
         ConfideError: INVALID_MODEL (the program's author's fault) for anything else.
     """
+    if type(values) is float:
+        return np.array(values)
     if torch.is_tensor(values):
         return np.asarray(values.detach().numpy(), dtype=np.float64)
     if isinstance(values, int | float | Fraction | list | tuple | np.ndarray | np.number):
@@ -329,10 +337,22 @@ def _fits_protocol(term: Term, lowest: int, highest: int) -> bool:
 
 
 def _public_constant(values: NDArray[np.float64]) -> Combination:
+    elements, magnitude_bits = _encoded(values) if values.ndim else _encoded_number(float(values))
+    share = current_engine().public(elements)
+    return Combination.of(SharedValue(share, scale_bits=VALUE_BITS, magnitude_bits=magnitude_bits))
+
+
+def _encoded(values: NDArray[np.float64]) -> tuple[RingArray, int]:
     elements = encode(values, scale_bits=VALUE_BITS, limit=2.0**VALUE_LIMIT_BITS)
     largest = int(np.abs(elements).max(initial=1))
-    share = current_engine().public(elements)
-    return Combination.of(SharedValue(share, scale_bits=VALUE_BITS, magnitude_bits=(largest - 1).bit_length()))
+    return elements, (largest - 1).bit_length()
+
+
+@lru_cache(maxsize=64)
+def _encoded_number(value: float) -> tuple[RingArray, int]:
+    elements, magnitude_bits = _encoded(np.array(value))
+    elements.flags.writeable = False
+    return elements, magnitude_bits
 
 
 def _public_parameter(values: NDArray[np.float64], scale_bits: int) -> Combination:

@@ -1,0 +1,107 @@
+"""The demo's encrypted step: an institution's own model answers a researcher's ciphertexts.
+
+The model is its owner's alone, so nothing is computed jointly: the researcher encrypts, the owner evaluates, and the
+researcher opens.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+from encrypted_models import OwnModel, classes_of, digits_network
+from rich.console import Console
+from rich.table import Table
+
+from parties import harness
+from parties.client.client import Client
+from parties.config import PartyConfig
+from parties.encrypted_grant_files import EncryptedGrantTerms
+from parties.encrypted_grants import create_encrypted_grant
+from parties.publishing import publish_model
+from protocols.errors import ConfideError
+
+ONE_BY_ONE = 20
+RECIPIENT = harness.RESEARCHER
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What came of one lane.
+
+    Attributes:
+        lane: of the model.
+        samples: how many were asked about.
+        plain: of these the model gets right in the clear.
+        encrypted: and under encryption.
+        seconds: of all of it, keys and their upload included.
+        numbers: that were debited.
+    """
+
+    lane: str
+    samples: int
+    plain: int
+    encrypted: int
+    seconds: float
+    numbers: int
+
+
+def ask_encrypted(network: harness.Harness, client: Client, out: Path, console: Console) -> list[Figures]:
+    """Publishes the digits network of the first party, has it permitted, and asks it in both lanes."""
+    owner, own = network.parties[0], digits_network()
+    steward = harness.person_folder(owner.config, harness.STEWARD)
+    published = publish_model(owner.config, steward, own.write(out / "model"), own.terms, now=datetime.now(UTC))
+    label = published.ref.label
+    console.print(f"  {owner.party} publishes {label}, a network 64-32-10; lanes: {', '.join(published.plans)}")
+    try:
+        client.infer_encrypted(label, own.samples)
+    except ConfideError as error:
+        console.print(f"  without a grant: {error.code.name}")
+    else:
+        raise SystemExit("An encrypted query without a grant was answered.")
+    grant = _permit(owner.config, steward, label=label)
+    console.print(f"  grant {grant[:12]}… for {RECIPIENT}, to whom the model counts as known")
+    found = [_asked(client, own, label, count) for count in (len(own.samples), ONE_BY_ONE)]
+    for each in found:
+        console.print(f"  lane {each.lane}: {each.samples} samples, opened by the researcher alone, in {each.seconds:.1f} s")
+    return found
+
+
+def closing_part(figures: list[Figures]) -> Table:
+    """Returns the closing table's part about encrypted answers."""
+    table = Table("encrypted, lane", "samples", "right in the clear", "right encrypted", "seconds", "numbers debited")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for each in figures:
+        right = (str(each.plain), str(each.encrypted))
+        table.add_row(f"digits, {each.lane}", str(each.samples), *right, f"{each.seconds:.1f}", f"{each.numbers:,}")
+    return table
+
+
+def _permit(config: PartyConfig, steward: Path, *, label: str) -> str:
+    from parties.models import read_label
+
+    now = datetime.now(UTC)
+    terms = EncryptedGrantTerms(
+        agreement=harness.AGREEMENT,
+        model=read_label(label),
+        purposes=(harness.PURPOSE,),
+        recipients=(RECIPIENT,),
+        max_answers=100_000,
+        expires=(now + timedelta(hours=12)).replace(microsecond=0),
+        counts_as_known=True,
+    )
+    return create_encrypted_grant(config, steward, terms, now=now).grant.grant_id
+
+
+def _asked(client: Client, own: OwnModel, label: str, count: int) -> Figures:
+    """Asks about the first samples in the lane that the planner chooses for so many."""
+    began = time.monotonic()
+    lane = None if count > ONE_BY_ONE else "latency"
+    answers = client.infer_encrypted(label, own.samples[:count], lane=lane)
+    seconds, truth = time.monotonic() - began, own.labels[:count]
+    plain, encrypted = (int(np.sum(found == truth)) for found in (own.plain[:count], classes_of(answers.values)))
+    return Figures(answers.lane, count, plain, encrypted, seconds, answers.numbers)
