@@ -18,7 +18,9 @@ from tests.support.ckks import LARGE, SMALL, Float64
 
 SCALE = 2.0**36
 FRESH = 40 * np.sqrt(LARGE.ring_degree) / SCALE
-ROUNDED = 6 * LARGE.ring_degree / np.sqrt(18) / SCALE  # half a unit of both parts, the second times a ternary key
+# Half a unit of both parts, the second times a ternary key: of a product of two Gaussians, 14 deviations are passed in one of
+# 2^12 slots once in 10^7 runs.
+ROUNDED = 14 * LARGE.ring_degree / np.sqrt(18) / SCALE
 SWITCHED = 40 * LARGE.ring_degree / SCALE
 TOP = LARGE.top_level
 

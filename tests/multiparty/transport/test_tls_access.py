@@ -49,6 +49,10 @@ RESEARCHER_ONLY = [
         for name in ("PlanJob", "SubmitJob", "ListJobs", "WatchJob", "CancelJob", "ExplainJob", "FetchOutput")
     ),
     *(f"/confide.v1.ServingService/{name}" for name in ("ListServings", "Ask", "StopServing")),
+    *(
+        f"/confide.v1.EncryptedInferenceService/{name}"
+        for name in ("ListPublished", "OpenEnquiry", "GetEnquiry", "PutPart", "AskEncrypted", "FetchAnswer", "EndEnquiry")
+    ),
 ]
 FOR_BOTH = [
     "/grpc.health.v1.Health/Check",
