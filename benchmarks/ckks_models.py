@@ -52,9 +52,9 @@ def logistic() -> Model:
     return Model((weights,), (bias,), lambda x: x @ weights.T + bias)
 
 
-def samples(task: str, count: int) -> Float64:
+def samples(task: str, count: int, seed: int = 7) -> Float64:
     """Returns (count, features) float64 in the range of the task's model."""
-    rng = np.random.default_rng(7)
+    rng = np.random.default_rng(seed)
     return rng.uniform(-1, 1, (count, 30)) if task.startswith("lr") else rng.uniform(0, 1, (count, 784))
 
 

@@ -27,6 +27,7 @@ from protocols.ckks.cost_measurement import measure_costs
 from protocols.ckks.engine import Ciphertext, Engine
 from protocols.ckks.key_owner import KeyOwner
 from protocols.ckks.latency_planning import Declared, counts_of, plan_latency
+from protocols.ckks.offers import proposed_limit
 from protocols.ckks.parameters import PARAMETER_SETS
 from protocols.ckks.planning import EncryptedPlan, Lane
 from protocols.ckks.protection import ReRandomisers, answer_form, opened, protect
@@ -38,7 +39,7 @@ from protocols.model.spec import ModelSpec
 Weights = dict[str, np.ndarray]
 PACKED = 64  # samples of lr-30-packed
 TASKS = ("mlp", "mlp-batch", "cnn-tutorial4", "lr-30", "lr-30-packed", "compile", "mlp-worker")
-OUTPUT_LIMIT = 16.0  # declared, as an owner does who knows the outputs on validation rows: these stay below 5
+VALIDATION_ROWS = 512  # of which the owner knows the outputs when it declares a limit
 _WARM_UP = 2
 
 
@@ -110,7 +111,8 @@ class Session:
 def planned(task: str) -> tuple[EncryptedPlan, ModelSpec, Weights]:
     """Plans a task's model with costs measured here: in the latency lane of all that a query takes, from bytes to bytes."""
     spec, weights = network_of(task)
-    declared = Declared(-1.0 if task.startswith("lr") else 0.0, 1.0, OUTPUT_LIMIT)
+    outputs = ckks_models.model_of(task).plain(ckks_models.samples(task, VALIDATION_ROWS, seed=8))
+    declared = Declared(-1.0 if task.startswith("lr") else 0.0, 1.0, proposed_limit(float(abs(outputs).max())))
     if task == "mlp-batch":
         plan = batch.plan_batch(spec, weights, declared)
         costs = measure_batch_costs(plan.parameters, time.process_time)
