@@ -246,7 +246,7 @@ def check_grant(grant: Grant) -> Iterable[Problem]:
     if JobType.INFER_ENCRYPTED in {*grant.job_types, *grant.derived_job_types}:
         what = "encrypted inference is on a published model, not on rows or on shares"
         yield Problem("job_types", what, "give a grant for the published model")
-    yield from _check_recipients(grant.recipients)
+    yield from check_recipients(grant.recipients)
     yield from check_output_rules("outputs", grant.outputs)
     yield from check_unique("architectures", grant.architectures)
     for digest in grant.architectures:
@@ -291,7 +291,8 @@ def verify_grant(signed: SignedDocument, directory: Directory) -> Grant:
     )
 
 
-def _check_recipients(recipients: tuple[str, ...]) -> Iterable[Problem]:
+def check_recipients(recipients: tuple[str, ...]) -> Iterable[Problem]:
+    """Yields what is wrong with a list of those whom a grant is for."""
     if not recipients:
         yield Problem("recipients", "nobody may use it", f"name researchers, {INSTITUTION}<party>, or {ANYBODY}")
     yield from check_unique("recipients", recipients)

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from governance.consent.grant import ANYBODY, INSTITUTION, MAX_PURPOSES, MAX_RECIPIENTS
-from governance.consent.reading import check_ids, check_period, check_unique, refuse, require_one_form, texts, time_text
+from governance.consent.grant import ANYBODY, INSTITUTION, MAX_PURPOSES, MAX_RECIPIENTS, check_recipients
+from governance.consent.reading import check_ids, check_period, refuse, require_one_form, texts, time_text
 from governance.documents import DocumentKind, SignedDocument, sign
 from governance.identity.directory import Directory
 from governance.identity.fields import fields_of
@@ -150,12 +150,7 @@ def check_encrypted_grant(grant: EncryptedGrant) -> Iterable[Problem]:
     yield from check_id("model", grant.model)
     yield from check_hex("version", grant.version, 12)
     yield from check_ids("purposes", grant.purposes, least=1)
-    if not grant.recipients:
-        yield Problem("recipients", "nobody may ask it", f"name researchers, {INSTITUTION}<party>, or {ANYBODY}")
-    yield from check_unique("recipients", grant.recipients)
-    for recipient in grant.recipients:
-        if recipient != ANYBODY:
-            yield from check_id("recipients", recipient.removeprefix(INSTITUTION))
+    yield from check_recipients(grant.recipients)
     for name, value, most in (
         ("max_answers", grant.max_answers, MAX_ANSWERS),
         ("max_answers_per_key", grant.max_answers_per_key, MAX_ANSWERS),
