@@ -67,10 +67,13 @@ class SessionService:
         from the manifests that are. What has been kept before is not checked again: the proof was fresh then.
 
         Raises:
-            ConfideError: NOT_LOGGED (the sender's fault); UNKNOWN_SESSION.
+            ConfideError: NOT_LOGGED (the sender's fault); UNKNOWN_SESSION: the job is still on its way here. It is said here and
+                not when the message is fed: if the job came in between, the countersignature would count and not be kept.
         """
-        if not isinstance(message.body, Countersignature) or not self._sessions.knows(message.session):
+        if not isinstance(message.body, Countersignature):
             return False
+        if not self._sessions.knows(message.session):
+            raise ConfideError(ErrorCode.UNKNOWN_SESSION, f"session {message.session[:32]} is not known here")
         status = self._sessions.status(message.session)
         if message.sender in status.countersigned_by:
             return True

@@ -92,6 +92,20 @@ def test_countersignature_without_a_proof_that_comes_too_late_is_heard_and_not_k
     assert (sessions.refused, sessions.delivered) == ([], [None])
 
 
+def test_countersignature_of_a_job_that_arrives_just_after_it_is_told_to_come_again(world: HolderWorld) -> None:
+    class JobComesBetween(OneSession):
+        """Does not know the job when it is looked up, and would take its countersignature a moment later."""
+
+        def knows(self, _job_id: str) -> bool:
+            return False
+
+    sessions = JobComesBetween(Status(JOB, State.PROPOSED))
+    with pytest.raises(ConfideError) as caught:
+        deliver(world, sessions)
+    # Counted without being kept, it would let the job run and have the release gate withhold whatever comes of it.
+    assert (caught.value.code, sessions.delivered) == (ErrorCode.UNKNOWN_SESSION, [])
+
+
 def test_countersignature_whose_proof_was_checked_is_not_checked_again(
     world: HolderWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
