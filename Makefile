@@ -7,7 +7,7 @@ ALL_PYTHON := $(CODE) tests scripts $(wildcard examples benchmarks)
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo digits test check lint types contracts drift format proto error-pages role-tables commands soak-mpc bench bench-mpc bench-mpc-peers bench-ckks bench-transport bench-parties bench-audit fuzz chaos chaos-campaign faults-page image-check clean
+.PHONY: help setup demo demo-prepare digits test check lint types contracts drift format proto error-pages role-tables augmentation-catalogue commands soak-mpc bench bench-mpc bench-mpc-peers bench-ckks bench-transport bench-parties bench-audit bench-prepare bench-linking fuzz fuzz-hostile chaos chaos-campaign faults-page image-check clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
@@ -17,6 +17,9 @@ setup: ## build .venv; does nothing when it is up to date
 
 demo: setup ## three institutions train together, a researcher queries, also under encryption: build/demo/summary.json
 	@$(BIN)/python examples/three_institutions.py --out build/demo
+
+demo-prepare: setup ## two institutions, from raw files with identifiers to a joint training: build/demo-prepare/summary.json
+	@$(BIN)/python examples/two_institutions_prepare.py --out build/demo-prepare
 
 digits: setup ## a network trained jointly on digits beside the same training in the clear; MODEL=cnn, SEEDS=n (minutes)
 	@$(BIN)/python examples/digits.py --model $(or $(MODEL),mlp) --seeds $(or $(SEEDS),1)
@@ -43,6 +46,7 @@ drift: setup
 	$(BIN)/python scripts/generate_error_pages.py --check
 	$(BIN)/python scripts/generate_commands.py --check
 	$(BIN)/python scripts/generate_role_tables.py --check
+	$(BIN)/python scripts/generate_augmentation_catalogue.py --check
 
 format: setup ## format and repair what the linter can
 	$(BIN)/ruff format $(ALL_PYTHON)
@@ -56,6 +60,9 @@ error-pages: setup ## generate docs/errors from the catalogue of failures
 
 role-tables: setup ## generate docs/roles.md from the tables of who may do what
 	$(BIN)/python scripts/generate_role_tables.py
+
+augmentation-catalogue: setup ## generate docs/augmentation-catalogue.md from the records of measured effects
+	$(BIN)/python scripts/generate_augmentation_catalogue.py
 
 commands: setup ## generate docs/commands.md from the commands
 	$(BIN)/python scripts/generate_commands.py
@@ -84,8 +91,18 @@ bench-parties: setup ## how seconds, rounds and bytes grow with two, three and f
 bench-audit: setup ## entries a second that the audit log takes, beside hashing alone and the disk alone: build/bench/audit.json
 	$(BIN)/python benchmarks/bench_audit.py
 
+bench-prepare: setup ## ten million raw rows through a recipe: rows a second and memory (half a gigabyte of scratch)
+	$(BIN)/python benchmarks/bench_prepare.py
+
+bench-linking: setup ## pseudonyms and private intersections up to 100,000 x 100,000: seconds and bytes
+	$(BIN)/python benchmarks/bench_linking.py --rows 10000 100000
+
 fuzz: setup ## coverage-guided fuzzing of every decoder, FUZZ_SECONDS each (3600); goes on where it was stopped
 	$(BIN)/python -m tests.fuzz.campaign --seconds $(or $(FUZZ_SECONDS),3600) $(FUZZ)
+
+fuzz-hostile: setup ## CASES (10000) mutations of what an owner sends a researcher's client under encryption, and the other way round
+	$(BIN)/python -m tests.fuzz.hostile owner --cases $(or $(CASES),10000)
+	$(BIN)/python -m tests.fuzz.hostile asker --cases $(or $(CASES),10000)
 
 chaos: setup ## 50 seeded points of the fault matrix, real processes; SEED=n chooses others (about ten minutes)
 	$(BIN)/python -m tests.chaos.campaign --points 50 --seed $(or $(SEED),1)

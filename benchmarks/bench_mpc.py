@@ -50,6 +50,19 @@ TARGETS = {
     "lr-breast-cancer-10": 0.06,
     "lenet-step": 1.0,
 }
+# Steps of a job or runs of a program: so many that the dealer's head start is in no median; --quick makes fewer.
+STEPS = {
+    "net-a-step": 96,
+    "net-a-step-3-parties": 96,
+    "net-a-step-40ms": 96,
+    "net-a-inference": 32,
+    "relu-100k": 64,
+    "maxpool": 32,
+    "lr-breast-cancer-10": 1_200,
+    "lenet-step": 32,
+}
+QUICK_STEPS = 16
+STEPS_AT_ONCE = {"lr-breast-cancer-10": 10}  # which the figures are of
 ON_LINKS = ("relu-100k", "maxpool")  # no job type of their own: benchmarks/engine_runner.py
 NO_SPU = ("net-a-step-3-parties", "net-a-step-40ms", "lenet-step")
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
@@ -60,7 +73,7 @@ class Bench:
     """Runs tasks on systems; parties are started when the first task needs them."""
 
     def __init__(self, *, quick: bool) -> None:
-        self.steps = 32 if not quick else 8
+        self._quick = quick
         self.peer_runs = 3 if not quick else 1
         self._consortium: Any = None
 
@@ -81,10 +94,21 @@ class Bench:
         return found
 
     def _ours(self, task: str) -> Found:
+        steps = QUICK_STEPS if self._quick else STEPS[task]
+        found = self._run_ours(task, steps)
+        if not self._quick and task != "net-a-inference":
+            from party_jobs import steady_steps
+
+            needed = steady_steps(found["dealer_bytes"] / STEPS_AT_ONCE.get(task, 1))
+            if steps < needed:
+                raise RuntimeError(f"{task}: {steps} steps hide what was dealt before them; {needed} are enough")
+        return found
+
+    def _run_ours(self, task: str, steps: int) -> Found:
         if task in ON_LINKS:
             from parties.server.workers import ENVIRONMENT
 
-            command = [sys.executable, str(HERE / "engine_runner.py"), "--task", task, "--runs", str(self.steps)]
+            command = [sys.executable, str(HERE / "engine_runner.py"), "--task", task, "--runs", str(steps)]
             said = _run(command, environment=ENVIRONMENT)  # what workers run in
             return said | {
                 "processor_seconds": said["processor_seconds_per_party"],
@@ -94,17 +118,17 @@ class Bench:
 
         if task == "net-a-step-40ms":
             with closing(party_jobs.far_apart()) as distant:
-                return _fields(party_jobs.net_a_step(distant, steps=self.steps))
+                return _fields(party_jobs.net_a_step(distant, steps=steps))
         if self._consortium is None:
             self._consortium = party_jobs.started()
         where = self._consortium
         if task == "net-a-inference":
-            return party_jobs.net_a_inference(where, repeats=self.steps)
+            return party_jobs.net_a_inference(where, repeats=steps)
         measured = {
-            "net-a-step": lambda: party_jobs.net_a_step(where, steps=self.steps),
-            "net-a-step-3-parties": lambda: party_jobs.net_a_step(where, steps=self.steps, parties=3),
-            "lr-breast-cancer-10": lambda: party_jobs.lr_breast_cancer_10(where, steps=self.steps),
-            "lenet-step": lambda: party_jobs.lenet_step(where, steps=self.steps),
+            "net-a-step": lambda: party_jobs.net_a_step(where, steps=steps),
+            "net-a-step-3-parties": lambda: party_jobs.net_a_step(where, steps=steps, parties=3),
+            "lr-breast-cancer-10": lambda: party_jobs.lr_breast_cancer_10(where, steps=steps),
+            "lenet-step": lambda: party_jobs.lenet_step(where, steps=steps),
         }
         return _fields(measured[task]())
 

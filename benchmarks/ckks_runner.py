@@ -116,11 +116,11 @@ def planned(task: str) -> tuple[EncryptedPlan, ModelSpec, Weights]:
     if task == "mlp-batch":
         plan = batch.plan_batch(spec, weights, declared)
         costs = measure_batch_costs(plan.parameters, time.process_time)
-        return batch.plan_batch(spec, weights, declared, costs=costs), spec, weights
+        return batch.plan_batch(spec, weights, declared, costs=lambda _: costs), spec, weights
     samples = PACKED if task == "lr-30-packed" else 1
     name = plan_latency(spec, weights, declared, samples=samples).parameters.name
-    measured = {name: measure_costs(Engine(PARAMETER_SETS[name]), time.process_time)}
-    return plan_latency(spec, weights, declared, samples=samples, costs=measured), spec, weights
+    measured = measure_costs(Engine(PARAMETER_SETS[name]), time.process_time)
+    return plan_latency(spec, weights, declared, samples=samples, costs=lambda _: measured), spec, weights
 
 
 def asked(task: str, runs: int) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Times whole jobs at real parties: four processes on this machine, mutual TLS, plans, consent, countersignatures.
 
 Times are those that the parties' job records hold (docs/performance.md): the dealer of a job works on the same cores while they
-are taken, at most its window ahead of need. A job whose transport counted other payload bytes or rounds than its plan is a
-failure of the benchmark.
+are taken, and a job has so many steps that it deals one step for every step that counts (`steady_steps`). A job whose transport
+counted other payload bytes or rounds than its plan is a failure of the benchmark.
 """
 
 from __future__ import annotations
@@ -27,15 +27,20 @@ from parties.client.placement import Placement
 from parties.client.prepare import prepare_job
 from parties.client.requests import TrainRequest
 from parties.storage.files import make_folder
+from parties.worker.ahead import AHEAD_BYTES
 from protocols.canonical import canonical_bytes
 from protocols.model.layers import Convolution, Flatten, Linear, MaxPool, Relu
 from protocols.model.spec import ModelSpec
 from protocols.model.weights import weights_to_safetensors
 from protocols.mpc.programs.names import ANSWER
+from protocols.mpc.timing import WARM_UP_RUNS
 from tests.support.delay_proxy import DelayProxy, move_apart
 
 PARTIES = ("party-a", "party-b", "party-c", "party-d")
 BATCH, CLASSES = 128, 10
+BATCHES = 16  # of an epoch of images
+COPIES = 4  # of the rows of the breast cancer data, each as large as a batch: a job has at most 1,000 epochs
+HELD_BYTES = AHEAD_BYTES + (40 << 20)  # what may wait between dealer and engine (docs/protocols/corrections.md)
 REACHED_WITHIN_S = 60.0
 ONE_WAY_S = 0.02  # of the distant parties: a round trip of 40 ms
 JOB_TIMEOUT_S = 3_600.0
@@ -60,7 +65,7 @@ class Figures:
     """What one run of a task showed; seconds include the dealer's work on the same cores, and None is not measured.
 
     Attributes:
-        seconds: of the task.
+        seconds: of the task; of a step what it takes the slowest of all, the dealer included.
         online_seconds: the same without waits for the dealer.
         rounds: between the computing parties.
         sent_bytes_per_party: payload that a computing party sends to the others.
@@ -102,8 +107,8 @@ class Consortium:
             self.registered.add(name)
         return f"party-a/{name}"
 
-    def train(self, spec: ModelSpec, *, dataset: str, steps: int, batch: int, parties: int, name: str, rate: str) -> JobHandle:
-        """Trains for as many full batches; every epoch is one of them."""
+    def train(self, spec: ModelSpec, *, dataset: str, epochs: int, batch: int, parties: int, name: str, rate: str) -> JobHandle:
+        """Trains in full batches."""
         folder = self.network.folder
         (folder / "model.json").write_bytes(canonical_bytes(spec.to_document()))
         (folder / "model.safetensors").write_bytes(weights_to_safetensors(initial_weights(spec), spec))
@@ -117,7 +122,7 @@ class Consortium:
                 "model_name": name,
                 "manifest": "model.json",
                 "weights": "model.safetensors",
-                "training": {"epochs": steps, "batch_size": batch, "learning_rate": rate},
+                "training": {"epochs": epochs, "batch_size": batch, "learning_rate": rate, "checkpoints": {"every_epochs": 10}},
             }
         )
         handle = self.client.submit(prepare_job(self.client, request, folder=folder, now=datetime.now(UTC)))
@@ -138,30 +143,32 @@ def initial_weights(spec: ModelSpec) -> dict[str, np.ndarray]:
 def net_a_step(where: Consortium, *, steps: int, parties: int = 2) -> Figures:
     """784-128-128-10, SGD, cross-entropy, batch 128."""
     dataset = where.rows("images", _images, CLASSES)
+    epochs = -(-steps // BATCHES)
     return _step(
-        where.train(NET_A, dataset=dataset, steps=steps, batch=BATCH, parties=parties, name=f"net-a-{parties}", rate="0.1")
+        where.train(NET_A, dataset=dataset, epochs=epochs, batch=BATCH, parties=parties, name=f"net-a-{parties}", rate="0.1")
     )
 
 
 def lenet_step(where: Consortium, *, steps: int) -> Figures:
     """20 and 50 channels, 500; SGD, cross-entropy, batch 128."""
     dataset = where.rows("images", _images, CLASSES)
-    return _step(where.train(LENET, dataset=dataset, steps=steps, batch=BATCH, parties=2, name="lenet", rate="0.05"))
+    epochs = -(-steps // BATCHES)
+    return _step(where.train(LENET, dataset=dataset, epochs=epochs, batch=BATCH, parties=2, name="lenet", rate="0.05"))
 
 
 def lr_breast_cancer_10(where: Consortium, *, steps: int) -> Figures:
     """Ten full-batch steps of logistic regression on 569 x 30: ten times one of many."""
     dataset = where.rows("breast-cancer", _breast_cancer, 2)
     spec = ModelSpec.chain(30, linear=Linear(1))
-    one = _step(where.train(spec, dataset=dataset, steps=steps, batch=569, parties=2, name="logistic", rate="1.0"))
+    one = _step(where.train(spec, dataset=dataset, epochs=-(-steps // COPIES), batch=569, parties=2, name="logistic", rate="1.0"))
     return Figures(**{name: None if value is None else 10 * value for name, value in vars(one).items()})
 
 
 def net_a_inference(where: Consortium, *, repeats: int) -> dict[str, Any]:
     """From the researcher's call to her result, batch 128, warm model, one query after the other; without the first two."""
     dataset = where.rows("images", _images, CLASSES)
-    model = where.train(NET_A, dataset=dataset, steps=1, batch=BATCH, parties=2, name="net-a-served", rate="0.01").model
-    samples = _images().iloc[:, :-1].to_numpy(np.float64)
+    model = where.train(NET_A, dataset=dataset, epochs=1, batch=BATCH, parties=2, name="net-a-served", rate="0.01").model
+    samples = _images().iloc[:BATCH, :-1].to_numpy(np.float64)
     found = []
     quota = {"max_queries": repeats + 2, "max_rows": BATCH * (repeats + 2)}
     # The scores are what the peers compute: the model's output as it is, one a class.
@@ -179,6 +186,18 @@ def net_a_inference(where: Consortium, *, repeats: int) -> dict[str, Any]:
     }
 
 
+def steady_steps(dealer_bytes: float) -> int:
+    """Returns how many steps are enough for medians in which every step has one step's dealing.
+
+    A dealer that is ahead by all that the places between it and the engine hold does not wait in its first steps, and does not
+    work during the last steps of the parties. Both are fewer than half of so many.
+
+    Args:
+        dealer_bytes: corrections of a step.
+    """
+    return 2 * -(-HELD_BYTES // max(int(dealer_bytes), 1)) + WARM_UP_RUNS + 1
+
+
 def _step(handle: JobHandle) -> Figures:
     """Reads one step's figures from the records of the parties, after comparing the transport's counts with the plan's."""
     client, job = handle._client, handle._client.job(handle.id)
@@ -194,7 +213,8 @@ def _step(handle: JobHandle) -> Figures:
     timed = {party: _timing(progress.timing, "step") for party, progress in said.items()}
     computing = [timed[party] for party in job.computing_parties]
     return Figures(
-        seconds=max(float(entry["seconds_median"]) for entry in computing),
+        # The dealer is as fast as the parties take what it deals, or slower: then they empty what it had dealt ahead.
+        seconds=max(float(entry["seconds_median"]) for entry in timed.values()),
         online_seconds=max(float(entry["online_seconds_median"]) for entry in computing),
         rounds=step.rounds,
         sent_bytes_per_party=step.opened_bytes * (len(job.computing_parties) - 1),
@@ -214,15 +234,16 @@ def _timing(entries: Any, segment: str) -> Mapping[str, Any]:
 
 def _images() -> pd.DataFrame:
     generator = np.random.default_rng(1)
-    pixels = generator.integers(0, 256, (BATCH, 784))
+    pixels = generator.integers(0, 256, (BATCHES * BATCH, 784))
     names = pd.Index([f"pixel_{number}" for number in range(784)])
-    return pd.DataFrame(pixels, columns=names).assign(label=generator.integers(0, CLASSES, BATCH))
+    return pd.DataFrame(pixels, columns=names).assign(label=generator.integers(0, CLASSES, len(pixels)))
 
 
 def _breast_cancer() -> pd.DataFrame:
     rows, labels = load_breast_cancer(return_X_y=True)
     scaled = np.clip(np.rint(((rows - rows.mean(0)) / rows.std(0) / 8 + 1) * 127.5), 0, 255).astype(int)
-    return pd.DataFrame(scaled, columns=pd.Index([f"f{number}" for number in range(30)])).assign(label=labels.astype(bool))
+    once = pd.DataFrame(scaled, columns=pd.Index([f"f{number}" for number in range(30)])).assign(label=labels.astype(bool))
+    return pd.concat([once] * COPIES, ignore_index=True)
 
 
 def _schema(name: str, columns: list[str], classes: int) -> Mapping[str, Any]:

@@ -151,7 +151,7 @@ def examine(job: Job, *, directory: Directory, holdings: Holdings, now: datetime
     if job.serving is not None and holdings.servings >= holdings.max_servings:
         what = f"{holdings.servings} serving(s) of this model are open here; {holdings.party} permits {holdings.max_servings}"
         yield _finding(ErrorCode.PARTY_BUSY, "serving", what, "wait until another has ended, or submit an inference")
-    if job.job_type is JobType.EVALUATE:
+    if job.job_type in (JobType.EVALUATE, JobType.SUMMARISE):
         yield from _evaluation(job, holdings)
     if job.resumes is not None:
         yield from _resumption(job, job.resumes, holdings)

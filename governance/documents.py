@@ -39,6 +39,7 @@ class DocumentKind(Enum):
     ENCRYPTED_GRANT = "encrypted-grant"  # an owner's permission to ask such a model
     ENQUIRY = "enquiry"  # a researcher's request to ask such a model for a while
     DELETION_RECEIPT = "deletion-receipt"  # a holder has destroyed what it held of a model
+    PREPARATION = "preparation"  # how an owner made the rows of a data set from its raw file
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from governance.identity.fields import Fields, fields_of, finish
 from protocols.canonical import Document, canonical_bytes, parse_canonical
 from protocols.errors import ConfideError, Problem
 from protocols.job import MAX_DATASETS, MAX_OUTPUTS, Job, Output, OutputKind, Partition
+from protocols.job_parts import SUMMARISED
 from protocols.plan.estimate import Estimate
 from protocols.plan.plan import ADVERSARY, Direction, Plan
 
@@ -82,7 +83,7 @@ class Preview:
         job: id of the job.
         job_digest: of the job, 64 hexadecimal digits.
         plan_digest: of the plan, likewise.
-        job_type: `train`, `evaluate`, `infer` or `serve`.
+        job_type: `train`, `evaluate`, `summarise`, `infer` or `serve`.
         purpose: of the job.
         querier: who asks.
         institution: to which the querier belongs; empty if to none.
@@ -215,7 +216,9 @@ def constraint_in_words(output: Output) -> str:
     words = []
     if output.kind is OutputKind.LABEL:
         words.append("the class only")
-    if output.min_cell:
+    if output.kind in SUMMARISED:
+        words.append(f"no group of fewer than {output.min_cell} rows; exact means of the others")
+    elif output.min_cell:
         words.append(f"nothing about fewer than {output.min_cell} rows")
     if output.top_k:
         words.append(f"the {output.top_k} most probable class(es) only")
@@ -283,12 +286,14 @@ def _learns(job: Job, plan: Plan) -> Iterable[tuple[str, str]]:
     rows = "samples" if job.most_samples else "rows"
     opened = ", ".join(f"{output.name} ({output.kind.value})" for output in job.outputs)
     yield job.querier, f"{opened}, within their constraints" if opened else "that the job completed, and what it cost"
+    if job.summary is not None:
+        yield job.querier, "how many rows of a group have 1 in a column of 0 and 1, however few"
     computing = ", ".join(job.computing_parties)
     if plan.revealed_bits:
         yield computing, f"{plan.revealed_bits} bit(s): whether the numbers are in range, at the end of every epoch"
     yield computing, "shapes, schedule and volumes, unless all of them pool their shares"
     yield job.dealer, "shapes, schedule and volumes, unless a computing party pools with it"
-    yield "who pools so", f"{rows}, weights and outputs"
+    yield "who pools so", f"{rows} and outputs" if job.summary is not None else f"{rows}, weights and outputs"
     if job.partition is Partition.COLUMNS:
         labelled = ", ".join(f"{part.party}/{part.name}" for part in job.datasets if part.has_label)
         yield "everybody", f"that the data sets are columns of the same {job.num_rows} people in one order"

@@ -130,7 +130,7 @@ def permit(config: PartyConfig, record: DatasetRecord, **limits: Unpack[Limits])
         agreement=AGREEMENT,
         subject=DatasetChoice(record.name, record.version),
         purposes=(PURPOSE,),
-        job_types=(JobType.TRAIN, JobType.EVALUATE),
+        job_types=(JobType.TRAIN, JobType.EVALUATE, JobType.SUMMARISE),
         derived_job_types=JOINT,
         recipients=("*",),
         outputs=tuple(OutputRule(kind) for kind in OutputKind),

@@ -11,18 +11,18 @@ from datetime import datetime
 from governance.audit.entries import read_entry
 from governance.audit.manifest import Manifest, ManifestProof
 from governance.consent.revocation import Effect
-from governance.documents import DocumentKind
+from governance.documents import DocumentKind, SignedDocument
 from governance.lineage.alias import AliasName, AliasStatement
 from governance.lineage.blast import BlastRadius, HolderAlias, OpenEnquiry, OpenJob
 from governance.lineage.blast import blast_radius as radius_of
 from governance.lineage.card import LogReference, ModelCard, card_of
-from governance.lineage.graph import ModelRecords
+from governance.lineage.graph import ModelRecords, PreparedBy
 from governance.lineage.receipt import DeletionReceipt
 from governance.lineage.standing import Basis, End, TrainingFacts, Withdrawal, ends, training_of, trainings_behind
 from parties.storage.database import Tables
 from parties.storage.grants import GrantRecord
 from parties.storage.jobs import JobRecord
-from protocols.canonical import parse_canonical
+from protocols.canonical import canonical_bytes, parse_canonical, sha256_hex
 from protocols.errors import ConfideError, ErrorCode
 from protocols.job import Job, JobType, ModelRef
 from protocols.session.messages import Countersignature, SessionMessage
@@ -169,6 +169,19 @@ def model_records(tables: Tables, *, party: str, now: datetime) -> ModelRecords:
         aliases=aliases_everywhere(tables, party=party),
         ends=found,
         receipts=receipts,
+        preparations={
+            f"{party}/{record.name}/{record.version}": _prepared_by(record.signed) for record in tables.preparations.all()
+        },
+    )
+
+
+def _prepared_by(signed: SignedDocument) -> PreparedBy:
+    made = signed.document
+    contract, recipe = made["contract"], made["recipe"]
+    return PreparedBy(
+        (contract["name"], sha256_hex(canonical_bytes(contract))),
+        (f"{recipe['name']} version {recipe['version']}", sha256_hex(canonical_bytes(recipe))),
+        sha256_hex(signed.body),
     )
 
 

@@ -6,8 +6,10 @@ The weights are planned for, committed to and sealed here; nothing of them leave
 from __future__ import annotations
 
 import secrets
+import time
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ from protocols.canonical import canonical_bytes, parse_canonical
 from protocols.ckks.approximations import replaced_layers
 from protocols.ckks.lanes import PlannedLanes, plan_lanes
 from protocols.ckks.latency_planning import Declared
+from protocols.ckks.machine import Machine, measured_machine
 from protocols.ckks.offers import (
     Choice,
     Measured,
@@ -120,7 +123,7 @@ def preview_publication(
     prepared = _prepare(files, terms, approximation)
     spec, weights = prepared.answered
     if not replaced_layers(spec):
-        lanes = plan_lanes(spec, weights, prepared.declared, lanes=terms.lanes, decimals=terms.decimals)
+        lanes = _planned(prepared, terms)
         measured = None
         if prepared.validation is not None:
             measured = measure(prepared.plain, prepared.answered, prepared.validation)
@@ -171,7 +174,7 @@ def publish_model(
         raise ConfideError(
             ErrorCode.INVALID_MODEL, what, remedy="Look at the offers with --dry-run, and choose with --approximate."
         )
-    lanes = plan_lanes(spec, weights, prepared.declared, lanes=terms.lanes, decimals=terms.decimals)
+    lanes = _planned(prepared, terms)
     manifest, secret = canonical_bytes(spec.to_document()), weights_to_safetensors(weights, spec)
     salt = secrets.token_bytes(SALT_BYTES)
     described = _described(terms, spec, lanes, consortium=member.directory.consortium, issuer=config.party, now=now)
@@ -179,10 +182,12 @@ def publish_model(
     signed = sign_published(model, member.signing_key)
     authorisation = authorise(config, person_folder, Action.PUBLISH_MODEL, model.digest, now)
     sealed = config.folder.open_sealed()
-    name = sealed.write(Purpose.PUBLISHED_MODEL, sealed_id(model.ref), secret)
+    name = ""
     try:
         with one_transaction(config.folder.database_file) as tables:
             kept = keep_authorisation(tables, authorisation, now=now)
+            # Once the transaction has begun: a party process that starts removes, in one of its own, what no table names.
+            name = sealed.write(Purpose.PUBLISHED_MODEL, sealed_id(model.ref), secret)
             tables.encrypted.publish(signed, manifest=manifest, salt=salt, sealed_name=name, now=now)
             facts: dict[str, Fact] = {
                 "model": model.ref.label,
@@ -194,7 +199,8 @@ def publish_model(
             }
             tables.audit.append(EntryKind.MODEL_PUBLISHED, facts, now=now)
     except BaseException:  # nothing names the file: it must not stay
-        sealed.delete(name)
+        if name:
+            sealed.delete(name)
         raise
     return model
 
@@ -291,6 +297,17 @@ def _prepare(files: PublicationFiles, terms: PublicationTerms, approximation: Ch
         ranges = ranges_of(spec, weights, approximation.between, validation)
         answered = approximated(spec, weights, ranges, approximation.degree)
     return _Prepared((spec, weights), answered, Declared(low, high, terms.output_limit), validation)
+
+
+@cache
+def _this_machine() -> Machine:
+    """Where models are published is where they are answered: the party's own machine."""
+    return measured_machine(time.process_time)  # of all threads that matrix products take
+
+
+def _planned(prepared: _Prepared, terms: PublicationTerms) -> PlannedLanes:
+    spec, weights = prepared.answered
+    return plan_lanes(spec, weights, prepared.declared, lanes=terms.lanes, decimals=terms.decimals, machine=_this_machine())
 
 
 def _described(

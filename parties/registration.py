@@ -7,16 +7,20 @@ one. Rows, salt, identifiers and the count of rows left out stay here; identifie
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from governance.audit.entries import EntryKind, Fact
 from parties.alignment_secrets import AlignBy, read_alignment_secret
 from parties.arrays import arrays_from_bytes, arrays_to_bytes
 from parties.config import PartyConfig
-from parties.storage.database import Database, open_database
+from parties.storage.database import Database, Tables, open_database
 from parties.storage.datasets import DatasetRecord, dataset_object_id
 from parties.storage.files import read_public
 from parties.storage.sealed import Purpose, SealedFiles
@@ -62,32 +66,64 @@ def register_dataset(
             also one without a label or with other than one identifier where that does not do; INVALID_ARGUMENT: name, files,
             alignment or more rows than the configuration allows; STATE_SCHEMA or FILE_MODE: the state folder.
     """
+    check_dataset_name(name)
+    schema = schema_from_yaml(read_public(schema_file, max_bytes=MAX_SCHEMA_BYTES))
+    check_use(schema, align_by)
+    table = read_rows(file, schema, content_for(align_by))
+    alignment = "" if align_by is None else align_rows(table, schema, align_by, on_violation)
+    rows = prepare(table, schema, on_violation)
+    check_size(config, rows)
+    salt = secrets.token_bytes(SALT_BYTES)
+    sealed = config.folder.open_sealed()
+    database = open_database(config.folder.database_file)
+    try:
+        return keep_rows(database, sealed, name=name, schema=schema, rows=rows, alignment=alignment, salt=salt, now=now)
+    finally:
+        database.close()
+
+
+def check_dataset_name(name: str) -> None:
+    """Refuses a name that no data set can have.
+
+    Raises:
+        ConfideError: INVALID_ARGUMENT (the caller's fault).
+    """
     if not ID_PATTERN.fullmatch(name):
         problem = Problem("name", "an identifier is 1 to 63 of a-z, 0-9 and -, not at the ends", "choose another")
         raise ConfideError(ErrorCode.INVALID_ARGUMENT, "the data set cannot have this name", problems=[problem])
-    schema = schema_from_yaml(read_public(schema_file, max_bytes=MAX_SCHEMA_BYTES))
+
+
+def check_use(schema: TableSchema, align_by: AlignBy | None) -> None:
+    """Refuses rows that no job could use: without a label, and not aligned with others.
+
+    Raises:
+        ConfideError: INVALID_SCHEMA (the author's fault).
+    """
     if align_by is None and not schema.has_label:
         problem = Problem(
             "columns", f"{schema.name} has no label column", "name the alignment secret and label, or add the label"
         )
         what = "rows without a label are of use only beside other columns of the same people"
         raise ConfideError(ErrorCode.INVALID_SCHEMA, what, problems=[problem])
-    table = _read_file(file, schema, Content.LABELLED_ROWS if align_by is None else Content.ALIGNED_ROWS)
-    alignment = "" if align_by is None else _align(table, schema, align_by, on_violation)
-    rows = prepare(table, schema, on_violation)
+
+
+def content_for(align_by: AlignBy | None) -> Content:
+    """Returns what a file of rows must hold."""
+    return Content.LABELLED_ROWS if align_by is None else Content.ALIGNED_ROWS
+
+
+def check_size(config: PartyConfig, rows: PreparedRows) -> None:
+    """Refuses more rows than the configuration allows.
+
+    Raises:
+        ConfideError: INVALID_ARGUMENT (the operator's fault).
+    """
     if rows.num_rows > config.max_rows:
         raise ConfideError(
             ErrorCode.INVALID_ARGUMENT,
             f"{rows.num_rows} rows; this party's configuration allows {config.max_rows}",
             remedy="Raise max_rows, or split the file.",
         )
-    salt = secrets.token_bytes(SALT_BYTES)
-    sealed = config.folder.open_sealed()
-    database = open_database(config.folder.database_file)
-    try:
-        return _keep(database, sealed, name=name, schema=schema, rows=rows, alignment=alignment, salt=salt, now=now)
-    finally:
-        database.close()
 
 
 def open_rows(sealed: SealedFiles, record: DatasetRecord) -> PreparedRows:
@@ -99,8 +135,8 @@ def open_rows(sealed: SealedFiles, record: DatasetRecord) -> PreparedRows:
     Raises:
         ConfideError: STATE_DAMAGED (the operator's fault): the sealed file does not open or holds other rows.
     """
-    arrays = arrays_from_bytes(sealed.read(Purpose.DATASET, record.object_id, record.sealed_name))
-    if set(arrays) != {"features", "labels", "salt"}:
+    arrays = open_sealed(sealed, record)
+    if not {"features", "labels", "salt"} <= set(arrays):
         raise ConfideError(ErrorCode.STATE_DAMAGED, f"the sealed file of {record.object_id} does not hold rows")
     rows = PreparedRows(arrays["features"], arrays["labels"], {})
     digest = sha256_hex(record.schema_document)
@@ -109,7 +145,16 @@ def open_rows(sealed: SealedFiles, record: DatasetRecord) -> PreparedRows:
     return rows
 
 
-def _keep(
+def open_sealed(sealed: SealedFiles, record: DatasetRecord) -> Mapping[str, NDArray[Any]]:
+    """Opens everything that is sealed with a registration, secret; not compared with its commitment.
+
+    Raises:
+        ConfideError: STATE_DAMAGED (the operator's fault).
+    """
+    return arrays_from_bytes(sealed.read(Purpose.DATASET, record.object_id, record.sealed_name))
+
+
+def keep_rows(
     database: Database,
     sealed: SealedFiles,
     *,
@@ -119,8 +164,29 @@ def _keep(
     alignment: str,
     salt: bytes,
     now: datetime,
+    besides: Mapping[str, NDArray[Any]] = MappingProxyType({}),
+    also: Callable[[Tables, DatasetRecord], Mapping[str, Fact] | None] = lambda tables, record: None,
 ) -> DatasetRecord:
-    contents = arrays_to_bytes({"features": rows.features, "labels": rows.labels, "salt": np.frombuffer(salt, dtype=np.uint8)})
+    """Keeps checked rows as the next version of a data set.
+
+    Args:
+        database: the owner's.
+        sealed: likewise.
+        name: of the data set.
+        schema: of the rows, public.
+        rows: secret.
+        alignment: public; empty if there is none.
+        salt: of the commitment, 32 random bytes, secret.
+        now: the time, UTC.
+        besides: what is sealed with the rows, secret.
+        also: what becomes durable together with the registration, or stops it by raising; returns what the audit log says of the
+            registration besides.
+
+    Raises:
+        ConfideError: DISK_FULL or INVALID_ARGUMENT (the operator's fault): nothing is kept; else what `also` raises.
+    """
+    salted = {"salt": np.frombuffer(salt, dtype=np.uint8)}
+    contents = arrays_to_bytes({**besides, **salted, "features": rows.features, "labels": rows.labels})
     written = ""
     try:
         with database.transaction() as tables:
@@ -145,7 +211,8 @@ def _keep(
                 "schema": schema.digest,
                 "rows": rows.num_rows,
             }
-            tables.audit.append(EntryKind.DATASET_REGISTERED, facts, now=now)
+            more = also(tables, record) or {}
+            tables.audit.append(EntryKind.DATASET_REGISTERED, {**facts, **more}, now=now)
     except BaseException:  # whatever stopped the transaction, no rows stay behind that no registration knows
         if written:
             sealed.delete(written)
@@ -153,7 +220,13 @@ def _keep(
     return record
 
 
-def _align(table: Table, schema: TableSchema, align_by: AlignBy, on_violation: OnViolation) -> str:
+def align_rows(table: Table, schema: TableSchema, align_by: AlignBy, on_violation: OnViolation) -> str:
+    """Returns the alignment of rows under the owners' common secret, public.
+
+    Raises:
+        ConfideError: INVALID_ARGUMENT (the owner's fault): rows would be left out, or secret and label; INVALID_DATA,
+            INVALID_SCHEMA: the identifiers.
+    """
     if on_violation is not OnViolation.REFUSE:
         what = "rows are not left out of an aligned data set: they would be missing beside the other owners' columns"
         raise ConfideError(ErrorCode.INVALID_ARGUMENT, what, remedy="Correct or remove the rows at every owner.")
@@ -161,7 +234,12 @@ def _align(table: Table, schema: TableSchema, align_by: AlignBy, on_violation: O
     return align(identifiers, secret=read_alignment_secret(align_by.secret_file), label=align_by.label)
 
 
-def _read_file(file: Path, schema: TableSchema, content: Content) -> Table:
+def read_rows(file: Path, schema: TableSchema, content: Content) -> Table:
+    """Reads a data owner's file, CSV or Parquet by its name.
+
+    Raises:
+        ConfideError: as `read_table`; INVALID_ARGUMENT (the owner's fault): the file cannot be read.
+    """
     file_format = _FORMATS.get(file.suffix.lower())
     if file_format is None:
         raise ConfideError(ErrorCode.INVALID_ARGUMENT, f"{file} is neither a .csv nor a .parquet file")

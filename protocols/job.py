@@ -40,11 +40,12 @@ from protocols.job_parts import OutputKind as OutputKind
 from protocols.job_parts import Partition as Partition
 from protocols.job_parts import Resumption as Resumption
 from protocols.job_parts import Serving as Serving
+from protocols.job_parts import Summary as Summary
 from protocols.job_parts import Task as Task
 from protocols.model.spec import ModelSpec
 from protocols.training import Training, read_training
 
-FORMAT = "confide.job/4"
+FORMAT = "confide.job/5"
 
 
 @dataclass(frozen=True)
@@ -60,12 +61,12 @@ class Job:
         querier: researcher id.
         computing_parties: party ids in order; the first leads.
         dealer: party id, none of the computing parties.
-        datasets: rows to train or evaluate on, in order; empty for inference and serving.
+        datasets: rows to train or evaluate on, or to summarise, in order; empty for inference and serving.
         partition: what the data sets are to each other.
         schema: the schema document that all data sets and query rows follow; of data sets with different columns, that of the
             joined rows: all their features, in the order of the data sets, and the one label.
         task: what the labels are; the schema says the same.
-        model: the architecture.
+        model: the architecture; summarise: the rows as they are, one flatten.
         initial_weights_sha256: train: digest of the public initial weights (safetensors) sent with the job; None if the
             training continues from the shares of `model_ref`.
         model_name: train only: the name under which the shares are kept.
@@ -80,6 +81,7 @@ class Job:
         agree_by: until then everybody must have countersigned it; people who approve need more time than programs.
         expires: after this nobody starts it.
         nonce: 32 hexadecimal digits; makes equal requests distinct jobs.
+        summary: summarise only: into which groups.
     """
 
     consortium: str
@@ -108,6 +110,7 @@ class Job:
     agree_by: datetime
     expires: datetime
     nonce: str
+    summary: Summary | None = None
 
     @property
     def lead(self) -> str:
@@ -129,6 +132,8 @@ class Job:
     @property
     def label_width(self) -> int:
         """Columns of the shared labels: one per class if there are several, else one."""
+        if self.summary is not None:
+            return self.summary.label_width
         return self.model.output_features if self.task is Task.CLASSES else 1
 
     @property
@@ -200,6 +205,7 @@ class Job:
             "agree_by": self.agree_by.strftime(TIME_FORMAT),
             "expires": self.expires.strftime(TIME_FORMAT),
             "nonce": self.nonce,
+            "summary": None if self.summary is None else vars(self.summary),
         }
 
     @staticmethod
@@ -226,6 +232,7 @@ def _from_document(document: Document) -> Job:
         "format", "consortium", "directory_version", "agreement", "purpose", "type", "querier", "computing_parties", "dealer",
         "datasets", "partition", "schema", "task", "model", "initial_weights_sha256", "model_name", "model_ref", "training",
         "resumes", "query_rows", "query_commitment", "serving", "outputs", "created", "agree_by", "expires", "nonce",
+        "summary",
     }  # fmt: skip
     unknown, missing = sorted(set(document) - keys), sorted(keys - set(document))
     if unknown or missing:
@@ -262,6 +269,7 @@ def _from_document(document: Document) -> Job:
             agree_by=read_time(document["agree_by"]),
             expires=read_time(document["expires"]),
             nonce=read_text(document["nonce"]),
+            summary=None if document["summary"] is None else read_fields(Summary, document["summary"], "iiis"),
         )
     except (ValueError, TypeError, KeyError) as error:
         raise ConfideError(ErrorCode.INVALID_JOB, f"a field of the job has the wrong type or value: {error}") from error

@@ -13,19 +13,25 @@ from protocols.job_parts import (
     MAX_ATTEMPTS,
     MAX_BLOCK_ROWS,
     MAX_CLASSES,
+    MAX_CLUSTERS,
+    MAX_ITERATIONS,
     MAX_LIFETIME_S,
     MAX_QUERIES,
     MAX_QUERY_ROWS,
     MAX_ROWS,
     MAX_SERVED_ROWS,
     MAX_SERVING_S,
+    MAX_SUMMARISED_ROWS,
     PREDICTED,
+    SUMMARISED,
     JobType,
+    OutputKind,
     Resumption,
     Serving,
+    Summary,
     Task,
 )
-from protocols.model.layers import Dropout, Polynomial, Sigmoid, Softmax, Square
+from protocols.model.layers import Dropout, Flatten, Polynomial, Sigmoid, Softmax, Square
 from protocols.model.spec import ModelSpec
 from protocols.output_checks import check_constraint
 from protocols.partition_checks import check_datasets
@@ -60,7 +66,9 @@ def check(job: Job) -> Iterable[Problem]:
         yield from check_id("outputs.name", output.name)
         if output.recipient != job.querier:
             yield Problem(f"outputs.{output.name}", "the recipient is not the querier", "open outputs to the querier alone")
-    yield from check_model(job.model, job.task)
+    if job.job_type is not JobType.SUMMARISE:
+        yield from check_model(job.model, job.task)
+        yield from _absent(job, "summary")
     yield from _CHECKS[job.job_type](job)
 
 
@@ -151,6 +159,45 @@ def _check_evaluate(job: Job) -> Iterable[Problem]:
         yield from check_constraint(output, job.task, classes=job.model.output_features)
 
 
+def _check_summarise(job: Job) -> Iterable[Problem]:
+    yield from _absent(job, "initial_weights_sha256", "model_name", "model_ref", "training", "resumes", *_OF_A_QUERY, "serving")
+    if [type(layer.operator) for layer in job.model.layers] != [Flatten]:
+        yield Problem("model", "rows are summarised as they are", "write a model of one flatten over the features")
+    kinds = [output.kind for output in job.outputs]
+    if len(kinds) != 1 or kinds[0] not in SUMMARISED:
+        # Beside the sums of one set of groups, those of another show what a group that is withheld would have shown.
+        known = ", ".join(kind.value for kind in SUMMARISED)
+        yield Problem("outputs", f"a summary opens one of: {known}", "declare one output, and submit a job for each")
+    for output in job.outputs:
+        if not 2 <= output.min_cell <= MAX_ROWS:
+            yield Problem(f"outputs.{output.name}.min_cell", f"must be 2 to {MAX_ROWS}", "say how few rows a group may have")
+        yield from check_constraint(output, job.task, classes=job.label_width)
+    if job.num_rows > MAX_SUMMARISED_ROWS:
+        yield Problem("datasets", f"more than {MAX_SUMMARISED_ROWS} rows are not summarised", "use fewer rows")
+    if job.summary is None:
+        yield Problem("summary", "missing", "say into which groups")
+    else:
+        yield from _check_summary(job, job.summary, clusters=OutputKind.CENTROIDS in kinds)
+
+
+def _check_summary(job: Job, summary: Summary, *, clusters: bool) -> Iterable[Problem]:
+    if (summary.label_width == 1) == (job.task is Task.CLASSES) or not 1 <= summary.label_width <= MAX_CLASSES:
+        yield Problem("summary.label_width", f"{summary.label_width} does not fit a {job.task.value} label", "read the schema")
+    if clusters:
+        if not 1 <= summary.groups <= min(MAX_CLUSTERS, job.num_rows):
+            yield Problem("summary.groups", f"must be 1 to {MAX_CLUSTERS}, and no more than rows", "choose another")
+        if not 1 <= summary.iterations <= MAX_ITERATIONS:
+            yield Problem("summary.iterations", f"must be 1 to {MAX_ITERATIONS}", "choose another")
+        yield from check_hex("summary.start_seed", summary.start_seed, 32)
+        return
+    if job.task is Task.REAL:
+        yield Problem("outputs", "a label that is a number makes no groups", "open centroids, or register classes as label")
+    elif summary.groups != max(2, summary.label_width):
+        yield Problem("summary.groups", f"the label has {max(2, summary.label_width)} classes", "write that")
+    if summary.iterations or summary.start_seed:
+        yield Problem("summary", "groups by label are not searched for", 'write iterations 0 and start_seed ""')
+
+
 def _check_infer(job: Job) -> Iterable[Problem]:
     yield from _absent(job, "initial_weights_sha256", "model_name", "training", "resumes", "serving")
     yield from _check_model_ref(job)
@@ -202,6 +249,7 @@ def _check_infer_encrypted(job: Job) -> Iterable[Problem]:
 _CHECKS = {
     JobType.TRAIN: _check_train,
     JobType.EVALUATE: _check_evaluate,
+    JobType.SUMMARISE: _check_summarise,
     JobType.INFER: _check_infer,
     JobType.SERVE: _check_serve,
     JobType.INFER_ENCRYPTED: _check_infer_encrypted,

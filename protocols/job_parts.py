@@ -19,6 +19,9 @@ MAX_BLOCK_ROWS = 1_024
 MAX_QUERIES = 1_000_000
 MAX_SERVED_ROWS = MAX_ROWS
 MAX_SERVING_S = 24 * 3600
+MAX_CLUSTERS = 64
+MAX_ITERATIONS = 100
+MAX_SUMMARISED_ROWS = 1 << 20  # beyond, the error of a mean would exceed two units of its last place
 
 
 class JobType(Enum):
@@ -26,6 +29,7 @@ class JobType(Enum):
 
     TRAIN = "train"
     EVALUATE = "evaluate"
+    SUMMARISE = "summarise"  # rows are told by the means and sizes of groups of them, and by nothing else
     INFER = "infer"
     SERVE = "serve"  # a model stays open to the querier's queries for a while, without a session for each of them
     INFER_ENCRYPTED = "infer_encrypted"  # one party evaluates its own model on ciphertexts: no job, but an enquiry, asks for it
@@ -61,6 +65,8 @@ class OutputKind(Enum):
     ROC_AUC = "roc_auc"  # evaluate, binary: the area under the curve; withheld if either class has fewer than c rows
     LOG_LOSS = "log_loss"  # evaluate: mean cross-entropy of the predictions; withheld if a class has rows, but fewer than c
     SQUARED_ERROR = "squared_error"  # evaluate, real: mean squared error
+    CENTROIDS = "centroids"  # summarise: (clusters, features + 1): means of the rows of each cluster, and how many it has
+    GROUP_MEANS = "group_means"  # summarise: (classes, features + 1): likewise of the rows with each label
     LABEL = "label"  # infer, serve: the predicted class per sample
     PROBABILITY = "probability"  # infer, serve: the model's probability per sample; one per class if there are several
     SCORE = (
@@ -69,6 +75,7 @@ class OutputKind(Enum):
     VALUE = "value"  # infer and serve, real: the predicted number per sample, scaled as the labels
 
 
+SUMMARISED = (OutputKind.CENTROIDS, OutputKind.GROUP_MEANS)
 EVALUATED = {
     Task.BINARY: (OutputKind.CORRECT_COUNT, OutputKind.CONFUSION, OutputKind.ROC_AUC, OutputKind.LOG_LOSS),
     Task.CLASSES: (OutputKind.CORRECT_COUNT, OutputKind.CONFUSION, OutputKind.LOG_LOSS),
@@ -167,6 +174,24 @@ class Serving:
 
 
 @dataclass(frozen=True)
+class Summary:
+    """Into which groups the rows of all owners are put together, and how clusters are found; public.
+
+    Attributes:
+        groups: centroids: how many clusters; group means: how many labels there are.
+        label_width: columns of the shared labels: one for each of several classes, else one.
+        iterations: centroids: how often means are moved; group means: 0.
+        start_seed: centroids: hexadecimal; says which rows are the first means, their numbers and not their values; group means:
+            empty.
+    """
+
+    groups: int
+    label_width: int
+    iterations: int
+    start_seed: str
+
+
+@dataclass(frozen=True)
 class Output:
     """Something opened at the end, to one recipient.
 
@@ -174,7 +199,8 @@ class Output:
         name: chosen by the querier.
         kind: what it is.
         recipient: the querier.
-        min_cell: evaluate: no count that is opened, and no group behind a rate, is of fewer rows; infer and serve: 0.
+        min_cell: evaluate: no count that is opened, and no group behind a rate, is of fewer rows; summarise: likewise no group;
+            infer and serve: 0.
         top_k: probabilities of several classes: only the k largest of a sample are opened, the others as 0; 0 for all.
         decimals: probabilities and values: opened after rounding to so many decimals, in shares; None for no rounding.
         clip: probabilities: none below it and none above 1 - clip is opened; a decimal, "0" for no clipping.

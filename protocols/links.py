@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-DTYPES: tuple[str, ...] = ("uint8", "uint16", "int64")
+DTYPES: tuple[str, ...] = ("uint8", "uint16", "int64", "uint32")
 
 
 @dataclass(frozen=True)

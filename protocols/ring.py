@@ -16,14 +16,23 @@ if TYPE_CHECKING:
 
 RingArray = NDArray[np.int64]
 BitArray = NDArray[np.uint8]
+ShortArray = NDArray[np.uint32]  # the highest bits of ring elements, which add up modulo 2^32
 
 _NARROW = 32
+SHORT_BITS = 32
 TOP = 1 << 62  # values that are truncated or compared lie in [-TOP, TOP)
 
 
 def unsigned(values: RingArray) -> NDArray[np.uint64]:
     """Returns the same ring elements as numbers from 0 to 2^64 - 1, sharing memory."""
     return values.view(np.uint64)
+
+
+def highest(values: RingArray) -> ShortArray:
+    """Returns the highest 32 bits of every element, rounded to the nearest: modulo 2^32, value / 2^32 within half a unit."""
+    rounded = unsigned(values) + np.uint64(1 << (SHORT_BITS - 1))
+    rounded >>= np.uint64(SHORT_BITS)
+    return rounded.astype(np.uint32)
 
 
 def subtract(left: RingArray, right: RingArray) -> RingArray:

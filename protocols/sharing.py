@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import reduce
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,14 @@ from protocols.ring import BitArray, RingArray
 
 def draw_ring(source: ByteSource, shape: tuple[int, ...]) -> RingArray:
     """Returns uniform ring elements from the source's next 8 bytes each, little endian."""
-    return source.take(8 * math.prod(shape)).view("<i8").astype(np.int64, copy=False).reshape(shape)
+    return draw(source, shape, "int64")
+
+
+def draw(source: ByteSource, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+    """Returns uniform numbers of a type of whole numbers from the source's next bytes, little endian."""
+    wanted = np.dtype(dtype)
+    drawn = source.take(wanted.itemsize * math.prod(shape)).view(wanted.newbyteorder("<"))
+    return drawn.astype(wanted, copy=False).reshape(shape)
 
 
 def share_additive(value: RingArray, *, num_parties: int, source: ByteSource) -> list[RingArray]:

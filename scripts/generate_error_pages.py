@@ -1,7 +1,7 @@
 """Writes docs/errors from the catalogue of failures, or checks that the pages are what the catalogue gives.
 
 One page a code: what it means, whose fault it is, what to do, the exit code and the gRPC status, and which parts of Confide
-raise it. The catalogue (protocols/errors.py) is the only source; what must be said beyond it stands in `NOTES`.
+raise it. The catalogue (protocols/error_codes.py) is the only source; what must be said beyond it stands in `NOTES`.
 
     scripts/generate_error_pages.py            writes the pages
     scripts/generate_error_pages.py --check    exits with 1 and names the pages that differ
@@ -23,7 +23,7 @@ from protocols.errors import ConfideError, ErrorCode, Fault
 
 ROOT = Path(__file__).resolve().parent.parent
 INDEX = "README.md"
-MARK = "Generated from the catalogue in `protocols/errors.py` by `make error-pages`; not edited by hand."
+MARK = "Generated from the catalogue in `protocols/error_codes.py` by `make error-pages`; not edited by hand."
 
 FAULTS = {
     Fault.REQUEST: "whoever asked: the person, or the author of the document",

@@ -54,7 +54,7 @@ pip_install() {
         fail "pip could not install: $*. Its message is above; check the network and pip's index configuration, then run this again."
 }
 pip_install setuptools
-pip_install --no-build-isolation --editable '.[dev]'
+pip_install --no-build-isolation --editable '.[dev,text]'
 # CrypTen's metadata names a retired distribution that cannot be built: never let pip read its dependency list.
 pip_install --no-deps crypten
 

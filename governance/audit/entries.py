@@ -49,6 +49,9 @@ class EntryKind(Enum):
     POLICY = "policy"  # the policy in force, likewise
     DIRECTORY = "directory"  # a version of the directory was taken over
     DATASET_REGISTERED = "dataset-registered"
+    PSEUDONYM_PROJECT = "pseudonym-project"  # opened, changed, rotated or closed by this party's operator, and for whom
+    PSEUDONYMS_EVALUATED = "pseudonyms-evaluated"  # with this party's key, for another institution; how many
+    SETS_INTERSECTED = "sets-intersected"  # identifiers of this party with another institution's; what was disclosed
     AGREEMENT_SIGNED = "agreement-signed"  # by this party
     AGREEMENT_IN_FORCE = "agreement-in-force"  # this party holds everybody's signature
     AGREEMENT_REVOKED = "agreement-revoked"  # by this party

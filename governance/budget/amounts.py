@@ -131,16 +131,17 @@ def model_account(model: ModelRef) -> str:
 def charges(job: Job, party: str) -> dict[str, Amount]:
     """Returns what a job spends at a party, by account.
 
-    The outputs of an evaluation tell about the rows of every owner alike, so each owner is charged all of them; what an
-    inference opens is charged to the model at every holder of its shares; a serving is charged all that it may answer, and what
-    it did not is given back with its end (`served`); a training opens nothing. Every number counts: each cell of a confusion
-    table, and of each sample the probability of each class, or of the largest where only those are opened.
+    The outputs of an evaluation or a summary tell about the rows of every owner alike, so each owner is charged all of them; what
+    an inference opens is charged to the model at every holder of its shares; a serving is charged all that it may answer, and
+    what it did not is given back with its end (`served`); a training opens nothing. Every number counts: each cell of a confusion
+    table, each mean and size of a group, and of each sample the probability of each class, or of the largest where only those
+    are opened.
 
     Args:
         job: the job.
         party: whose accounts.
     """
-    if job.job_type is JobType.EVALUATE:
+    if job.job_type in (JobType.EVALUATE, JobType.SUMMARISE):
         amount = Amount(None, Decimal(0), queries=1, answers=sum(_numbers(job, output) for output in job.outputs))
         own = {dataset_account(dataset.name, dataset.version): amount for dataset in job.datasets if dataset.party == party}
         return dict(sorted(own.items()))
@@ -172,6 +173,8 @@ def _predicted(job: Job, party: str, *, queries: int, rows: int) -> dict[str, Am
 
 def _numbers(job: Job, output: Output) -> int:
     """Returns how many numbers an output opens, of a prediction for each sample."""
+    if job.summary is not None:
+        return job.summary.groups * (job.model.input_features + 1)
     if output.kind is OutputKind.CONFUSION:
         return (job.label_width if job.task is Task.CLASSES else 2) ** 2
     if output.kind is OutputKind.PROBABILITY:

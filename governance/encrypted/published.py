@@ -30,6 +30,8 @@ LANES = ("latency", "packed", "batch")
 MAX_OUTPUTS = 4_096
 MAX_FEATURES = 1 << 16
 MAX_DECIMALS = 9
+MAX_NAME = 128
+_FORMULAS = ("=", "+", "-", "@")
 _ENDS = ("low", "high")
 _DECIMAL = re.compile(r"-?(0|[1-9][0-9]{0,11})(\.[0-9]{1,12})?")
 MAX_KEY_LIFETIME_S = 30 * 24 * 3600
@@ -208,6 +210,11 @@ def _check(model: PublishedModel) -> Iterable[Problem]:
     for where, names in (("features", model.features), ("outputs", model.outputs)):
         if not all(names):
             yield Problem(where, "a name is empty", "name every column")
+        # They are shown on a researcher's terminal, and stand in her files of answers, which spreadsheets open.
+        if any(len(name) > MAX_NAME or not name.isprintable() for name in names):
+            yield Problem(where, f"a name has more than {MAX_NAME} letters, or one that cannot be shown", "rename the column")
+        if any(name.startswith(_FORMULAS) for name in names):
+            yield Problem(where, f"a name begins with one of {' '.join(_FORMULAS)}: a spreadsheet would compute it", "rename it")
     if not model.outputs:
         yield Problem("outputs", "a model has at least one output", "name it")
     if model.client_activation not in ("", "sigmoid", "softmax"):

@@ -7,7 +7,7 @@ owner knows of its rows (how many were left out, their salt) is not in it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from governance.lineage.blast import HolderAlias
@@ -25,7 +25,7 @@ class NodeKind(Enum):
     """What a node stands for."""
 
     DATASET = "dataset"  # one registration, by its salted commitment
-    PREPARATION = "preparation"  # the schema under which rows became numbers
+    PREPARATION = "preparation"  # how rows became numbers: schema, and contract and recipe where the owner's statement is known
     GRANT = "grant"
     JOB = "job"
     MODEL = "model"
@@ -57,6 +57,35 @@ class Edge:
 
 
 @dataclass(frozen=True)
+class PreparedBy:
+    """How the rows of a data set were made from a raw file, as its owner signed it; public.
+
+    Attributes:
+        contract: name and digest of the contract.
+        recipe: name with version, and digest of the recipe.
+        statement: digest of what was signed.
+    """
+
+    contract: tuple[str, str]
+    recipe: tuple[str, str]
+    statement: str
+
+    @property
+    def sentence(self) -> str:
+        """The same for people."""
+        (contract, contract_digest), (recipe, recipe_digest) = self.contract, self.recipe
+        return (
+            f"by recipe {recipe} ({recipe_digest[:_SHOWN_DIGITS]}) under contract {contract} ({contract_digest[:_SHOWN_DIGITS]})"
+        )
+
+    @property
+    def facts(self) -> Mapping[str, str]:
+        """The same for programs."""
+        named = {"contract": self.contract[0], "contract_digest": self.contract[1], "recipe": self.recipe[0]}
+        return named | {"recipe_digest": self.recipe[1], "statement_digest": self.statement}
+
+
+@dataclass(frozen=True)
 class ModelRecords:
     """What one party knows of all models and their uses; public in the consortium.
 
@@ -66,6 +95,7 @@ class ModelRecords:
         aliases: what every alias stands for, at every holder that has said so.
         ends: why a model is not used any more, as this party sees it.
         receipts: of deletions.
+        preparations: by data set, `party/name/version`: how its rows were made, as far as this party holds the statement.
     """
 
     trainings: Mapping[str, TrainingFacts]
@@ -73,6 +103,7 @@ class ModelRecords:
     aliases: Sequence[HolderAlias]
     ends: Mapping[ModelRef, Sequence[End]]
     receipts: Sequence[DeletionReceipt]
+    preparations: Mapping[str, PreparedBy] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -165,12 +196,19 @@ def _training_lines(facts: TrainingFacts, records: ModelRecords, *, depth: int) 
             f"{pad}  data set {dataset.party}/{dataset.name}/{dataset.version}: {dataset.num_rows} rows{columns},"
             f" commitment {dataset.commitment[:_SHOWN_DIGITS]}, prepared under schema {dataset.schema_digest[:_SHOWN_DIGITS]}"
         )
+        made = records.preparations.get(_label(dataset))
+        if made is not None:
+            yield f"{pad}    {made.sentence}"
     yield from (f"{pad}  {_basis_line(basis)}" for basis in facts.bases)
     if job.resumes is not None:
         yield f"{pad}  goes on from a checkpoint of job {job.resumes.job_id[:_SHOWN_DIGITS]}"
         before = records.trainings.get(job.resumes.job_id)
         if before is not None:
             yield from (f"{pad}    {_basis_line(basis)}" for basis in before.bases)
+
+
+def _label(dataset: DatasetRef) -> str:
+    return f"{dataset.party}/{dataset.name}/{dataset.version}"
 
 
 def _dataset_facts(dataset: DatasetRef) -> Mapping[str, str | int | None]:
@@ -238,11 +276,16 @@ def _add_training(facts: TrainingFacts, records: ModelRecords, add: Callable[...
     here = f"job:{job.job_id}"
     add(_job(job, facts.state))
     for dataset in job.datasets:
-        name = f"{dataset.party}/{dataset.name}/{dataset.version}"
+        name = _label(dataset)
+        made = records.preparations.get(name)
         preparation = f"{name} under {dataset.schema_digest}"
         add(Node(NodeKind.DATASET, name, _dataset_facts(dataset)))
         add(
-            Node(NodeKind.PREPARATION, preparation, {"schema_digest": dataset.schema_digest}),
+            Node(
+                NodeKind.PREPARATION,
+                preparation,
+                {"schema_digest": dataset.schema_digest, **({} if made is None else made.facts)},
+            ),
             (f"dataset:{name}", f"preparation:{preparation}", "prepared"),
             (f"preparation:{preparation}", here, "input of"),
         )

@@ -21,7 +21,7 @@ class JobFacts:
     """What rules may ask about a job; public. Texts are empty and numbers 0 where the job has nothing of the kind.
 
     Attributes:
-        job_type: `train`, `evaluate`, `infer` or `serve`.
+        job_type: `train`, `evaluate`, `summarise`, `infer` or `serve`.
         querier: researcher id.
         institution: the party that the querier belongs to.
         purpose: of the job.

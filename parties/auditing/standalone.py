@@ -6,8 +6,8 @@ One file; needs Python and the package `cryptography`, and shares no code with C
 
 1. the directory, signed by the founder: which parties there are and which keys they have;
 2. every entry against its tile of the Merkle tree, its place, the entry that it names before it, and its time;
-3. what entries say together: nothing is debited without a reservation, countersigned without having been received, or released
-   without having been countersigned and completed;
+3. what entries say together: nothing is debited without a reservation, countersigned without having been received, released
+   without having been countersigned and completed, or answered beyond what an enquiry was accepted for;
 4. the checkpoint: signed by the party, over exactly these entries; so are all older checkpoints that came with them;
 5. witnesses: how many other parties cosigned, and up to which entry;
 6. older checkpoints or exports that the auditor kept (or got from a witness): this log must extend every one of them.
@@ -47,10 +47,11 @@ KINDS = frozenset(
         "grant-issued grant-revoked authorisation job-received job-refused approval countersigned session-ended reserved "
         "debited refunded model-kept model-marked model-deleted output-committed output-released output-withheld query alias "
         "model-published model-withdrawn enquiry-accepted enquiry-refused enquiry-ended answered "
-        "fork-seen",
+        "pseudonym-project pseudonyms-evaluated sets-intersected fork-seen",
     )
 )
 OF_A_JOB = frozenset({"job-received", "countersigned", "session-ended", "reserved", "debited", "refunded", "output-released"})
+OF_AN_ENQUIRY = frozenset({"enquiry-accepted", "enquiry-ended", "answered"})
 OK, WRONG = 0, 7  # and 2, by argparse
 _ENCODER = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 _SIGNATURE_LINE = re.compile("\N{EM DASH} ([^\\s+]{1,256}) ([A-Za-z0-9+/]{4,1024}={0,2})")
@@ -220,7 +221,7 @@ def _trusted(source: bytes | Source, head: Signed) -> tuple[Signed, list[bytes]]
 
 def _entries(read: Source, size: int, wanted: set[int], report: Report, older: Sequence[Sequence[bytes]]) -> dict[int, bytes]:
     # One pass over all entries; returns the roots of the trees of the wanted sizes.
-    known: set[tuple[object, ...]] = set()
+    known: dict[tuple[object, ...], int] = {}
     roots: dict[int, bytes] = {}
     upper: list[list[bytes]] = []
 
@@ -275,8 +276,8 @@ def _grow(leaves: Iterator[bytes] | Sequence[bytes], wanted: set[int], roots: di
             roots[size] = value
 
 
-def _check_entry(index: int, body: bytes, previous: str, known: set[tuple[object, ...]], report: Report) -> None:
-    # What is known of jobs and budgets so far grows with every entry, and so does the report.
+def _check_entry(index: int, body: bytes, previous: str, known: dict[tuple[object, ...], int], report: Report) -> None:
+    # What is known of jobs, budgets and enquiries so far grows with every entry, and so does the report.
     try:
         entry = _DECODER.decode(body.decode())
         is_canonical = _ENCODER.encode(entry).encode() == body
@@ -307,14 +308,33 @@ def _check_entry(index: int, body: bytes, previous: str, known: set[tuple[object
         raise Wrong(f"job {job} was countersigned, but never received", index)
     if kind in ("debited", "refunded") and ("reserved", job, account) not in known:
         raise Wrong(f"a budget was {kind} for job {job} without a reservation", index)
-    if kind == "output-released" and not {("countersigned", job), ("completed", job)} <= known:
+    if kind == "output-released" and not {("countersigned", job), ("completed", job)} <= known.keys():
         raise Wrong(f"an output of job {job} was released although the job was not countersigned and completed", index)
     if kind in ("job-received", "countersigned"):
-        known.add((kind, job))
+        known[kind, job] = 1
     elif kind == "reserved":
-        known.add((kind, job, account))
+        known[kind, job, account] = 1
     elif kind == "session-ended" and facts.get("state") == "completed":
-        known.add(("completed", job))
+        known["completed", job] = 1
+    elif kind in OF_AN_ENQUIRY:
+        _check_enquiry(index, kind, facts, known)
+
+
+def _check_enquiry(index: int, kind: str, facts: Mapping[str, object], known: dict[tuple[object, ...], int]) -> None:
+    # Of every enquiry that was accepted what is left of it, -1 once it has ended; and the requests that were answered.
+    enquiry, answers, request = facts.get("enquiry"), facts.get("answers"), str(facts.get("request"))
+    if not isinstance(enquiry, str) or type(answers) is not int or answers < 0:
+        raise Wrong(f"{kind}, but it does not say of which enquiry, or how many answers", index)
+    left = known.get(("enquiry", enquiry))
+    if kind == "enquiry-accepted" and left is not None:
+        raise Wrong(f"the enquiry {enquiry} was accepted twice", index)
+    if kind != "enquiry-accepted" and (left is None or left < 0):
+        raise Wrong(f"{kind}, but the enquiry {enquiry} {'was never accepted' if left is None else 'had ended'}", index)
+    if kind == "answered":
+        if answers > (left or 0) or ("answered", enquiry, request) in known:
+            raise Wrong(f"the enquiry {enquiry} was answered more than it was accepted for, or a request of it twice", index)
+        known["answered", enquiry, request] = 1
+    known["enquiry", enquiry] = {"answered": (left or 0) - answers, "enquiry-ended": -1}.get(kind, answers)
 
 
 def _check_history(checkpoints: Sequence[Signed], roots: Mapping[int, bytes], party: str, key: str) -> None:

@@ -7,8 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from parties.cli import dataset_project
+from parties.cli.dataset_align import align
+from parties.cli.dataset_anonymise import anonymise
+from parties.cli.dataset_minimise import minimise
+from parties.cli.dataset_prepare import prepare, reproduce
+from parties.cli.dataset_preview import preview
+from parties.cli.dataset_report import report
+from parties.cli.dataset_schema import schema as schema_of
 from parties.cli.options import PartyConfigOption, now
 from parties.cli.output import FormatOption, Json, Output, OutputFormat, reported, table
+from parties.cli.preparation_words import outcome_data, outcome_lines
 from parties.config import load_party_config
 from protocols.canonical import sha256_hex
 from protocols.errors import ConfideError, ErrorCode
@@ -27,7 +36,13 @@ def register(
     config: PartyConfigOption,
     name: Annotated[str, typer.Option("--name", help="The data set's name here: a-z, 0-9 and -.")],
     file: Annotated[Path, typer.Option("--file", help="The rows: .csv or .parquet.", dir_okay=False)],
-    schema: Annotated[Path, typer.Option("--schema", help="The schema: YAML.", dir_okay=False)],
+    schema: Annotated[
+        Path | None, typer.Option("--schema", help="The schema of rows that are prepared already: YAML.", dir_okay=False)
+    ] = None,
+    contract: Annotated[
+        Path | None, typer.Option("--contract", help="Or, of raw rows, the contract: YAML.", dir_okay=False)
+    ] = None,
+    recipe: Annotated[Path | None, typer.Option("--recipe", help="And the recipe: YAML.", dir_okay=False)] = None,
     leave_out_invalid: Annotated[
         bool, typer.Option("--leave-out-invalid", help="Leave out rows that break the contract, and count them.")
     ] = False,
@@ -51,20 +66,34 @@ def register(
     align_by = (
         AlignBy(alignment_secret, alignment_label) if alignment_secret is not None and alignment_label is not None else None
     )
-    record = register_dataset(
-        load_party_config(config),
-        name=name,
-        file=file,
-        schema_file=schema,
-        on_violation=OnViolation.LEAVE_OUT if leave_out_invalid else OnViolation.REFUSE,
-        now=now(),
-        align_by=align_by,
-    )
-    left_out = sum(record.left_out.values())
+    on_violation = OnViolation.LEAVE_OUT if leave_out_invalid else OnViolation.REFUSE
+    settings, outcome = load_party_config(config), None
+    if schema is not None and contract is None and recipe is None:
+        record = register_dataset(
+            settings, name=name, file=file, schema_file=schema, on_violation=on_violation, now=now(), align_by=align_by
+        )
+        left_out = sum(record.left_out.values())
+    elif schema is None and contract is not None and recipe is not None:
+        from parties.preparing.preparing import Instructions
+        from parties.preparing.registering import register_prepared
+
+        instructions = Instructions.read(contract, recipe)
+        record, made = register_prepared(
+            settings, name=name, file=file, instructions=instructions, on_violation=on_violation, now=now(), align_by=align_by
+        )
+        outcome = made.to_document()
+        left_out = made.rows_read - made.rows_out
+    else:
+        what = "rows are registered under a schema, or under a contract by a recipe"
+        raise ConfideError(ErrorCode.INVALID_ARGUMENT, what, remedy="Give --schema, or --contract and --recipe.")
     text = f"Registered {record.num_rows} rows as {record.name}, version {record.version}; {left_out} left out."
     if record.alignment:
         text += f"\nAlignment {record.alignment}: the other owners' parts must show the same."
-    Output(output_format).result(_describe(record), text)
+    data = _describe(record)
+    if outcome is not None:
+        text = "\n".join([text, *outcome_lines(outcome)])
+        data |= {"preparation": outcome_data(outcome)}
+    Output(output_format).result(data, text)
 
 
 @app.command("alignment-secret")
@@ -109,9 +138,25 @@ def show(
 
     with one_transaction(load_party_config(config).folder.database_file) as tables:
         record = tables.datasets.get(name, version)
+        prepared = tables.preparations.find(record.name, record.version)
     data = _describe(record)
     left_out = ", ".join(f"{count} {reason}" for reason, count in record.left_out.items()) or "none"
     text = "\n".join(f"{field}: {value}" for field, value in (data | {"left_out": left_out}).items())
+    if prepared is not None:
+        made = prepared.statement
+        facts = {
+            "statement_digest": made.digest,
+            "contract": made.contract.name,
+            "contract_digest": made.contract.digest,
+            "recipe": f"{made.recipe.name} version {made.recipe.version}",
+            "recipe_digest": made.recipe.digest,
+            "seed_commitment": made.seed_commitment,
+            "raw_commitment": made.raw_commitment,
+            "code": made.code,
+        }
+        lines = [f"preparation, {field}: {value}" for field, value in facts.items()]
+        text = "\n".join([text, *lines, *outcome_lines(prepared.outcome)])
+        data |= {"preparation": {**facts, **outcome_data(prepared.outcome)}}
     Output(output_format).result(data, text)
 
 
@@ -126,3 +171,14 @@ def _describe(record: DatasetRecord) -> dict[str, Json]:
         "left_out": dict(record.left_out),
         "registered": record.created.strftime(TIME_FORMAT),
     }
+
+
+app.command("preview")(preview)
+app.command("prepare")(prepare)
+app.command("reproduce")(reproduce)
+app.command("anonymise")(anonymise)
+app.command("minimise")(minimise)
+app.command("schema")(schema_of)
+app.command("report")(report)
+app.command("align")(align)
+app.add_typer(dataset_project.app, name="project")

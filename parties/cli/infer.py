@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from parties.client.client import Client
     from parties.client.encrypted.answers import EncryptedAnswers
     from parties.client.encrypted.local_keys import KeyFiles, StoredKey
-    from parties.client.encrypted.pending import PendingRequests
+    from parties.client.encrypted.pending_files import PendingRequests
     from parties.client.encrypted.unlocking import Unlock
 
 KEYS_FOLDER, REQUESTS_FOLDER = "query-keys", "encrypted-requests"
@@ -101,12 +101,19 @@ def keygen(
 @reported
 def keys(*, config: ResearcherConfigOption, output_format: FormatOption = OutputFormat.TEXT) -> None:
     """List your keys."""
+    output = Output(output_format)
+    found: list[StoredKey] = []
     with _client(config) as client:
-        found = _keys(client).all()
+        files = _keys(client)
+        for name in files.names():
+            try:
+                found.append(files.about(name))
+            except ConfideError as error:  # the others are listed all the same
+                output.note(f"{error.what}; `confide infer forget {name}` removes it")
     rows = [(each.name, each.model, each.lane, each.means.value, each.expires.strftime(TIME_FORMAT)) for each in found]
     text = table(("key", "model", "lane", "opens with", "expires"), rows)
     listed: list[Json] = [_describe_key(each) for each in found]
-    Output(output_format).result({"keys": listed}, text)
+    output.result({"keys": listed}, text)
 
 
 @app.command("forget")
@@ -145,9 +152,10 @@ def run(
     from parties.client.encrypted.evaluator import RemoteEvaluator
     from parties.client.encrypted.inference import ask_request, prepare_request
     from parties.client.encrypted.published import find_published
-    from parties.client.encrypted.sample_files import read_samples, write_answers
+    from parties.client.encrypted.sample_files import read_samples, require_place, write_answers
 
     output = Output(output_format)
+    require_place(out)
     with _client(config) as client:
         found = find_published(client, model)
         file = read_samples(samples, found, id_column=id_column)
@@ -173,6 +181,9 @@ def submit(
     samples: SamplesArgument,
     key_name: KeyNameOption,
     config: ResearcherConfigOption,
+    name: Annotated[
+        str | None, typer.Option("--id", help="An id of yours; the same command with it goes on where it was cut off.")
+    ] = None,
     agreement: AgreementOption = None,
     purpose: PurposeOption = None,
     passphrase_file: PassphraseOption = None,
@@ -195,7 +206,8 @@ def submit(
         output.note(request.choice.in_words())
         evaluator, permission = RemoteEvaluator(client.calls, found.published.issuer), Permission(agreement, purpose)
         with _keys(client).opened(key_name, found, _unlock(passphrase_file, key_file)) as key, bars() as tell:
-            pending = submit_request(client, evaluator, request, permission, _requests(client), key=key, tell=tell)
+            kept = _requests(client)
+            pending = submit_request(client, evaluator, request, permission, kept, key=key, name=name or "", tell=tell)
     enquiry = pending.enquiry
     data: dict[str, Json] = {"enquiry": enquiry.enquiry_id, "model": found.label, "requests": len(pending.requests)}
     output.result({**data, "numbers": enquiry.max_answers}, enquiry.enquiry_id)
@@ -205,7 +217,9 @@ def submit(
 @reported
 def fetch(
     *,
-    enquiry: Annotated[str, typer.Argument(metavar="ENQUIRY", help="Its id, as `submit` printed it, or its beginning.")],
+    enquiry: Annotated[
+        str, typer.Argument(metavar="ENQUIRY", help="Its id, as `submit` printed it, its beginning, or your own.")
+    ],
     out: OutOption,
     config: ResearcherConfigOption,
     passphrase_file: PassphraseOption = None,
@@ -216,8 +230,9 @@ def fetch(
     """Fetch the answers of `submit`, open them here and write them."""
     from parties.client.encrypted.evaluator import RemoteEvaluator
     from parties.client.encrypted.pending import fetch_request
-    from parties.client.encrypted.sample_files import write_answers
+    from parties.client.encrypted.sample_files import require_place, write_answers
 
+    require_place(out)
     with _client(config) as client:
         kept = _requests(client)
         pending = kept.find(enquiry)
@@ -247,7 +262,7 @@ def _keys(client: Client) -> KeyFiles:
 
 
 def _requests(client: Client) -> PendingRequests:
-    from parties.client.encrypted.pending import PendingRequests
+    from parties.client.encrypted.pending_files import PendingRequests
 
     return PendingRequests(client.folder / REQUESTS_FOLDER)
 

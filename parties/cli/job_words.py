@@ -112,7 +112,8 @@ def describe_job(job: Job) -> dict[str, Json]:
 def job_in_words(job: Job) -> str:
     """Returns one line on a job for people."""
     does = "to train" if job.produced_model else "with"
-    return f"{job.job_type.value} job {job.job_id}, created {job.created.strftime(TIME_FORMAT)}, {does} {model_of(job)}"
+    what = f"{does} {model_of(job)}" if model_of(job) else f"over {job.num_rows:,} rows"
+    return f"{job.job_type.value} job {job.job_id}, created {job.created.strftime(TIME_FORMAT)}, {what}"
 
 
 def model_of(job: Job) -> str:
@@ -204,6 +205,8 @@ def _output_in_words(job: Job, label: Column, output: JobOutput, value: Values) 
             low, high = label.bounds
             own_unit = math.sqrt(value[0]) * (high - low) / 2
             return f"{output.name}: {value[0]:.6f} of labels scaled to [-1, 1]; its root in the label's own unit: {own_unit:.4g}"
+        case Kind.CENTROIDS | Kind.GROUP_MEANS:
+            return f"{output.name}:\n{_groups_in_words(job, label, output, value)}"
         case Kind.LABEL | Kind.PROBABILITY | Kind.SCORE | Kind.VALUE:
             return _predictions_in_words(label, output, value)
 
@@ -225,6 +228,29 @@ def _confusion_in_words(names: Sequence[str], counts: Values, *, min_cell: int) 
         if counts.min() < 0
         else text
     )
+
+
+def _groups_in_words(job: Job, label: Column, output: JobOutput, value: Values) -> str:
+    """Returns groups for people: one a line, means in the columns' own units."""
+    from privacy.preparation.schema import TableSchema
+
+    features = TableSchema.from_document(job.schema).features
+    by_label = output.kind is Kind.GROUP_MEANS
+    lines: list[tuple[str, ...]] = []
+    for number, (*means, size) in enumerate(value.tolist()):
+        name = label.class_names[number] if by_label else str(number + 1)
+        if math.isnan(size):
+            lines.append((name, "-", *("-" for _ in means)))
+            continue
+        if not size:
+            lines.append((name, "0", *("" for _ in means)))
+            continue
+        own = [low + (mean + 1) / 2 * (high - low) for mean, (low, high) in zip(means, (c.bounds for c in features), strict=True)]
+        lines.append((name, f"{size:.0f}", *(f"{mean:.6g}" for mean in own)))
+    text = table((label.name if by_label else "cluster", "rows", *(column.name for column in features)), lines)
+    if not any(line[1] == "-" for line in lines):
+        return text
+    return f"{text}\n-: withheld: it, or what could be computed from it, is of fewer than {output.min_cell} rows"
 
 
 def _predictions_in_words(label: Column, output: JobOutput, value: Values) -> str:

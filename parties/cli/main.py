@@ -14,6 +14,7 @@ import typer
 from parties.cli import (
     agreement,
     audit,
+    augmentation,
     budget,
     catalogue,
     consortium,
@@ -45,6 +46,7 @@ COMMANDS: tuple[tuple[str, typer.Typer], ...] = (
     ("catalogue", catalogue.app),
     ("agreement", agreement.app),
     ("dataset", dataset.app),
+    ("augmentation", augmentation.app),
     ("grant", grant.app),
     ("job", job.app),
     ("serve", serve.app),

@@ -66,6 +66,51 @@ def train(
 
 
 @raises_typed
+def summarise(
+    client: Client,
+    *,
+    datasets: Sequence[str],
+    groups: str,
+    clusters: int | None = None,
+    iterations: int | None = None,
+    partition: str = "rows",
+    min_cell: int | None = None,
+    placement: Placement | None = None,
+    expires_in_minutes: int | None = None,
+) -> JobHandle:
+    """Submits a joint summary: means and sizes of groups of rows, and nothing of a group that is too small.
+
+    Args:
+        client: the researcher's connections.
+        datasets: `party/name` of each.
+        groups: `clusters`, which are found jointly, or `labels`.
+        clusters: how many, of clusters.
+        iterations: how often the means of clusters are moved; 20 if None.
+        partition: as for `train`.
+        min_cell: groups of fewer rows are not told; the usual bound if None.
+        placement: who computes and deals; else the client's.
+        expires_in_minutes: until when everybody must have agreed and begun.
+
+    Raises:
+        InvalidRequest, NotFound: the request, with all problems; PolicyRefused, PartyUnavailable: a party.
+    """
+    from parties.client.tasks import prepare_summary
+
+    return client.submit(
+        prepare_summary(
+            client,
+            datasets=datasets,
+            groups=groups,
+            clusters=clusters,
+            iterations=iterations,
+            partition=partition,
+            min_cell=min_cell,
+            placement=(placement or Placement()).or_else(client.placement),
+            expires_in_minutes=expires_in_minutes,
+        )
+    )
+
+
 def evaluate(
     client: Client,
     model: str,

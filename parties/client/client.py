@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from governance.identity.names import MemberKind
-from parties.client.asking import evaluate, train
+from parties.client.asking import evaluate, summarise, train
 from parties.client.calls import Calls
 from parties.client.calls import PreparedJob as PreparedJob
 from parties.client.calls import Values as Values
@@ -174,6 +174,7 @@ class Client:
     # What can be asked for.
 
     train = train  # a joint training
+    summarise = summarise  # means and sizes of groups of rows
     evaluate = evaluate  # a joint evaluation by the parties that hold the model
     predict = predict  # by a warm serving if there is one, else in a job of its own
     predict_cold = predict_cold  # in a job of its own, whatever is warm

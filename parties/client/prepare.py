@@ -14,7 +14,7 @@ from governance.lineage.alias import AliasName
 from parties.client.agreements import NO_AGREEMENT, NO_PURPOSE, agree_by, under_agreement
 from parties.client.aliases import ALIASES, resolve_alias
 from parties.client.client import Client, PreparedJob
-from parties.client.requests import EvaluateRequest, InferRequest, JobRequest, ServeRequest, TrainRequest
+from parties.client.requests import EvaluateRequest, InferRequest, JobRequest, ServeRequest, SummariseRequest, TrainRequest
 from parties.storage.files import read_public
 from parties.wire.generated.confide.v1 import party_pb2
 from privacy.preparation.contract import Samples, prepare_query
@@ -25,7 +25,8 @@ from privacy.preparation.schema import TableSchema
 from privacy.preparation.table import Content, FileFormat, read_table
 from protocols.canonical import parse_canonical, sha256_hex
 from protocols.errors import ConfideError, ErrorCode, Problem
-from protocols.job import DatasetRef, Job, JobType, ModelRef, Output, OutputKind, Partition, Task, check
+from protocols.job import DatasetRef, Job, JobType, ModelRef, Output, OutputKind, Partition, Summary, Task, check
+from protocols.model.layers import Flatten
 from protocols.model.spec import ModelSpec
 from protocols.model.weights import weights_from_safetensors
 from protocols.partition_checks import check_parts
@@ -34,6 +35,7 @@ from protocols.plan.ranges import ranges_of, refuse_overflow
 MAX_FILE_BYTES = 64 << 20
 COUNT_OUTPUT = "correct"
 PREDICTION_OUTPUT = "prediction"
+DEFAULT_ITERATIONS = 20  # of moving the means of clusters
 _SHOWN_MODELS = 10  # of those that a party holds, where the one asked for is not among them
 # What is opened if a request does not say it.
 _EVALUATED = {
@@ -102,6 +104,8 @@ def prepare_job(
             prepared = _train(client, request, folder, common)
         case EvaluateRequest():
             prepared = _evaluate(client, request, common)
+        case SummariseRequest():
+            prepared = _summarise(client, request, common)
         case InferRequest():
             prepared = _infer(client, request, folder, common, samples)
         case ServeRequest():
@@ -174,6 +178,23 @@ def _evaluate(client: Client, request: EvaluateRequest, common: dict[str, Any]) 
     outputs = tuple(Output(output_name(kind), kind, client.researcher, request.min_cell) for kind in kinds)
     what = {"model": known.spec, "schema": known.schema, "task": task, "model_ref": known.ref}
     return PreparedJob(Job(**common | what | {"datasets": refs, "partition": partition, "outputs": outputs}))
+
+
+def _summarise(client: Client, request: SummariseRequest, common: dict[str, Any]) -> PreparedJob:
+    refs, schemas = _datasets(client, request.datasets)
+    partition = Partition(request.partition)
+    document = _schema_of_rows(refs, schemas, partition, model=None)
+    schema = TableSchema.from_document(document)
+    width = (schema.num_classes or 1) if schema.task is Task.CLASSES else 1
+    if request.groups == "labels":
+        kind, summary = OutputKind.GROUP_MEANS, Summary(schema.num_classes or 0, width, 0, "")
+    else:
+        iterations = DEFAULT_ITERATIONS if request.iterations is None else request.iterations
+        kind, summary = OutputKind.CENTROIDS, Summary(request.clusters or 0, width, iterations, secrets.token_hex(16))
+    what = {"model": ModelSpec.chain(schema.num_features, rows=Flatten()), "schema": document, "task": schema.task}
+    output = Output(output_name(kind), kind, client.researcher, request.min_cell)
+    rows = {"datasets": refs, "partition": partition, "outputs": (output,), "summary": summary}
+    return PreparedJob(Job(**common | what | rows))
 
 
 def _infer(client: Client, request: InferRequest, folder: Path, common: dict[str, Any], samples: Samples | None) -> PreparedJob:

@@ -1,11 +1,11 @@
 """What a researcher writes to ask for a job: a small YAML file, parsed strictly.
 
 api_version: confide/v1
-type: train                         # train | evaluate | infer | serve
+type: train                         # train | evaluate | summarise | infer | serve
 computing_parties: [hospital-a, hospital-b]
 dealer: hospital-c
 datasets: [hospital-a/patients, hospital-b/patients, hospital-c/patients]
-partition: rows                     # train, evaluate: or columns, if the data sets are different columns of the same rows
+partition: rows                     # of data sets: or columns, if they are different columns of the same rows
 model_name: diagnosis               # train: the name to keep the shares under
 manifest: model.json                # train: architecture, beside this file
 weights: model.safetensors          # train: public initial weights, beside this file
@@ -14,7 +14,10 @@ training: {epochs: 10, batch_size: 32, learning_rate: "0.5", momentum: "0.9"}   
 
 model: diagnosis@0123456789ab       # evaluate, infer, serve: the model to use, or diagnosis@live for what its holders call so
 outputs: [correct_count, confusion] # evaluate: also roc_auc, log_loss, squared_error
-min_cell: 5                         # evaluate: no opened count tells of fewer rows
+min_cell: 5                         # evaluate, summarise: no opened count, and no group, tells of fewer rows
+groups: clusters                    # summarise: clusters, or labels: means and sizes of the rows with each label
+clusters: 8                         # summarise by clusters: how many, and how often their means are moved
+iterations: 20
 serving: {max_queries: 100, idle_s: 300}   # serve: how long and how much; more: ServingRequest below
 samples: samples.csv                # infer: rows under the model's schema, without a label column
 output: probability                 # infer, serve: label | probability | score | value
@@ -93,6 +96,26 @@ class EvaluateRequest(_Request):
     min_cell: int = DEFAULT_MIN_CELL
 
 
+class SummariseRequest(_Request):
+    """Means and sizes of groups of the rows of all data sets: of clusters that are found jointly, or of the labels."""
+
+    type: Literal["summarise"]
+    datasets: Annotated[list[DatasetName], Field(min_length=1)]
+    partition: Literal["rows", "columns"] = "rows"
+    groups: Literal["clusters", "labels"]
+    clusters: int | None = None
+    iterations: int | None = None
+    min_cell: int = DEFAULT_MIN_CELL
+
+    @model_validator(mode="after")
+    def _fields_of_groups(self) -> SummariseRequest:
+        if self.groups == "labels" and (self.clusters is not None or self.iterations is not None):
+            raise PydanticCustomError("not_of_labels", "clusters and iterations stand beside groups that are the labels")
+        if self.groups == "clusters" and self.clusters is None:
+            raise PydanticCustomError("no_clusters", "the number of clusters is missing")
+        return self
+
+
 class InferRequest(_Request):
     """A private inference on the researcher's own samples; without `output`, the label, or the value if it is a number.
 
@@ -135,10 +158,13 @@ class ServeRequest(_Request):
     serving: ServingRequest = ServingRequest()
 
 
-JobRequest = TrainRequest | EvaluateRequest | InferRequest | ServeRequest
-_KINDS: dict[str, type[TrainRequest] | type[EvaluateRequest] | type[InferRequest] | type[ServeRequest]] = {
+JobRequest = TrainRequest | EvaluateRequest | SummariseRequest | InferRequest | ServeRequest
+_KINDS: dict[
+    str, type[TrainRequest] | type[EvaluateRequest] | type[SummariseRequest] | type[InferRequest] | type[ServeRequest]
+] = {
     "train": TrainRequest,
     "evaluate": EvaluateRequest,
+    "summarise": SummariseRequest,
     "infer": InferRequest,
     "serve": ServeRequest,
 }
@@ -156,6 +182,8 @@ _REMEDIES = {
     "two_optimisers": "move them into the optimiser",
     "no_start": "add manifest and weights, or continues",
     "two_starts": "keep either of them",
+    "not_of_labels": "remove them, or write groups: clusters",
+    "no_clusters": "add clusters, for example clusters: 8",
 }
 _CHOICES = {"optimiser": "sgd or adam", "schedule": "constant, step or linear"}
 
@@ -175,7 +203,7 @@ def read_request(path: Path) -> JobRequest:
         raise ConfideError(ErrorCode.INVALID_JOB, error.what, problems=error.problems) from error
     kind = file.content.get("type")
     if not isinstance(kind, str) or kind not in _KINDS:
-        problem = file.problem(("type",), "missing or unknown", "write train, evaluate, infer or serve")
+        problem = file.problem(("type",), "missing or unknown", "write train, evaluate, summarise, infer or serve")
         raise ConfideError(ErrorCode.INVALID_JOB, f"{path} does not say which type of job it is", problems=[problem])
     try:
         return _KINDS[kind].model_validate(dict(file.content))

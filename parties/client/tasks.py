@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from parties.client.catalogue import find_model
 from parties.client.placement import Placement
 from parties.client.prepare import prepare_job
-from parties.client.requests import API_VERSION, EvaluateRequest, InferRequest, ServeRequest, TrainRequest
+from parties.client.requests import API_VERSION, EvaluateRequest, InferRequest, ServeRequest, SummariseRequest, TrainRequest
 from protocols.canonical import canonical_bytes
 from protocols.errors import ConfideError, ErrorCode, Problem
 from protocols.model.export import export_model
@@ -94,6 +94,38 @@ def prepare_evaluation(
         outputs=None if outputs is None else list(outputs), min_cell=min_cell, expires_in_minutes=expires_in_minutes
     )
     return prepare_job(client, _request(EvaluateRequest, fields), folder=Path(), now=datetime.now(UTC))
+
+
+def prepare_summary(
+    client: Client,
+    *,
+    datasets: Sequence[str],
+    groups: str,
+    clusters: int | None,
+    iterations: int | None,
+    partition: str,
+    min_cell: int | None,
+    placement: Placement,
+    expires_in_minutes: int | None,
+) -> PreparedJob:
+    """Prepares a joint summary of data sets.
+
+    Raises:
+        ConfideError: INVALID_JOB, UNKNOWN_DATASET (the researcher's to mend).
+    """
+    who = placement.require()
+    fields: dict[str, Any] = {
+        "api_version": API_VERSION,
+        "type": "summarise",
+        "computing_parties": list(who.computing_parties),
+        "dealer": who.dealer,
+        "datasets": list(datasets),
+        "partition": partition,
+        "groups": groups,
+    }
+    fields |= _optional(clusters=clusters, iterations=iterations, min_cell=min_cell, expires_in_minutes=expires_in_minutes)
+    fields |= _optional(agreement=who.agreement or None, purpose=who.purpose or None)
+    return prepare_job(client, _request(SummariseRequest, fields), folder=Path(), now=datetime.now(UTC))
 
 
 def prepare_inference(

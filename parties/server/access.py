@@ -23,6 +23,7 @@ from governance.identity.directory import Directory
 from governance.identity.names import MemberKind, PeerIdentity
 from parties import defect
 from parties.server.stream_limits import call_limits, stream_limits
+from parties.transport.streams import LinkHandler
 from parties.wire.status import to_status
 from protocols.errors import ConfideError, ErrorCode, Kind
 
@@ -61,6 +62,12 @@ ACCESS: Mapping[str, frozenset[MemberKind]] = {
     "/confide.v1.GovernanceService/ListStatements": _PARTIES,
     "/confide.v1.AuditService/Cosign": _PARTIES,
     "/confide.v1.AuditService/LastSeen": _PARTIES,
+    "/confide.v1.LinkingService/EvaluatePseudonyms": _PARTIES,
+    "/confide.v1.LinkingService/OpenIntersection": _PARTIES,
+    "/confide.v1.LinkingService/PutPart": _PARTIES,
+    "/confide.v1.LinkingService/GetPart": _PARTIES,
+    "/confide.v1.LinkingService/FinishIntersection": _PARTIES,
+    "/confide.v1.LinkingService/BreakOffIntersection": _PARTIES,
     "/confide.v1.SessionService/Deliver": _PARTIES,
     "/confide.v1.SessionService/Link": _PARTIES,
 }
@@ -117,7 +124,10 @@ class AccessInterceptor(grpc.ServerInterceptor):
         method = handler_call_details.method
         read, write = handler.request_deserializer, handler.response_serializer
         if handler.stream_stream is not None:
-            return grpc.stream_stream_rpc_method_handler(self._streaming(method, handler.stream_stream), read, write)
+            behaviour = handler.stream_stream
+            if isinstance(behaviour, LinkHandler):
+                behaviour, read = behaviour.begin()
+            return grpc.stream_stream_rpc_method_handler(self._streaming(method, behaviour), read, write)
         if handler.unary_stream is not None:
             return grpc.unary_stream_rpc_method_handler(self._streaming(method, handler.unary_stream), read, write)
         if handler.unary_unary is not None:

@@ -1,7 +1,8 @@
 """What a party tells Prometheus, on a private listener: how it works, never what about.
 
 No metric counts rows, samples or values, none is labelled with a job, a data set, a model or a person, and none exists that
-other members could not derive from the directory and the jobs they take part in. docs/operators.md lists all names.
+other members could not derive from the directory and the jobs they take part in, but for how busy evaluators are.
+docs/operators.md lists all names.
 """
 
 from __future__ import annotations
@@ -70,6 +71,7 @@ class Metrics:
             ("peer", "kind"),
             registry=self.registry,
         )
+        self._counters: dict[tuple[str, str], Counter] = {}
         self._round_trip = Gauge(
             "confide_peer_rtt_seconds", "Round trip of one small call to a party.", ("peer",), registry=self.registry
         )
@@ -81,7 +83,10 @@ class Metrics:
 
     def carried(self, peer: str, kind: str, size: int) -> None:
         """Counts the bytes of a frame; `kind` is sent or received."""
-        self._bytes.labels(peer, kind).inc(size)
+        counter = self._counters.get((peer, kind))  # looking it up by its labels would cost most of counting a small frame
+        if counter is None:
+            counter = self._counters[peer, kind] = self._bytes.labels(peer, kind)
+        counter.inc(size)
 
     def peer_answered(self, peer: str, round_trip_s: float | None) -> None:
         """Notes how long a party took to answer, or None if it did not."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -22,11 +23,14 @@ from parties.server.audit_service import AuditService
 from parties.server.consent_watch import ConsentWatch
 from parties.server.desk import Desks
 from parties.server.encrypted.desk import EnquiryDesk
+from parties.server.encrypted.metrics import EnquiryCollector, EnquiryMetrics
 from parties.server.encrypted.service import EncryptedInferenceService
 from parties.server.encrypted.watch import EnquiryWatch
 from parties.server.governance_service import GovernanceService
 from parties.server.intake import Checker
 from parties.server.jobs_service import JobsService
+from parties.server.linking_desk import IntersectionDesk
+from parties.server.linking_service import LinkingService
 from parties.server.metrics import Metrics, MetricsServer, PartyCollector
 from parties.server.party import CurrentDirectory, Party
 from parties.server.party_service import PartyService
@@ -47,6 +51,7 @@ from parties.wire.methods import (
     ENCRYPTED_SERVICE,
     GOVERNANCE_SERVICE,
     JOBS_SERVICE,
+    LINKING_SERVICE,
     PARTY_SERVICE,
     SERVING_SERVICE,
     SESSION_SERVICE,
@@ -55,6 +60,9 @@ from protocols.errors import ConfideError, ErrorCode
 
 _THREADS = 256  # each open stream holds one; what one member may hold is in stream_limits
 _DRAIN_S = 3.0
+# How long a thread may keep the others from Python. A round of a session needs several of them for a moment each; behind one that
+# seals or reads the database each would wait up to the usual 5 ms, as long as several rounds take.
+_TURN_S = 0.0005
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 _log = structlog.get_logger()
@@ -67,6 +75,7 @@ def serve(config: PartyConfig) -> None:
         ConfideError: STATE_LOCKED, STATE_SCHEMA, STATE_ROLLED_BACK, FILE_MODE, NOT_ENROLLED, INVALID_CONFIG (the operator's).
     """
     configure_log(config.log_level)
+    sys.setswitchinterval(_TURN_S)
     folder = config.folder
     stop = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -106,7 +115,8 @@ def _serve(party: Party, stop: Event) -> None:
         show=lambda job_id, what: sessions.board.update(job_id, waiting_for=what),
         storage_failed=lambda error: sessions.note_storage(error),
     )
-    desks, enquiries = Desks(party), EnquiryDesk(party, template)
+    desks, intersections = Desks(party), IntersectionDesk(party)
+    enquiries = EnquiryDesk(party, template, observe=EnquiryMetrics(metrics.registry), halted=lambda: witnessing.halted)
     sessions = Sessions(
         party,
         peers=peers,
@@ -119,6 +129,7 @@ def _serve(party: Party, stop: Event) -> None:
     )
     metrics.registry.register(PartyCollector(party, sessions.board, sessions, party.now))
     metrics.registry.register(AuditCollector(party, witnessing))
+    metrics.registry.register(EnquiryCollector(lambda: enquiries.figures))
     server = grpc.server(
         ThreadPoolExecutor(_THREADS, thread_name_prefix="call"),
         interceptors=[AccessInterceptor(lambda: party.directory, observe=metrics.call_ended)],
@@ -131,6 +142,7 @@ def _serve(party: Party, stop: Event) -> None:
         (ENCRYPTED_SERVICE, EncryptedInferenceService(party, enquiries).handlers()),
         (GOVERNANCE_SERVICE, GovernanceService(party).handlers()),
         (AUDIT_SERVICE, AuditService(party).handlers()),
+        (LINKING_SERVICE, LinkingService(party, intersections).handlers()),
         (SESSION_SERVICE, SessionService(party, sessions, links, checker.check).handlers()),
     ):
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
@@ -154,6 +166,7 @@ def _serve(party: Party, stop: Event) -> None:
     sessions.start()
     consents.start()
     watch.start()
+    intersections.start()
     server.start()
     exchange.start()
     tell_health(sessions.stores)
@@ -164,6 +177,7 @@ def _serve(party: Party, stop: Event) -> None:
     exchange.stop()
     watch.stop()
     enquiries.stop()
+    intersections.stop()
     consents.stop()
     acceptance.stop()
     desks.stop()

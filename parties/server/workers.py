@@ -21,7 +21,7 @@ from typing import Any
 import structlog
 
 from parties import defect
-from parties.worker.channel import Channel, ChannelClosed, Parcel
+from parties.worker.channel import MAX_HEADER_BYTES, Channel, ChannelClosed, Parcel
 from protocols.errors import ConfideError, ErrorCode
 from protocols.job import Job
 
@@ -91,14 +91,14 @@ class Worker:
         except ChannelClosed as error:
             raise ConfideError(ErrorCode.WORKER_LOST, "the worker process has ended") from error
 
-    def take(self) -> Parcel:
+    def take(self, *, max_header_bytes: int = MAX_HEADER_BYTES, max_blob_bytes: int | None = None) -> Parcel:
         """Waits for the worker's next parcel.
 
         Raises:
-            ConfideError: WORKER_LOST (this party's fault): the process has ended.
+            ConfideError: WORKER_LOST (this party's fault): the process has ended, or says more than it may.
         """
         try:
-            return self._channel.receive()
+            return self._channel.receive(max_header_bytes=max_header_bytes, max_blob_bytes=max_blob_bytes)
         except ChannelClosed as error:
             raise ConfideError(ErrorCode.WORKER_LOST, "the worker process ended early") from error
 

@@ -36,8 +36,10 @@ from parties.storage.grants import GrantStore
 from parties.storage.jobs import JobStore
 from parties.storage.leases import LeaseStore
 from parties.storage.ledger import LedgerStore
+from parties.storage.linking import LinkingStore
 from parties.storage.models import ModelStore
 from parties.storage.outputs import OpeningStore, OutputStore
+from parties.storage.preparations import PreparationStore
 from parties.storage.registry import RegistryStore
 from parties.storage.revocations import RevocationStore
 from parties.storage.serving import ServingStore
@@ -80,11 +82,13 @@ class Tables:
     approvals: ApprovalStore
     witness: WitnessStore
     acceptances: AcceptanceStore
+    linking: LinkingStore
+    preparations: PreparationStore
     audit: AuditStore
 
     def sealed_names(self) -> frozenset[str]:
         """Returns the names of all sealed files that a table names."""
-        stores = (self.datasets, self.models, self.outputs, self.checkpoints, self.encrypted)
+        stores = (self.datasets, self.models, self.outputs, self.checkpoints, self.encrypted, self.linking)
         return frozenset(name for store in stores for name in store.sealed_names())
 
 
@@ -128,6 +132,8 @@ class Database:
                     approvals=ApprovalStore(session),
                     witness=WitnessStore(session),
                     acceptances=AcceptanceStore(session),
+                    linking=LinkingStore(session),
+                    preparations=PreparationStore(session),
                     audit=AuditStore(session),
                 )
         except OperationalError as error:

@@ -159,6 +159,11 @@ class EncryptedStore:
         self._session.flush()
         return _published(row)
 
+    def withdrawn(self) -> frozenset[str]:
+        """Returns the models that answer nothing any more, each `name@version`."""
+        query = select(PublishedModelRow.name, PublishedModelRow.version).where(PublishedModelRow.withdrawn.is_not(None))
+        return frozenset(ModelRef(name, version).label for name, version in self._session.execute(query))
+
     def sealed_names(self) -> tuple[str, ...]:
         """Returns the names of all sealed files of published models; those of withdrawn ones are no longer needed."""
         return tuple(self._session.scalars(select(PublishedModelRow.sealed_name).where(PublishedModelRow.withdrawn.is_(None))))

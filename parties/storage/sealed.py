@@ -46,6 +46,7 @@ class Purpose(Enum):
     CHECKPOINT = "checkpoint"
     PUBLISHED_MODEL = "published-model"
     ENCRYPTED_ANSWER = "encrypted-answer"
+    INTERSECTION = "intersection"  # rows that wait for a private intersection, and the key that masks them
 
 
 class StorageKey:

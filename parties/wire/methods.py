@@ -14,6 +14,7 @@ from parties.wire.generated.confide.v1 import (
     encrypted_pb2,
     governance_pb2,
     jobs_pb2,
+    linking_pb2,
     party_pb2,
     serving_pb2,
     session_pb2,
@@ -124,6 +125,7 @@ SERVING_SERVICE = "confide.v1.ServingService"
 ENCRYPTED_SERVICE = "confide.v1.EncryptedInferenceService"
 GOVERNANCE_SERVICE = "confide.v1.GovernanceService"
 AUDIT_SERVICE = "confide.v1.AuditService"
+LINKING_SERVICE = "confide.v1.LinkingService"
 
 HELLO = Method(PARTY_SERVICE, "Hello", party_pb2.HelloRequest, party_pb2.HelloReply)
 LIST_DATASETS = Method(PARTY_SERVICE, "ListDatasets", party_pb2.ListDatasetsRequest, party_pb2.ListDatasetsReply)
@@ -150,6 +152,20 @@ LIST_STATEMENTS = Method(
 )
 COSIGN = Method(AUDIT_SERVICE, "Cosign", audit_pb2.CosignRequest, audit_pb2.CosignReply)
 LAST_SEEN = Method(AUDIT_SERVICE, "LastSeen", audit_pb2.LastSeenRequest, audit_pb2.LastSeenReply)
+EVALUATE_PSEUDONYMS = Method(
+    LINKING_SERVICE, "EvaluatePseudonyms", linking_pb2.EvaluatePseudonymsRequest, linking_pb2.EvaluatePseudonymsReply
+)
+OPEN_INTERSECTION = Method(
+    LINKING_SERVICE, "OpenIntersection", linking_pb2.OpenIntersectionRequest, linking_pb2.OpenIntersectionReply
+)
+PUT_PART_OF_SET = Method(LINKING_SERVICE, "PutPart", linking_pb2.PutPartOfSetRequest, linking_pb2.PutPartOfSetReply)
+GET_PART_OF_SET = Method(LINKING_SERVICE, "GetPart", linking_pb2.GetPartOfSetRequest, linking_pb2.GetPartOfSetReply)
+FINISH_INTERSECTION = Method(
+    LINKING_SERVICE, "FinishIntersection", linking_pb2.FinishIntersectionRequest, linking_pb2.FinishIntersectionReply
+)
+BREAK_OFF_INTERSECTION = Method(
+    LINKING_SERVICE, "BreakOffIntersection", linking_pb2.BreakOffIntersectionRequest, linking_pb2.BreakOffIntersectionReply
+)
 LIST_PUBLISHED = Method(ENCRYPTED_SERVICE, "ListPublished", encrypted_pb2.ListPublishedRequest, encrypted_pb2.ListPublishedReply)
 OPEN_ENQUIRY = Method(ENCRYPTED_SERVICE, "OpenEnquiry", encrypted_pb2.OpenEnquiryRequest, encrypted_pb2.EnquiryStatus)
 GET_ENQUIRY = Method(ENCRYPTED_SERVICE, "GetEnquiry", encrypted_pb2.GetEnquiryRequest, encrypted_pb2.EnquiryStatus)

@@ -56,16 +56,22 @@ class Channel:
         except OSError as error:
             raise ChannelClosed from error
 
-    def receive(self) -> Parcel:
+    def receive(self, *, max_header_bytes: int = MAX_HEADER_BYTES, max_blob_bytes: int | None = None) -> Parcel:
         """Waits for one parcel.
 
+        Args:
+            max_header_bytes: of its header.
+            max_blob_bytes: of all its blobs together, which are held in memory; None for 4 GiB of each.
+
         Raises:
-            ChannelClosed: the other process is gone, or what it sent is no parcel.
+            ChannelClosed: the other process is gone, or what it sent is no parcel, or a larger one.
         """
         (length,) = struct.unpack("<I", self._read(4))
-        if length > MAX_HEADER_BYTES:
+        if length > max_header_bytes:
             raise ChannelClosed
         header, sizes = _parse(self._read(length))
+        if max_blob_bytes is not None and sum(sizes.values()) > max_blob_bytes:
+            raise ChannelClosed
         return Parcel(header, {name: self._read(size) for name, size in sizes.items()})
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""A worker's confinement: it can open no socket, start no program, and be traced by nobody.
+"""A worker's confinement: it can open no socket, start no program, and be traced by nobody; a preparer can open no file either.
 
 A seccomp filter (Linux, x86-64 and arm64) denies the system calls before the worker has read any secret; sockets that it
 inherited stay usable. There is no switch to leave it out: a worker that cannot confine itself ends.
@@ -31,6 +31,16 @@ _MACHINES = {
     "aarch64": (0xC00000B7, 277, (198, 199, 203, 200, 221, 281, 117, 270, 271, 425, 438)),
 }
 
+# What a process without files is denied besides. By path: open, creat, openat, openat2, name_to_handle_at, open_by_handle_at,
+# truncate, rename, renameat, renameat2, link, linkat, symlink, symlinkat, unlink, unlinkat, mkdir, mkdirat, rmdir, mknod,
+# mknodat, chmod, fchmodat, fchmodat2, chown, lchown, fchownat, chdir, chroot, mount, umount2, move_mount, open_tree; and signals
+# to others: kill, tkill, pidfd_open, pidfd_send_signal.
+_FILE_CALLS = {
+    "x86_64": "2 85 257 437 303 304 76 82 264 316 86 265 88 266 87 263 83 258 84 133 259 90 268 452 92 94 260 80 161 165 166"
+    " 429 428 62 200 434 424",
+    "aarch64": "56 437 264 265 45 38 276 37 36 35 34 33 53 452 54 49 51 40 39 429 428 129 130 434 424",
+}
+
 
 class _Program(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
@@ -42,6 +52,21 @@ def confine() -> None:
     Raises:
         ConfideError: SETUP_INCOMPLETE (the operator's): this kernel or machine cannot confine a process this way.
     """
+    _apply("")
+
+
+def confine_without_files() -> None:
+    """Likewise, and denies besides whatever opens or changes a file by its name; what is open stays usable.
+
+    Everything that is still to be imported or read must be before.
+
+    Raises:
+        ConfideError: SETUP_INCOMPLETE (the operator's): this kernel or machine cannot confine a process this way.
+    """
+    _apply(_FILE_CALLS.get(platform.machine(), ""))
+
+
+def _apply(also_denied: str) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _call("prctl", _PR_SET_DUMPABLE, 0, 0, 0, 0)
     _call("prctl", _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
@@ -51,7 +76,7 @@ def confine() -> None:
             ErrorCode.SETUP_INCOMPLETE, f"workers cannot be confined on {machine}", remedy="use x86-64 or arm64 Linux"
         )
     architecture, seccomp, denied = _MACHINES[machine]
-    code = _filter(architecture, denied)
+    code = _filter(architecture, (*denied, *map(int, also_denied.split())))
     program = _Program(len(code) // 8, code)
     _call("syscall", seccomp, _SET_MODE_FILTER, _FLAG_TSYNC, ctypes.byref(program))
 

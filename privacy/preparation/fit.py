@@ -19,8 +19,8 @@ def check_fit(job: Job) -> Iterable[Problem]:
     if job.task is not schema.task:
         what = f"the job says {job.task.value}, the label {schema.label.name} is {schema.task.value}"
         yield Problem("task", what, f"write {schema.task.value}")
-    elif job.task is Task.CLASSES and job.model.output_features != schema.num_classes:
-        what = f"{job.model.output_features} outputs for the {schema.num_classes} classes of {schema.label.name}"
+    elif job.task is Task.CLASSES and job.label_width != schema.num_classes:
+        what = f"{job.label_width} outputs for the {schema.num_classes} classes of {schema.label.name}"
         yield Problem("model", what, f"end the model with {schema.num_classes} output features")
     if job.model.input_features != schema.num_features:
         what = f"it takes {job.model.input_features} features, the schema has {schema.num_features}"

@@ -27,8 +27,9 @@ from protocols.canonical import canonical_bytes, sha256_hex
 from protocols.ckks.affine_chains import AffineMap, affine_chain
 from protocols.ckks.batch_arithmetic import answer_parts, evaluate_maps
 from protocols.ckks.batch_costs import REFERENCE, BatchCosts, Shapes
-from protocols.ckks.batch_rounding import Choice, Scales, Statistics, choose, rounded_up, statistics, whole_weights
+from protocols.ckks.batch_rounding import Choice, Scales, Statistics, choose, statistics, whole_weights
 from protocols.ckks.batch_wire import BatchQuery
+from protocols.ckks.digits import rounded_up
 from protocols.ckks.engine import Engine, PublicKey
 from protocols.ckks.key_manifest import KeyManifest
 from protocols.ckks.latency_planning import Declared
@@ -70,7 +71,7 @@ def plan_batch(
     *,
     precision: float | None = None,
     min_flooding_bits: float = DEFAULT_MIN_FLOODING_BITS,
-    costs: BatchCosts = REFERENCE,
+    costs: Callable[[ParameterSet], BatchCosts] = lambda _: REFERENCE,
 ) -> EncryptedPlan:
     """Returns how a model answers many samples at once.
 
@@ -80,7 +81,7 @@ def plan_batch(
         declared: of samples and outputs.
         precision: the step that opened outputs are rounded to; None for the finest that the cheapest set allows.
         min_flooding_bits: log2 of the flooding of an answer over its noise; see `protection` for what that is worth.
-        costs: of one thread of the machine that will serve.
+        costs: of one thread of the machine that will answer, by parameter set.
 
     Raises:
         ConfideError: INVALID_MODEL (the owner's fault): not a model for this lane, or nothing gives that precision;
@@ -117,7 +118,7 @@ def plan_batch(
         keys=keys,
         client_activation=last.kind if isinstance(last, Sigmoid | Softmax) else "",
         steps=_steps(maps, choice.scales, top),
-        predictions=_predictions(choice, shapes, limit, parameters, keys, parts, costs),
+        predictions=_predictions(choice, shapes, limit, parameters, keys, parts, costs(parameters)),
     )
     WireShape.of(plan)  # refuses what no message can hold
     return plan
@@ -205,9 +206,9 @@ def _steps(maps: Sequence[AffineMap], scales: Scales, level: int) -> tuple[Plann
     for number, each in enumerate(maps):
         if number:
             squared = float(scales.after(number - 1) ** 2)
-            steps.append(PlannedStep(f"{maps[number - 1].name}^2", "polynomial", level, squared, "", 1, 1, ()))
+            steps.append(PlannedStep(f"{maps[number - 1].name}^2", "polynomial", level, squared, "", 1, 1, (), ""))
         bits = scales.weight_bits[number]
-        steps.append(PlannedStep(each.name, "linear", level, float(scales.after(number)), "", 1, 1, (bits,)))
+        steps.append(PlannedStep(each.name, "linear", level, float(scales.after(number)), "", 1, 1, (bits,), ""))
     return tuple(steps)
 
 

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols.ckks.affine_chains import AffineMap
+from protocols.ckks.digits import rounded_up
 from protocols.ckks.parameters import ParameterSet
 from protocols.ckks.protection import FLOOD_STD_IN_STEPS
 from protocols.ckks.publication import STEP_IN_DEVIATIONS, finest_precision
@@ -262,11 +263,3 @@ def _most_bits(each: AffineMap, parameters: ParameterSet) -> int:
 def _choices(most: Sequence[int]) -> list[tuple[int, ...]]:
     """Bits of the weights of each map, at most so many."""
     return list(itertools.product(*(range(_LEAST_BITS, min(bits, _MOST_WEIGHT_BITS) + 1) for bits in most)))
-
-
-def rounded_up(value: float, digits: int = 2) -> float:
-    """Returns a number of two digits that is not smaller: what a plan tells of a figure that depends on weights."""
-    if value <= 0:
-        return 0.0
-    unit = 10.0 ** (math.floor(math.log10(value)) - digits + 1)
-    return float(f"{math.ceil(value / unit - 1e-9) * unit:.{digits + 2}g}")

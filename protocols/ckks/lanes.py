@@ -13,7 +13,9 @@ from typing import Any
 from numpy.typing import NDArray
 
 from protocols.ckks.batch import plan_batch
+from protocols.ckks.digits import digits_after_point
 from protocols.ckks.latency_planning import Declared, plan_latency
+from protocols.ckks.machine import REFERENCE_MACHINE, Machine
 from protocols.ckks.network import Affine, Network, support
 from protocols.ckks.planning import EncryptedPlan
 from protocols.ckks.publication import publication
@@ -34,7 +36,7 @@ class PlannedLanes:
     Attributes:
         plans: by lane, at least one.
         refused: by lane that was tried without success: why.
-        decimals: with so many digits after the point the finest of the plans' answers are written.
+        decimals: with so many digits after the point the plans' answers are written.
         known_after: after so many samples the model is known, see `samples_that_tell`; 0 if that is more than anybody may ask.
     """
 
@@ -45,7 +47,13 @@ class PlannedLanes:
 
 
 def plan_lanes(
-    spec: ModelSpec, weights: Weights, declared: Declared, *, lanes: Sequence[str], decimals: int | None = None
+    spec: ModelSpec,
+    weights: Weights,
+    declared: Declared,
+    *,
+    lanes: Sequence[str],
+    decimals: int | None = None,
+    machine: Machine = REFERENCE_MACHINE,
 ) -> PlannedLanes:
     """Plans every lane that a model can be asked by.
 
@@ -55,6 +63,7 @@ def plan_lanes(
         declared: of samples and outputs.
         lanes: which to plan; empty for all, of which those that cannot be are left out.
         decimals: answers are not told finer than this; None for as fine as their noise allows.
+        machine: that will answer.
 
     Raises:
         ConfideError: INVALID_MODEL (the owner's fault): a lane that was asked for, or every lane, cannot be; INVALID_ARGUMENT: a
@@ -71,7 +80,7 @@ def plan_lanes(
     failures: list[ConfideError] = []
     for lane in lanes or ALL_LANES:
         try:
-            plans[lane] = _planned(lane, spec, weights, declared, decimals, plans.get(LATENCY))
+            plans[lane] = _planned(lane, spec, weights, declared, decimals, plans.get(LATENCY), machine)
         except ConfideError as error:
             if lane in lanes or error.code is not ErrorCode.INVALID_MODEL:
                 raise
@@ -79,11 +88,12 @@ def plan_lanes(
             failures.append(error)
     if not plans:
         raise failures[0]
-    finest = min(plan.precision for plan in plans.values())
     return PlannedLanes(
         plans=plans,
         refused=refused,
-        decimals=min(max(math.ceil(-math.log10(finest) - 1e-9), 0), MAX_DECIMALS),
+        decimals=min(
+            max(digits_after_point(plan.precision) for plan in plans.values()), MAX_DECIMALS if decimals is None else decimals
+        ),
         known_after=samples_that_tell(known),
     )
 
@@ -106,31 +116,37 @@ def samples_that_tell(model: Network) -> int:
 
 
 def _planned(
-    lane: str, spec: ModelSpec, weights: Weights, declared: Declared, decimals: int | None, one: EncryptedPlan | None
+    lane: str,
+    spec: ModelSpec,
+    weights: Weights,
+    declared: Declared,
+    decimals: int | None,
+    one: EncryptedPlan | None,
+    machine: Machine,
 ) -> EncryptedPlan:
     match lane:
         case "latency":
-            found = plan_latency(spec, weights, declared)
+            found = plan_latency(spec, weights, declared, costs=machine.latency)
         case "packed":
-            found = _packed(spec, weights, declared, one or plan_latency(spec, weights, declared))
+            found = _packed(spec, weights, declared, one or plan_latency(spec, weights, declared), machine)
         case _:
-            found = plan_batch(spec, weights, declared)
+            found = plan_batch(spec, weights, declared, costs=machine.batch)
     step = 0.0 if decimals is None else 10.0**-decimals
     if step > found.precision:
         # Flooding follows the precision, and what is flooded more hides no less; the batch lane chooses its scales by it.
-        batch = plan_batch(spec, weights, declared, precision=step) if lane == BATCH else None
+        batch = plan_batch(spec, weights, declared, precision=step, costs=machine.batch) if lane == BATCH else None
         found = batch or replace(found, precision=step)
     publication(found)
     return found
 
 
-def _packed(spec: ModelSpec, weights: Weights, declared: Declared, one: EncryptedPlan) -> EncryptedPlan:
+def _packed(spec: ModelSpec, weights: Weights, declared: Declared, one: EncryptedPlan, machine: Machine) -> EncryptedPlan:
     """The most samples that share a ciphertext of the size that one sample needs."""
     widest = max(spec.input_features, *(math.prod(shape) for shape in spec.shapes.values()))
     samples = one.parameters.slots >> max(widest - 1, 0).bit_length()
     while samples > 1:
         try:
-            found = plan_latency(spec, weights, declared, samples=samples)
+            found = plan_latency(spec, weights, declared, samples=samples, costs=machine.latency)
         except ConfideError as error:
             if error.code is not ErrorCode.INVALID_MODEL:
                 raise

@@ -13,6 +13,7 @@ from typing import TypeVar
 from protocols.ckks.arithmetic import Arithmetic
 from protocols.ckks.polynomials import evaluate_polynomial
 from protocols.ckks.program import LinearStep, PowerStep, Program, Term
+from protocols.ckks.schedule import Rescale
 
 C = TypeVar("C")
 P = TypeVar("P")
@@ -90,6 +91,9 @@ def _linear(
             arithmetic.add_inplace(total, product)
     if total is None:
         raise ValueError("a linear step without terms")
+    if step.rescale is Rescale.SUM:
+        arithmetic.rescale(total)
+        arithmetic.set_scale(total, step.scale)
     return total
 
 
@@ -109,6 +113,7 @@ def _product(
         return arithmetic.rotate(ciphertext, by, keys) if by else ciphertext
 
     unit = term.diagonals.unit
+    scale = step.scale * program.parameters.primes[term.level] if step.rescale is Rescale.SUM else step.scale
     babies: dict[int, C] = {}
     at, baby = 0, source
     for number in term.grid.babies:
@@ -127,9 +132,9 @@ def _product(
                 arithmetic.add_inplace(gathered, product)
         if gathered is None:
             continue
-        if step.rescales:
+        if step.rescale is Rescale.GROUPS:
             arithmetic.rescale(gathered)
-        arithmetic.set_scale(gathered, step.scale)
+        arithmetic.set_scale(gathered, scale)
         if total is None:
             total = gathered
         else:

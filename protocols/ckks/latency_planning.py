@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,7 @@ from protocols.ckks.network import Affine, Network, Power, network, support
 from protocols.ckks.parameters import PARAMETER_SETS, ParameterSet
 from protocols.ckks.planning import EncryptedPlan, Lane, Predictions
 from protocols.ckks.program import Choices, LinearStep, Program, build, node_levels
-from protocols.ckks.publication import finest_precision
+from protocols.ckks.publication import usual_precision
 from protocols.ckks.recorded_choices import choices_of, recorded
 from protocols.errors import ConfideError, ErrorCode
 from protocols.model.spec import ModelSpec
@@ -57,7 +57,7 @@ def plan_latency(
     *,
     samples: int = 1,
     precision: float | None = None,
-    costs: Mapping[str, PrimitiveCosts] | None = None,
+    costs: Callable[[ParameterSet], PrimitiveCosts] = reference_costs,
 ) -> EncryptedPlan:
     """Returns the plan of a model for one query of one ciphertext.
 
@@ -66,8 +66,8 @@ def plan_latency(
         weights: by parameter name; secret. What of them shows in the plan is said in `planning`.
         declared: of samples and outputs.
         samples: how many share a ciphertext, a power of two.
-        precision: the step that opened outputs are rounded to; None for the finest that hides the noise.
-        costs: measured ones by name of the parameter set; the reference machine's where there are none.
+        precision: the step that opened outputs are rounded to; None for the usual one, see `publication`.
+        costs: of the machine that will answer, by parameter set.
 
     Raises:
         ConfideError: INVALID_MODEL (the author's fault): an operator that cannot be computed, too much depth, more numbers than
@@ -83,11 +83,16 @@ def plan_latency(
     limit = declared.output_limit or _output_limit(own, declared)
     program, base_scale, error = _scaled(known, own, parameters, arrangement, samples, declared, limit)
     rehearsal = rehearse(program)
-    priced = (costs or {}).get(parameters.name) or reference_costs(parameters)
     keys = rehearsal.keys()
     features, outputs = spec.input_features, spec.output_features
     query_primes = tuple(range(program.fresh_level + 1))
     last = program.steps[-1]
+    upload_bytes = _SEED_BYTES + residue_bytes(parameters, query_primes)
+    answer_bytes = 2 * residue_bytes(parameters, (0,))
+    key_bytes = keys.bytes(parameters)
+    if precision is None:
+        bounds = (_two_digits(error.noise, up=True), _two_digits(error.total, up=True))
+        precision = usual_precision(*bounds, key_bytes=key_bytes, asked_bytes=upload_bytes + answer_bytes)
     return EncryptedPlan(
         lane=Lane.LATENCY,
         parameters=parameters,
@@ -103,16 +108,16 @@ def plan_latency(
         answer_scale=last.scale,
         answer_parts=2,
         answer_replicas=program.answer_replicas,
-        precision=_finest(error) if precision is None else precision,
+        precision=precision,
         output_slots=(_with_samples(program.output_slots(), samples, outputs),),
         keys=keys,
         client_activation=known.client_activation,
         steps=recorded(program, base_scale),
         predictions=Predictions(
-            server_seconds=_two_digits(priced.of(rehearsal.counts)),
-            upload_bytes=_SEED_BYTES + residue_bytes(parameters, query_primes),
-            key_bytes=keys.bytes(parameters),
-            answer_bytes=2 * residue_bytes(parameters, (0,)),
+            server_seconds=_two_digits(costs(parameters).of(rehearsal.counts)),
+            upload_bytes=upload_bytes,
+            key_bytes=key_bytes,
+            answer_bytes=answer_bytes,
             max_error=_two_digits(error.total, up=True),
             noise_bound=_two_digits(error.noise, up=True),
             output_limit=_two_digits(limit, up=True),
@@ -183,7 +188,7 @@ def _scaled(
     limit: float,
 ) -> tuple[Program, float, PredictedError]:
     """The program with the scales of the least error, s(0), and that error."""
-    trial = build(known, Choices(parameters, samples, arrangement.layouts, arrangement.splits, 1.0, 1.0))
+    trial = build(known, Choices(parameters, samples, arrangement.layouts, arrangement.splits, arrangement.rescales, 1.0, 1.0))
     # What is opened is twice the mean, both conjugates, of slots that hold parts of the output.
     part = trial.answer_replicas * trial.steps[-1].layout.period * samples / parameters.slots
     room = parameters.primes[0] / 2 / (limit * _SPARE * 2 * part)
@@ -195,7 +200,7 @@ def _scaled(
     constants: dict[int, NDArray[np.float64]] = {}
     for more in (0,) if ends_in_power else _SPLITS:
         base = 2.0 ** min(bits, 45) if ends_in_power else 2.0 ** ((bits + more) / 2)
-        choices = Choices(parameters, samples, arrangement.layouts, arrangement.splits, base, 2.0**bits)
+        choices = Choices(parameters, samples, arrangement.layouts, arrangement.splits, arrangement.rescales, base, 2.0**bits)
         program = build(known, choices)
         if not _fits(program, own, declared):
             continue
@@ -229,10 +234,6 @@ def _fits(program: Program, own: Network, declared: Declared) -> bool:
 def _output_limit(own: Network, declared: Declared) -> float:
     low, high = own.intervals(declared.input_low, declared.input_high)[-1]
     return max(float(np.abs(low).max()), float(np.abs(high).max()), 2.0**-20)
-
-
-def _finest(error: PredictedError) -> float:
-    return finest_precision(_two_digits(error.noise, up=True), _two_digits(error.total, up=True))
 
 
 def _with_samples(numbers: NDArray[np.int64], samples: int, width: int) -> tuple[int, ...]:

@@ -1,8 +1,9 @@
 """Chooses layouts and splits: the least cost by the reference figures, found node by node.
 
 A result may be laid out longer than it is, with copies: that costs diagonals where it is made and saves as many where it is
-taken, at a lower level. Each node's layout is chosen while the others stand, from several starts, until nothing changes. All of
-it follows from shapes, so that a plan tells nothing about weights.
+taken, at a lower level. Each node's layout is chosen while the others stand, from several starts, until nothing changes. Then
+each step's way is chosen, which costs time or precision: with rotations of its input or of sums alone, rescaled early or late.
+All of it follows from shapes, so that a plan tells nothing about weights.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from protocols.ckks.costs import PrimitiveCosts, reference_costs
 from protocols.ckks.layouts import Ints, Layout, LayoutMisfit, fold_steps, orders, power_of_two, used_diagonals
 from protocols.ckks.network import Affine, Network
 from protocols.ckks.parameters import ParameterSet
-from protocols.ckks.program import INPUT_NODE, first_windows, make_layout, node_levels
-from protocols.ckks.schedule import best_split, count_grid
+from protocols.ckks.program import INPUT_NODE, affine_scales, first_windows, make_layout, node_levels
+from protocols.ckks.schedule import Rescale, best_split, count_grid, count_roundings
 
 MAX_DIAGONALS = 4096  # of one matrix
 _MOST_ENTRIES = 1 << 21  # of a matrix times its copies, looked at for one candidate
 _SWEEPS = 3
-_FOR_PRECISION = 0.15  # of the time, for a last step without babies
+_WORTH_OF_A_BIT = 0.3  # of the time, for half the error of rotations and rescaling
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,11 +34,13 @@ class Arrangement:
     Attributes:
         layouts: of every node by number; None for a polynomial, which keeps its argument's.
         splits: per affine node by number.
-        seconds: of all linear steps, by the reference figures.
+        rescales: likewise.
+        seconds: of all linear steps, each done in the cheapest way, by the reference figures.
     """
 
     layouts: tuple[Layout | None, ...]
     splits: dict[int, tuple[int, ...]]
+    rescales: dict[int, Rescale]
     seconds: float
 
 
@@ -60,6 +63,16 @@ def arrange(network: Network, parameters: ParameterSet, samples: int) -> Arrange
     return min(possible, key=lambda each: each.seconds)
 
 
+@dataclass(frozen=True)
+class _Way:
+    """One way to do an affine node, with its cost and the variance of the roundings that its result holds."""
+
+    rescale: Rescale
+    splits: tuple[int, ...]
+    seconds: float
+    noise: float
+
+
 @dataclass(eq=False)
 class _Search:
     network: Network
@@ -72,6 +85,9 @@ class _Search:
     def __post_init__(self) -> None:
         self.costs = reference_costs(self.parameters)
         self.levels = node_levels(self.network)
+        # Of a rounding at each level; the answer's scale is the product of those of the last input and its weights.
+        base = math.sqrt(self.parameters.primes[0])
+        self.noise = [scale**-2 for scale in affine_scales(self.parameters, base)]
         self.windows = first_windows(self.network, self.slots)
         self.coordinates: dict[tuple[int, int], tuple[Ints, Ints]] = {}
         for number, node in enumerate(self.network.nodes, start=1):
@@ -124,29 +140,58 @@ class _Search:
         total = sum(self._node(number, current)[1] for number in current if number != INPUT_NODE)
         if not math.isfinite(total):
             return None
-        splits = {number: self._node(number, current)[0] for number in current if number != INPUT_NODE}
-        last = len(self.network.nodes)
-        alone = self._without_babies(last, current) if last in splits else math.inf
-        if alone - self._node(last, current)[1] <= _FOR_PRECISION * total:
-            splits[last] = (1,) * len(splits[last])
-        chosen = tuple(current.get(number) for number in range(len(self.network.nodes) + 1))
-        return Arrangement(chosen, splits, total)
+        ways = self._weighed({number: self._ways(number, current) for number in current if number != INPUT_NODE})
+        return Arrangement(
+            layouts=tuple(current.get(number) for number in range(len(self.network.nodes) + 1)),
+            splits={number: way.splits for number, way in ways.items()},
+            rescales={number: way.rescale for number, way in ways.items()},
+            seconds=total,
+        )
 
-    def _without_babies(self, number: int, current: dict[int, Layout]) -> float:
-        """The cost of a last step that rotates sums alone.
+    def _weighed(self, ways: dict[int, list[_Way]]) -> dict[int, _Way]:
+        """The way of every step, of those that are given: half the error of all of them is worth a share of their time."""
+        chosen = {number: those[0] for number, those in ways.items()}
+        others = sum(
+            self.noise[self.levels[number]]
+            for number, node in enumerate(self.network.nodes, start=1)
+            if not isinstance(node, Affine)  # polynomials round once at least
+        )
 
-        Before its products the model's result has little scale, and the error of a rotation counts; after them it has all of
-        it. That is worth some time.
+        def price(found: dict[int, _Way]) -> float:
+            bits = math.log2(sum(way.noise for way in found.values()) + others + self.noise[0]) / 2
+            return math.log2(sum(way.seconds for way in found.values())) + bits * math.log2(1 + _WORTH_OF_A_BIT)
+
+        for _ in range(_SWEEPS):
+            for number, those in ways.items():
+                chosen[number] = min(those, key=lambda way, at=number: price({**chosen, at: way}))  # type: ignore[misc]
+        return chosen
+
+    def _ways(self, number: int, current: dict[int, Layout]) -> list[_Way]:
+        """How a step may be done in these layouts, from the most precise to the cheapest.
+
+        Before its products an input has little scale, and the error of a rotation counts; after them it has all of it. So a step
+        may do without babies, and may rescale after its folds.
         """
+        if number == len(self.network.nodes):
+            return [self._way(number, current, Rescale.NOTHING, split) for split in (1, None)]
+        ways = ((Rescale.SUM, 1), (Rescale.SUM, None), (Rescale.GROUPS, None))
+        return [self._way(number, current, rescale, split) for rescale, split in ways]
+
+    def _way(self, number: int, current: dict[int, Layout], rescale: Rescale, wanted: int | None) -> _Way:
+        """One way to do a step, with the cheapest split if none is wanted."""
+        splits, total, noise = [], 0.0, 0.0
+        level = self.levels[number] + (rescale is not Rescale.NOTHING)
         node = self.network.nodes[number - 1]
-        if not isinstance(node, Affine):
-            return math.inf
-        total = 0.0
-        for source, _ in node.terms:
+        for source, _ in node.terms if isinstance(node, Affine) else ():
             incoming, outgoing = current[self._origin(source)], current[number]
             used = self._used(number, source, incoming, outgoing)
-            total += self.costs.of(count_grid(used, 1, self.levels[number], 0, rescales=False))
-        return total
+            folds = 0 if rescale is Rescale.NOTHING else len(fold_steps(incoming, outgoing))
+            split = wanted or best_split(used, self.costs, level=level, folds=folds, rescale=rescale)[0]
+            splits.append(split)
+            total += self.costs.of(count_grid(used, split, level, folds, rescale))
+            before, after = count_roundings(used, split, folds, rescale)
+            noise += before * self.noise[level] + after * self.noise[self.levels[number]]
+        return _Way(rescale, tuple(splits), total, noise)
 
     def _around(self, number: int, layout: Layout, current: dict[int, Layout]) -> float:
         """The cost of a node and of all that take it, if it were laid out so."""
@@ -188,7 +233,8 @@ class _Search:
         level = self.levels[number] + (0 if last else 1)
         # Whoever opens the answer makes the last sums.
         folds = 0 if last else len(fold_steps(incoming, outgoing))
-        return best_split(used, self.costs, level=level, folds=folds, rescales=not last)
+        rescale = Rescale.NOTHING if last else Rescale.GROUPS
+        return best_split(used, self.costs, level=level, folds=folds, rescale=rescale)
 
     def _used(self, number: int, source: int, incoming: Layout, outgoing: Layout) -> tuple[int, ...]:
         rows, columns = self.coordinates[number, source]

@@ -179,13 +179,14 @@ def _table(*sets: ParameterSet) -> Mapping[str, ParameterSet]:
 
 
 PARAMETER_SETS: Mapping[str, ParameterSet] = _table(
-    # one sample at a time: `latency-d` has room for multiplicative depth d. The special prime is some bits larger than the first:
-    # key switching leaves an error of their ratio, concentrated in a few slots (see errors_model).
-    ParameterSet("latency-1", 4096, (52,), 53),
-    ParameterSet("latency-2", 8192, (56, 40), 60),
-    ParameterSet("latency-3", 8192, (56, 40, 40), 60),
-    ParameterSet("latency-4", 8192, (54, 33, 33, 33), 60),
-    ParameterSet("latency-5", 8192, (52, 26, 26, 26, 26), 58),
+    # one sample at a time: `latency-d` has room for multiplicative depth d; a letter counts the revisions of a set. The special
+    # prime is some bits larger than the first where there is room: key switching leaves an error of their ratio, most of it in a
+    # few slots (see errors_model).
+    ParameterSet("latency-1b", 4096, (53,), 53),
+    ParameterSet("latency-2b", 8192, (59, 52), 60),
+    ParameterSet("latency-3b", 8192, (58, 45, 45), 60),
+    ParameterSet("latency-4b", 8192, (58, 32, 32, 32), 60),
+    ParameterSet("latency-5b", 8192, (50, 28, 28, 27, 27), 54),
     ParameterSet("latency-6", 16384, (56, *(45,) * 5), 60),
     ParameterSet("latency-7", 16384, (56, *(45,) * 6), 60),
     ParameterSet("latency-8", 16384, (56, *(44,) * 7), 60),

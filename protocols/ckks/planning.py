@@ -55,6 +55,7 @@ class PlannedStep:
         period: after how many slots everything repeats; `stretch` and `period` count groups of `samples` slots.
         splits: for every source of a linear step: how many diagonals share a rotation of the result; in the batch lane the bits
             of its weights.
+        rescale: what a linear step of the latency lane rescales, see `protocols.ckks.schedule.Rescale`; otherwise empty.
     """
 
     name: str
@@ -65,6 +66,7 @@ class PlannedStep:
     stretch: int
     period: int
     splits: tuple[int, ...]
+    rescale: str
 
 
 @dataclass(frozen=True)
@@ -311,7 +313,7 @@ _REALS = {
     "input_low", "input_high", "fresh_scale", "answer_scale", "scale", "server_seconds", "max_error", "output_limit",
     "precision", "noise_bound",
 }  # fmt: skip
-_TEXTS = {"model_sha256", "client_activation", "name", "kind", "order"}
+_TEXTS = {"model_sha256", "client_activation", "name", "kind", "order", "rescale"}
 
 
 def _number(name: str, value: Any) -> Any:

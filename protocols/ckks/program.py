@@ -19,7 +19,7 @@ import numpy as np
 from protocols.ckks.layouts import Diagonals, Ints, Layout, LayoutMisfit, Windows, diagonals, orders, power_of_two, windows
 from protocols.ckks.network import SQUARE, Affine, Network, Power
 from protocols.ckks.parameters import ParameterSet
-from protocols.ckks.schedule import Grid, grid
+from protocols.ckks.schedule import Grid, Rescale, grid
 
 INPUT_NODE = 0
 
@@ -56,7 +56,7 @@ class LinearStep:
         terms: in the order of the node's.
         level: of the result.
         scale: of the result.
-        rescales: whether products are rescaled; the model's last ones are not.
+        rescale: what is rescaled; in the model's last step nothing.
         layout: of the result; for the model's last step, of the sums over all slots that are equal modulo its period, which
             whoever opens the answer makes, and nobody has to rotate for.
         constant_share: by which its constants are multiplied, for the same reason.
@@ -66,7 +66,7 @@ class LinearStep:
     terms: tuple[Term, ...]
     level: int
     scale: float
-    rescales: bool
+    rescale: Rescale
     layout: Layout
     constant_share: float
 
@@ -134,6 +134,7 @@ class Choices:
         samples: see `Program`.
         layouts: of every node by number, the input's first; None where a polynomial keeps its argument's.
         splits: per affine node by number, one for each of its terms.
+        rescales: per affine node by number.
         base_scale: s(0).
         answer_scale: of the answer.
     """
@@ -142,6 +143,7 @@ class Choices:
     samples: int
     layouts: tuple[Layout | None, ...]
     splits: Mapping[int, tuple[int, ...]]
+    rescales: Mapping[int, Rescale]
     base_scale: float
     answer_scale: float
 
@@ -286,10 +288,10 @@ def _linear_step(
             found = replace(found, folds=())
         terms.append(Term(source, level, scales[source], product_scale / scales[source], found, grid(found.used, split), 1.0))
     if not last:
-        return LinearStep(node.name, tuple(terms), levels[number], scale, True, outgoing, 1.0)
+        return LinearStep(node.name, tuple(terms), levels[number], scale, choices.rescales[number], outgoing, 1.0)
     whole = _repeats_after(terms)
     shared = tuple(replace(term, share=term.diagonals.working / whole) for term in terms)
-    return LinearStep(node.name, shared, levels[number], scale, False, outgoing, outgoing.period / whole)
+    return LinearStep(node.name, shared, levels[number], scale, Rescale.NOTHING, outgoing, outgoing.period / whole)
 
 
 def _repeats_after(terms: Sequence[Term]) -> int:

@@ -35,7 +35,7 @@ from protocols.ckks.orbits import mask, means
 from protocols.ckks.planning import EncryptedPlan
 from protocols.errors import ConfideError, ErrorCode
 
-FLOOD_STD_IN_STEPS = 1 / 8
+FLOOD_STD_IN_STEPS = 1 / 4
 """Standard deviation of the flooding of an output, in steps of the plan's precision."""
 _SCALE_TOLERANCE = 2.0**-20
 _FINE_ENOUGH = 2.0**48  # encoded, in a slot; a coefficient has a thirtieth of it and less, and is exact to a unit
@@ -85,7 +85,7 @@ class AnswerForm:
 
 
 def answer_form(plan: EncryptedPlan) -> AnswerForm:
-    """Returns the form of a plan's answers. Flooding moves no output by more than 1.1 times the plan's precision.
+    """Returns the form of a plan's answers. Flooding moves no output by more than 2.2 times the plan's precision.
 
     Raises:
         ConfideError: INVALID_DOCUMENT (its author's fault): a plan whose answers could not be flooded.

@@ -20,11 +20,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from protocols.ckks.digits import rounded_up
 from protocols.ckks.gaussian import KEY_BYTES, complex_gaussian
 from protocols.ckks.planning import EncryptedPlan
 from protocols.errors import ConfideError, ErrorCode
 
 MIN_PUBLICATION_BITS = 3.0
+USUAL_PUBLICATION_BITS = 4.0  # where keys are large, for 256 answers of a key and not 64
+_SMALL_KEYS = 3.2  # in queries with answers: over 64 answers a twentieth of what they take themselves
 STEP_IN_DEVIATIONS = 4.0
 MAX_ERROR_IN_STEPS = 4.0
 _BOUND_IN_DEVIATIONS = 4.0
@@ -43,7 +46,9 @@ class Publication:
     precision: float
 
     def __post_init__(self) -> None:
-        if not (0 < self.noise_bound < math.inf and 0 < self.precision < math.inf) or self.bits < MIN_PUBLICATION_BITS:
+        # Steps are decimals: the finest one may be less than it should by the last bit of a float.
+        least = MIN_PUBLICATION_BITS - 2.0**-30
+        if not (0 < self.noise_bound < math.inf and 0 < self.precision < math.inf) or self.bits < least:
             raise ValueError(
                 f"a precision of {self.precision:.3g} does not hide a noise of {self.noise_bound:.3g}: "
                 f"it must be at least {STEP_IN_DEVIATIONS * 2**MIN_PUBLICATION_BITS * self.noise_bound:.3g}"
@@ -61,14 +66,32 @@ class Publication:
 
 
 def finest_precision(noise_bound: float, max_error: float) -> float:
-    """Returns the smallest power of two that is a precision which hides the noise, and which the error does not belie.
+    """Returns the smallest step of two digits that hides the noise at all, and which the error does not belie.
 
     Args:
         noise_bound: bound of the key-dependent error.
         max_error: of an answer, with the rounding of weights: a step of less than a quarter of it would promise what is not kept.
     """
-    hides = STEP_IN_DEVIATIONS * 2.0**MIN_PUBLICATION_BITS * noise_bound
-    return 2.0 ** math.ceil(math.log2(max(hides, max_error / MAX_ERROR_IN_STEPS)))
+    return _precision(noise_bound, max_error, MIN_PUBLICATION_BITS)
+
+
+def usual_precision(noise_bound: float, max_error: float, *, key_bytes: int, asked_bytes: int) -> float:
+    """Returns the step of two digits that plans have without being told: half as fine as can be where keys are large.
+
+    That is worth four times the answers that a key opens, and a bit of flooding.
+
+    Args:
+        noise_bound: as for `finest_precision`.
+        max_error: likewise.
+        key_bytes: of the evaluation keys, uploaded for each key.
+        asked_bytes: of a query and its answer.
+    """
+    are_small = key_bytes <= _SMALL_KEYS * asked_bytes
+    return _precision(noise_bound, max_error, MIN_PUBLICATION_BITS if are_small else USUAL_PUBLICATION_BITS)
+
+
+def _precision(noise_bound: float, max_error: float, bits: float) -> float:
+    return rounded_up(max(STEP_IN_DEVIATIONS * 2.0**bits * noise_bound, max_error / MAX_ERROR_IN_STEPS))
 
 
 def least_noise(plan: EncryptedPlan) -> float:

@@ -18,7 +18,7 @@ from protocols.errors import ConfideError, ErrorCode
 from protocols.links import Array, Link, TensorSpec
 from protocols.mpc.engine import Opened
 from protocols.mpc.timing import Stopwatch
-from protocols.ring import BitArray, RingArray
+from protocols.ring import BitArray, RingArray, ShortArray
 
 # Of inputs and corrections, which can be cut anywhere. With its header such a message is one frame of 1 MiB, so that its bytes
 # are used where they were received.
@@ -70,7 +70,7 @@ class LinkExchange:
         self._channels = tuple(channels)
         self.rounds = 0
 
-    def open(self, numbers: Sequence[RingArray], bits: Sequence[BitArray]) -> Opened:
+    def open(self, numbers: Sequence[RingArray | ShortArray], bits: Sequence[BitArray]) -> Opened:
         """Sends this party's masked shares to every other party, receives theirs, and combines."""
         self.rounds += 1
         mine: list[Array] = [np.ascontiguousarray(array) for array in (*numbers, *bits)]
@@ -89,10 +89,10 @@ class LinkExchange:
 class ZeroExchange:
     """The dry run's openings: zeros of the right shape, sent nowhere."""
 
-    def open(self, numbers: Sequence[RingArray], bits: Sequence[BitArray]) -> Opened:
+    def open(self, numbers: Sequence[RingArray | ShortArray], bits: Sequence[BitArray]) -> Opened:
         """Returns zeros."""
         return Opened(
-            tuple(np.broadcast_to(np.int64(0), array.shape) for array in numbers),
+            tuple(np.broadcast_to(np.zeros((), array.dtype), array.shape) for array in numbers),
             tuple(np.broadcast_to(np.uint8(0), array.shape) for array in bits),
         )
 

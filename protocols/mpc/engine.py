@@ -20,7 +20,7 @@ from protocols.links import TensorSpec
 from protocols.mpc.material.context import Material, Window
 from protocols.mpc.material.registry import deal
 from protocols.plan.operations import Deal, Open, Operation, Parameter, Reveal
-from protocols.ring import BitArray, RingArray
+from protocols.ring import BitArray, RingArray, ShortArray
 
 T = TypeVar("T")
 M = TypeVar("M")
@@ -33,18 +33,18 @@ class Opening:
 
     Attributes:
         name: what for; goes into the plan.
-        numbers: additive shares, int64.
+        numbers: additive shares, int64, or uint32 of numbers modulo 2^32.
         bits: exclusive-or shares, packed uint8.
     """
 
     name: str
-    numbers: tuple[RingArray, ...] = ()
+    numbers: tuple[RingArray | ShortArray, ...] = ()
     bits: tuple[BitArray, ...] = ()
 
 
 @dataclass(slots=True, eq=False)
 class Opened:
-    """What came of it; known to every computing party and uniform, since masked."""
+    """What came of it, of the types that the shares had; known to every computing party and uniform, since masked."""
 
     numbers: tuple[RingArray, ...]
     bits: tuple[BitArray, ...]
@@ -56,7 +56,7 @@ Steps = Generator[Opening, Opened, T]
 class Exchange(Protocol):
     """Opens shares among the computing parties: every party sends its own to every other."""
 
-    def open(self, numbers: Sequence[RingArray], bits: Sequence[BitArray]) -> Opened:
+    def open(self, numbers: Sequence[RingArray | ShortArray], bits: Sequence[BitArray]) -> Opened:
         """One round: returns sums and exclusive-ors over all parties."""
         ...
 

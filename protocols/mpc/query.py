@@ -46,6 +46,8 @@ def combine_output(shares: Sequence[RingArray], *, output: Output, scale_bits: i
             rows for fewer than c wrong ones.
         confusion: (classes, classes) int64, true class by predicted class; -1 in cells that are withheld.
         roc_auc, log_loss, squared_error: (1,) float64; NaN if a rate or a log loss is withheld.
+        centroids, group_means: (groups, features + 1) float64: means of scaled features, and last how many rows; NaN throughout a
+            group that is withheld, and for the means of one without rows.
         label: (rows,) int64, the index of the class.
         probability: (rows,) or (rows, classes) float64 within [0, 1]; score: of the same shape, float64; value: (rows,) float64;
             all as rounded, clipped and chosen as the constraint says.
@@ -75,6 +77,10 @@ def combine_output(shares: Sequence[RingArray], *, output: Output, scale_bits: i
             return np.where(values == WITHHELD, np.nan, np.maximum(values, 0.0))
         case OutputKind.SQUARED_ERROR:
             return np.maximum(values, 0.0)
+        case OutputKind.CENTROIDS | OutputKind.GROUP_MEANS:
+            told = np.where(values[:, -1:] == WITHHELD, np.nan, values)
+            told[told[:, -1] == 0, :-1] = np.nan
+            return told
         case OutputKind.SCORE | OutputKind.VALUE:
             return values
 
@@ -101,12 +107,22 @@ def _keeps_constraint(values: NDArray[np.float64], output: Output) -> bool:
     return clip == 0 or bool((is_inside | (values == 0) if output.top_k else is_inside).all())
 
 
+def _are_groups(values: NDArray[np.float64]) -> bool:
+    if values.ndim != 2 or values.shape[1] < 2 or not _is_whole(values[:, -1], least=WITHHELD):
+        return False
+    means, told = values[:, :-1], values[:, -1:] > 0
+    # Of a group that is withheld or empty not even means are in the shares.
+    return bool((np.abs(means) <= np.where(told, 1 + _ROUNDING, 0)).all())
+
+
 _IS_POSSIBLE: dict[OutputKind, Callable[[NDArray[np.float64]], bool]] = {
     OutputKind.CORRECT_COUNT: lambda v: v.shape == (1,) and _is_whole(v, least=0),
     OutputKind.CONFUSION: lambda v: v.ndim == 2 and v.shape[0] == v.shape[1] and _is_whole(v, least=WITHHELD),
     OutputKind.ROC_AUC: lambda v: v.shape == (1,) and _is_rate(v),
     OutputKind.LOG_LOSS: lambda v: v.shape == (1,) and bool(-_ROUNDING <= v[0] < _LARGEST or v[0] == WITHHELD),
     OutputKind.SQUARED_ERROR: lambda v: v.shape == (1,) and bool(-_ROUNDING <= v[0] < _LARGEST),
+    OutputKind.CENTROIDS: _are_groups,
+    OutputKind.GROUP_MEANS: _are_groups,
     OutputKind.LABEL: lambda v: v.ndim == 1 and _is_whole(v, least=0) and bool((v < MAX_CLASSES).all()),
     OutputKind.PROBABILITY: lambda v: v.ndim in (1, 2) and bool(((v >= -_ROUNDING) & (v <= 1 + _ROUNDING)).all()),
     OutputKind.SCORE: lambda v: v.ndim in (1, 2) and bool((np.abs(v) < _LARGEST).all()),

@@ -24,7 +24,7 @@ from protocols.plan.operations import (
 )
 
 FORMAT = "confide.plan/3"
-ENGINE_VERSION = "confide.engine/3"
+ENGINE_VERSION = "confide.engine/4"
 ADVERSARY = "semi-honest; the dealer and the computing parties do not collude"
 MAX_SEGMENTS = 64
 MAX_SIGNALS = 10_000_000

@@ -23,7 +23,7 @@ from parties.client.progress import read_progress
 from parties.server import access
 from parties.server.intake import read_papers
 from parties.server.session_service import SessionService
-from parties.transport.streams import ATTEMPT_KEY, SESSION_KEY
+from parties.transport.streams import ATTEMPT_KEY, SESSION_KEY, Arrivals
 from parties.wire.documents import from_wire, to_wire
 from parties.wire.generated.confide.v1 import jobs_pb2, session_pb2
 from protocols.canonical import canonical_bytes, parse_canonical, sha256_hex
@@ -201,7 +201,7 @@ def _link(data: bytes) -> object:
     context = cast(grpc.ServicerContext, SimpleNamespace(invocation_metadata=lambda: metadata))
     token = access._caller.set(PeerIdentity(MemberKind.PARTY, "cardio", "hospital-b"))
     try:
-        return service.link(iter(()), context)
+        return service.link(iter(()), context, Arrivals())
     finally:
         access._caller.reset(token)
 

@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from tests.fuzz import ckks, documents, encrypted, files, governance, governed_files, logs, serving, serving_answers
+from tests.fuzz import (
+    ckks,
+    documents,
+    encrypted,
+    encrypted_files,
+    files,
+    governance,
+    governed_files,
+    linking,
+    logs,
+    preparation,
+    serving,
+    serving_answers,
+)
 from tests.fuzz.target import Target
 
 _ALL = (
@@ -15,5 +28,8 @@ _ALL = (
     *serving_answers.TARGETS,
     *ckks.TARGETS,
     *encrypted.TARGETS,
+    *encrypted_files.TARGETS,
+    *linking.TARGETS,
+    *preparation.TARGETS,
 )
 TARGETS: dict[str, Target] = {target.name: target for target in _ALL}

@@ -32,6 +32,7 @@ from tests.support.trial import (
 # Modules whose tests kill parties, cut them off or fill their slots, and repair what they did.
 ON_BREAKABLE = frozenset(
     {
+        "test_alignment_faults",
         "test_concurrent_jobs",
         "test_consent_proof",
         "test_encrypted_faults",

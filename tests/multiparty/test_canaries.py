@@ -9,16 +9,27 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from parties import harness
 from parties.client.prepare import PREDICTION_OUTPUT
 from parties.client.requests import TrainingRequest
 from parties.config import load_party_config
 from parties.harness import free_ports
+from parties.preparing.preparing import Instructions
+from parties.preparing.registering import register_prepared
+from parties.registration import open_sealed
+from parties.storage.database import one_transaction
+from privacy.preparation.columns import Role
+from privacy.preparation.contract import OnViolation
+from privacy.preparation.data_contract import ContractColumn, DataContract, DataRole
+from privacy.preparation.recipes.recipe import Recipe
+from privacy.preparation.recipes.steps.parse_number import ParseNumber
 from protocols.fixed_point import PARAMETER_BITS
 from tests.support.canaries import Scanner, Secret, bit_secret, number_secret, weight_secret
 from tests.support.processes import Program
@@ -31,6 +42,8 @@ pytestmark = pytest.mark.multiparty
 
 ROWS = 64
 SEED = 20260301
+FROM_RAW = HOSPITALS[0]  # registers its training rows from a raw file, the others from prepared ones
+NAME_CANARY = "Quokka-7731"  # stands in columns that are dropped while that file is read
 # Long enough that weights differ from zero in all the forms that are looked for.
 TRAINING = TrainingRequest(epochs=5, batch_size=48, learning_rate="1", momentum="0.9")
 
@@ -72,6 +85,35 @@ def planted_rows(generator: np.random.Generator) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
+def register_from_raw(trial: Trial, rows: pd.DataFrame) -> None:
+    """Registers rows from a raw file that names people, under a contract by a recipe that makes the schema of all others."""
+    schema = breast_cancer_schema()
+    columns = [
+        ContractColumn(column.name, DataRole.LINKAGE_KEY, "", None)
+        if column.role is Role.IDENTIFIER
+        else ContractColumn(column.name, DataRole(column.role.value), "", column)
+        for column in schema.columns
+    ]
+    named = ContractColumn("surname", DataRole.DIRECT_IDENTIFIER, "", None)
+    contract = DataContract(schema.name, "predict", (named, *columns))
+    assert contract.schema == schema
+    numbers = ParseNumber(schema.feature_names, "point")
+    file = trial.folder / f"{FROM_RAW}-train.csv"
+    names = [f"{NAME_CANARY} {number}" for number in range(len(rows))]
+    rows.assign(remark=names).set_index(pd.Index(names, name="surname")).to_csv(file)
+    config = trial.network.party(FROM_RAW).config
+    record, outcome = register_prepared(
+        config,
+        name="train",
+        file=file,
+        instructions=Instructions(contract, Recipe("plain", 1, contract.name, (numbers,))),
+        on_violation=OnViolation.REFUSE,
+        now=datetime.now(UTC),
+    )
+    assert dict(outcome.dropped) == {"surname": "direct identifier", "remark": "not in the contract"}
+    harness.permit(config, record)
+
+
 def tap_endpoints(folder: Path) -> dict[str, WireTap]:
     """Puts a recording proxy at every party's published endpoint and moves the party itself to another port."""
     taps = {}
@@ -94,7 +136,10 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Planted]:
     trial = Trial(folder, program=Program.RECORDING)
     try:
         for party in HOSPITALS:
-            trial.register(party, "train", rows[party])
+            if party == FROM_RAW:
+                register_from_raw(trial, rows[party])
+            else:
+                trial.register(party, "train", rows[party])
             trial.register(party, "holdout", rows[party])
         training = trial.complete(trial.train(TRAINING)).job
         label = f"{training.model_name}@{training.job_id[:12]}"
@@ -152,6 +197,23 @@ def test_party_keeps_no_secret_readable_in_logs_database_or_sealed_files(planted
     assert {"party.log", "state/worker.log", "state/confide.db"} <= set(files)
     assert sum(name.startswith("state/sealed/") for name in files) >= 2
     assert {name: found for name, data in files.items() if (found := scanner.find(data))} == {}
+
+
+def test_columns_that_a_contract_drops_are_nowhere(planted: Planted) -> None:
+    canary = NAME_CANARY.encode()
+    assert canary in (planted.trial.folder / f"{FROM_RAW}-train.csv").read_bytes()
+    for party, tap in planted.taps.items():
+        assert canary not in tap.recorded
+        for name in ("received", "sent", "to_worker", "from_worker"):
+            assert canary not in planted.recorded(party, name)
+        assert [name for name, data in planted.at_rest(party).items() if canary in data] == []
+    # Sealed files do not show what is in them, so they are opened.
+    config = load_party_config(planted.trial.folder / FROM_RAW / "party.yaml")
+    with one_transaction(config.folder.database_file) as tables:
+        record = tables.datasets.get("train")
+    opened = open_sealed(config.folder.open_sealed(), record)
+    assert set(opened) == {"features", "labels", "salt", "seed", "raw_salt"}
+    assert opened["features"].shape == (ROWS, breast_cancer_schema().num_features)
 
 
 @pytest.mark.parametrize("party", COMPUTING)

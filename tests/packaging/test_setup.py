@@ -75,7 +75,7 @@ def test_setup_installs_crypten_alone_without_its_dependencies(clone: Clone) -> 
     installs = [line for line in clone.calls.read_text().splitlines() if " install " in line]
     assert [("--no-deps" in line, line.split()[-1]) for line in installs] == [
         (False, "setuptools"),
-        (False, ".[dev]"),
+        (False, ".[dev,text]"),
         (True, "crypten"),
     ]
     assert all("--constraint constraints.txt" in line for line in installs)

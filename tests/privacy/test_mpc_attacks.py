@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from protocols.mpc.engine import Engine, Steps
-from protocols.mpc.material.clamping import ClampedWaveMaterial
 from protocols.mpc.material.context import DealerMaterial, ShareMaterial
 from protocols.mpc.material.registry import deal
+from protocols.mpc.material.window import WindowMaterial
 from protocols.mpc.primitives.products import product
 from protocols.mpc.primitives.refresh import Refresher
 from protocols.mpc.primitives.sigmoid import sigmoid
@@ -117,31 +117,35 @@ LOGIT = 31.0  # saturated: the output is exactly 1 and says nothing more
 def recover_saturated_logit(operation: Deal, output_shares: list[RingArray]) -> float | None:
     """What the dealer (all dealt material) and the querier (both output shares) find out together.
 
-    An output share is linear in the dealt shares with two hidden bits, a sign and the truncation's public base as unknowns.
-    The base must be the same in both shares and small, which hardly any wrong guess fulfils; it gives the unclamped series.
+    An output share is linear in the dealt shares with six opened bits, the opened top bit and the truncation's public base as
+    unknowns. The base must be small, which hardly any wrong guess fulfils; it gives the series as if it had no window.
     """
     seeds = ("dealt0", "dealt1")
     sink: list[np.ndarray] = []
     plain = _sigmoid_material(DealerMaterial([stream(seed) for seed in seeds], _Sink(sink)), operation)
     first = _sigmoid_material(ShareMaterial(stream(seeds[0]), None), operation)
-    shift = 33
-    flips = first.clamp.sign.flip_number[:, 0].astype(object)
-    for hidden in range(8):
-        bits = [hidden & 1, hidden >> 1 & 1]
-        sign = 1 - 2 * (hidden >> 2)
+    shift = 32
+    inside, above, inside_high, inside_top = (
+        [int(share) for share in shares[:, 0]] for shares in (first.inside, first.above, first.inside_high, first.inside_top)
+    )
+    for hidden in range(128):
+        below, same, low, near, following, rest, wraps = (hidden >> bit & 1 for bit in range(7))
+        signs = [1 - 2 * bit for bit in (below, same, low, near, following, rest)]
 
-        def part(high: int, top: int, sign: int = sign) -> int:
-            return sign * (top << (63 - shift)) - high
+        def part(high: int, top: int, wraps: int = wraps) -> int:
+            return -wraps * (top << (64 - shift)) - high
 
-        known = sum((b + (1 - 2 * b) * f) << 15 for b, f in zip(bits, flips, strict=True))
-        known += (bits[0] - bits[1]) * part(int(first.clamp.truncation.high[0]), int(first.clamp.truncation.top[0]))
-        for index, factor in ((0, 1), (1, -1)):
-            dealt = part(int(first.clamp.flip_high[index, 0]), int(first.clamp.flip_top[index, 0]))
-            known += factor * (1 - 2 * bits[index]) * dealt
-        slope = bits[0] - bits[1] + (1 - 2 * bits[0]) * int(flips[0]) - (1 - 2 * bits[1]) * int(flips[1])
+        weights = [near * signs[1], same * signs[3], signs[1] * signs[3], rest * signs[4], following * signs[5]]
+        weights.append(signs[4] * signs[5])
+        kept = same * near + following * rest
+        slope = kept + sum(weight * share for weight, share in zip(weights, inside, strict=True))
+        over = below + same * low + signs[0] * above[0] + same * signs[2] * above[1] + signs[1] * signs[2] * above[2]
+        over += low * signs[1] * inside[0]
+        known = (over << 16) + (slope << 15) + kept * part(int(first.truncation.high[0]), int(first.truncation.top[0]))
+        known += sum(weight * part(*dealt) for weight, *dealt in zip(weights, inside_high, inside_top, strict=True))
         base = _divide(int(output_shares[0][0]) - known, slope)
         if base is not None and abs(base) < 2**31:
-            half = base + part(int(plain.clamp.truncation.high[0]), int(plain.clamp.truncation.top[0]))
+            half = base + part(int(plain.truncation.high[0]), int(plain.truncation.top[0]))
             series = 2 * half / 2**16
             if abs(series) < 0.99:
                 # Beyond 16 the series is reflected: S(x) = tanh((32 - x) / 2).
@@ -157,9 +161,9 @@ class _Sink:
         self._sink.append(data)
 
 
-def _sigmoid_material(material: DealerMaterial | ShareMaterial, operation: Deal) -> ClampedWaveMaterial:
+def _sigmoid_material(material: DealerMaterial | ShareMaterial, operation: Deal) -> WindowMaterial:
     dealt = deal(material, operation)
-    assert isinstance(dealt, ClampedWaveMaterial)
+    assert isinstance(dealt, WindowMaterial)
     return dealt
 
 
@@ -179,7 +183,9 @@ def _divide(value: int, slope: int) -> int | None:
 
 def _saturated_output() -> tuple[Deal, list[RingArray]]:
     values = np.array([round(LOGIT * 2**SCALE_BITS)])
-    run = run_protocol(lambda engine, mine: sigmoid(engine, mine[0], SCALE_BITS), [[s] for s in split(values, 2)])
+    run = run_protocol(
+        lambda engine, mine: sigmoid(engine, mine[0], SCALE_BITS, SCALE_BITS + 20), [[s] for s in split(values, 2)]
+    )
     # The output itself is one, to within the series' unit: the clamp hides how large the logit is.
     assert abs(int(run.value[0]) - 2**16) <= 1
     return next(item for item in run.operations if isinstance(item, Deal)), run.shares

@@ -29,7 +29,7 @@ from protocols.mpc.engine import Engine, Opening, Steps
 from protocols.mpc.material.multiplication import Triple
 from protocols.mpc.primitives.products import partial_product
 from protocols.mpc.primitives.relu import gate, rectify
-from protocols.mpc.primitives.truncation import truncate
+from protocols.mpc.primitives.truncation import truncate, truncate_roughly
 from protocols.mpc.values import PartialShare, SharedValue, ValueView
 from protocols.ring import RingArray
 from protocols.training import Loss
@@ -95,7 +95,7 @@ def _serve(seed: str) -> Sequence[np.ndarray]:
 
 
 def _backward(engine: Engine, mine: Sequence[RingArray]) -> Steps[RingArray]:
-    """A product taken in by a rectifier, a gate and two truncations, transposed and multiplied; whole shares of it besides."""
+    """A product taken in by a rectifier, a gate and three truncations, transposed and multiplied; whole shares of it besides."""
     x, y = (ValueView(SharedValue(share, scale_bits=16, magnitude_bits=20)) for share in mine)
     forward = yield from partial_product(engine, x, y)
     rectified = yield from rectify(engine, forward, 16)
@@ -104,7 +104,8 @@ def _backward(engine: Engine, mine: Sequence[RingArray]) -> Steps[RingArray]:
     again = yield from gate(engine, back.transpose().contiguous(), rectified.bit, 0)
     one = yield from truncate(engine, forward, 16)
     two = yield from truncate(engine, PartialShare(forward.whole()).plus(forward), 16)
-    return rectified.kept + gated.kept + again.kept + one + two
+    rough = yield from truncate_roughly(engine, forward.times(7), 32)
+    return rectified.kept + gated.kept + again.kept + one + two + rough
 
 
 def _opened(protocol: object, shares: Sequence[Sequence[np.ndarray]], seed: str) -> list[np.ndarray]:

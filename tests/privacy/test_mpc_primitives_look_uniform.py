@@ -23,6 +23,7 @@ from protocols.mpc.primitives.relu import gate, rectify, relu, select
 from protocols.mpc.primitives.roots import inverse_sqrt, sqrt
 from protocols.mpc.primitives.softmax import log_softmax, softmax
 from protocols.mpc.primitives.tanh import tanh
+from protocols.mpc.primitives.truncation import truncate_roughly
 from protocols.mpc.values import SharedValue, ValueView
 from tests.support.memory_links import all_bytes
 from tests.support.mpc_world import run_protocol, split
@@ -37,6 +38,13 @@ def _rectify_and_gate(engine: Engine, share: np.ndarray) -> Steps[object]:
     rectified = yield from rectify(engine, share[:400].reshape(20, 40)[:, :20], 7)
     product = yield from partial_product(engine, view, view.transpose)
     return (yield from gate(engine, product.times(3), rectified.bit, 9))
+
+
+def _truncate_product(engine: Engine, share: np.ndarray) -> Steps[object]:
+    """As a step of a training ends."""
+    view = ValueView(SharedValue(share[:64], scale_bits=SCALE_BITS, magnitude_bits=20))
+    product = yield from partial_product(engine, view, view.transpose)
+    return (yield from truncate_roughly(engine, product.times(3), 32))
 
 
 PROTOCOLS: dict[str, Callable[[Engine, np.ndarray], Steps[object]]] = {
@@ -55,7 +63,8 @@ PROTOCOLS: dict[str, Callable[[Engine, np.ndarray], Steps[object]]] = {
     "select": lambda engine, share: select(engine, share, share, share),
     "softmax": lambda engine, share: softmax(engine, share, SCALE_BITS),
     "sqrt": lambda engine, share: sqrt(engine, share, SCALE_BITS),
-    "tanh": lambda engine, share: tanh(engine, share, SCALE_BITS),
+    "tanh": lambda engine, share: tanh(engine, share, SCALE_BITS, SCALE_BITS + 20),
+    "rough_truncation_of_product": _truncate_product,
     "truncate_and_multiply": lambda engine, share: truncate_and_multiply(engine, share, 16, share),
 }
 
@@ -76,7 +85,7 @@ def test_messages_and_openings_of_a_primitive_look_uniform(name: str, element: i
     sent = [[array for _, arrays in run.links[one][two].log for array in arrays] for one, two in (("p0", "p1"), ("p1", "p0"))]
     # The corrections are uniform as well: they hide the last party's shares under the others'.
     dealt = [array for _, arrays in run.links["dealer"]["p1"].log for array in arrays]
-    opened = [a + b if a.dtype == np.int64 else a ^ b for a, b in zip(*sent, strict=True)]
+    opened = [a ^ b if a.dtype == np.uint8 else a + b for a, b in zip(*sent, strict=True)]
     for arrays in (*sent, opened, dealt):
         assert_looks_uniform(all_bytes(arrays))
 

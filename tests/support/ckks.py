@@ -13,7 +13,7 @@ from protocols.ckks.key_manifest import KeyManifest
 from protocols.ckks.parameters import PARAMETER_SETS, ParameterSet
 from protocols.ckks.planning import EncryptedPlan, Lane, Predictions
 
-SMALL = PARAMETER_SETS["latency-1"]
+SMALL = PARAMETER_SETS["latency-1b"]
 LARGE = ParameterSet("several-levels", 8192, (50, 36, 36), 60)
 """Three levels; not one of the named sets, so that tests do not depend on how those are tuned."""
 

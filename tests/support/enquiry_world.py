@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -12,7 +16,9 @@ from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from prometheus_client import CollectorRegistry
 
+from governance.audit.entries import EntryKind, read_entry
 from governance.budget.amounts import model_account
 from governance.budget.ledger import LedgerEntry
 from governance.documents import SignedDocument
@@ -24,6 +30,7 @@ from governance.identity.names import MemberKind, PeerIdentity
 from parties.config import PartyConfig
 from parties.server.encrypted.desk import EnquiryDesk
 from parties.server.encrypted.keys import MAX_PART_BYTES
+from parties.server.encrypted.metrics import EnquiryCollector, EnquiryMetrics
 from parties.server.encrypted.said import Asked, Part
 from parties.server.party import CurrentDirectory, Party
 from parties.server.policy import CurrentPolicy
@@ -36,6 +43,7 @@ from protocols.ckks.key_owner import KeyOwner
 from protocols.ckks.lanes import plan_lanes
 from protocols.ckks.latency_planning import Declared
 from protocols.ckks.planning import EncryptedPlan
+from protocols.errors import ConfideError, ErrorCode
 from protocols.model.reference import logits
 from protocols.model.spec import ModelSpec
 from protocols.model.weights import weights_to_safetensors
@@ -49,6 +57,8 @@ from tests.support.people import a_policy
 
 OWNER = "hospital-a"
 SALT = b"s" * 32
+REQUEST = "5" * 32
+WITHIN_S = 30.0
 Float64 = NDArray[np.float64]
 
 
@@ -103,9 +113,17 @@ class EnquiryWorld:
         self.spec, self.weights = spec, random_weights(spec)
         self.party = self._party(folder, config)
         self.model = self._publish()
-        self.desk = EnquiryDesk(self.party, template)
+        self.halted: ConfideError | None = None
+        self.metrics = CollectorRegistry()
+        self._observe = EnquiryMetrics(self.metrics)
+        self.begin(template)
+        self.metrics.register(EnquiryCollector(lambda: self.desk.figures))
         with self.party.database.transaction() as tables:
             tables.agreements.add(self.consent.agreement, now=NOW)
+
+    def begin(self, template: Template) -> None:
+        """Has the party's process begin, with nothing in its memory."""
+        self.desk = EnquiryDesk(self.party, template, observe=self._observe, halted=lambda: self.halted)
 
     def strike_off(self, researcher: str) -> None:
         """Has a directory in force without a researcher."""
@@ -225,3 +243,59 @@ def running_template(folder: Path) -> Iterator[Template]:
         yield template
     finally:
         template.stop()
+
+
+def entries(world: EnquiryWorld, kind: EntryKind) -> list[dict[str, Any]]:
+    """The facts of all entries of a kind in the audit log, the oldest first."""
+    with world.party.database.transaction() as tables:
+        found = [read_entry(each.body) for each in tables.audit.entries(0, tables.audit.size())]
+    return [dict(entry.facts) for entry in found if entry.kind is kind]
+
+
+def at_once(count: int, ask: Callable[[int], object]) -> list[object]:
+    """Calls in threads that begin together; returns results and failures."""
+    ready = threading.Barrier(count)
+
+    def call(number: int) -> object:
+        ready.wait(WITHIN_S)
+        try:
+            return ask(number)
+        except ConfideError as error:
+            return error
+
+    with ThreadPoolExecutor(count) as threads:
+        return list(threads.map(call, range(count)))
+
+
+def codes(outcomes: list[object]) -> list[str]:
+    """How calls ended, in order of the alphabet."""
+    return sorted(each.code.name if isinstance(each, ConfideError) else "answered" for each in outcomes)
+
+
+def evaluators(world: EnquiryWorld) -> list[int]:
+    """The evaluators of a world: the workers that were forked for it, by their channel's other end."""
+    pool = world.desk._pool
+    assert pool is not None
+    return [each._worker.pid for each in pool._idle]
+
+
+def hold_evaluators(world: EnquiryWorld) -> list[int]:
+    """Stops them, as a machine does that swaps."""
+    found = evaluators(world)
+    assert found
+    for evaluator in found:
+        os.kill(evaluator, signal.SIGSTOP)
+    return found
+
+
+def fetched(world: EnquiryWorld, enquiry_id: str) -> bytes:
+    """Waits for the answer to `REQUEST` and fetches it."""
+    deadline = time.monotonic() + WITHIN_S
+    while time.monotonic() < deadline:
+        try:
+            return world.desk.fetch(enquiry_id, REQUEST, "alice")
+        except ConfideError as error:
+            if error.code is not ErrorCode.NOT_READY or "computed" not in error.what:
+                raise
+        time.sleep(0.01)
+    raise AssertionError("the answer is not computed")

@@ -112,6 +112,7 @@ class MemoryEvaluator:
         failures: what the next calls fail with, by name of the call; a call without one goes through.
         calls: names of the calls that came, in order.
         parts: sizes of the parts that came.
+        debited: requests whose answers were kept, in order.
     """
 
     def __init__(self, party: str = OWNER) -> None:
@@ -123,6 +124,7 @@ class MemoryEvaluator:
         self.ended: list[str] = []
         self.uploads: dict[str, bytearray] = {}
         self.kept: dict[str, bytes] = {}
+        self.debited: list[str] = []
 
     def open(self, enquiry: SignedDocument) -> EnquiryState:
         self._called("open")
@@ -155,7 +157,10 @@ class MemoryEvaluator:
         return model.answer(message, model.load_keys(bytes(self.uploads[enquiry.key])), os.urandom)
 
     def ask_and_keep(self, enquiry_id: str, request: str, query: bytes | str) -> None:
+        if request in self.debited:
+            raise ConfideError(ErrorCode.JOB_CONFLICT, "an id serves once")
         self.kept[request] = self.ask(enquiry_id, request, query, answer_bytes=0)
+        self.debited.append(request)
 
     def fetch(self, enquiry_id: str, request: str, *, answer_bytes: int) -> bytes:
         self._called("fetch")

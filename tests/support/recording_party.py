@@ -42,18 +42,18 @@ class Recorder:
 
 def wrap_streams(recorder: Recorder) -> None:
     """Records the frames of links in both directions."""
-    hand_over, from_worker = streams._hand_over, streams._from_worker
+    deliver, from_worker = streams.Arrivals.deliver, streams._from_worker
 
-    def recorded_hand_over(frame: bytes, endpoint: socket.socket) -> bool:
+    def recorded_deliver(self: streams.Arrivals, frame: bytes) -> None:
         recorder.add("received", frame)
-        return hand_over(frame, endpoint)
+        deliver(self, frame)
 
     def recorded_from_worker(endpoint: socket.socket, count: streams.Count) -> Iterator[bytes]:
         for frame in from_worker(endpoint, count):
             recorder.add("sent", frame)
             yield frame
 
-    streams._hand_over = recorded_hand_over
+    streams.Arrivals.deliver = recorded_deliver  # type: ignore[method-assign]
     streams._from_worker = recorded_from_worker
 
 

@@ -28,8 +28,10 @@ def opened_by(links: Mapping[str, Mapping[str, MemoryLink]], parties: Sequence[s
         sent.append([array for _, arrays in links[party][peer].log for array in arrays])
     opened = []
     for shares in zip(*sent, strict=True):
-        combine = np.add if shares[0].dtype == np.int64 else np.bitwise_xor
-        opened.append(np.asarray(combine.reduce(shares)))
+        combine = np.bitwise_xor if shares[0].dtype == np.uint8 else np.add
+        found = np.asarray(combine.reduce(shares))
+        # Short numbers are the highest bits of long ones.
+        opened.append(found.astype(np.int64) << 32 if found.dtype == np.uint32 else found)
     return opened
 
 

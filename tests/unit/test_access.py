@@ -14,6 +14,7 @@ from parties.server.audit_service import AuditService
 from parties.server.encrypted.service import EncryptedInferenceService
 from parties.server.governance_service import GovernanceService
 from parties.server.jobs_service import JobsService
+from parties.server.linking_service import LinkingService
 from parties.server.party_service import PartyService
 from parties.server.serving_service import ServingService
 from parties.server.session_service import SessionService
@@ -22,6 +23,7 @@ from parties.wire.methods import (
     ENCRYPTED_SERVICE,
     GOVERNANCE_SERVICE,
     JOBS_SERVICE,
+    LINKING_SERVICE,
     PARTY_SERVICE,
     SERVING_SERVICE,
     SESSION_SERVICE,
@@ -39,6 +41,7 @@ def test_table_lists_exactly_the_methods_that_are_served() -> None:
         AUDIT_SERVICE: AuditService(NOTHING).handlers(),
         SERVING_SERVICE: ServingService(NOTHING, NOTHING, NOTHING).handlers(),
         ENCRYPTED_SERVICE: EncryptedInferenceService(NOTHING, NOTHING).handlers(),
+        LINKING_SERVICE: LinkingService(NOTHING, NOTHING).handlers(),
         SESSION_SERVICE: SessionService(NOTHING, NOTHING, NOTHING, NOTHING).handlers(),
         "grpc.health.v1.Health": ("Check", "Watch"),
     }

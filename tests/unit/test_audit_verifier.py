@@ -24,6 +24,9 @@ JOB = {"job": "a" * 32}
 ENDED = {"job": "a" * 32, "state": "completed"}
 OUTPUT = {"job": "a" * 32, "output": "labels"}
 ACCOUNT = {"job": "a" * 32, "account": "dataset/ward/1"}
+ANSWERED = {"enquiry": "b" * 32, "request": "1" * 32, "answers": 4}
+ACCEPTED = (EntryKind.ENQUIRY_ACCEPTED, {"enquiry": "b" * 32, "answers": 8})
+FINISHED = (EntryKind.ENQUIRY_ENDED, {"enquiry": "b" * 32, "reason": "asked", "requests": 1, "answers": 4})
 
 
 @pytest.fixture
@@ -80,12 +83,30 @@ def test_kinds_are_those_that_parties_write() -> None:
             3,
             "completed",
         ),
+        ([(EntryKind.ANSWERED, ANSWERED)], 0, "was never accepted"),
+        ([(EntryKind.ENQUIRY_REFUSED, {"enquiry": "b" * 32}), (EntryKind.ANSWERED, ANSWERED)], 1, "was never accepted"),
+        ([ACCEPTED, (EntryKind.ANSWERED, ANSWERED | {"enquiry": "c" * 32})], 1, "was never accepted"),
+        ([ACCEPTED, FINISHED, (EntryKind.ANSWERED, ANSWERED)], 2, "had ended"),
+        ([ACCEPTED, (EntryKind.ANSWERED, ANSWERED), (EntryKind.ANSWERED, ANSWERED)], 2, "a request of it twice"),
+        ([ACCEPTED, (EntryKind.ANSWERED, ANSWERED | {"answers": 9})], 1, "more than it was accepted for"),
+        ([ACCEPTED, (EntryKind.ANSWERED, ANSWERED | {"answers": -1})], 1, "how many answers"),
+        ([ACCEPTED, (EntryKind.ANSWERED, {"answers": 4})], 1, "of which enquiry"),
+        ([ACCEPTED, *[(EntryKind.ANSWERED, ANSWERED | {"request": ["1"]})] * 2], 2, "a request of it twice"),
+        ([FINISHED], 0, "was never accepted"),
+        ([ACCEPTED, FINISHED, FINISHED], 2, "had ended"),
+        ([ACCEPTED, FINISHED, ACCEPTED], 2, "accepted twice"),
     ],
 )
 def test_entries_that_contradict_each_other_are_found(party: AuditedParty, said: Sequence[Said], entry: int, what: str) -> None:
     found = wrong(party, forged(party, [(kind, facts, NOW) for kind, facts in said]), witnesses=0)
     assert (found.entry, found.before) == (entry, entry + 1)
     assert what in found.what
+
+
+def test_enquiry_that_is_answered_as_far_as_it_was_accepted_passes(party: AuditedParty) -> None:
+    requests = [(EntryKind.ANSWERED, ANSWERED | {"request": digit * 32}) for digit in "12"]
+    said = [ACCEPTED, *requests, FINISHED]
+    assert check(party, forged(party, [(kind, facts, NOW) for kind, facts in said]), witnesses=0).size == 4
 
 
 def test_time_that_runs_backwards_is_found_unless_the_party_process_began_anew(party: AuditedParty) -> None:

@@ -122,3 +122,17 @@ def test_close_wakes_whoever_waits_and_may_be_repeated(pair: tuple[Channel, sock
     channel.close()
     assert isinstance(waiting.failure(), ChannelClosed)
     assert other.recv(1) == b""
+
+
+def test_receive_more_than_the_caller_takes_is_closed_before_it_is_held(pair: tuple[Channel, socket.socket]) -> None:
+    channel, other = pair
+    other.sendall(header_bytes(b'{"blobs": [["a", 3], ["b", 3]]}'))  # and the blobs would follow
+    with pytest.raises(ChannelClosed):
+        channel.receive(max_blob_bytes=5)
+
+
+def test_receive_header_above_what_the_caller_takes_is_closed(pair: tuple[Channel, socket.socket]) -> None:
+    channel, other = pair
+    other.sendall(header_bytes(b'{"blobs": [], "text": "a long one"}'))
+    with pytest.raises(ChannelClosed):
+        channel.receive(max_header_bytes=20)

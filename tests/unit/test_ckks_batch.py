@@ -125,7 +125,7 @@ def test_batch_at_a_finer_precision_takes_the_finer_set_and_keeps_it() -> None:
     asked = _ask(SMALL, num_rows=50, seed=5, precision=2.0**-12, min_flooding_bits=8)
     assert asked.plan.parameters.name == "batch-2-fine"
     assert abs(asked.raw - asked.expected).max() <= asked.plan.predictions.max_error <= 4 * 2.0**-12
-    assert asked.plan.precision * 2.0**-3 / (asked.plan.predictions.noise_bound / 5) >= 2.0**7.9
+    assert answer_form(asked.plan).flood_std / (asked.plan.predictions.noise_bound / 5) >= 2.0**7.9
 
 
 def test_batch_plan_reads_back_from_its_document_and_debits_all_slots() -> None:

@@ -8,11 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from protocols.ckks.digits import digits_after_point, rounded_up
 from protocols.ckks.engine import Engine
 from protocols.ckks.key_owner import KeyOwner
 from protocols.ckks.planning import EncryptedPlan
 from protocols.ckks.protection import answer_form, protect
-from protocols.ckks.publication import Publication, finest_precision, publication, publishable
+from protocols.ckks.publication import Publication, finest_precision, publication, publishable, usual_precision
 from protocols.ckks.wire import WireShape, decode_keys, decode_query, encode_answer
 from protocols.errors import ConfideError, ErrorCode
 from protocols.secrets import SecretBytes
@@ -128,6 +129,33 @@ def test_finest_precision_hides_the_noise_and_half_of_it_does_not() -> None:
         assert 3 <= Publication(bound, step).bits < 4
         with pytest.raises(ValueError, match="does not hide"):
             Publication(bound, step / 2)
+
+
+def test_usual_precision_is_half_as_fine_for_four_times_the_answers_of_a_large_key() -> None:
+    for bound in (1e-7, 2.5e-5, 2.0**-12, 0.3):
+        finest = finest_precision(bound, bound)
+        large = usual_precision(bound, bound, key_bytes=3_000_000, asked_bytes=250_000)
+        assert large == pytest.approx(2 * finest, rel=0.1)  # each rounded up to two digits
+        assert 4 - 1e-9 <= Publication(bound, large).bits < 4.15
+        # 64 answers take 20 times as much as the key under which they are asked.
+        assert usual_precision(bound, bound, key_bytes=800_000, asked_bytes=250_000) == finest
+        # Not below a quarter of an error that hides no key, since it is that of the weights.
+        assert usual_precision(bound, 1e3 * bound, key_bytes=1, asked_bytes=1) == pytest.approx(250 * bound, rel=0.1)
+
+
+def test_steps_have_two_digits_and_say_with_how_many_decimals_their_multiples_are_written() -> None:
+    for value, step, digits in (
+        (0.001664, 0.0017, 4),
+        (8.0e-4, 8.0e-4, 4),
+        (0.0991, 0.1, 1),
+        (12.1, 13.0, 0),
+        (1.01e-6, 1.1e-6, 7),
+    ):
+        assert rounded_up(value) == step
+        assert digits_after_point(step) == digits
+        for multiple in (1, 7, 12_345):
+            assert float(f"{multiple * step:.{digits}f}") == pytest.approx(multiple * step, rel=1e-12)
+    assert rounded_up(0.0) == 0.0
 
 
 def test_published_values_carry_the_declared_noise_before_rounding() -> None:

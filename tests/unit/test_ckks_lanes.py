@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
+from dataclasses import astuple, replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from governance.encrypted.commitment import SALT_BYTES, commit_model, is_committed
+from protocols.ckks.batch_costs import BatchCosts
+from protocols.ckks.costs import Primitive, PrimitiveCosts
 from protocols.ckks.lanes import plan_lanes, samples_that_tell
 from protocols.ckks.latency_planning import Declared
+from protocols.ckks.machine import REFERENCE_MACHINE, Machine, measured_machine
 from protocols.ckks.network import support
 from protocols.ckks.offers import Validation, approximated, measure, offers, proposed_limit, ranges_of
+from protocols.ckks.parameters import PARAMETER_SETS, ParameterSet
 from protocols.ckks.sample_ranges import fold_ranges, scaled
 from protocols.errors import ConfideError, ErrorCode
 from protocols.model.layers import Convolution, Flatten, Linear, Relu, Sigmoid, Softmax, Square, Tanh
@@ -71,6 +78,36 @@ def test_declared_decimals_make_every_lane_coarser_but_never_finer_than_the_nois
         assert coarse.plans[lane].precision == max(0.1, plan.precision)
         assert fine.plans[lane].precision == plan.precision
     assert coarse.decimals == 1
+
+
+def test_plans_state_the_costs_of_the_machine_that_answers_and_differ_in_nothing_else() -> None:
+    weights, usual = random_weights(LINEAR, seed=1), REFERENCE_MACHINE
+
+    def slower(parameters: ParameterSet) -> PrimitiveCosts:
+        costs = usual.latency(parameters)
+        return replace(costs, seconds={each: 3 * seconds for each, seconds in costs.seconds.items()})
+
+    threefold = BatchCosts(*(3 * each for each in astuple(usual.batch(PARAMETER_SETS["batch-1"]))))
+    found = plan_lanes(LINEAR, weights, DECLARED, lanes=())
+    slow = plan_lanes(LINEAR, weights, DECLARED, lanes=(), machine=Machine(slower, lambda _: threefold))
+    for lane, plan in found.plans.items():
+        again = slow.plans[lane]
+        # Two digits are told: of each of both one part in twenty at most.
+        assert again.predictions.server_seconds == pytest.approx(3 * plan.predictions.server_seconds, rel=0.1)
+        seconds = plan.predictions.server_seconds
+        assert replace(again, predictions=replace(again.predictions, server_seconds=seconds)) == plan
+
+
+def test_a_machine_measures_each_parameter_set_once() -> None:
+    readings = itertools.count()
+    machine = measured_machine(lambda: float(next(readings)))
+    first = machine.latency(PARAMETER_SETS["latency-1b"])
+    taken = next(readings)
+    assert machine.latency(PARAMETER_SETS["latency-1b"]) is first
+    assert next(readings) == taken + 1
+    # A tick between the readings around every action.
+    assert set(first.seconds.values()) == {1.0}
+    assert {primitive for primitive, _ in first.seconds} == set(Primitive) - {Primitive.DROP, Primitive.RESCALE}
 
 
 def test_lane_that_cannot_be_is_left_out_with_its_reason_unless_it_was_asked_for() -> None:

@@ -12,7 +12,7 @@ from protocols.ckks.latency_planning import Declared, counts_of, plan_latency
 from protocols.ckks.layouts import Layout, LayoutMisfit, diagonals, orders
 from protocols.ckks.network import network, support
 from protocols.ckks.program import affine_scales
-from protocols.ckks.schedule import grid
+from protocols.ckks.schedule import Rescale, count_roundings, grid
 from protocols.errors import ConfideError, ErrorCode
 from protocols.model import reference
 from protocols.model.layers import AveragePool, Convolution, Flatten, Linear, MaxPool, Relu, Square
@@ -80,11 +80,13 @@ def test_convolution_by_written_out_windows_needs_a_product_per_channel() -> Non
     )  # fmt: skip
     plan = plan_latency(spec, random_weights(spec), replace(UNIT, output_limit=8.0))
     counts = counts_of(plan, spec)
-    assert plan.parameters.name == "latency-5"
+    assert plan.parameters.name == "latency-5b"
     assert counts[Primitive.MULTIPLY_PLAIN, plan.fresh_level] == 4
-    assert counts[Primitive.ROTATE, plan.fresh_level] <= 3
+    # A rotation of the input, one of the sums, four that fold 4096 slots to 256: all before the one rescale.
+    assert counts[Primitive.ROTATE, plan.fresh_level] <= 6
+    assert counts[Primitive.RESCALE, plan.fresh_level] == 1
     assert sum(count for (kind, _), count in counts.items() if kind is Primitive.ROTATE) <= 38
-    assert plan.predictions.key_bytes < 8 << 20
+    assert plan.predictions.key_bytes < 9 << 20
 
 
 def test_perceptron_of_784_needs_26_products_and_no_more_than_24_rotations() -> None:
@@ -187,6 +189,46 @@ def test_grid_holds_every_diagonal_once_with_babies_below_the_split() -> None:
     assert sorted(number for _, members in found.groups for _, number in members) == list(used)
     assert all(giant + baby == number and 0 <= baby < 4 for giant, members in found.groups for baby, number in members)
     assert [giant for giant, _ in found.groups] == sorted((giant for giant, _ in found.groups), reverse=True)
+
+
+@pytest.mark.parametrize("name", ["perceptron", "strided", "deep", "residual", "cubic"])
+@pytest.mark.parametrize("rescale", ["groups", "sum"])
+def test_rescaling_before_giants_or_after_folds_gives_the_same_answer(name: str, rescale: str) -> None:
+    spec = MODELS[name]
+    weights = random_weights(spec)
+    planned = plan_latency(spec, weights, UNIT)
+    plan = replace(planned, steps=tuple(replace(step, rescale=step.rescale and rescale) for step in planned.steps))
+    rows = np.random.default_rng(1).uniform(-1, 1, (1, spec.input_features))
+    expected = declared_numbers(plan, reference.logits(spec, weights, rows))
+    assert np.abs(evaluated_in_the_clear(plan, spec, weights, rows) - expected).max() < 1e-9
+    if rescale == "sum" and name == "perceptron":
+        assert counts_of(plan, spec)[Primitive.RESCALE, plan.fresh_level] == 1
+
+
+@pytest.mark.parametrize(("number", "rescale"), [(1, ""), (-1, "sum"), (1, "sometimes")])
+def test_plan_that_rescales_its_last_step_or_another_one_not_at_all_is_refused(number: int, rescale: str) -> None:
+    plan = plan_latency(PERCEPTRON, random_weights(PERCEPTRON), UNIT)
+    steps = list(plan.steps)
+    steps[number] = replace(steps[number], rescale=rescale)
+    with pytest.raises(ConfideError, match="not those of the model") as caught:
+        counts_of(replace(plan, steps=tuple(steps)), PERCEPTRON)
+    assert caught.value.code is ErrorCode.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize("rescale", list(Rescale))
+def test_roundings_are_those_of_rotations_and_rescales_at_the_scale_between_layers(rescale: Rescale) -> None:
+    # 16 diagonals by fours, two folds: variances in units of one rounding, carried through the step by hand.
+    babies = sum(range(4)) / 4  # each baby is rotated from the one before
+    gathered = 0.0
+    for giant in range(4):
+        gathered += (giant > 0) + 1  # a rotation of what was gathered, and a rescaled group
+    gathered += 1  # the rotation that ends it, counted where the first giant is not zero
+    for _ in range(2):
+        gathered = 2 * gathered + 1
+    expected = {Rescale.GROUPS: gathered, Rescale.SUM: 1.0, Rescale.NOTHING: 0.0}[rescale]
+    before, after = count_roundings(tuple(range(16)), 4, 2, rescale)
+    assert before == babies
+    assert after == pytest.approx(expected, rel=0.2)
 
 
 def test_square_lands_on_the_scale_of_the_level_below() -> None:

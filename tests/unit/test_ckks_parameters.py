@@ -34,8 +34,8 @@ def test_primes_are_distinct_of_their_bits_and_split_the_ring(parameters: Parame
 
 def test_latency_sets_have_room_for_their_depth_and_switch_keys() -> None:
     latency = {name: each for name, each in PARAMETER_SETS.items() if name.startswith("latency-")}
-    assert set(latency) == {f"latency-{depth}" for depth in range(1, 9)}
-    assert all(each.switches_keys for each in latency.values())
+    assert sorted(name.removeprefix("latency-")[0] for name in latency) == [str(depth) for depth in range(1, 9)]
+    assert all(each.switches_keys and each.levels == int(name.removeprefix("latency-")[0]) for name, each in latency.items())
 
 
 def test_primes_of_a_known_set_are_those_that_seal_chooses() -> None:
@@ -75,30 +75,35 @@ def test_set_beyond_the_limits_is_refused(ring_degree: int, data_bits: tuple[int
 # Name, ring degree, all primes with the special one last, digest. What was published or encrypted under a set stays readable only
 # while the set stays what it was: a change of one gets a new name.
 PINNED = (
-    ("latency-1", 4096, (4503599627149313, 9007199254429697), "9d13b46a884c552830dd29754fe283a26ec910be364996be0d299bc5a775f9d6"),
     (
-        "latency-2",
-        8192,
-        (72057594037616641, 1099511480321, 1152921504606830593),
-        "a8bda6ea200f00adf888e62555f3d651e5e4cd88e01c212200c090a6176871e5",
+        "latency-1b",
+        4096,
+        (9007199254364161, 9007199254429697),
+        "e0a429616680d7d2475c7d64aa555db740f8f6b92894789e7f03df9ee2c3ac40",
     ),
     (
-        "latency-3",
+        "latency-2b",
         8192,
-        (72057594037616641, 1099510890497, 1099511480321, 1152921504606830593),
-        "bb1467cd15e2592afe65b06cfaf910c93095a4b3939484540b48b218d703e6fd",
+        (576460752303210497, 4503599627124737, 1152921504606830593),
+        "a4e450eb09a2551c7a6375c4ac70572876c307b35808c89172f05231cd62041c",
     ),
     (
-        "latency-4",
+        "latency-3b",
         8192,
-        (18014398508400641, 8589279233, 8589475841, 8589852673, 1152921504606830593),
-        "d720c288042709781d18c29691987e6cdb9c5c8f68633945d40469a271554ead",
+        (288230376150876161, 35184371417089, 35184371613697, 1152921504606830593),
+        "e6f1ca2cd983a34865381ebd7d59ffb8a01ae5120e38b6b6729f46c42ff8823d",
     ),
     (
-        "latency-5",
+        "latency-4b",
         8192,
-        (4503599627124737, 66813953, 66961409, 66994177, 67043329, 288230376150876161),
-        "e03212cea772bc9762027ec9164ad14f7bb3b2fc6dfa35be675720848c653580",
+        (288230376150876161, 4293836801, 4293918721, 4294475777, 1152921504606830593),
+        "a7d6aebd6bf585ab932baa66cc334685f9d1d1eb17a9530d614d312526361608",
+    ),
+    (
+        "latency-5b",
+        8192,
+        (1125899906826241, 268271617, 268369921, 133644289, 133857281, 18014398508400641),
+        "ee2cbd60ec3079726f73e239c54d5e34f9ec01811b1a942b96d0cedcd2653ce8",
     ),
     (
         "latency-6",

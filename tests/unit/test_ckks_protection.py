@@ -245,7 +245,7 @@ def test_stated_bits_compare_flooding_with_the_noise_it_hides() -> None:
     plan = linear_plan(precision=2.0**-3)
     form = answer_form(plan)
     assert (form.level, form.scale, form.parts) == (0, plan.answer_scale, 2)
-    assert form.flood_error < 1.1 * plan.precision
+    assert form.flood_error < 2.2 * plan.precision
 
 
 @pytest.mark.parametrize(

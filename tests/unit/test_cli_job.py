@@ -15,7 +15,7 @@ from parties.cli.job_bars import follow_with_bars
 from parties.cli.job_words import ending_in_words, job_in_words, outputs_in_words, plan_in_words
 from parties.client.client import Progress
 from protocols.errors import ConfideError, ErrorCode
-from protocols.job import Output, OutputKind
+from protocols.job import JobType, Output, OutputKind, Summary
 from protocols.mpc.planning import derive_plan
 from protocols.session.messages import Ending
 from protocols.session.states import State
@@ -148,6 +148,8 @@ def test_job_in_words_says_which_model_it_trains_or_uses() -> None:
     training = a_training()
     assert job_in_words(training).endswith(f", to train diagnosis@{training.job_id[:12]}")
     assert job_in_words(an_evaluation()).endswith(", with diagnosis@0123456789ab")
+    summary = replace(an_evaluation(), job_type=JobType.SUMMARISE, model_ref=None, summary=Summary(2, 1, 0, ""))
+    assert job_in_words(summary).endswith(", over 300 rows")
 
 
 def test_outputs_in_words_counts_rows_numbers_samples_and_says_when_there_are_none() -> None:

@@ -16,7 +16,9 @@ from governance.consent.limits import OutputRule, ParameterLimits
 from governance.consent.revocation import Effect
 from protocols.canonical import canonical_bytes, sha256_hex
 from protocols.errors import ConfideError, ErrorCode
-from protocols.job import Job, JobType, ModelRef, Output, OutputKind
+from protocols.job import Job, JobType, ModelRef, Output, OutputKind, Summary
+from protocols.model.layers import Flatten
+from protocols.model.spec import ModelSpec
 from protocols.training import OptimiserKind
 from tests.support.consent import (
     HOSPITALS,
@@ -191,6 +193,21 @@ def test_grant_for_a_model_covers_what_was_trained_further_from_it_as_far_as_it_
 
 def test_permitted_architecture_is_named_by_its_digest(world: ConsentWorld) -> None:
     assert world.decide(TRAIN, world.consents(standing(a_grant(architectures=(ARCHITECTURE,))))).findings == ()
+
+
+def test_summary_has_no_architecture_that_a_grant_could_name(world: ConsentWorld) -> None:
+    job = replace(
+        EVALUATE,
+        job_type=JobType.SUMMARISE,
+        model=ModelSpec.chain(3, rows=Flatten()),
+        model_ref=None,
+        outputs=(Output("groups", OutputKind.GROUP_MEANS, EVALUATE.querier, 5),),
+        summary=Summary(2, 1, 0, ""),
+    )
+    rules = (OutputRule(OutputKind.GROUP_MEANS, min_cell=5),)
+    grant = a_grant(architectures=(ARCHITECTURE,), job_types=(JobType.SUMMARISE,), outputs=rules)
+    found = {where for _, where in shown(world.decide(job, world.consents(standing(grant))).findings)}
+    assert not {where for where in found if not where.startswith("agreement.")}
 
 
 def test_job_on_a_model_counts_the_owners_and_rows_behind_it(world: ConsentWorld) -> None:

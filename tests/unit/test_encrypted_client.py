@@ -18,7 +18,8 @@ from parties.client.encrypted.enquiring import Permission
 from parties.client.encrypted.inference import Request, ask_request, columns_of, prepare_request, session_key
 from parties.client.encrypted.keys import QueryKey, make_key, most_opened
 from parties.client.encrypted.local_keys import KeyFiles
-from parties.client.encrypted.pending import PendingRequests, fetch_request, submit_request
+from parties.client.encrypted.pending import fetch_request, submit_request
+from parties.client.encrypted.pending_files import PendingRequests
 from parties.client.encrypted.published import verified
 from parties.client.encrypted.unlocking import Unlock, by_key_file, by_passphrase, make_key_file
 from parties.client.encrypted.uploading import ATTEMPTS, upload
@@ -238,7 +239,7 @@ def test_what_is_kept_of_a_request_tells_nothing_of_the_samples(client: Client, 
     pending = submit_request(client, MemoryEvaluator(), request_for(client, 2, "latency"), PERMISSION, kept, key=file_key())
     (file,) = (tmp_path / "requests" / pending.enquiry.enquiry_id).iterdir()
     assert file.stat().st_mode & 0o777 == 0o600
-    assert set(json.loads(file.read_text())) == {"enquiry", "published", "key", "why", "requests"}
+    assert set(json.loads(file.read_text())) == {"enquiry", "published", "key", "why", "salt", "samples", "requests"}
 
 
 def test_description_that_is_not_the_owner_s_or_contradicts_its_plans_is_refused() -> None:

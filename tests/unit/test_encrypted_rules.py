@@ -173,6 +173,8 @@ def test_document_signed_by_another_party_is_refused(sign: Callable[[Any], Any])
     [
         a_model(plans={}), a_model(plans={"slow": {}}), a_model(outputs=()), a_model(outputs=("a", "a")), a_model(decimals=10),
         a_model(client_activation="relu"), a_model(expires=NOW - DAY), a_model(features=("",)), a_model(commitment="x"),
+        a_model(outputs=("=1+1",)), a_model(outputs=("@sum",)), a_model(features=("a\x1b[2J", "b")),
+        a_model(outputs=("x" * 129,)),
     ],
 )  # fmt: skip
 def test_unsound_description_is_not_signed(document: PublishedModel) -> None:

@@ -5,21 +5,25 @@ from __future__ import annotations
 import hashlib
 from datetime import timedelta
 from itertools import pairwise
+from queue import Queue
+from threading import Event
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from parties.server.encrypted.keepers import Keepers
 from parties.server.encrypted.kept import KEPT_FOR, MOST_OF_ENQUIRY, KeptAnswers
-from parties.server.encrypted.keys import Uploads
+from parties.server.encrypted.keys import STALLED_AFTER, Uploads
 from parties.server.encrypted.rates import Rate
 from parties.server.encrypted.turns import PASSED_OVER, Ticket, next_turn
-from protocols.errors import ErrorCode
+from protocols.errors import ConfideError, ErrorCode
 from tests.support.consent import NOW
 from tests.support.refusals import refusal
 
 PART = 1000
 UNTIL = NOW + timedelta(hours=1)
+WITHIN_S = 30.0
 
 
 def message(name: str, parts: int = 1) -> tuple[str, bytes]:
@@ -27,12 +31,12 @@ def message(name: str, parts: int = 1) -> tuple[str, bytes]:
     return hashlib.sha256(data).hexdigest(), data
 
 
-def put(uploads: Uploads, owner: str, name: str, parts: int = 1, *, of: int | None = None) -> str:
+def put(uploads: Uploads, owner: str, name: str, parts: int = 1, *, of: int | None = None, enquiry: str = "") -> str:
     """Uploads the first parts of a message."""
     digest, data = message(name, of or parts)
     for offset in range(0, parts * PART, PART):
         part = data[offset : offset + PART]
-        uploads.put(owner, digest, total=len(data), offset=offset, data=part, good_until=UNTIL, now=NOW)
+        uploads.put(owner, digest, total=len(data), offset=offset, data=part, good_until=UNTIL, now=NOW, enquiry=enquiry)
     return digest
 
 
@@ -60,12 +64,54 @@ def test_what_is_in_use_is_never_displaced() -> None:
     uploads = Uploads(most_bytes=4 * PART)
     alice, bob = put(uploads, "alice", "1", 2), put(uploads, "bob", "2", 2)
     with uploads.hold("alice", alice, now=NOW, once=False), uploads.hold("bob", bob, now=NOW, once=False):
-        assert refusal(lambda: put(uploads, "alice", "3")).code is ErrorCode.QUOTA_EXHAUSTED
+        assert refusal(lambda: put(uploads, "alice", "3")).code is ErrorCode.PARTY_BUSY
         assert refusal(lambda: put(uploads, "carol", "4")).code is ErrorCode.PARTY_BUSY
         uploads.sweep(UNTIL)
         assert uploads.received("alice", alice) == 2 * PART
     uploads.sweep(UNTIL)
     assert uploads.received("alice", alice) == 0
+
+
+def test_complete_message_never_grows_under_whoever_reads_it() -> None:
+    uploads = Uploads(most_bytes=8 * PART)
+    digest = put(uploads, "alice", "keys", 2)
+    with uploads.hold("alice", digest, now=NOW, once=False) as data:
+        error = refusal(
+            lambda: uploads.put("alice", digest, total=3 * PART, offset=2 * PART, data=b"x", good_until=UNTIL, now=NOW)
+        )
+        assert (error.code, len(data)) == (ErrorCode.INVALID_ARGUMENT, 2 * PART)
+
+
+def test_digest_that_somebody_only_says_unloads_nobody_s_keys() -> None:
+    lost: list[str] = []
+    uploads = Uploads(most_bytes=8 * PART, forgotten=lost.append)
+    digest = put(uploads, "alice", "keys", 2)
+    put(uploads, "bob", "keys", 1, of=2)  # under the same digest, and never the rest
+    uploads.sweep(NOW + STALLED_AFTER)
+    assert lost == []
+    uploads.sweep(UNTIL)
+    assert lost == [digest]
+
+
+def test_queries_that_were_never_asked_are_forgotten_with_their_enquiry() -> None:
+    lost: list[str] = []
+    uploads = Uploads(most_bytes=8 * PART, forgotten=lost.append)
+    keys = put(uploads, "alice", "keys")
+    hers, others = (put(uploads, "alice", name, enquiry=enquiry) for name, enquiry in (("one", "e"), ("two", "f")))
+    with uploads.hold("alice", hers, now=NOW, once=False):
+        uploads.end("e")
+        assert uploads.received("alice", hers) == PART
+    assert [uploads.received("alice", each) for each in (hers, others, keys)] == [0, PART, PART]
+    assert lost == []  # no evaluator has queries loaded
+
+
+def test_query_that_found_no_room_need_not_be_uploaded_again() -> None:
+    uploads = Uploads(most_bytes=8 * PART)
+    digest = put(uploads, "alice", "query")
+    for code, left in ((ErrorCode.PARTY_BUSY, PART), (ErrorCode.EVALUATION_FAILED, 0)):
+        with pytest.raises(ConfideError), uploads.hold("alice", digest, now=NOW, once=True):
+            raise ConfideError(code, "")
+        assert uploads.received("alice", digest) == left
 
 
 def test_query_is_forgotten_with_its_last_user() -> None:
@@ -98,16 +144,25 @@ def test_uploads_never_take_more_than_their_memory_nor_one_researcher_more_than_
 def test_kept_answers_are_bounded_by_number_and_bytes() -> None:
     kept = KeptAnswers(most_bytes=1000)
     for number in range(MOST_OF_ENQUIRY):
-        kept.expect("e", str(number), size=10, now=NOW)
-    assert refusal(lambda: kept.expect("e", "more", size=10, now=NOW)).code is ErrorCode.PARTY_BUSY
-    assert refusal(lambda: kept.expect("f", "large", size=900, now=NOW)).code is ErrorCode.PARTY_BUSY
+        kept.expect("alice", "e", str(number), size=10, now=NOW)
+    assert refusal(lambda: kept.expect("alice", "e", "more", size=10, now=NOW)).code is ErrorCode.PARTY_BUSY
+    assert refusal(lambda: kept.expect("alice", "f", "large", size=400, now=NOW)).code is ErrorCode.PARTY_BUSY
     kept.forget("e")
-    kept.expect("f", "large", size=900, now=NOW)
+    kept.expect("alice", "f", "large", size=400, now=NOW)
+
+
+def test_researcher_who_does_not_fetch_leaves_half_of_the_memory_to_others() -> None:
+    kept = KeptAnswers(most_bytes=1000)
+    for number in range(5):  # of enquiries of their own, so that no bound of one enquiry holds
+        kept.expect("alice", f"e{number}", "r", size=100, now=NOW)
+    assert refusal(lambda: kept.expect("alice", "e9", "r", size=1, now=NOW)).code is ErrorCode.PARTY_BUSY
+    kept.expect("bob", "f", "r", size=500, now=NOW)
+    assert refusal(lambda: kept.expect("carol", "g", "r", size=1, now=NOW)).code is ErrorCode.PARTY_BUSY
 
 
 def test_answer_of_an_ended_enquiry_is_not_kept_when_it_comes_at_last() -> None:
     kept = KeptAnswers()
-    kept.expect("e", "r", size=10, now=NOW)
+    kept.expect("alice", "e", "r", size=10, now=NOW)
     kept.forget("e")
     kept.put("e", "r", b"answer", NOW)
     assert refusal(lambda: kept.get("e", "r")).code is ErrorCode.UNKNOWN_OUTPUT
@@ -115,12 +170,25 @@ def test_answer_of_an_ended_enquiry_is_not_kept_when_it_comes_at_last() -> None:
 
 def test_what_is_being_computed_is_kept_however_long_it_takes() -> None:
     kept = KeptAnswers()
-    kept.expect("e", "r", size=10, now=NOW)
+    kept.expect("alice", "e", "r", size=10, now=NOW)
     kept.sweep(NOW + 2 * KEPT_FOR)
     kept.put("e", "r", b"answer", NOW + 2 * KEPT_FOR)
     assert kept.get("e", "r") == b"answer"
     kept.sweep(NOW + 3 * KEPT_FOR)
     assert refusal(lambda: kept.get("e", "r")).code is ErrorCode.UNKNOWN_OUTPUT
+
+
+def test_clock_that_is_set_back_keeps_nothing_longer() -> None:
+    kept, uploads = KeptAnswers(), Uploads(most_bytes=8 * PART)
+    kept.expect("alice", "e", "r", size=10, now=NOW)
+    kept.put("e", "r", b"answer", NOW)
+    digest = put(uploads, "alice", "keys", 1, of=2)
+    earlier = NOW - timedelta(days=1)
+    for time in (earlier, earlier + KEPT_FOR):
+        kept.sweep(time)
+        uploads.sweep(time)
+    assert refusal(lambda: kept.get("e", "r")).code is ErrorCode.UNKNOWN_OUTPUT
+    assert uploads.received("alice", digest) == 0
 
 
 def test_rate_counts_what_is_known_from_elsewhere_and_forgets_with_time() -> None:
@@ -131,6 +199,60 @@ def test_rate_counts_what_is_known_from_elsewhere_and_forgets_with_time() -> Non
     later = NOW + timedelta(hours=1)
     assert not rate.take("alice", most=3, before=3, now=later)
     assert rate.take("alice", most=3, now=later)
+
+
+def test_what_is_given_back_to_a_rate_may_be_taken_again() -> None:
+    rate = Rate(timedelta(hours=1))
+    times = [NOW + timedelta(seconds=number) for number in range(3)]
+    assert [rate.take("alice", most=2, now=time) for time in times] == [True, True, False]
+    rate.give_back("alice", counted=times[0])
+    rate.give_back("bob", counted=times[0])  # has done nothing
+    assert [rate.take("alice", most=2, now=times[2]) for _ in range(2)] == [True, False]
+
+
+class Held:
+    """Work that is under way until it is let go."""
+
+    def __init__(self) -> None:
+        self.begun, self.end = Event(), Event()
+
+    def __call__(self) -> None:
+        self.begun.set()
+        assert self.end.wait(WITHIN_S)
+
+
+def test_researcher_whose_answers_take_long_leaves_threads_to_others() -> None:
+    keepers = Keepers(most=4)
+    hers = [Held() for _ in range(8)]
+    for each in hers:
+        keepers.submit("alice", each)
+    assert all(each.begun.wait(WITHIN_S) for each in hers[:2])
+    for owner in ("bob", "carol"):  # each begins though six of alice's were there before
+        his = Held()
+        keepers.submit(owner, his)
+        assert his.begun.wait(WITHIN_S)
+        his.end.set()
+    assert [each.begun.is_set() for each in hers] == [True] * 2 + [False] * 6
+    for each in hers:
+        each.end.set()
+    assert all(each.begun.wait(WITHIN_S) for each in hers)
+    keepers.stop()
+
+
+def test_thread_that_is_free_takes_up_whoever_has_the_fewest_under_way() -> None:
+    keepers, order = Keepers(most=2), Queue[str]()
+    held = {owner: Held() for owner in ("alice", "bob")}
+    for owner, each in held.items():
+        keepers.submit(owner, each)
+        assert each.begun.wait(WITHIN_S)
+    for owner in ("alice", "alice", "carol"):
+        keepers.submit(owner, lambda owner=owner: order.put(owner))
+    assert keepers.num_waiting == 3
+    held["bob"].end.set()
+    assert order.get(timeout=WITHIN_S) == "carol"
+    held["alice"].end.set()
+    assert [order.get(timeout=WITHIN_S) for _ in range(2)] == ["alice"] * 2
+    keepers.stop()
 
 
 def a_ticket(number: int, querier: str = "alice", *, is_long: bool = False) -> Ticket:

@@ -133,7 +133,7 @@ def test_decode_too_many_arrays_is_refused() -> None:
     assert refusal(bytes(data)) == f"a message of {MAX_ARRAYS + 1} arrays"
 
 
-@pytest.mark.parametrize(("at", "value"), [(0, 3), (0, 255), (1, 5), (1, 255)])
+@pytest.mark.parametrize(("at", "value"), [(0, 4), (0, 255), (1, 5), (1, 255)])
 def test_decode_impossible_layout_entry_is_refused(at: int, value: int) -> None:
     data = bytearray(encode_header(HEADER))
     data[HEADER_BYTES + at] = value

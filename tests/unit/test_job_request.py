@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from parties.client.requests import EvaluateRequest, InferRequest, TrainRequest, read_request
+from parties.client.requests import EvaluateRequest, InferRequest, SummariseRequest, TrainRequest, read_request
 from protocols.errors import ConfideError, ErrorCode, Problem
 from protocols.job import Task
 from protocols.training import (
@@ -147,6 +147,19 @@ def test_evaluation_names_its_outputs_and_their_least_cell(tmp_path: Path) -> No
     assert list(_refused(tmp_path, EVALUATE + "outputs: [recall]\n")) == ["7 outputs.0"]
 
 
+SUMMARISE = f"{COMMON}type: summarise\ndatasets: [hospital-a/train]\n"
+
+
+def test_summary_says_into_which_groups(tmp_path: Path) -> None:
+    clusters = read_request(_write(tmp_path, SUMMARISE + "groups: clusters\nclusters: 8\nmin_cell: 10\n"))
+    assert isinstance(clusters, SummariseRequest)
+    assert (clusters.groups, clusters.clusters, clusters.iterations, clusters.min_cell) == ("clusters", 8, None, 10)
+    assert isinstance(read_request(_write(tmp_path, SUMMARISE + "groups: labels\n")), SummariseRequest)
+    for wrong, remedy in (("groups: clusters\n", "add clusters"), ("groups: labels\nclusters: 3\n", "groups: clusters")):
+        assert [remedy in problem.remedy for problem in _refused(tmp_path, SUMMARISE + wrong).values()] == [True]
+    assert list(_refused(tmp_path, SUMMARISE + "groups: wards\n")) == ["6 groups"]
+
+
 def test_request_with_several_mistakes_names_line_field_and_remedy_of_each(tmp_path: Path) -> None:
     text = TRAIN.replace("dealer:", "deler:").replace("epochs", "epoch").replace('"0.5"', "0.5").replace("/train]", "]")
     problems = _refused(tmp_path, text)
@@ -165,8 +178,8 @@ def test_request_with_several_mistakes_names_line_field_and_remedy_of_each(tmp_p
 @pytest.mark.parametrize(
     ("text", "where", "remedy"),
     [
-        (TRAIN.replace("type: train", "type: trian"), "4 type", "train, evaluate, infer or serve"),
-        (COMMON, "1 type", "train, evaluate, infer or serve"),
+        (TRAIN.replace("type: train", "type: trian"), "4 type", "train, evaluate, summarise, infer or serve"),
+        (COMMON, "1 type", "train, evaluate, summarise, infer or serve"),
         (EVALUATE.replace("@0123456789ab", ""), "6 model", "name@version"),
         (INFER + "output: logit\n", "7 output", "correct"),
         (TRAIN.replace("[hospital-a, ", "[[hospital-a, "), "3", "indentation"),

@@ -9,7 +9,7 @@ import pytest
 
 from governance.lineage.alias import AliasName
 from governance.lineage.blast import HolderAlias
-from governance.lineage.graph import Edge, Lineage, ModelRecords, NodeKind, lineage_of, lineage_text
+from governance.lineage.graph import Edge, Lineage, ModelRecords, NodeKind, PreparedBy, lineage_of, lineage_text
 from governance.lineage.receipt import DeletionReceipt
 from governance.lineage.standing import Basis, End, TrainingFacts
 from parties.client.aliases import resolve_alias
@@ -137,3 +137,15 @@ def test_alias_without_one_answer_of_all_holders_resolves_nowhere(second: list[p
         resolve_alias({"hospital-a": says("0" * 12), "hospital-b": second}, "diagnosis", AliasName.LIVE)
     assert caught.value.code is ErrorCode.ALIAS_DIFFERS
     assert [problem.where for problem in caught.value.problems] == ["hospital-a", "hospital-b"]
+
+
+def test_own_data_set_shows_contract_and_recipe_where_they_are_known() -> None:
+    dataset = FIRST_JOB.datasets[0]
+    label = f"{dataset.party}/{dataset.name}/{dataset.version}"
+    made = PreparedBy(("ward", "c1" * 32), ("plain version 2", "d2" * 32), "e3" * 32)
+    known = records(preparations={label: made})
+    nodes = [node for node in lineage_of(FIRST, known).nodes if node.kind is NodeKind.PREPARATION]
+    shown = {node.name: node.facts.get("recipe") for node in nodes}
+    assert shown == {name: "plain version 2" if name.startswith(f"{label} ") else None for name in shown}
+    assert list(shown.values()).count(None) == len(shown) - 1
+    assert "by recipe plain version 2 (d2d2d2d2d2d2) under contract ward (c1c1c1c1c1c1)" in lineage_text(FIRST, known)

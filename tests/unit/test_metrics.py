@@ -15,6 +15,8 @@ from prometheus_client import generate_latest
 from governance.audit.entries import EntryKind
 from parties.server.audit_metrics import AuditCollector
 from parties.server.board import Board, Measured, Status
+from parties.server.encrypted.figures import Figures
+from parties.server.encrypted.metrics import EnquiryCollector, EnquiryMetrics
 from parties.server.metrics import Metrics, PartyCollector
 from parties.storage.audit_log import CosignatureRecord
 from protocols.session.states import State
@@ -46,6 +48,8 @@ class World:
         load = SimpleNamespace(num_running=1, num_waiting=2, stores=True)
         self.metrics.registry.register(PartyCollector(cast(Any, party), self.board, load, lambda: NOW))
         self.metrics.registry.register(AuditCollector(cast(Any, party), cast(Any, SimpleNamespace(halted=None))))
+        self.enquiries = EnquiryMetrics(self.metrics.registry)
+        self.metrics.registry.register(EnquiryCollector(lambda: Figures(waiting=3, busy=2, upload_bytes=4096)))
         self.database = party.database
 
     def scraped(self) -> str:
@@ -131,6 +135,18 @@ def test_audit_log_shows_how_far_its_witnesses_are_behind(world: World) -> None:
     assert world.value("confide_audit_checkpoint_age_seconds") == 7
     assert world.value("confide_audit_forks") == 0
     assert world.value("confide_state_rolled_back") == 0
+
+
+def test_evaluators_show_what_they_are_occupied_with_and_how_requests_end(world: World) -> None:
+    for code in ("OK", "OK", "PARTY_BUSY"):
+        world.enquiries.ended(code)
+    world.enquiries.evaluated(0.25)
+    assert world.value('confide_encrypted_requests_total{code="OK"}') == 2
+    assert world.value('confide_encrypted_requests_total{code="PARTY_BUSY"}') == 1
+    assert world.value("confide_evaluation_seconds_sum") == 0.25
+    assert world.value("confide_evaluators_busy") == 2
+    assert world.value("confide_evaluation_queue_depth") == 3
+    assert world.value("confide_encrypted_upload_bytes") == 4096
 
 
 def test_no_metric_names_a_job_a_person_a_data_set_or_a_model(world: World) -> None:

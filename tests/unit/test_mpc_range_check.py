@@ -19,7 +19,7 @@ from protocols.mpc.planning import derive_plan
 from protocols.mpc.primitives.comparison import shared_nonnegative
 from protocols.mpc.primitives.range import MAX_LIMIT, outside_range
 from protocols.mpc.programs.optimisers import kept_value
-from protocols.mpc.programs.range_check import LastStep, is_out_of_range
+from protocols.mpc.programs.range_check import MAX_SAMPLED, SAMPLES, GradientSamples, LastStep, is_out_of_range
 from protocols.mpc.session import run_session
 from protocols.mpc.timing import Stopwatch
 from protocols.plan.operations import Open, Reveal
@@ -189,7 +189,7 @@ def reveals(optimiser: Optimiser, before: dict[str, np.ndarray], after: dict[str
             for side in (shares[: len(names)], shares[len(names) :])
         )
         last = LastStep(optimiser, Fraction(1, 2), {"w": old["w"]}, old, {"w": limit})
-        return np.array([is_out_of_range(engine, new, last)])
+        return np.array([is_out_of_range(engine, new, last, GradientSamples(seed="00", sizes={"w": 1}, steps=0))])
         yield
 
     run = run_protocol(protocol, [[side[party][name] for side in sides for name in names] for party in range(2)])
@@ -266,3 +266,54 @@ def test_large_gradient_is_found_though_every_parameter_stays_small(size: float,
     ends, _ = outcomes(job, table, weights)
     found = {None if end is None else end[0] for end in said(ends, PARTIES[:2])}
     assert found == ({None} if passes else {ErrorCode.TRAINING_DIVERGED})
+
+
+@pytest.mark.parametrize(("size", "passes"), [(31.9, True), (32.003, False)])
+def test_large_gradient_in_the_middle_of_an_epoch_is_found(size: float, passes: bool) -> None:
+    # As above in two steps: the first moves the second layer's weights by 2^-8, so that the gradients of the last step, all of
+    # which are tested, are in range. 0.003 is beyond the 0.001 that roundings have, and 32 units of 2^-16.
+    table = Table(np.ones((ROWS, 4)), np.zeros(ROWS))
+    weights = {name: np.zeros(spec.shape) for spec in MODEL.parameters for name in [spec.name]}
+    weights |= {"first.bias": np.ones(6), "second.weight": np.full((1, 6), size)}
+    job = a_training(table, MODEL, TASK, sgd(1, ROWS // 2, "0.00390625"), computing=PARTIES[:2])
+    ends, _ = outcomes(job, table, weights)
+    found = {None if end is None else end[0] for end in said(ends, PARTIES[:2])}
+    assert found == ({None} if passes else {ErrorCode.TRAINING_DIVERGED})
+
+
+def sampled(steps: int, sizes: dict[str, int], taken: int) -> tuple[np.ndarray, np.ndarray, GradientSamples]:
+    """What is kept of so many steps in which every parameter element moves by its place, from 1."""
+    samples = GradientSamples(seed="5e", sizes=sizes, steps=steps)
+    before = {name: kept_value(name, np.zeros(size, np.int64)) for name, size in sizes.items()}
+    after = {name: kept_value(name, np.arange(1, size + 1)) for name, size in sizes.items()}
+    for step in range(taken):
+        samples.take(step, 40 + step, after, LastStep(PLAIN, Fraction(1), before, {}, dict.fromkeys(sizes, Fraction(step + 1))))
+    return *samples.give(), samples
+
+
+def test_gradients_are_sampled_at_other_public_places_in_every_step_and_small_tensors_whole() -> None:
+    share, limits, samples = sampled(3, {"large": 10**6, "small": 5}, 3)
+    assert share.size == limits.size == 3 * (SAMPLES + 5)
+    of_steps = share.reshape(3, -1)
+    assert (of_steps[:, SAMPLES:] == np.arange(1, 6)).all()
+    assert all(len(set(step)) > SAMPLES // 2 for step in of_steps[:, :SAMPLES].tolist())
+    # Of a million places, two steps share one with probability 0.004; these seeds do not.
+    assert len({*of_steps[:, :SAMPLES].reshape(-1).tolist()}) == 3 * SAMPLES
+    assert list(np.unique(limits)) == [(step << 24) + 64 for step in (1, 2, 3)]
+    assert not samples.give()[0].any()
+
+
+def test_epoch_that_was_begun_before_has_as_many_samples_as_any() -> None:
+    share, limits, _ = sampled(5, {"w": 200}, 2)
+    assert share.size == 5 * SAMPLES
+    assert share[: 2 * SAMPLES].all()
+    assert not share[2 * SAMPLES :].any()
+    assert not limits[2 * SAMPLES :].any()
+
+
+def test_samples_of_an_epoch_of_many_steps_are_bounded() -> None:
+    steps = 3 * MAX_SAMPLED // SAMPLES
+    share, _, _ = sampled(steps, {"w": 1000}, 9)
+    assert share.size == MAX_SAMPLED
+    # Three of the nine steps gave some.
+    assert np.count_nonzero(share) == 3 * SAMPLES

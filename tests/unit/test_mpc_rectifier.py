@@ -34,7 +34,7 @@ def each(*parts: list[np.ndarray]) -> list[list[np.ndarray]]:
 
 def top_bytes(shift: int) -> int:
     """Bytes of the number that holds shift + 1 bits."""
-    return 0 if shift == 0 else next(size for size in (1, 2, 4, 8) if shift < 8 * size or size == 8)
+    return 0 if shift == 0 else next(size for size in (1, 2, 4, 8) if shift <= 8 * size)
 
 
 @PARTIES

@@ -12,7 +12,9 @@ from parties.cli.preview_words import describe_measured, measured_in_words, prev
 from parties.server.board import Measured
 from protocols.canonical import canonical_bytes
 from protocols.errors import ConfideError, ErrorCode
-from protocols.job import Job, Output, OutputKind
+from protocols.job import Job, JobType, Output, OutputKind, Summary
+from protocols.model.layers import Flatten
+from protocols.model.spec import ModelSpec
 from protocols.mpc.planning import derive_plan
 from protocols.plan.estimate import LOOPBACK, estimate
 from protocols.plan.plan import Plan
@@ -21,7 +23,15 @@ from tests.support.members import a_world
 from tests.support.parts import in_parts
 
 DIRECTORY = a_world().directory
-JOBS = {"train": a_training(), "evaluate": an_evaluation(), "infer": an_inference()}
+SUMMARY = replace(
+    an_evaluation(),
+    job_type=JobType.SUMMARISE,
+    model=ModelSpec.chain(3, rows=Flatten()),
+    model_ref=None,
+    outputs=(Output("centroids", OutputKind.CENTROIDS, "alice", 7),),
+    summary=Summary(4, 1, 2, "5a" * 16),
+)
+JOBS = {"train": a_training(), "evaluate": an_evaluation(), "summarise": SUMMARY, "infer": an_inference()}
 PLANS = {name: derive_plan(job) for name, job in JOBS.items()}
 TERMINAL = 100
 RANGES = ("first: its result is not proven to stay below 2^20",)
@@ -82,6 +92,16 @@ def test_preview_of_an_evaluation_names_output_constraint_and_recipient() -> Non
     assert (found.rounds, found.disk_bytes) == (0, 0)
 
 
+def test_preview_of_a_summary_claims_no_more_than_a_least_group() -> None:
+    found = preview(JOBS["summarise"], PLANS["summarise"], "hospital-b")
+    (output,) = found.outputs
+    assert (output.kind, output.recipient, output.shape) == ("centroids", "alice", (4, 4))
+    assert output.constraint == "no group of fewer than 7 rows; exact means of the others"
+    # The mean of a column of 0 and 1 times the size of its group is a count, which no least group bounds.
+    assert ("alice", "how many rows of a group have 1 in a column of 0 and 1, however few") in found.learns
+    assert (found.epsilon, found.model, found.job_type) == (WITHOUT_NOISE, "", "summarise")
+
+
 @pytest.mark.parametrize(
     ("output", "words"),
     [
@@ -102,7 +122,8 @@ def test_preview_says_what_the_dealer_and_one_computing_party_learn_together() -
     for name, job in JOBS.items():
         learns = dict(preview(job, PLANS[name], "hospital-a").learns)
         assert "unless a computing party pools with it" in learns[job.dealer]
-        assert learns["who pools so"] == f"{'samples' if name == 'infer' else 'rows'}, weights and outputs"
+        pooled = {"infer": "samples, weights and outputs", "summarise": "rows and outputs"}
+        assert learns["who pools so"] == pooled.get(name, "rows, weights and outputs")
 
 
 def test_preview_of_columns_says_whose_people_everybody_learns_to_be_the_same() -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,6 +29,7 @@ from parties.publishing import (
 )
 from parties.storage.database import one_transaction
 from parties.storage.encrypted import EncryptedStore
+from parties.storage.sealed import SealedFiles
 from protocols.ckks.offers import Choice
 from protocols.ckks.planning import EncryptedPlan
 from protocols.ckks.sample_ranges import scaled
@@ -113,6 +117,25 @@ def test_failed_transaction_leaves_no_sealed_weights(
         publish_model(config, person_folder(config, STEWARD), files, terms, now=now())
     assert not list(config.state.rglob("*.sealed"))
     assert not logged(config, EntryKind.MODEL_PUBLISHED)
+
+
+def test_party_that_starts_meanwhile_does_not_take_the_weights_for_what_nobody_names(
+    config: PartyConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A start sweeps sealed files in a transaction of its own, which has to wait for the one that names these."""
+    written = SealedFiles.write
+
+    def write(*given: Any) -> str:
+        name = written(*given)
+        locked = pytest.raises(sqlite3.OperationalError, match="locked")
+        with closing(sqlite3.connect(config.folder.database_file, timeout=0)) as other, locked:
+            other.execute("BEGIN IMMEDIATE")
+        return name
+
+    monkeypatch.setattr(SealedFiles, "write", write)
+    files, terms = write_files(tmp_path, LINEAR), load_publication_terms(write_terms(tmp_path))
+    model = publish_model(config, person_folder(config, STEWARD), files, terms, now=now())
+    load_published(published_model(config, model.ref), config.folder.open_sealed())
 
 
 def test_model_with_relu_is_not_published_until_its_owner_chose_a_polynomial(config: PartyConfig, tmp_path: Path) -> None:

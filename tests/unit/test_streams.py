@@ -11,7 +11,7 @@ import pytest
 
 from parties.transport import streams
 from parties.transport.frames import MAX_FRAME_BYTES
-from parties.transport.streams import ATTEMPT_KEY, LINK_METHOD, SESSION_KEY, LinkTable, accept, dial
+from parties.transport.streams import ATTEMPT_KEY, LINK_METHOD, SESSION_KEY, Arrivals, LinkHandler, LinkTable, accept, dial
 from protocols.errors import ConfideError, ErrorCode
 from tests.support.link_pairs import Running, framed
 
@@ -227,3 +227,116 @@ def test_dial_oversized_frame_of_the_peer_ends_the_stream(ends: tuple[socket.soc
     assert rest(worker) == framed(b"one")
     assert channel.stream.cancelled.wait(10)
     assert list(channel.sent) == []
+
+
+# What arrives on a thread that must not wait.
+
+
+def begun(party: socket.socket) -> Arrivals:
+    arrivals = Arrivals()
+    arrivals.begin(party)
+    return arrivals
+
+
+def fill(party: socket.socket) -> int:
+    """Fills a socket until it takes no more; returns the bytes."""
+    filled = 0
+    while True:
+        try:
+            filled += party.send(b"0" * 4096, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return filled
+
+
+def test_arrival_of_a_small_frame_reaches_the_worker_at_once_and_only_once(ends: tuple[socket.socket, socket.socket]) -> None:
+    worker, party = ends
+    arrivals = begun(party)
+    for frame in (b"one", b"", b"three"):
+        assert arrivals.arrive(frame) == frame
+        assert worker.recv(100) == framed(frame)
+        arrivals.deliver(frame)
+    party.shutdown(socket.SHUT_WR)
+    assert rest(worker) == b""
+
+
+def test_arrival_at_a_full_socket_waits_for_delivery_and_keeps_order(ends: tuple[socket.socket, socket.socket]) -> None:
+    worker, party = ends
+    filled = fill(party)
+    arrivals = begun(party)
+    assert arrivals.arrive(b"one") == b"one"  # returns although nobody reads
+    delivering = Running(lambda: (arrivals.deliver(b"one"), arrivals.arrive(b"two"), arrivals.deliver(b"two")))
+    reading = Running(lambda: rest(worker))
+    delivering.result()
+    party.shutdown(socket.SHUT_WR)
+    assert reading.result()[filled:] == framed(b"one") + framed(b"two")
+
+
+def test_arrival_that_the_socket_takes_in_part_is_completed_by_delivery(ends: tuple[socket.socket, socket.socket]) -> None:
+    worker, party = ends
+    party.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    frame = bytes(range(256)) * 256  # larger than the socket holds, still a small frame
+    arrivals = begun(party)
+    reading = Running(lambda: rest(worker))
+    arrivals.arrive(frame)
+    arrivals.deliver(frame)
+    party.shutdown(socket.SHUT_WR)
+    assert reading.result() == framed(frame)
+
+
+def test_arrival_of_a_large_frame_is_left_to_delivery(ends: tuple[socket.socket, socket.socket]) -> None:
+    worker, party = ends
+    frame = b"x" * (streams._SMALL_BYTES + 1)
+    arrivals = begun(party)
+    arrivals.arrive(frame)
+    worker.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        worker.recv(1)
+    worker.settimeout(10)
+    reading = Running(lambda: rest(worker))
+    arrivals.deliver(frame)
+    party.shutdown(socket.SHUT_WR)
+    assert reading.result() == framed(frame)
+
+
+def test_arrival_for_a_worker_that_is_through_is_dropped(ends: tuple[socket.socket, socket.socket]) -> None:
+    worker, party = ends
+    worker.close()
+    arrivals = begun(party)
+    for frame in (b"one", b"x" * MAX_FRAME_BYTES):
+        assert arrivals.arrive(frame) == frame
+        arrivals.deliver(frame)
+
+
+def test_every_call_of_a_link_has_arrivals_of_its_own(ends: tuple[socket.socket, socket.socket]) -> None:
+    served: list[Arrivals] = []
+
+    def serve(_incoming: object, _context: object, arrivals: Arrivals) -> Iterator[bytes]:
+        served.append(arrivals)
+        return iter(())
+
+    handler = LinkHandler(serve)
+    calls = [handler.begin(), handler.begin()]
+    for behaviour, _ in calls:
+        behaviour(iter(()), None)  # type: ignore[arg-type]  # what serves here asks no context
+    served[0].begin(ends[1])
+    calls[1][1](b"of the other call")
+    calls[0][1](b"one")
+    assert ends[0].recv(100) == framed(b"one")
+
+
+@pytest.mark.parametrize("size", [1, 7, 1 << 20])
+def test_frames_of_a_worker_are_told_apart_however_they_are_read(size: int, ends: tuple[socket.socket, socket.socket]) -> None:
+    worker, party = ends
+    small, large = bytes(range(100)), b"y" * (streams._SMALL_BYTES + 5)
+    frames = [small, b"", small[:1], large, small, large, large, small]
+    whole = b"".join(framed(frame) for frame in frames)
+
+    def send() -> None:
+        for start in range(0, 1000, size):  # the first frames in pieces, the others as they come
+            worker.sendall(whole[start : min(start + size, 1000)])
+        worker.sendall(whole[1000:])
+        worker.shutdown(socket.SHUT_WR)
+
+    sending = Running(send)
+    assert list(accept(party, iter([]))) == frames
+    sending.result()

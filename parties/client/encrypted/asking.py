@@ -29,7 +29,7 @@ from protocols.errors import ConfideError, ErrorCode
 
 UNDER_WAY = 2
 BUSY_S = 120.0  # so long a query is asked again that finds no room at its evaluator
-_PAUSE_S = 0.25
+_PAUSE_S, _MOST_PAUSE_S = 0.25, 4.0
 T = TypeVar("T")
 Float64 = NDArray[np.float64]
 Answered = Callable[[int, int], None]
@@ -101,14 +101,15 @@ def when_there_is_room(ask: Callable[[], T], *, within_s: float = BUSY_S) -> T:
     Raises:
         ConfideError: PARTY_BUSY: there was no room in all the time; or the call's failure, at once.
     """
-    deadline = time.monotonic() + within_s
+    deadline, pause_s = time.monotonic() + within_s, _PAUSE_S
     while True:
         try:
             return ask()
         except ConfideError as error:
             if error.code is not ErrorCode.PARTY_BUSY or time.monotonic() > deadline:
                 raise
-        time.sleep(_PAUSE_S)
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, _MOST_PAUSE_S)
 
 
 def ask_blocks(

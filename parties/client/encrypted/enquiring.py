@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from governance.encrypted.enquiry import MAX_LIFETIME, Enquiry
 from governance.encrypted.grant import MAX_ANSWERS
 from parties.client.agreements import agreement_at
+from parties.client.encrypted.asking import when_there_is_room
 from parties.client.encrypted.evaluator import EnquiryState, Evaluator
 from parties.client.encrypted.keys import QueryKey
 from parties.client.encrypted.published import EncryptedModel
@@ -87,10 +88,26 @@ def make_enquiry(
 
 
 def begin(client: Client, evaluator: Evaluator, enquiry: Enquiry, key: QueryKey, *, sent: Sent = nothing) -> EnquiryState:
-    """Opens an enquiry and uploads what is missing of its evaluation keys.
+    """Opens an enquiry and uploads what is missing of its evaluation keys; where that fails, it is given back.
 
     Raises:
-        ConfideError: a refusal with all its reasons; BAD_FRAME (the evaluator's fault): it speaks of another enquiry.
+        ConfideError: as `open_enquiry` and `upload_keys`.
+    """
+    state = open_enquiry(client, evaluator, enquiry)
+    try:
+        upload_keys(evaluator, state, key, sent=sent)
+    except BaseException:
+        give_back(evaluator, enquiry.enquiry_id)
+        raise
+    return state
+
+
+def open_enquiry(client: Client, evaluator: Evaluator, enquiry: Enquiry) -> EnquiryState:
+    """Opens an enquiry; one that is open changes nothing.
+
+    Raises:
+        ConfideError: a refusal with all its reasons; NOT_READY: it has ended; BAD_FRAME (the evaluator's fault): it speaks of
+            another enquiry.
     """
     state = evaluator.open(client.calls.signed_enquiry(enquiry))
     if state.enquiry_id != enquiry.enquiry_id:
@@ -99,13 +116,17 @@ def begin(client: Client, evaluator: Evaluator, enquiry: Enquiry, key: QueryKey,
     if not state.open:
         what = f"the enquiry {enquiry.enquiry_id} has ended: {state.reason}"
         raise ConfideError(ErrorCode.NOT_READY, what, remedy="Ask again.", party=evaluator.party)
-    try:
-        if state.key_bytes < len(key.message):
-            upload(evaluator, enquiry.enquiry_id, key.message, sent=sent)
-    except BaseException:
-        give_back(evaluator, enquiry.enquiry_id)
-        raise
     return state
+
+
+def upload_keys(evaluator: Evaluator, state: EnquiryState, key: QueryKey, *, sent: Sent = nothing) -> None:
+    """Uploads what is missing of an open enquiry's evaluation keys.
+
+    Raises:
+        ConfideError: as `upload`; PARTY_BUSY: there was no room for them in all the time.
+    """
+    if state.key_bytes < len(key.message):
+        when_there_is_room(lambda: upload(evaluator, state.enquiry_id, key.message, sent=sent))
 
 
 @contextmanager

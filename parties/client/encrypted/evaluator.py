@@ -95,8 +95,8 @@ class RemoteEvaluator:
 
     def ask_and_keep(self, enquiry_id: str, request: str, query: bytes | str) -> None:
         """See `Evaluator`."""
-        for part in self._stream(methods.ASK_ENCRYPTED, _question(enquiry_id, request, query, keep=True)):
-            if part.total_bytes or part.data:
+        for number, part in enumerate(self._stream(methods.ASK_ENCRYPTED, _question(enquiry_id, request, query, keep=True))):
+            if number or part.total_bytes or part.data:
                 raise self._not_as_asked("an answer that was to be kept")
 
     def fetch(self, enquiry_id: str, request: str, *, answer_bytes: int) -> bytes:
@@ -121,7 +121,8 @@ class RemoteEvaluator:
         """Puts an answer together; one of another size than the plan's is refused before it is held."""
         found = bytearray()
         for part in parts:
-            if part.total_bytes != answer_bytes or len(found) + len(part.data) > answer_bytes:
+            # An empty part would be one of a stream that never ends.
+            if part.total_bytes != answer_bytes or not 0 < len(part.data) <= answer_bytes - len(found):
                 raise self._not_as_asked(f"an answer of {part.total_bytes} bytes where the plan has {answer_bytes}")
             found += part.data
         if len(found) != answer_bytes:
@@ -134,7 +135,7 @@ class RemoteEvaluator:
     def _state(self, said: encrypted_pb2.EnquiryStatus) -> EnquiryState:
         try:
             expires = datetime.fromisoformat(said.expires).astimezone(UTC)
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:  # the latter at the first and last day that there is
             raise self._not_as_asked("an enquiry without the time of its end") from error
         return EnquiryState(
             enquiry_id=clean_text(said.enquiry_id),

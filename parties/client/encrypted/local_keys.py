@@ -167,19 +167,29 @@ class KeyFiles:
         path = self._path(name)
         return _stored(_read(path)[1], path)
 
+    def names(self) -> list[str]:
+        """Returns the names of all keys, damaged ones too."""
+        return sorted(path.stem for path in self.folder.glob("*.key") if _NAME.fullmatch(path.stem))
+
     def all(self) -> list[StoredKey]:
-        """Returns all keys, by name."""
-        return [self.about(path.stem) for path in sorted(self.folder.glob("*.key"))]
+        """Returns all keys, by name.
+
+        Raises:
+            ConfideError: STATE_DAMAGED: one of them cannot be read.
+        """
+        return [self.about(name) for name in self.names()]
 
     def remove(self, name: str) -> None:
-        """Removes a key; what was asked under it and not opened cannot be opened any more.
+        """Removes a key, a damaged one too; what was asked under it and not opened cannot be opened any more.
 
         Raises:
             ConfideError: UNKNOWN_JOB: no such key; STATE_LOCKED: another command uses it.
         """
         with self._locked(name):
-            _read(self._path(name))
-            self._path(name).unlink(missing_ok=True)
+            try:
+                self._path(name).unlink()
+            except FileNotFoundError as error:
+                raise _unknown(self._path(name)) from error
             self._upload(name).unlink(missing_ok=True)
 
     def _path(self, name: str) -> Path:

@@ -6,7 +6,7 @@ word.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,8 @@ from parties.wire.documents import from_wire
 from parties.wire.generated.confide.v1 import encrypted_pb2
 from protocols.ckks.planning import EncryptedPlan, Lane
 from protocols.ckks.publication import publication
+from protocols.ckks.wire import WireShape
+from protocols.ckks.wire_header import HEADER_BYTES
 from protocols.errors import ConfideError, ErrorCode, Problem
 
 if TYPE_CHECKING:
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 HEADS = ("model", "owner", "features", "outputs", "lane", "samples", "a query", "keys", "server", "precision", "until")
 CALL_TIMEOUT_S = 10.0
 _SHOWN_MODELS = 10
+_MAX_PAGES = 64  # of some megabytes each
+_PREDICTED_WITHIN = 0.25
 
 
 @dataclass(frozen=True)
@@ -114,9 +118,42 @@ def published_at(calls: Calls, party: str, label: str = "") -> list[EncryptedMod
     Raises:
         ConfideError: a party that cannot be asked; INVALID_DOCUMENT or BAD_SIGNATURE (its fault).
     """
-    request = encrypted_pb2.ListPublishedRequest(model=label)
-    reply = methods.LIST_PUBLISHED.call(calls.channel(party), request, party=party, timeout_s=CALL_TIMEOUT_S)
-    return [verified(from_wire(each), party=party, directory=calls.directory) for each in reply.models]
+
+    def told(after: str) -> encrypted_pb2.ListPublishedReply:
+        request = encrypted_pb2.ListPublishedRequest(model=label, after=after)
+        return methods.LIST_PUBLISHED.call(calls.channel(party), request, party=party, timeout_s=CALL_TIMEOUT_S)
+
+    return all_pages(told, party=party, directory=calls.directory)
+
+
+def all_pages(
+    told: Callable[[str], encrypted_pb2.ListPublishedReply], *, party: str, directory: Directory
+) -> list[EncryptedModel]:
+    """Returns the models of all pages of a party's listing, verified.
+
+    Args:
+        told: gives the page after a model, `name@version`, and for an empty text the first.
+        party: which party tells it.
+        directory: of the consortium.
+
+    Raises:
+        ConfideError: as `verified`; INVALID_DOCUMENT (the party's fault): a listing that goes in circles or does not end.
+    """
+    found: dict[str, EncryptedModel] = {}
+    last = ""
+    for _ in range(_MAX_PAGES):
+        reply = told(last)
+        models = [verified(from_wire(each), party=party, directory=directory) for each in reply.models]
+        page = {model.label: model for model in models}
+        if len(page) != len(models) or found.keys() & page.keys():
+            break
+        found |= page
+        if not reply.more:
+            return list(found.values())
+        if not models:
+            break
+        last = models[-1].label
+    raise ConfideError(ErrorCode.INVALID_DOCUMENT, f"{party}'s listing of published models does not end", party=party)
 
 
 def verified(signed: SignedDocument, *, party: str, directory: Directory) -> EncryptedModel:
@@ -168,6 +205,16 @@ def _contradictions(published: PublishedModel, lane: str, plan: EncryptedPlan) -
         yield Problem(where, f"gives {plan.num_outputs} outputs, {len(published.outputs)} are named", remedy)
     if plan.client_activation != published.client_activation:
         yield Problem(where, "ends in another activation", remedy)
+    shape = WireShape.of(plan)
+    said = plan.predictions
+    for what, predicted, exact in (
+        ("a query", said.upload_bytes, shape.query_bytes),
+        ("keys", said.key_bytes, shape.key_bytes),
+        ("an answer", said.answer_bytes, shape.answer_bytes),
+    ):
+        # The lane is chosen by the predictions, and keys of hundreds of megabytes must not come as a surprise.
+        if exact > (1 + _PREDICTED_WITHIN) * predicted + HEADER_BYTES:
+            yield Problem(where, f"{what}: {exact} bytes, not {predicted} as predicted", remedy)
     try:
         publication(plan)  # a precision that hides nothing would give the researcher's key away
     except ConfideError as error:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import math
+import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +35,18 @@ class SampleFile:
 
     values: NDArray[np.float64] = field(repr=False)
     ids: tuple[str, ...] = field(repr=False)
+
+
+def require_place(path: Path) -> None:
+    """Checks that answers can be written to a place, before anybody is asked: what cannot be written is debited all the same.
+
+    Raises:
+        ConfideError: INVALID_ARGUMENT (the researcher's to mend).
+    """
+    folder = path.parent
+    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        what = f"{path} is a folder" if path.is_dir() else f"{folder} is no folder that you may write to"
+        raise ConfideError(ErrorCode.INVALID_ARGUMENT, what, remedy="Name a file in a folder of yours.")
 
 
 def read_samples(path: Path, model: EncryptedModel, *, id_column: str | None = None) -> SampleFile:
@@ -102,16 +116,16 @@ def _places(path: Path, header: list[str], model: EncryptedModel, id_column: str
     wanted = list(model.published.features)
     if id_column is not None and id_column not in header:
         raise ConfideError(ErrorCode.INVALID_DATA, f"{path} has no column {id_column[:80]!r}")
-    problems = [
-        Problem(name, "stands in the header twice", "rename one") for name in sorted({n for n in header if header.count(n) > 1})
-    ]
+    times, known = Counter(header), {*wanted, id_column}
+    problems = [Problem(name, "stands in the header twice", "rename one") for name in sorted(times) if times[name] > 1]
     if wanted:
-        problems += [Problem(name, "is missing", "add the column") for name in wanted if name not in header]
-        extra = [name for name in header if name not in {*wanted, id_column}]
+        problems += [Problem(name, "is missing", "add the column") for name in wanted if name not in times]
+        extra = [name for name in header if name not in known]
         problems += [Problem(name, "is none of the model's columns", "remove it, or name it with --id") for name in extra]
     _refuse(path, problems)
-    at = None if id_column is None else header.index(id_column)
-    places = [header.index(name) for name in wanted] if wanted else [place for place in range(len(header)) if place != at]
+    stands = {name: place for place, name in enumerate(header)}
+    at = None if id_column is None else stands[id_column]
+    places = [stands[name] for name in wanted] if wanted else [place for place in range(len(header)) if place != at]
     return places, at
 
 

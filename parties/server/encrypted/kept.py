@@ -1,4 +1,7 @@
-"""Answers that wait for their researcher: in memory, until they are fetched once, or for a quarter of an hour."""
+"""Answers that wait for their researcher: in memory, until they are fetched once, or for a quarter of an hour.
+
+One researcher's may take half of the memory, so that whoever does not fetch keeps no other from being answered.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ MOST_BYTES = 256 << 20
 
 @dataclass(eq=False)
 class _Kept:
+    owner: str
     until: datetime
     size: int
     answer: bytes | None = field(default=None, repr=False)
@@ -26,24 +30,34 @@ class KeptAnswers:
     """Answers by enquiry and request; safe to use from several threads."""
 
     def __init__(self, *, most_bytes: int = MOST_BYTES) -> None:
-        self._most = most_bytes
+        """Takes the bytes that all answers may take together, half of them one researcher's."""
+        self._most, self._most_of_one = most_bytes, most_bytes // 2
         self._lock = Lock()
         self._kept: dict[tuple[str, str], _Kept] = {}
 
-    def expect(self, enquiry: str, request: str, *, size: int, now: datetime) -> None:
+    def expect(self, owner: str, enquiry: str, request: str, *, size: int, now: datetime) -> None:
         """Sets room aside for an answer, and for what is computed of it.
 
+        Args:
+            owner: whose it is.
+            enquiry: of which enquiry.
+            request: its id.
+            size: bytes of the answer, and of the query until then.
+            now: the time, UTC.
+
         Raises:
-            ConfideError: JOB_CONFLICT: the request is known; PARTY_BUSY: too many are kept, of this enquiry or in all.
+            ConfideError: JOB_CONFLICT: the request is known; PARTY_BUSY: too many are kept, of this enquiry, hers or in all.
         """
         with self._lock:
             if (enquiry, request) in self._kept:
                 raise ConfideError(ErrorCode.JOB_CONFLICT, f"request {request} was made before; an id serves once")
             of_enquiry = Counter(each for each, _ in self._kept)[enquiry]
-            if of_enquiry >= MOST_OF_ENQUIRY or sum(each.size for each in self._kept.values()) + size > self._most:
+            hers = sum(each.size for each in self._kept.values() if each.owner == owner) + size
+            of_all = sum(each.size for each in self._kept.values()) + size
+            if of_enquiry >= MOST_OF_ENQUIRY or hers > self._most_of_one or of_all > self._most:
                 what = f"{of_enquiry} answers of this enquiry are kept, {len(self._kept)} in all"
                 raise ConfideError(ErrorCode.PARTY_BUSY, what, remedy="Fetch answers, then ask again.")
-            self._kept[enquiry, request] = _Kept(now + KEPT_FOR, size)
+            self._kept[enquiry, request] = _Kept(owner, now + KEPT_FOR, size)
 
     def put(self, enquiry: str, request: str, outcome: bytes | ConfideError, now: datetime) -> None:
         """Keeps what became of a request, if it is still expected."""
@@ -86,5 +100,6 @@ class KeptAnswers:
         """Forgets what nobody fetched in time; what is being computed stays."""
         with self._lock:
             for key, found in list(self._kept.items()):
+                found.until = min(found.until, now + KEPT_FOR)  # the clock may have been set back
                 if now >= found.until and (found.answer is not None or found.failure is not None):
                     del self._kept[key]

@@ -27,10 +27,12 @@ class _Upload:
     owner: str
     digest: str
     total: int
+    enquiry: str
     touched: datetime
     good_until: datetime
     data: bytearray = field(default_factory=bytearray, repr=False)
     users: int = 0
+    is_unwanted: bool = False
 
     @property
     def is_complete(self) -> bool:
@@ -48,7 +50,18 @@ class Uploads:
         self._lock = Lock()
         self._uploads: dict[tuple[str, str], _Upload] = {}  # the one that was used longest ago first
 
-    def put(self, owner: str, digest: str, *, total: int, offset: int, data: bytes, good_until: datetime, now: datetime) -> int:
+    def put(
+        self,
+        owner: str,
+        digest: str,
+        *,
+        total: int,
+        offset: int,
+        data: bytes,
+        good_until: datetime,
+        now: datetime,
+        enquiry: str = "",
+    ) -> int:
         """Takes a part and returns how many bytes have arrived; an empty part only asks.
 
         Args:
@@ -59,10 +72,12 @@ class Uploads:
             data: at most 1 MiB.
             good_until: then it is forgotten.
             now: the time, UTC.
+            enquiry: with whose end it is forgotten; empty for keys, which serve others.
 
         Raises:
-            ConfideError: INVALID_ARGUMENT (the researcher's fault): parts out of order, too large, or not those of the digest,
-                in which case all of them are forgotten; QUOTA_EXHAUSTED; PARTY_BUSY: others use all memory.
+            ConfideError: INVALID_ARGUMENT (the researcher's fault): parts out of order, too large, of a message of another size
+                than before, or not those of the digest, in which case all of them are forgotten; QUOTA_EXHAUSTED: it is
+                larger than her part of the memory; PARTY_BUSY: that, or all, is in use.
         """
         with self._lock:
             found = self._uploads.get((owner, digest))
@@ -73,13 +88,17 @@ class Uploads:
                 raise ConfideError(
                     ErrorCode.INVALID_ARGUMENT, f"a part of {len(data)} bytes at {offset} of {total}; parts have at most 1 MiB"
                 )
+            if found is not None and found.total != total:
+                # It must never grow beyond what it is complete with: somebody may be reading it.
+                what = f"the message {digest[:12]} has {found.total} bytes here, not {total}"
+                raise ConfideError(ErrorCode.INVALID_ARGUMENT, what)
             if offset + len(data) <= received:
                 return received  # it was lost on the way back
             if offset != received:
                 what = f"a part at {offset} where {received} bytes have arrived; parts come in order"
                 raise ConfideError(ErrorCode.INVALID_ARGUMENT, what, remedy="Go on from what has arrived.")
             if found is None:
-                found = _Upload(owner, digest, total, now, good_until)
+                found = _Upload(owner, digest, total, enquiry, now, good_until)
             self._make_room(found, len(data))
             self._uploads.pop((owner, digest), None)
             self._uploads[owner, digest] = found
@@ -104,7 +123,7 @@ class Uploads:
             owner: whose.
             digest: which.
             now: the time, UTC.
-            once: forget it afterwards.
+            once: forget it afterwards, unless the block ends with PARTY_BUSY: then the same is asked again.
 
         Raises:
             ConfideError: NOT_READY (the researcher's fault): it is not here, or not all of it.
@@ -120,32 +139,46 @@ class Uploads:
             self._uploads[owner, digest] = self._uploads.pop((owner, digest))
         try:
             yield found.data
+        except ConfideError as error:
+            once = once and error.code is not ErrorCode.PARTY_BUSY
+            raise
         finally:
             with self._lock:
                 found.users -= 1
-                if once and not found.users:
-                    self._uploads.pop((owner, digest), None)
+                found.is_unwanted = found.is_unwanted or once
+                if found.is_unwanted and not found.users and self._uploads.get((owner, digest)) is found:
+                    self._forget(found)
 
     def sweep(self, now: datetime) -> None:
         """Forgets what is good no more, and uploads that have stalled."""
         with self._lock:
             for upload in list(self._uploads.values()):
+                upload.touched = min(upload.touched, now)  # the clock may have been set back
                 stalled = not upload.is_complete and now >= upload.touched + STALLED_AFTER
                 if not upload.users and (stalled or now >= upload.good_until):
                     self._forget(upload)
 
-    def drop(self, owner: str, digest: str) -> None:
-        """Forgets a message, unless it is in use."""
+    def end(self, enquiry: str) -> None:
+        """Forgets the queries of an enquiry that has ended; those in use once they no longer are."""
         with self._lock:
-            found = self._uploads.get((owner, digest))
-            if found is not None and not found.users:
-                self._forget(found)
+            for upload in [each for each in self._uploads.values() if each.enquiry == enquiry]:
+                upload.is_unwanted = True
+                if not upload.users:
+                    self._forget(upload)
+
+    @property
+    def num_bytes(self) -> int:
+        """How many bytes of all researchers are kept."""
+        with self._lock:
+            return sum(len(each.data) for each in self._uploads.values())
 
     def _make_room(self, upload: _Upload, more: int) -> None:
         while self._held_by(upload.owner) + more > self._most_of_one:
             if not self._displace(upload.owner, but=upload):
                 what = f"{upload.owner} may have {self._most_of_one} bytes of keys and queries here"
-                raise ConfideError(ErrorCode.QUOTA_EXHAUSTED, what, remedy="Wait for answers, or use smaller requests.")
+                if any(each.users for each in self._uploads.values() if each.owner == upload.owner):
+                    raise ConfideError(ErrorCode.PARTY_BUSY, what, remedy="Wait for answers, then go on.")
+                raise ConfideError(ErrorCode.QUOTA_EXHAUSTED, what, remedy="Use smaller requests.")
         while sum(len(each.data) for each in self._uploads.values()) + more > self._most:
             sizes = Counter[str]()
             for each in self._uploads.values():
@@ -166,4 +199,6 @@ class Uploads:
 
     def _forget(self, upload: _Upload) -> None:
         del self._uploads[upload.owner, upload.digest]
-        self._forgotten(upload.digest)
+        # Before it is complete a digest is what somebody says: it must not unload what another researcher's is.
+        if upload.is_complete and not upload.enquiry:
+            self._forgotten(upload.digest)

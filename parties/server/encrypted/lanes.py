@@ -58,11 +58,6 @@ class OpenLane:
         return self.record.model
 
     @property
-    def name(self) -> str:
-        """Names model and lane."""
-        return f"{self.model.ref.label}/{self.lane}"
-
-    @property
     def query_bytes(self) -> int:
         """Exact bytes of a query."""
         return self.shape.query_bytes

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Condition, Timer
@@ -24,9 +24,11 @@ from protocols.errors import ConfideError, ErrorCode
 MAX_WAITING = 128
 MAX_WAITING_OF_ONE = 16
 MOST_MODELS = 4  # in one evaluator
+MAX_HEADER_BYTES = 64 << 10  # of what an evaluator says, beside the answer
 TURN_S = 300.0
 IDLE_S = 900.0
 _TIMES_PREDICTED, _LEAST_LIMIT_S = 20.0, 30.0
+Loaded = tuple[str, str]
 _log = structlog.get_logger()
 
 
@@ -35,26 +37,35 @@ class Work:
     """One query and all that its evaluation needs.
 
     Attributes:
-        model: names the model and the lane.
+        model: `name@version`.
+        lane: of its lanes.
         parts: gives the blobs `plan`, `manifest` and `weights` of the model; weights are secret.
         key: digest of the evaluation keys.
         keys: their message; public.
         key_memory: bytes that they take once they are loaded.
         query: its message.
         querier: who asks.
+        answer_bytes: of its answer, exactly.
         is_long: whether it is of many samples.
         predicted_s: what its plan says of processor time.
     """
 
     model: str
+    lane: str
     parts: Callable[[], Mapping[str, bytes]] = field(repr=False)
     key: str
     keys: bytes | bytearray = field(repr=False)
     key_memory: int
     query: bytes | bytearray = field(repr=False)
     querier: str
+    answer_bytes: int
     is_long: bool
     predicted_s: float
+
+    @property
+    def loaded(self) -> Loaded:
+        """The model in its lane, as evaluators hold it."""
+        return self.model, self.lane
 
     @property
     def limit_s(self) -> float:
@@ -65,9 +76,12 @@ class Work:
 class EvaluatorPool:
     """Evaluators and the queries that wait for them; safe to use from several threads."""
 
-    def __init__(self, template: Template, *, evaluators: int, memory_bytes: int) -> None:
-        """Takes what evaluators are forked from, how many there are at most, and the memory of each."""
+    def __init__(
+        self, template: Template, *, evaluators: int, memory_bytes: int, evaluated: Callable[[float], None] = lambda seconds: None
+    ) -> None:
+        """Takes what evaluators are forked from, how many there are at most, the memory of each, and who is told of seconds."""
         self._template = template
+        self._evaluated = evaluated
         self._evaluators = evaluators
         self._memory_bytes = memory_bytes
         self._numbers = itertools.count()
@@ -89,9 +103,13 @@ class EvaluatorPool:
         evaluator = None
         try:
             evaluator = self._take_evaluator(ticket, work)
-            return evaluator.answer(work)
+            began = time.monotonic()
+            try:
+                return evaluator.answer(work)
+            finally:
+                self._evaluated(time.monotonic() - began)
         except _Gone as error:
-            _log.warning("evaluator_lost", model=work.model, querier=work.querier, what=str(error))
+            _log.warning("evaluator_lost", model="/".join(work.loaded), querier=work.querier, what=error.said or str(error))
             what = f"{error}; nothing was answered, and nothing is debited"
             raise ConfideError(ErrorCode.EVALUATION_FAILED, what) from error
         finally:
@@ -100,9 +118,37 @@ class EvaluatorPool:
     def forget(self, key: str) -> None:
         """Has keys unloaded wherever they are loaded; evaluators that are busy unload them before their next query."""
         with self._changed:
-            everywhere = [*self._idle, *(each for each in self._under_way.values() if each is not None)]
-            for evaluator in everywhere:
+            for evaluator in self._all():
                 evaluator.unwanted.append(key)
+
+    @property
+    def models(self) -> frozenset[str]:
+        """The models that are loaded somewhere, each `name@version`."""
+        with self._changed:
+            return frozenset(model for each in self._all() for model in each.models)
+
+    @property
+    def num_waiting(self) -> int:
+        """How many queries wait for their turn."""
+        with self._changed:
+            return len(self._waiting)
+
+    @property
+    def num_busy(self) -> int:
+        """How many queries are evaluated now."""
+        with self._changed:
+            return len(self._under_way)
+
+    def retire(self, models: Collection[str]) -> None:
+        """Ends evaluators that hold one of some models, so that no copy of its weights stays; a busy one when it is done."""
+        with self._changed:
+            holding = [each for each in self._all() if each.models & set(models)]
+            idle = [each for each in holding if each in self._idle]
+            self._idle = [each for each in self._idle if each not in idle]
+            for each in holding:
+                each.is_retired = True
+        for each in idle:
+            each.stop()
 
     def sweep(self) -> None:
         """Ends evaluators that have had nothing to do for long: their memory is wanted elsewhere."""
@@ -116,11 +162,14 @@ class EvaluatorPool:
         """Ends all evaluators; what waits or is under way fails."""
         with self._changed:
             self._stopped = True
-            evaluators = [*self._idle, *(each for each in self._under_way.values() if each is not None)]
+            evaluators = self._all()
             self._idle.clear()
             self._changed.notify_all()
         for evaluator in evaluators:
             evaluator.stop()
+
+    def _all(self) -> list[_Evaluator]:
+        return [*self._idle, *(each for each in self._under_way.values() if each is not None)]
 
     def _take_turn(self, work: Work) -> Ticket:
         with self._changed:
@@ -172,50 +221,69 @@ class EvaluatorPool:
     def _give_back(self, ticket: Ticket, evaluator: _Evaluator | None) -> None:
         with self._changed:
             del self._under_way[ticket]
-            if evaluator is not None and not evaluator.is_gone and not self._stopped:
+            is_wanted = evaluator is not None and not evaluator.is_gone and not evaluator.is_retired and not self._stopped
+            if evaluator is not None and is_wanted:
                 evaluator.last_used = time.monotonic()
                 self._idle.append(evaluator)
             self._changed.notify_all()
+        if evaluator is not None and not is_wanted:
+            evaluator.stop()
 
 
 class _Gone(Exception):
-    """The process has ended or was ended."""
+    """The process has ended or was ended.
+
+    Attributes:
+        said: its own last words, for this party's log; they leave it in no other way.
+    """
+
+    def __init__(self, what: str, *, said: str = "") -> None:
+        super().__init__(what)
+        self.said = said
 
 
 class _Evaluator:
-    """One process, used by one thread at a time; `unwanted` and `stop` are for all."""
+    """One process, used by one thread at a time; `unwanted`, `models`, `is_retired` and `stop` are for all."""
 
     def __init__(self, template: Template, memory_bytes: int) -> None:
-        self.is_gone = False
+        self.is_gone = self.is_retired = False
+        self.models: frozenset[str] = frozenset()
         self.last_used = time.monotonic()
         self.unwanted: list[str] = []
         self._key_bytes = memory_bytes // 2
-        self._models: OrderedDict[str, None] = OrderedDict()
-        self._keys: OrderedDict[tuple[str, str], int] = OrderedDict()
+        self._loaded: OrderedDict[Loaded, None] = OrderedDict()
+        self._keys: OrderedDict[tuple[Loaded, str], int] = OrderedDict()
         self._worker: Worker = template.fork()
-        self._worker.give({"task": "evaluate", "memory_bytes": memory_bytes}, {})
+        try:
+            self._worker.give({"task": "evaluate", "memory_bytes": memory_bytes}, {})
+        except ConfideError:
+            self._worker.stop()
+            raise
 
     def fits(self, work: Work) -> tuple[bool, bool, int]:
         """Returns how well: it has the keys, it has the model, and how little else."""
-        return (work.model, work.key) in self._keys, work.model in self._models, -len(self._models)
+        return (work.loaded, work.key) in self._keys, work.loaded in self._loaded, -len(self._loaded)
 
     def answer(self, work: Work) -> bytes:
         self._forget_unwanted()
-        if work.model not in self._models:
-            while len(self._models) >= MOST_MODELS:
-                self._forget_model(next(iter(self._models)))
-            self._ask({"type": "model", "model": work.model}, work.parts(), work.limit_s)
-        self._models[work.model] = None
-        self._models.move_to_end(work.model)
-        found = (work.model, work.key)
+        name = "/".join(work.loaded)
+        if work.loaded not in self._loaded:
+            while len(self._loaded) >= MOST_MODELS:
+                self._forget_model(next(iter(self._loaded)))
+            self.models |= {work.model}  # before its weights are there
+            self._ask({"type": "model", "model": name}, work.parts(), work.limit_s)
+        self._loaded[work.loaded] = None
+        self._loaded.move_to_end(work.loaded)
+        found = (work.loaded, work.key)
         if found not in self._keys:
             while self._keys and sum(self._keys.values()) + work.key_memory > self._key_bytes:
                 self._forget_key(*next(iter(self._keys)))
-            self._ask({"type": "keys", "model": work.model, "key": work.key}, {"keys": work.keys}, work.limit_s)
+            self._ask({"type": "keys", "model": name, "key": work.key}, {"keys": work.keys}, work.limit_s)
         self._keys[found] = work.key_memory
         self._keys.move_to_end(found)
-        header = {"type": "query", "model": work.model, "key": work.key}
-        return self._ask(header, {"query": work.query}, work.limit_s).blobs["answer"]
+        header = {"type": "query", "model": name, "key": work.key}
+        said = self._ask(header, {"query": work.query}, work.limit_s, answer_bytes=work.answer_bytes)
+        return said.blobs["answer"]
 
     def has_ended(self) -> bool:
         return self._worker.has_ended()
@@ -224,18 +292,27 @@ class _Evaluator:
         self.is_gone = True
         self._worker.stop()
 
-    def _ask(self, header: Mapping[str, object], blobs: Mapping[str, bytes | bytearray], limit_s: float) -> Parcel:
+    def _ask(
+        self, header: Mapping[str, object], blobs: Mapping[str, bytes | bytearray], limit_s: float, *, answer_bytes: int = 0
+    ) -> Parcel:
+        """Says something and returns what the evaluator says to it: `done`, or an answer of just so many bytes.
+
+        It may have been taken over by what it was sent. So nothing that it says is held beyond the size that it must have, and
+        an evaluator that says something else, of which the next request would hear, says nothing more.
+        """
         limit = Timer(limit_s, self.stop)
         limit.daemon = True
         limit.start()
         try:
             self._worker.say({**header, "limit_s": limit_s}, blobs)
-            parcel = self._worker.take()
+            parcel = self._worker.take(max_header_bytes=MAX_HEADER_BYTES, max_blob_bytes=answer_bytes)
             event = parcel.header.get("event")
             if event == "refused":
-                raise _refusal(parcel)
-            if event not in ("done", "answer"):  # of a defect, or of memory that does not suffice
-                raise _Gone(f"the evaluation failed: {str(parcel.header.get('text'))[:200]}")
+                raise _refusal(parcel, header)
+            sizes = {name: len(blob) for name, blob in parcel.blobs.items()}
+            if (event, sizes) != (("answer", {"answer": answer_bytes}) if answer_bytes else ("done", {})):
+                # Of a defect, or of memory that does not suffice; or it is no answer.
+                raise _Gone("the evaluation failed", said=_words(parcel))
         except ConfideError as error:
             if error.code is not ErrorCode.WORKER_LOST:
                 raise
@@ -252,29 +329,38 @@ class _Evaluator:
     def _forget_unwanted(self) -> None:
         while self.unwanted:
             key = self.unwanted.pop()
-            for model, loaded in list(self._keys):
-                if loaded == key:
-                    self._forget_key(model, key)
+            for loaded, held in list(self._keys):
+                if held == key:
+                    self._forget_key(loaded, key)
 
-    def _forget_key(self, model: str, key: str) -> None:
-        del self._keys[model, key]
-        self._tell_to_forget(model, key)
+    def _forget_key(self, loaded: Loaded, key: str) -> None:
+        del self._keys[loaded, key]
+        self._tell_to_forget(loaded, key)
 
-    def _forget_model(self, model: str) -> None:
-        del self._models[model]
-        for each in [each for each in self._keys if each[0] == model]:
+    def _forget_model(self, loaded: Loaded) -> None:
+        del self._loaded[loaded]
+        for each in [each for each in self._keys if each[0] == loaded]:
             del self._keys[each]
-        self._tell_to_forget(model, "")
+        self._tell_to_forget(loaded, "")
+        self.models = frozenset(model for model, _ in self._loaded)
 
-    def _tell_to_forget(self, model: str, key: str) -> None:
+    def _tell_to_forget(self, loaded: Loaded, key: str) -> None:
         with suppress(ConfideError):  # a process that has ended is noticed with the next query
-            self._worker.say({"type": "forget", "model": model, "key": key}, {})
+            self._worker.say({"type": "forget", "model": "/".join(loaded), "key": key}, {})
 
 
-def _refusal(parcel: Parcel) -> ConfideError:
-    """Returns what the evaluator says of what the researcher sent; it may have been taken over, so only these codes count."""
-    header = parcel.header
-    code = ErrorCode.__members__.get(str(header.get("code")), ErrorCode.INTERNAL)
-    if code is not ErrorCode.INVALID_ARGUMENT:
-        return ConfideError(ErrorCode.EVALUATION_FAILED, f"the model cannot be evaluated: {str(header.get('text'))[:300]}")
-    return ConfideError(code, str(header.get("text"))[:500], remedy=str(header.get("remedy"))[:500])
+def _refusal(parcel: Parcel, header: Mapping[str, object]) -> ConfideError:
+    """Returns the refusal of what the researcher sent, in this process's words.
+
+    The evaluator holds the weights, and it may have been taken over: what it words would be a way out for them that is not
+    debited. That it refuses is one bit, and counts as a request.
+    """
+    if parcel.header.get("code") != ErrorCode.INVALID_ARGUMENT.name or header["type"] == "model":
+        _log.warning("evaluator_refused", what=_words(parcel))
+        return ConfideError(ErrorCode.EVALUATION_FAILED, "the model cannot be evaluated; nothing is debited")
+    what = "the evaluation keys are not those" if header["type"] == "keys" else "the query is none"
+    return ConfideError(ErrorCode.INVALID_ARGUMENT, f"{what} of the plan: a residue is not below its prime")
+
+
+def _words(parcel: Parcel) -> str:
+    return str(parcel.header.get("text"))[:200]

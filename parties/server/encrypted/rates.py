@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from contextlib import suppress
 from datetime import datetime, timedelta
 from threading import Lock
 
@@ -32,6 +33,11 @@ class Rate:
                 return False
             times.append(now)
             return True
+
+    def give_back(self, *name: str, counted: datetime) -> None:
+        """Takes back one that was counted at a time: it came to nothing, by no fault of whoever asked."""
+        with self._lock, suppress(KeyError, ValueError):  # it may be older than the window by now
+            self._times[name].remove(counted)
 
     def sweep(self, now: datetime) -> None:
         """Forgets whoever has done nothing in the window."""

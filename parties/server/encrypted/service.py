@@ -11,15 +11,13 @@ from collections.abc import Iterator
 from parties.server.access import caller
 from parties.server.encrypted.desk import EnquiryDesk
 from parties.server.encrypted.keys import MAX_PART_BYTES
+from parties.server.encrypted.listing import page
 from parties.server.encrypted.said import Asked, Part, Standing
 from parties.server.party import Party
 from parties.wire import methods
-from parties.wire.documents import from_wire, to_wire
+from parties.wire.documents import from_wire
 from parties.wire.generated.confide.v1 import encrypted_pb2
 from parties.wire.methods import Handlers
-from protocols.errors import ConfideError, ErrorCode
-
-MAX_LIST_BYTES = 3 << 20  # a message of the wire has 4 MiB
 
 
 class EncryptedInferenceService:
@@ -44,17 +42,10 @@ class EncryptedInferenceService:
         )
 
     def list_published(self, request: encrypted_pb2.ListPublishedRequest) -> encrypted_pb2.ListPublishedReply:
-        """Tells what is published and not withdrawn, the latest first."""
-        now = self._party.now()
+        """Tells what is published and not withdrawn, the latest first, a page at a time."""
         with self._party.database.transaction() as tables:
-            records = [record for record in tables.encrypted.models() if record.withdrawn is None and now < record.model.expires]
-        wanted = [each for each in records if request.model in ("", each.model.name, each.model.ref.label)]
-        reply = encrypted_pb2.ListPublishedReply(party=self._party.id, models=[to_wire(each.signed) for each in wanted])
-        if reply.ByteSize() > MAX_LIST_BYTES:
-            names = ", ".join(each.model.ref.label for each in wanted)
-            what = f"the descriptions of {len(wanted)} models do not fit into a message: {names}"
-            raise ConfideError(ErrorCode.INVALID_ARGUMENT, what, remedy="Ask for one of them by name and version.")
-        return reply
+            records = tables.encrypted.models()
+        return page(records, party=self._party.id, model=request.model, after=request.after, now=self._party.now())
 
     def open_enquiry(self, request: encrypted_pb2.OpenEnquiryRequest) -> encrypted_pb2.EnquiryStatus:
         """Decides an enquiry."""

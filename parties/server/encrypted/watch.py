@@ -43,9 +43,10 @@ class EnquiryWatch:
         now = self._party.now()
         self._desk.sweep()
         changed = self._changes.has_changed()
-        if not changed and self._next is not None and now < self._next:
+        latest = now + _AT_LEAST_EVERY  # beyond it lies the next look only where the clock was set back
+        if not changed and self._next is not None and now < self._next <= latest:
             return
-        expiry, latest = self._desk.look_after(), now + _AT_LEAST_EVERY
+        expiry = self._desk.look_after()
         self._next = latest if expiry is None else min(expiry, latest)
 
     def _run(self) -> None:

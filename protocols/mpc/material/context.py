@@ -18,6 +18,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, Protocol
 
 import numpy as np
@@ -25,12 +26,13 @@ from numpy.typing import NDArray
 
 from protocols.errors import ConfideError, ErrorCode
 from protocols.prg import ByteSource
-from protocols.ring import BitArray, RingArray
-from protocols.sharing import combine_bits, draw_ring
+from protocols.ring import BitArray, RingArray, highest
+from protocols.sharing import combine_bits, draw
 
 Shape = tuple[int, ...]
 Kept = tuple[int, ...]
 RING = "int64"
+SHORT = "uint32"  # of masks that hide the highest 32 bits of a number
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,8 @@ class Material(ABC):
         self.window: Window | None = None
 
     @abstractmethod
-    def uniform(self, shape: Shape) -> RingArray:
-        """Returns uniform ring elements."""
+    def uniform(self, shape: Shape, dtype: str = RING) -> NDArray[Any]:
+        """Returns uniform ring elements, or numbers modulo 2^w of an unsigned type of w bits, shared additively."""
 
     @abstractmethod
     def uniform_bits(self, shape: Shape) -> BitArray:
@@ -81,11 +83,11 @@ class Material(ABC):
         """Keeps a product of masks that no party has a share of yet; only the dealer computes it."""
         return
 
-    def less(self, values: RingArray, kept: Kept) -> RingArray:
+    def less(self, values: NDArray[Any], kept: Kept) -> NDArray[Any]:
         """Returns values less multiples of what is kept; only the dealer knows that, a party's share stays as it is.
 
         Args:
-            values: uniform.
+            values: uniform, and changed by this; of numbers of 32 bits the highest 32 bits of the multiples' sum are taken.
             kept: of each product its id, 1 if it is to be added instead plus 2 if transposed, and its multiplier; flat.
         """
         return values
@@ -124,9 +126,9 @@ class ShareMaterial(Material):
         self._stream = stream
         self._derived: CorrectionSource = stream if corrections is None else corrections
 
-    def uniform(self, shape: Shape) -> RingArray:
+    def uniform(self, shape: Shape, dtype: str = RING) -> NDArray[Any]:
         """Expands this party's share."""
-        return draw_ring(self._stream, shape)
+        return draw(self._stream, shape, dtype)
 
     def uniform_bits(self, shape: Shape) -> BitArray:
         """Expands this party's share."""
@@ -148,9 +150,9 @@ class ShapeMaterial(Material):
         super().__init__()
         self.correction_bytes = 0
 
-    def uniform(self, shape: Shape) -> RingArray:
+    def uniform(self, shape: Shape, dtype: str = RING) -> NDArray[Any]:
         """Zeros; takes no memory."""
-        return np.broadcast_to(np.int64(0), shape)
+        return np.broadcast_to(np.zeros((), dtype), shape)
 
     def uniform_bits(self, shape: Shape) -> BitArray:
         """Zeros; takes no memory."""
@@ -203,17 +205,22 @@ class DealerMaterial(Material):
         """Computes the product and keeps it for this segment."""
         self.remember(kept_id, compute(), for_session=False)
 
-    def less(self, values: RingArray, kept: Kept) -> RingArray:
+    def less(self, values: NDArray[Any], kept: Kept) -> NDArray[Any]:
         """Subtracts."""
-        for kept_id, flags, multiplier in zip(kept[::3], kept[1::3], kept[2::3], strict=True):
-            product = self.recall(kept_id).T if flags & 2 else self.recall(kept_id)
-            multiple = product if multiplier == 1 else np.int64(multiplier) * product
-            values = values + multiple if flags & 1 else values - multiple
+        if not kept:
+            return values
+        total = reduce(np.add, [self._multiple(*kept[place : place + 3]) for place in range(0, len(kept), 3)])
+        values -= total if values.dtype == total.dtype else highest(total)
         return values
 
-    def uniform(self, shape: Shape) -> RingArray:
+    def _multiple(self, kept_id: int, flags: int, multiplier: int) -> RingArray:
+        product = self.recall(kept_id).T if flags & 2 else self.recall(kept_id)
+        signed = -multiplier if flags & 1 else multiplier
+        return product if signed == 1 else np.int64(signed) * product
+
+    def uniform(self, shape: Shape, dtype: str = RING) -> NDArray[Any]:
         """The sum of all parties' shares."""
-        total, *others = (draw_ring(stream, shape) for stream in self._streams)
+        total, *others = (draw(stream, shape, dtype) for stream in self._streams)
         for other in others:
             total += other
         return total

@@ -16,7 +16,8 @@ from protocols.mpc.material.products import elementwise, inner, kept_bilinear, k
 from protocols.mpc.material.rectifier import gate, rectifier
 from protocols.mpc.material.series import waves
 from protocols.mpc.material.staircase import signs, staircase
-from protocols.mpc.material.truncation import truncation
+from protocols.mpc.material.truncation import short_truncation, truncation
+from protocols.mpc.material.window import windowed_waves
 from protocols.plan.operations import Deal
 
 KINDS: Mapping[str, Callable[..., object]] = MappingProxyType(
@@ -29,8 +30,10 @@ KINDS: Mapping[str, Callable[..., object]] = MappingProxyType(
         "kept_bilinear": kept_bilinear,
         "inner": inner,
         "truncation": truncation,
+        "short_truncation": short_truncation,
         "sign": sign,
         "clamped_waves": clamped_waves,
+        "windowed_waves": windowed_waves,
         "waves": waves,
         "exponential": exponential,
         "triple": triple,

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols.mpc.material.context import Material, Shape
-from protocols.mpc.waves import cosines, sines
+from protocols.mpc.waves import waves_of
 from protocols.ring import RingArray
 
 
@@ -32,13 +32,13 @@ def waves(material: Material, shape: Shape, period_bits: int, wave_bits: int, ha
     mask = material.uniform(shape)
     waves_shape = (len(harmonics), mask.size)
 
+    plain: list[RingArray] = []
+
     def sine() -> RingArray:
-        return _quantised(sines(mask.reshape(-1), period_bits, harmonics), wave_bits)
+        plain.extend(_quantised(wave, wave_bits) for wave in waves_of(mask.reshape(-1), period_bits, harmonics))
+        return plain[0]
 
-    def cosine() -> RingArray:
-        return _quantised(cosines(mask.reshape(-1), period_bits, harmonics), wave_bits)
-
-    return WaveMaterial(mask, material.derived(sine, waves_shape), material.derived(cosine, waves_shape))
+    return WaveMaterial(mask, material.derived(sine, waves_shape), material.derived(lambda: plain[1], waves_shape))
 
 
 def _quantised(values: NDArray[np.float64], wave_bits: int) -> RingArray:

@@ -1,6 +1,7 @@
 """Truncates a series while sign tests of its argument run, and multiplies it with their bits at no further round.
 
-Shared by the functions that are a series inside an interval and a constant outside (sigmoid, error function, exponential).
+Shared by the functions that are a series inside an interval, exact up to its bounds, and a constant outside: error function,
+GELU, exponential.
 """
 
 from __future__ import annotations

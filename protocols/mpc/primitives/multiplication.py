@@ -57,7 +57,7 @@ def truncate_and_multiply(engine: Engine, share: RingArray, shift: int, factor: 
     """Returns this party's share of (x / 2^shift) times a factor, the quotient with an error of 0 or +1 unit.
 
     One round, 8 bytes an element of both; corrections 8 bytes an element of the value and of the product, and for each
-    of them 1, 2, 4 or 8 more, as shift + 1 bits need.
+    of them 1, 2, 4 or 8 more, as `shift` bits need.
 
     Args:
         engine: this party's engine.

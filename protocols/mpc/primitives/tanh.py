@@ -9,23 +9,24 @@ from protocols.ring import RingArray
 MAX_ERROR = 2e-4  # twice the sigmoid's
 
 
-def tanh(engine: Engine, share: RingArray, scale_bits: int) -> Steps[RingArray]:
+def tanh(engine: Engine, share: RingArray, scale_bits: int, magnitude_bits: int) -> Steps[RingArray]:
     """Returns this party's share of 2 sigmoid(2 x) - 1 at 16 fractional bits, within 2e-4 of the true value.
 
-    Four rounds, 24.5 bytes an element; corrections 344.125 bytes an element.
+    Rounds and bytes of the sigmoid.
 
     Args:
         engine: this party's engine.
-        share: int64, secret, any shape; the value lies in [-2^62, 2^62) and so does its sum with 8. Beyond 8 in absolute value
-            the result is 1 or -1.
+        share: int64, secret, any shape; absolute value at most 2^magnitude_bits. From 10 on in absolute value the result is 1
+            or -1.
         scale_bits: fractional bits of the value, 2 to 47.
+        magnitude_bits: at most 20 more than the fractional bits; public.
 
     Raises:
-        ConfideError: INTERNAL (ours) for another scale.
+        ConfideError: INTERNAL (ours) for another scale or magnitude.
 
     Learns: nobody anything; everything opened is uniform.
     """
     # Twice the value is the same ring element with one fractional bit less.
-    half = yield from sigmoid(engine, share, scale_bits - 1)
+    half = yield from sigmoid(engine, share, scale_bits - 1, magnitude_bits)
     result: RingArray = 2 * half
     return result - (1 << RESULT_BITS) if engine.leads else result

@@ -17,6 +17,7 @@ from protocols.mpc.programs.forward import forward_stages
 from protocols.mpc.programs.infer import InferProgram
 from protocols.mpc.programs.program import Program
 from protocols.mpc.programs.serve import ServeProgram, serve_schedule
+from protocols.mpc.programs.summarise import SummariseProgram, summarise_schedule
 from protocols.mpc.programs.train import Steps, TrainProgram, public_start, shared_start
 from protocols.mpc.row_order import row_order
 from protocols.plan.plan import Stage
@@ -55,6 +56,8 @@ def schedule_of(job: Job) -> tuple[Stage, ...]:
             return Steps.of(job).schedule()
         case JobType.EVALUATE:
             return evaluate_schedule(job)
+        case JobType.SUMMARISE:
+            return summarise_schedule(job)
         case JobType.INFER:
             return forward_stages(job, job.query_rows or 0)
         case JobType.SERVE:
@@ -80,6 +83,9 @@ def program_of(job: Job, engine: Engine, brought: Brought) -> Program:
         case JobType.EVALUATE:
             features, labels = _rows(brought)
             return EvaluateProgram(job=job, model_share=brought.model_share, features=features, labels=labels)
+        case JobType.SUMMARISE:
+            features, labels = _rows(brought)
+            return SummariseProgram(job=job, features=features, labels=labels)
         case JobType.INFER:
             if brought.query_share is None:
                 raise ConfideError(ErrorCode.INVALID_DATA, "no samples to predict")

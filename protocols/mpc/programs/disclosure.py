@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from protocols.fixed_point import VALUE_BITS
 from protocols.mpc.engine import Engine, Steps, together
@@ -69,26 +70,44 @@ def guard_table(engine: Engine, table: RingArray, *, is_exact: RingArray, min_ce
     """
     if min_cell == 1:
         return table
-    unit = np.int64(1 << VALUE_BITS)
     cells, diagonal = table.reshape(-1), np.eye(len(table), dtype=np.int64).reshape(-1)
-    groups = np.stack([diagonal, 1 - diagonal])
+    kept = yield from keep_cells(engine, cells, groups=np.stack([diagonal, 1 - diagonal]), min_cell=min_cell)
+    kept = yield from multiply(engine, kept, is_exact)
+    opened = yield from multiply(engine, kept, cells)
+    unit = np.int64(1 << VALUE_BITS)
+    return (opened + unit * np.int64(WITHHELD) * (engine.public(np.ones_like(kept)) - kept)).reshape(table.shape)
+
+
+def keep_cells(engine: Engine, cells: RingArray, *, groups: NDArray[np.int64], min_cell: int) -> Steps[RingArray]:
+    """Returns for each cell of a list of counts whether it may be opened, 0 or 1; nine rounds.
+
+    In each group, with s the rows in cells below c: if s is 0, all cells may be; if s is at least c and the cells could hold
+    more, those from c on; else none.
+
+    Args:
+        engine: this party's engine.
+        cells: (cells,) int64 share at 16 fractional bits; secret.
+        groups: (groups, cells) of 0 and 1: the cells of each group, whose sum is known from elsewhere; a cell is in one; public.
+        min_cell: public, from 2.
+
+    Learns: nobody anything; everything opened is uniform.
+    """
+    unit = np.int64(1 << VALUE_BITS)
     steps = yield from staircase(engine, cells, [min_cell << VALUE_BITS])
     is_large, large = steps.bits[0], steps.products[0]
     small_rows = groups @ (cells - large)
     small_cells = groups @ (engine.public(np.ones_like(is_large)) - is_large)
     # Cells that all hold c - 1 rows have but one explanation.
-    slack = (small_cells * np.int64(min_cell - 1) - engine.public(np.ones(2, np.int64))) * unit - small_rows
+    slack = (small_cells * np.int64(min_cell - 1) - engine.public(np.ones(len(groups), np.int64))) * unit - small_rows
     found, has_slack = yield from together(
         threshold_bits(engine, small_rows, (1 << VALUE_BITS, min_cell << VALUE_BITS)), nonnegative(engine, slack)
     )
     some, enough = found[0], found[1]
     opens_large = yield from multiply(engine, enough, has_slack)
     # Where no row is in a small cell, the bit for large cells is not needed: enough is 0 then.
-    none = engine.public(np.ones(2, np.int64)) - some
-    kept = (yield from multiply(engine, groups.T @ opens_large, is_large)) + groups.T @ none
-    kept = yield from multiply(engine, kept, is_exact)
-    opened = yield from multiply(engine, kept, cells)
-    return (opened + unit * np.int64(WITHHELD) * (engine.public(np.ones_like(kept)) - kept)).reshape(table.shape)
+    none = engine.public(np.ones(len(groups), np.int64)) - some
+    kept: RingArray = (yield from multiply(engine, groups.T @ opens_large, is_large)) + groups.T @ none
+    return kept
 
 
 def guard_rate(engine: Engine, rate: RingArray, *, groups: RingArray, min_cell: int) -> Steps[RingArray]:

@@ -13,10 +13,10 @@ from protocols.errors import ConfideError, ErrorCode
 from protocols.fixed_point import UPDATE_LIMIT_BITS
 from protocols.mpc.combination import Combination, Term, bounded
 from protocols.mpc.engine import Engine, Steps, together
-from protocols.mpc.primitives.truncation import truncate
+from protocols.mpc.primitives.truncation import truncate, truncate_roughly
 from protocols.mpc.programs.rates import Factor
 from protocols.mpc.values import PartialShare
-from protocols.ring import RingArray
+from protocols.ring import SHORT_BITS, RingArray
 
 MAX_BITS = 24
 MIN_BITS = 8
@@ -38,8 +38,9 @@ def scale_share(
     """Returns this party's share of a value times a public factor; one round, two for a large value, or none.
 
     The factor is rounded to a multiple of peak * 2^-b or finer, where b is 24 or what the magnitude leaves below 2^61, at
-    least 8; the product to within two units of the result. A value that leaves less than the wanted bits is cut first, by bits
-    that do not reach the result.
+    least 8, and not more than the wanted bits if the product is cut by 32 bits then: that is cheapest. The product is rounded to
+    within two units of the result among two or three parties, and half a unit more for every further one. A value that leaves
+    less than the wanted bits is cut first, by bits that do not reach the result.
 
     Args:
         engine: this party's engine.
@@ -48,7 +49,7 @@ def scale_share(
         scale_bits: fractional bits of the share.
         factor: the factor at this step and its peak; the operations depend on the peak alone.
         result_bits: fractional bits of the result.
-        wanted_bits: the least b that is not worth another round.
+        wanted_bits: the least b that is good enough.
 
     Raises:
         ConfideError: INVALID_JOB (the querier's fault) if the value leaves no room for the factor, or the factor is too small.
@@ -62,7 +63,7 @@ def scale_share(
     scaled = usable.times(scaling.multiplier)
     if scaling.shift <= 0:
         return np.asarray(scaled.whole() << np.int64(-scaling.shift))
-    return (yield from truncate(engine, scaled.contiguous(), scaling.shift))
+    return (yield from truncate_roughly(engine, scaled.contiguous(), scaling.shift))
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,9 @@ def _scaling(factor: Factor, magnitude_bits: int, scale_bits: int, result_bits: 
         raise ConfideError(
             ErrorCode.INVALID_JOB, "a value is too large to be scaled exactly enough", remedy="Use smaller batches."
         )
+    # The highest 32 bits are all that a longer cut needs to open, and exactly so long a one needs least of the dealer.
+    spare = min(scale_bits + bits - peak_bits - result_bits - SHORT_BITS, bits - wanted_bits)
+    bits -= max(spare, 0)
     exponent = bits - peak_bits
     shift = scale_bits + exponent - result_bits
     if shift > _MOST:

@@ -1,12 +1,13 @@
-"""What the range check of a training tests: all that is kept, and the last step's gradients (docs/protocols/range-check.md).
+"""What the range check of a training tests: all that is kept, and gradients (docs/protocols/range-check.md).
 
 Fixed-point numbers beyond their declared limits may wrap around, and then nothing says so. The check asks for room to the limits.
-It reads gradients from what they left in parameters or optimiser state, since those of a step are gone when it has ended.
+It reads gradients from what they left in parameters or optimiser state, since those of a step are gone when it has ended: all of
+an epoch's last step, and some of every other, at places that the job's public seed draws.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -24,6 +25,7 @@ from protocols.mpc.combination import Combination
 from protocols.mpc.engine import Engine
 from protocols.mpc.primitives.range import MAX_LIMIT, outside_range
 from protocols.mpc.programs.optimisers import State
+from protocols.mpc.tensor.coin import public_places
 from protocols.mpc.training_state import MEAN, MOMENTUM, state_key
 from protocols.ring import RingArray
 from protocols.training import Optimiser, OptimiserKind
@@ -31,6 +33,8 @@ from protocols.training import Optimiser, OptimiserKind
 REVEALED = "training out of range"
 _COEFFICIENT_BITS = 12  # of the optimiser's coefficients, with which a gradient is read back from its state
 _ROUNDINGS = 64  # units by which the roundings of one step may move what is compared
+SAMPLES = 64  # gradients of each parameter tensor that are kept of a step
+MAX_SAMPLED = 1 << 18  # that are kept of an epoch; with more steps, every second or third one gives some
 
 
 @dataclass(frozen=True, repr=False)
@@ -64,19 +68,68 @@ def gradient_limits(optimiser: Optimiser, gradients: Mapping[str, Combination]) 
     return {name: decay + sum(_quarter(term.rows) for term in gradient.terms) for name, gradient in gradients.items()}
 
 
-def is_out_of_range(engine: Engine, kept: State, last: LastStep) -> bool:
+class GradientSamples:
+    """Some gradients of the steps of an epoch, kept as shares until its range check; one party's side.
+
+    Args:
+        seed: the job's shuffle seed, hexadecimal; public.
+        sizes: of the trained parameters, by name.
+        steps: of a whole epoch, without its last.
+    """
+
+    def __init__(self, *, seed: str, sizes: Mapping[str, int], steps: int) -> None:
+        self._seed = seed
+        self._sizes = sizes
+        per_step = sum(min(size, SAMPLES) for size in sizes.values())
+        self._every = max(-(-per_step * steps // MAX_SAMPLED), 1)
+        self._count = per_step * -(-steps // self._every)
+        self._shares: list[RingArray] = []
+        self._limits: list[RingArray] = []
+
+    def take(self, within: int, step: int, kept: State, last: LastStep) -> None:
+        """Keeps some gradients of a step; local.
+
+        Args:
+            within: the step's number in its epoch, from 0; public.
+            step: its number in the training; public.
+            kept: parameters and the optimiser's state after it; secret.
+            last: the step.
+        """
+        if within % self._every:
+            return
+        places = public_places(self._seed, step, self._sizes, count=SAMPLES)
+        for share, limit in _gradients(kept, last, lambda name, values: values.reshape(-1)[places[name]]):
+            self._shares.append(share)
+            self._limits.append(np.full(share.size, limit, np.int64))
+
+    def give(self) -> tuple[RingArray, RingArray]:
+        """Returns all shares that were kept, and their limits; then there are none.
+
+        They are as many for every epoch, as the plan needs them: an epoch that was begun in an attempt before ends with zeros.
+        """
+        share, limits = np.zeros(self._count, np.int64), np.zeros(self._count, np.int64)
+        if self._shares:
+            taken = np.concatenate(self._shares)
+            share[: taken.size], limits[: taken.size] = taken, np.concatenate(self._limits)
+        self._shares, self._limits = [], []
+        return share, limits
+
+
+def is_out_of_range(engine: Engine, kept: State, last: LastStep, samples: GradientSamples) -> bool:
     """Returns whether any number of a training is out of range; eight rounds.
 
     Args:
         engine: this party's engine.
         kept: parameters, running statistics and the optimiser's state after the last step; secret.
         last: that step.
+        samples: of the steps before it in its epoch; they are used up.
 
     Learns: every computing party the bit, and nothing else.
     """
-    tested = [*_kept_within_half(kept), *_gradients(kept, last)]
-    share = np.concatenate([values.reshape(-1) for values, _ in tested])
-    limits = np.concatenate([np.full(values.size, limit, np.int64) for values, limit in tested])
+    tested = [*_kept_within_half(kept), *_gradients(kept, last, lambda _, values: values)]
+    sampled, their_limits = samples.give()
+    share = np.concatenate([*(values.reshape(-1) for values, _ in tested), sampled])
+    limits = np.concatenate([*(np.full(values.size, limit, np.int64) for values, limit in tested), their_limits])
     return engine.reveal_bit(REVEALED, engine.run(outside_range(engine, share, limits)))
 
 
@@ -95,8 +148,8 @@ def _kept_within_half(kept: State) -> Iterator[tuple[RingArray, int]]:
         yield value.share, 1 << (value.magnitude_bits - 1)
 
 
-def _gradients(kept: State, last: LastStep) -> Iterator[tuple[RingArray, int]]:
-    """Yields a multiple of every gradient as this party's share, and of its limit: local."""
+def _gradients(kept: State, last: LastStep, seen: Callable[[str, RingArray], RingArray]) -> Iterator[tuple[RingArray, int]]:
+    """Yields a multiple of every gradient, as `seen`, as this party's share, and of its limit: local."""
     optimiser = last.optimiser
     unit = 1 << _COEFFICIENT_BITS
     for name, before in last.parameters.items():
@@ -105,15 +158,16 @@ def _gradients(kept: State, last: LastStep) -> Iterator[tuple[RingArray, int]]:
             # m = m' + (1 - beta1) (g - m'), so g = m' + (m - m') / (1 - beta1).
             key = state_key(name, MEAN)
             inverse = round(unit / (1 - Fraction(optimiser.beta1)))
-            moved = kept[key].share - last.state[key].share
-            yield np.int64(inverse) * moved + np.int64(unit) * last.state[key].share, _limit(limit * unit, inverse)
+            now, then = seen(name, kept[key].share), seen(name, last.state[key].share)
+            yield np.int64(inverse) * (now - then) + np.int64(unit) * then, _limit(limit * unit, inverse)
         elif Fraction(optimiser.momentum):
             # v = momentum v' + g.
             key = state_key(name, MOMENTUM)
             part = round(unit * Fraction(optimiser.momentum))
-            yield np.int64(unit) * kept[key].share - np.int64(part) * last.state[key].share, _limit(limit * unit, unit)
+            now, then = seen(name, kept[key].share), seen(name, last.state[key].share)
+            yield np.int64(unit) * now - np.int64(part) * then, _limit(limit * unit, unit)
         else:
-            yield kept[name].share - before.share, _limit(limit * last.rate, 1)
+            yield seen(name, kept[name].share) - seen(name, before.share), _limit(limit * last.rate, 1)
 
 
 def _limit(limit: Fraction, multiple: int) -> int:

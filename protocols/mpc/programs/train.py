@@ -7,6 +7,7 @@ about loss or gradients is ever opened but one bit at the end of every epoch: wh
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -32,7 +33,7 @@ from protocols.mpc.programs.optimisers import (
     zero_state,
 )
 from protocols.mpc.programs.program import Program, Results
-from protocols.mpc.programs.range_check import LastStep, diverged, gradient_limits, is_out_of_range
+from protocols.mpc.programs.range_check import GradientSamples, LastStep, diverged, gradient_limits, is_out_of_range
 from protocols.mpc.programs.rates import LearningRates
 from protocols.mpc.tensor import SharedTensor, build_module, crypten, current_engine
 from protocols.mpc.tensor.coin import public_mask
@@ -139,6 +140,8 @@ class TrainProgram(Program):
         with_loss = crypten.nn.BCEWithLogitsLoss if training.loss is Loss.BINARY_CROSS_ENTROPY else crypten.nn.CrossEntropyLoss
         self._loss = with_loss(skip_forward=True)
         self._last: LastStep | None = None
+        sizes = {spec.name: math.prod(spec.shape) for spec in job.model.trained}
+        self._samples = GradientSamples(seed=training.shuffle_seed, sizes=sizes, steps=self._steps.per_epoch - 1)
 
     @property
     def steps_done(self) -> int:
@@ -181,14 +184,16 @@ class TrainProgram(Program):
         for name, tensor in self._module.parameters.items():
             tensor.assign(self._values[name])
             tensor.grad = None
+        within, step = self._step % self._steps.per_epoch, self._training.steps_before + self._step
         self._step += 1
         if self._step % self._steps.per_epoch:
             self._checked = self._step
+            self._samples.take(within, step, self.state(), self._last)
 
     def _check_range(self, engine: Engine) -> None:
         if self._last is None:
             raise ConfideError(ErrorCode.INTERNAL, "a range check before the first step")
-        if is_out_of_range(engine, self.state(), self._last):
+        if is_out_of_range(engine, self.state(), self._last, self._samples):
             raise diverged(self._step // self._steps.per_epoch)
         self._checked = self._step
 

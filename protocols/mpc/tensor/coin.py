@@ -1,13 +1,13 @@
-"""The public coin of dropout: which elements are kept follows from a public seed, equal at every party.
+"""The public coin: what dropout keeps and which gradients are tested follows from a public seed, equal at every party.
 
-What is dropped is no secret: the masks depend on nothing but seed, step, layer and shape.
+Neither is a secret: both depend on nothing but seed, step, names and shapes.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -22,6 +22,7 @@ from protocols.prg import AesCtrStream
 from protocols.secrets import SecretBytes
 
 _DOMAIN = b"confide.public_mask/1:"
+_DOMAIN_OF_PLACES = b"confide.public_places/1:"
 
 # Returns the mask of 0 and 1 of a layer in the current step: (layer's name, shape) -> mask.
 Coin = Callable[[str, tuple[int, ...]], NDArray[np.integer]]
@@ -51,6 +52,25 @@ def public_mask(seed: str, step: int, layer: str, shape: tuple[int, ...], *, rat
     numbers = AesCtrStream(SecretBytes(key)).take(8 * math.prod(shape)).view("<u8")
     threshold = np.uint64(rate.numerator * 2**64 // rate.denominator)
     return (numbers >= threshold).astype(np.int64).reshape(shape)
+
+
+def public_places(seed: str, step: int, sizes: Mapping[str, int], *, count: int) -> Mapping[str, NDArray[np.intp]]:
+    """Returns places in tensors, equal at every party; public.
+
+    A place is a 64-bit number from AES-256-CTR, under SHA-256 of seed and step, modulo the tensor's size.
+
+    Args:
+        seed: the job's shuffle seed, hexadecimal.
+        step: of the training, counted from its first.
+        sizes: how many elements each tensor has, by name.
+        count: how many places of each; one may be drawn twice. A tensor that is not larger is taken whole.
+    """
+    key = hashlib.sha256(_DOMAIN_OF_PLACES + canonical_bytes({"seed": seed, "step": step})).digest()
+    drawn = AesCtrStream(SecretBytes(key)).take(8 * count * len(sizes)).view("<u8").reshape(len(sizes), count)
+    return {
+        name: np.arange(size) if size <= count else (numbers % np.uint64(size)).astype(np.intp)
+        for (name, size), numbers in zip(sizes.items(), drawn, strict=True)
+    }
 
 
 @dataclass

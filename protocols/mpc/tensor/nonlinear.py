@@ -18,7 +18,7 @@ from protocols.mpc.primitives import tanh as tanhs
 from protocols.mpc.tensor.arithmetic import linear
 from protocols.mpc.tensor.coin import next_mask
 from protocols.mpc.tensor.comparisons import from_rows, to_rows
-from protocols.mpc.tensor.shared_tensor import SharedTensor, current_engine, refused, run
+from protocols.mpc.tensor.shared_tensor import VALUE_LIMIT_BITS, SharedTensor, Whole, current_engine, refused, run
 
 FINE_BITS = 24  # fractional bits of quotients, roots and logarithms
 _EXP_BITS = exponential.RESULT_BITS + 16  # e^11 is below 2^16
@@ -27,16 +27,16 @@ _MAX_ROOT_BITS = 31  # a root of a ring number is below 2^31
 
 
 def sigmoid(self: SharedTensor) -> SharedTensor:
-    """Returns the sigmoid at 16 fractional bits, within 1e-4; four rounds."""
+    """Returns the sigmoid at 16 fractional bits, within 1e-4; two rounds."""
     taken = self.whole(sigmoids.MAX_SCALE_BITS)
-    protocol = sigmoids.sigmoid(current_engine(), taken.share, taken.scale_bits)
+    protocol = sigmoids.sigmoid(current_engine(), taken.share, taken.scale_bits, _declared(taken))
     return run(protocol, tuple(self.size()), sigmoids.RESULT_BITS, sigmoids.RESULT_BITS + 1)
 
 
 def tanh(self: SharedTensor) -> SharedTensor:
-    """Returns the hyperbolic tangent at 16 fractional bits, within 2e-4; four rounds."""
+    """Returns the hyperbolic tangent at 16 fractional bits, within 2e-4; two rounds."""
     taken = self.whole(sigmoids.MAX_SCALE_BITS)
-    protocol = tanhs.tanh(current_engine(), taken.share, taken.scale_bits)
+    protocol = tanhs.tanh(current_engine(), taken.share, taken.scale_bits, _declared(taken))
     return run(protocol, tuple(self.size()), sigmoids.RESULT_BITS, sigmoids.RESULT_BITS + 1)
 
 
@@ -133,3 +133,8 @@ def dropout(self: SharedTensor, p: Any = 0.5, training: Any = True, inplace: Any
         return self.clone()
     rate = Fraction(p).limit_denominator(10**6)
     return self.keep(next_mask(tuple(self.size()), rate), 1 / (1 - rate))
+
+
+def _declared(taken: Whole) -> int:
+    """Returns the bits that bound a tensor's ring elements: proven, or declared of every tensor."""
+    return min(taken.magnitude_bits, taken.scale_bits + VALUE_LIMIT_BITS)

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from parties.wire.generated.confide.v1 import common_pb2 as confide_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x63onfide/v1/encrypted.proto\x12\nconfide.v1\x1a\x17\x63onfide/v1/common.proto\"%\n\x14ListPublishedRequest\x12\r\n\x05model\x18\x01 \x01(\t\"O\n\x12ListPublishedReply\x12\r\n\x05party\x18\x01 \x01(\t\x12*\n\x06models\x18\x02 \x03(\x0b\x32\x1a.confide.v1.SignedDocument\"A\n\x12OpenEnquiryRequest\x12+\n\x07\x65nquiry\x18\x01 \x01(\x0b\x32\x1a.confide.v1.SignedDocument\"\'\n\x11GetEnquiryRequest\x12\x12\n\nenquiry_id\x18\x01 \x01(\t\"{\n\rEnquiryStatus\x12\x12\n\nenquiry_id\x18\x01 \x01(\t\x12\x0c\n\x04open\x18\x02 \x01(\x08\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x14\n\x0c\x61nswers_left\x18\x04 \x01(\x04\x12\x11\n\tkey_bytes\x18\x05 \x01(\x04\x12\x0f\n\x07\x65xpires\x18\x06 \x01(\t\"g\n\x0ePutPartRequest\x12\x12\n\nenquiry_id\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x13\n\x0btotal_bytes\x18\x03 \x01(\x04\x12\x0e\n\x06offset\x18\x04 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x05 \x01(\x0c\" \n\x0cPutPartReply\x12\x10\n\x08received\x18\x01 \x01(\x04\"m\n\x13\x41skEncryptedRequest\x12\x12\n\nenquiry_id\x18\x01 \x01(\t\x12\x0f\n\x07request\x18\x02 \x01(\t\x12\r\n\x05query\x18\x03 \x01(\x0c\x12\x14\n\x0cquery_digest\x18\x04 \x01(\t\x12\x0c\n\x04keep\x18\x05 \x01(\x08\"/\n\nAnswerPart\x12\x13\n\x0btotal_bytes\x18\x01 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"9\n\x12\x46\x65tchAnswerRequest\x12\x12\n\nenquiry_id\x18\x01 \x01(\t\x12\x0f\n\x07request\x18\x02 \x01(\t\"\'\n\x11\x45ndEnquiryRequest\x12\x12\n\nenquiry_id\x18\x01 \x01(\t2\x9d\x04\n\x19\x45ncryptedInferenceService\x12Q\n\rListPublished\x12 .confide.v1.ListPublishedRequest\x1a\x1e.confide.v1.ListPublishedReply\x12H\n\x0bOpenEnquiry\x12\x1e.confide.v1.OpenEnquiryRequest\x1a\x19.confide.v1.EnquiryStatus\x12\x46\n\nGetEnquiry\x12\x1d.confide.v1.GetEnquiryRequest\x1a\x19.confide.v1.EnquiryStatus\x12?\n\x07PutPart\x12\x1a.confide.v1.PutPartRequest\x1a\x18.confide.v1.PutPartReply\x12I\n\x0c\x41skEncrypted\x12\x1f.confide.v1.AskEncryptedRequest\x1a\x16.confide.v1.AnswerPart0\x01\x12G\n\x0b\x46\x65tchAnswer\x12\x1e.confide.v1.FetchAnswerRequest\x1a\x16.confide.v1.AnswerPart0\x01\x12\x46\n\nEndEnquiry\x12\x1d.confide.v1.EndEnquiryRequest\x1a\x19.confide.v1.EnquiryStatusb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x63onfide/v1/encrypted.proto\x12\nconfide.v1\x1a\x17\x63onfide/v1/common.proto\"4\n\x14ListPublishedRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\t\"]\n\x12ListPublishedReply\x12\r\n\x05party\x18\x01 \x01(\t\x12*\n\x06models\x18\x02 \x03(\x0b\x32\x1a.confide.v1.SignedDocument\x12\x0c\n\x04more\x18\x03 \x01(\x08\"A\n\x12OpenEnquiryRequest\x12+\n\x07\x65nquiry\x18\x01 \x01(\x0b\x32\x1a.confide.v1.SignedDocument\"\'\n\x11GetEnquiryRequest\x12\x12\n\nenquiry_id\x18\x01 \x01(\t\"{\n\rEnquiryStatus\x12\x12\n\nenquiry_id\x18\x01 \x01(\t\x12\x0c\n\x04open\x18\x02 \x01(\x08\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x14\n\x0c\x61nswers_left\x18\x04 \x01(\x04\x12\x11\n\tkey_bytes\x18\x05 \x01(\x04\x12\x0f\n\x07\x65xpires\x18\x06 \x01(\t\"g\n\x0ePutPartRequest\x12\x12\n\nenquiry_id\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x13\n\x0btotal_bytes\x18\x03 \x01(\x04\x12\x0e\n\x06offset\x18\x04 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x05 \x01(\x0c\" \n\x0cPutPartReply\x12\x10\n\x08received\x18\x01 \x01(\x04\"m\n\x13\x41skEncryptedRequest\x12\x12\n\nenquiry_id\x18\x01 \x01(\t\x12\x0f\n\x07request\x18\x02 \x01(\t\x12\r\n\x05query\x18\x03 \x01(\x0c\x12\x14\n\x0cquery_digest\x18\x04 \x01(\t\x12\x0c\n\x04keep\x18\x05 \x01(\x08\"/\n\nAnswerPart\x12\x13\n\x0btotal_bytes\x18\x01 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"9\n\x12\x46\x65tchAnswerRequest\x12\x12\n\nenquiry_id\x18\x01 \x01(\t\x12\x0f\n\x07request\x18\x02 \x01(\t\"\'\n\x11\x45ndEnquiryRequest\x12\x12\n\nenquiry_id\x18\x01 \x01(\t2\x9d\x04\n\x19\x45ncryptedInferenceService\x12Q\n\rListPublished\x12 .confide.v1.ListPublishedRequest\x1a\x1e.confide.v1.ListPublishedReply\x12H\n\x0bOpenEnquiry\x12\x1e.confide.v1.OpenEnquiryRequest\x1a\x19.confide.v1.EnquiryStatus\x12\x46\n\nGetEnquiry\x12\x1d.confide.v1.GetEnquiryRequest\x1a\x19.confide.v1.EnquiryStatus\x12?\n\x07PutPart\x12\x1a.confide.v1.PutPartRequest\x1a\x18.confide.v1.PutPartReply\x12I\n\x0c\x41skEncrypted\x12\x1f.confide.v1.AskEncryptedRequest\x1a\x16.confide.v1.AnswerPart0\x01\x12G\n\x0b\x46\x65tchAnswer\x12\x1e.confide.v1.FetchAnswerRequest\x1a\x16.confide.v1.AnswerPart0\x01\x12\x46\n\nEndEnquiry\x12\x1d.confide.v1.EndEnquiryRequest\x1a\x19.confide.v1.EnquiryStatusb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,27 +33,27 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'confide.v1.encrypted_pb2', 
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_LISTPUBLISHEDREQUEST']._serialized_start=67
-  _globals['_LISTPUBLISHEDREQUEST']._serialized_end=104
-  _globals['_LISTPUBLISHEDREPLY']._serialized_start=106
-  _globals['_LISTPUBLISHEDREPLY']._serialized_end=185
-  _globals['_OPENENQUIRYREQUEST']._serialized_start=187
-  _globals['_OPENENQUIRYREQUEST']._serialized_end=252
-  _globals['_GETENQUIRYREQUEST']._serialized_start=254
-  _globals['_GETENQUIRYREQUEST']._serialized_end=293
-  _globals['_ENQUIRYSTATUS']._serialized_start=295
-  _globals['_ENQUIRYSTATUS']._serialized_end=418
-  _globals['_PUTPARTREQUEST']._serialized_start=420
-  _globals['_PUTPARTREQUEST']._serialized_end=523
-  _globals['_PUTPARTREPLY']._serialized_start=525
-  _globals['_PUTPARTREPLY']._serialized_end=557
-  _globals['_ASKENCRYPTEDREQUEST']._serialized_start=559
-  _globals['_ASKENCRYPTEDREQUEST']._serialized_end=668
-  _globals['_ANSWERPART']._serialized_start=670
-  _globals['_ANSWERPART']._serialized_end=717
-  _globals['_FETCHANSWERREQUEST']._serialized_start=719
-  _globals['_FETCHANSWERREQUEST']._serialized_end=776
-  _globals['_ENDENQUIRYREQUEST']._serialized_start=778
-  _globals['_ENDENQUIRYREQUEST']._serialized_end=817
-  _globals['_ENCRYPTEDINFERENCESERVICE']._serialized_start=820
-  _globals['_ENCRYPTEDINFERENCESERVICE']._serialized_end=1361
+  _globals['_LISTPUBLISHEDREQUEST']._serialized_end=119
+  _globals['_LISTPUBLISHEDREPLY']._serialized_start=121
+  _globals['_LISTPUBLISHEDREPLY']._serialized_end=214
+  _globals['_OPENENQUIRYREQUEST']._serialized_start=216
+  _globals['_OPENENQUIRYREQUEST']._serialized_end=281
+  _globals['_GETENQUIRYREQUEST']._serialized_start=283
+  _globals['_GETENQUIRYREQUEST']._serialized_end=322
+  _globals['_ENQUIRYSTATUS']._serialized_start=324
+  _globals['_ENQUIRYSTATUS']._serialized_end=447
+  _globals['_PUTPARTREQUEST']._serialized_start=449
+  _globals['_PUTPARTREQUEST']._serialized_end=552
+  _globals['_PUTPARTREPLY']._serialized_start=554
+  _globals['_PUTPARTREPLY']._serialized_end=586
+  _globals['_ASKENCRYPTEDREQUEST']._serialized_start=588
+  _globals['_ASKENCRYPTEDREQUEST']._serialized_end=697
+  _globals['_ANSWERPART']._serialized_start=699
+  _globals['_ANSWERPART']._serialized_end=746
+  _globals['_FETCHANSWERREQUEST']._serialized_start=748
+  _globals['_FETCHANSWERREQUEST']._serialized_end=805
+  _globals['_ENDENQUIRYREQUEST']._serialized_start=807
+  _globals['_ENDENQUIRYREQUEST']._serialized_end=846
+  _globals['_ENCRYPTEDINFERENCESERVICE']._serialized_start=849
+  _globals['_ENCRYPTEDINFERENCESERVICE']._serialized_end=1390
 # @@protoc_insertion_point(module_scope)

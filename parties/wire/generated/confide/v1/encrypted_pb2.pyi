@@ -24,16 +24,20 @@ class ListPublishedRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     MODEL_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
     model: _builtins.str
-    """NAME or NAME@VERSION; empty for all, if they fit into one message."""
+    """NAME or NAME@VERSION; empty for all."""
+    after: _builtins.str
+    """NAME@VERSION of the last model that the caller has; empty for the first page."""
     def __init__(
         self,
         *,
         model: _builtins.str = ...,
+        after: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "model", b"model"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -45,20 +49,24 @@ class ListPublishedReply(_message.Message):
 
     PARTY_FIELD_NUMBER: _builtins.int
     MODELS_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
     party: _builtins.str
+    more: _builtins.bool
+    """Whether there are more after the last of these."""
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.SignedDocument]:
-        """Published models, signed by the party."""
+        """Published models, signed by the party, the latest first: as many as fit into one message."""
 
     def __init__(
         self,
         *,
         party: _builtins.str = ...,
         models: _abc.Iterable[_common_pb2.SignedDocument] | None = ...,
+        more: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["models", b"models", "party", b"party"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["models", b"models", "more", b"more", "party", b"party"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

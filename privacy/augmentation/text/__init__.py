@@ -1,0 +1,1 @@
+"""Techniques for texts; none begins before identifiers are removed."""
