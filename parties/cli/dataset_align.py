@@ -9,11 +9,11 @@ import typer
 
 from parties.cli.options import PartyConfigOption
 from parties.cli.output import FormatOption, Json, Output, OutputFormat, reported
-from parties.config import load_party_config
+from parties.config import PartyConfig, load_party_config
 from protocols.errors import ConfideError, ErrorCode
 
 if TYPE_CHECKING:
-    from parties.linking.staging import Terms
+    from parties.linking.staging import CheckedRows, Terms
     from parties.storage.linking import IntersectionRecord
 
 
@@ -45,9 +45,6 @@ def align(
     from parties.linking.alignment import intersect, take_up, terms_of
     from protocols.identifiers.intersection import Mode
 
-    if (schema is None) == (contract is None) or (contract is None) != (recipe is None):
-        what = "rows are aligned under a schema, or under a contract by a recipe"
-        raise ConfideError(ErrorCode.INVALID_ARGUMENT, what, remedy="Give --schema, or --contract and --recipe.")
     if not size_only and not name:
         what = "common rows are registered under a name"
         raise ConfideError(ErrorCode.INVALID_ARGUMENT, what, remedy="Give --name, or --size-only if nothing is registered.")
@@ -58,7 +55,7 @@ def align(
         output.note(f"Concluded the intersection {label} with {peer}, whose last message was lost.")
         output.result(_data(earlier), _text(earlier))
         return
-    checked = _read(loaded, terms, file=file, schema=schema, contract=contract, recipe=recipe)
+    checked = _read(loaded, terms, file=file, schema=schema, contract=contract, recipe=recipe, only_plan=plan)
     disclosed = plan_text(terms, checked.num_rows)
     if plan:
         output.result({"discloses": plan_data(terms, checked.num_rows)}, disclosed)
@@ -70,16 +67,28 @@ def align(
 
 
 def _read(
-    config: PartyConfig, terms: Terms, *, file: Path, schema: Path | None, contract: Path | None, recipe: Path | None
+    config: PartyConfig,
+    terms: Terms,
+    *,
+    file: Path,
+    schema: Path | None,
+    contract: Path | None,
+    recipe: Path | None,
+    only_plan: bool,
 ) -> CheckedRows:
-    if contract is not None and recipe is not None:
-        from parties.linking.prepared import read_prepared_set
-        from parties.preparing.preparing import Instructions
+    if schema is not None and contract is None and recipe is None:
+        from parties.linking.staging import read_set
 
-        return read_prepared_set(config, terms, file=file, instructions=Instructions.read(contract, recipe))
-    from parties.linking.staging import read_set
+        return read_set(config, terms, file=file, schema_file=schema)
+    if schema is None and contract is not None and recipe is not None:
+        from parties.linking.prepared import read_prepared_set, stand_ins
+        from parties.preparing.preparing import Instructions, with_the_others
 
-    return read_set(config, terms, file=file, schema_file=needed(schema))
+        instructions = Instructions.read(contract, recipe)
+        make_pseudonyms = stand_ins if only_plan else with_the_others(config)
+        return read_prepared_set(config, terms, file=file, instructions=instructions, make_pseudonyms=make_pseudonyms)
+    what = "rows are aligned under a schema, or under a contract by a recipe"
+    raise ConfideError(ErrorCode.INVALID_ARGUMENT, what, remedy="Give --schema, or --contract and --recipe.")
 
 
 def plan_data(terms: Terms, num_rows: int) -> dict[str, Json]:

@@ -139,6 +139,7 @@ class Dialler:
 
     def _keep_outcome(self, record: IntersectionRecord, outcome: Outcome, common: CommonRows) -> IntersectionRecord:
         """Seals the common rows before the peer is asked to register: its answer may be lost, these may not."""
+
         def change(tables: Tables, sealed_name: str) -> IntersectionRecord:
             if tables.linking.get(record.intersection_id).state.is_over:
                 raise ConfideError(ErrorCode.DEADLINE_PASSED, "the intersection took too long and was broken off")
@@ -164,7 +165,13 @@ def conclude_again(
 
 
 def _conclude(
-    database: Database, sealed: SealedFiles, calls: LinkingCalls, record: IntersectionRecord, common: CommonRows, *, config: PartyConfig
+    database: Database,
+    sealed: SealedFiles,
+    calls: LinkingCalls,
+    record: IntersectionRecord,
+    common: CommonRows,
+    *,
+    config: PartyConfig,
 ) -> IntersectionRecord:
     session, transcript, found = bytes.fromhex(record.session), record.transcript, record.found or 0
     try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn, Self, SupportsIndex
 
 import numpy as np
@@ -22,7 +22,6 @@ from parties.storage.preparations import PreparationRecord
 CHOSEN = "chosen"  # in the sealed file of registered rows: which of the prepared rows they are
 _MADE, _SEED, _SALT = "made", "seed", "raw_salt"
 _NAMES = {_MADE, _SEED, _SALT, CHOSEN}
-_NONE = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -41,7 +40,7 @@ class Made:
     outcome: Mapping[str, Any]
     seed: bytes
     raw_salt: bytes
-    chosen: NDArray[np.int64] = _NONE
+    chosen: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
 
     def of_rows(self, chosen: NDArray[np.int64]) -> Self:
         """Returns the same of some of the rows."""

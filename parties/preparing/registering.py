@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from governance.audit.entries import Fact
 from governance.documents import DocumentKind, sign
@@ -19,6 +20,7 @@ from governance.preparation import SALT_BYTES as RAW_SALT_BYTES
 from governance.preparation import PreparationStatement, commit_raw, commit_seed
 from parties.alignment_secrets import AlignBy
 from parties.config import PartyConfig
+from parties.linking.made import CHOSEN
 from parties.preparing.files import memory_file
 from parties.preparing.preparing import Instructions, draw_seed, prepare_file, with_the_others
 from parties.registration import (
@@ -170,7 +172,9 @@ def reproduce(config: PartyConfig, *, name: str, number: int | None, file: Path)
             # Pseudonyms are in no row that is kept; normal forms tell the same people apart.
             make_pseudonyms=lambda _project, identifiers: dict(zip(identifiers, normalise_all(identifiers), strict=True)),
         )
-        rows = prepare(_read(sink, schema, Content.LABELLED_ROWS), schema, OnViolation.REFUSE)
+        content = Content.ALIGNED_ROWS if record.alignment else Content.LABELLED_ROWS
+        rows = prepare(_read(sink, schema, content), schema, OnViolation.REFUSE)
+    rows = _chosen(rows, arrays.get(CHOSEN))
     return Reproduction(
         record,
         is_same_file=commit_raw(outcome.raw, arrays["raw_salt"].tobytes()) == statement.raw_commitment,
@@ -178,6 +182,15 @@ def reproduce(config: PartyConfig, *, name: str, number: int | None, file: Path)
         code_then=statement.code,
         code_now=version("confide"),
     )
+
+
+def _chosen(rows: PreparedRows, chosen: NDArray[np.int64] | None) -> PreparedRows:
+    """Returns the rows that an intersection chose; none if a changed file has too few."""
+    if chosen is None:
+        return rows
+    if len(chosen) and chosen.max() >= rows.num_rows:
+        chosen = chosen[:0]
+    return PreparedRows(rows.features[chosen], rows.labels[chosen] if len(rows.labels) else rows.labels, {})
 
 
 def _commitment(rows: PreparedRows, schema: TableSchema, salt: bytes) -> str:

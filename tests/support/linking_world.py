@@ -187,7 +187,9 @@ class LinkingWorld:
     calls: LocalCalls
 
     def dialler(self, terms: Terms) -> Dialler:
-        return Dialler(self.dials.database, self.dials.config.folder.open_sealed(), linking_calls(self.calls), terms, self.dials.config)
+        return Dialler(
+            self.dials.database, self.dials.config.folder.open_sealed(), linking_calls(self.calls), terms, self.dials.config
+        )
 
     def dial(
         self, mode: Mode = Mode.ROWS, *, people: Sequence[int] | None = None, wait_s: float = 0.0, schema: str | None = None

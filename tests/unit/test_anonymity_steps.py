@@ -14,6 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from privacy.preparation.anonymity.generalisations import Bands, DatePart, Dates, Generalisation, Groups, Prefix
+from privacy.preparation.anonymity.proposal import propose
+from privacy.preparation.anonymity.search import Demand, Hierarchy
 from privacy.preparation.recipes.catalogue import STEPS
 from privacy.preparation.recipes.row_randomness import RowRandomness
 from privacy.preparation.recipes.step import Context, Rows, Step, SurveyingStep
@@ -164,6 +166,16 @@ def test_groups_that_are_not_diverse_are_left_out() -> None:
     step = SuppressSmallGroups(("age",), 2, ("ill", "drug"), 2, "0.9")
     table = {"age": [1, 1, 2, 2, 3, 3], "ill": ["flu", "flu", "flu", "hiv", "flu", "hiv"], "drug": ["a", "b", "a", "b", "a", "a"]}
     assert done(step, **{name: pa.array(cells) for name, cells in table.items()})["row"] == [3, 4]
+
+
+def test_two_ways_to_write_a_value_make_no_group_diverse() -> None:
+    step = SuppressSmallGroups(("age",), 2, ("ill",), 2, "0.9")
+    ills = ["flu", " flu ", "hiv", "flu", "", "NA", None]
+    assert done(step, age=pa.array([1, 1, 2, 2, 3, 3, 3]), ill=pa.array(ills))["row"] == [3, 4]
+    cells = pa.RecordBatch.from_pydict({"age": pa.array([1, 1, 1]), "ill": pa.array(["flu", " flu", "flu "])})
+    with pytest.raises(ConfideError) as caught:
+        propose([Rows(np.arange(1, 4), cells)], (Hierarchy("age", ()),), Demand(2, 2), ["ill"])
+    assert caught.value.code is ErrorCode.INVALID_DATA
 
 
 def test_more_rows_in_small_groups_than_allowed_are_refused() -> None:

@@ -355,7 +355,10 @@ def test_last_message_that_never_arrived_registers_nothing_once_it_is_known(worl
     assert record is not None
     world.calls.alter_request = lambda name, message: message
     sealed, calls = world.dials.config.folder.open_sealed(), linking_calls(world.calls)
-    assert refusal(lambda: conclude_again(world.dials.database, sealed, calls, record, config=world.dials.config)).code is ErrorCode.UNKNOWN_SESSION
+    assert (
+        refusal(lambda: conclude_again(world.dials.database, sealed, calls, record, config=world.dials.config)).code
+        is ErrorCode.UNKNOWN_SESSION
+    )
     assert_nothing_is_left(world)
 
 
@@ -515,8 +518,15 @@ def test_run_that_takes_too_long_is_ended_whatever_the_peer_sends(world: Linking
         world.waits.clock[0] += RUN_LIMIT + timedelta(seconds=1)
         world.desk.look_after()
 
-    world.calls.alter_request = before("GetPart", much_later)
+    answered: list[str] = []
+
+    def watch(name: str, message: Any) -> Any:
+        answered.append(name)
+        return message
+
+    world.calls.alter_request, world.calls.alter_reply = before("GetPart", much_later), watch
     assert refusal(world.dial).code is ErrorCode.UNKNOWN_SESSION
+    assert "GetPart" not in answered  # nothing of the set is shown any more
     record = world.waits.record(offer.intersection_id)
     assert (record.failure, record.what) == ("DEADLINE_PASSED", "the intersection with hospital-a took too long")
     assert [entry["outcome"] for entry in world.waits.audit(INTERSECTED)] == ["broken-off"]
@@ -600,7 +610,13 @@ def test_failure_here_after_the_other_side_has_registered_is_said_and_taken_up(
     with world.dials.database.transaction() as tables:
         record = tables.linking.find_open(WAITS, "cohort-1", IntersectionState.CONCLUDING)
     assert record is not None
-    conclude_again(world.dials.database, world.dials.config.folder.open_sealed(), linking_calls(world.calls), record, config=world.dials.config)
+    conclude_again(
+        world.dials.database,
+        world.dials.config.folder.open_sealed(),
+        linking_calls(world.calls),
+        record,
+        config=world.dials.config,
+    )
     assert world.dials.registered() == world.waits.registered()
 
 

@@ -17,6 +17,7 @@ from protocols.mpc.planning import derive_plan
 from protocols.mpc.programs import summarise
 from protocols.mpc.row_order import row_order
 from tests.support.mpc_world import World, a_job, run_world
+from tests.support.parts import in_columns
 from tests.support.programs import PARTIES, Table, assert_measured_as_planned, opened_outputs
 
 UNIT = 2.0**-16
@@ -162,6 +163,55 @@ def test_groups_that_are_too_small_are_not_in_the_shares(sizes: tuple[int, ...],
     for group, is_told in enumerate(told):
         if not is_told:
             assert opened[group].tolist() == [0, 0, -(1 << 16)]
+
+
+@pytest.mark.parametrize(("rows", "clusters", "told"), [(5, 1, True), (4, 1, False), (4, 4, False)])
+def test_everybody_is_told_of_only_if_they_are_enough(rows: int, clusters: int, told: bool) -> None:
+    features = np.rint(np.random.default_rng(4).uniform(-1, 1, (rows, 3)) / UNIT) * UNIT
+    table = Table(features, np.arange(rows) % 2.0)
+    found, world = run(a_summary(table, OutputKind.CENTROIDS, clusters=clusters, iterations=1, min_cell=5), table)
+    assert found[:, -1].tolist() == [rows] if told else np.isnan(found).all()
+    if not told:
+        assert sum(shares_of_groups(world)).tolist() == [[0, 0, 0, -(1 << 16)]] * clusters
+
+
+@pytest.mark.parametrize("end", [-1.0, 1.0])
+def test_sums_at_the_limits_of_rows_and_values_do_not_wrap(end: float) -> None:
+    # 2^20 rows at the end of their range: sums of 2^52 by label, 2^36 by cluster, and both products with inverses reach 2^56.
+    rows = 1 << 20
+    table = Table(np.full((rows, 1), end), np.ones(rows))
+    by_label, _ = run(a_summary(table, OutputKind.GROUP_MEANS), table)
+    clusters, _ = run(a_summary(table, OutputKind.CENTROIDS, clusters=1, iterations=1), table)
+    for mean, size in (by_label[1], clusters[0]):
+        assert (abs(mean - end) <= UNIT + 2 * 2.0**-20, size) == (True, rows)
+
+
+@pytest.mark.parametrize("labelled", ["beta", "gamma"])
+def test_columns_of_the_same_rows_are_summarised_as_in_one_hand(labelled: str) -> None:
+    whole = a_real_table(load_iris)
+    table = in_columns(whole, (1, 3), ("beta", "gamma"), labelled=labelled)
+    for kind, more in ((OutputKind.GROUP_MEANS, {}), (OutputKind.CENTROIDS, {"clusters": 3, "iterations": 3})):
+        job = table.parted(a_summary(whole, kind, **more))
+        assert job.num_rows == 150
+        found, world = run(job, table)
+        expected, _ = run(a_summary(whole, kind, **more), whole)
+        assert found[:, -1].tolist() == expected[:, -1].tolist()
+        np.testing.assert_allclose(found, expected, atol=2 * MEAN_ERROR, rtol=0)
+        assert_measured_as_planned(world)
+
+
+def test_clusters_need_no_classes_and_take_nothing_from_a_label() -> None:
+    classes = a_real_table(load_breast_cancer)
+    numbers = Table(classes.features, np.rint(np.linspace(-1, 1, len(classes.labels)) / UNIT) * UNIT)
+    job = a_summary(classes, OutputKind.CENTROIDS, clusters=4, iterations=2)
+    with_numbers = replace(job, task=Task.REAL)
+    assert list(check(with_numbers)) == []
+    found, expected = run(with_numbers, numbers)[0], run(job, classes)[0]
+    # Which rows the clusters begin with, and all else, is the same; cutting differs by a unit at most.
+    assert found[:, -1].tolist() == expected[:, -1].tolist()
+    np.testing.assert_allclose(found, expected, atol=2 * MEAN_ERROR, rtol=0)
+    by_label = replace(with_numbers, outputs=(Output("groups", OutputKind.GROUP_MEANS, job.querier, 5),))
+    assert "outputs" in [problem.where for problem in check(by_label)]
 
 
 def test_rows_in_several_blocks_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

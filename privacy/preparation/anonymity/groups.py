@@ -9,7 +9,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from privacy.preparation.recipes.cells import is_text, trimmed
+
 MAX_GROUP = 1_000_000  # more than that many rows alike, or different values among them, are not asked for
+
+
+def as_read(column: pa.Array) -> pa.Array:
+    """Returns the cells of a sensitive column as people read them: two ways to write a value do not make a group diverse."""
+    return trimmed(column) if is_text(column.type) else column
 
 
 class GroupIndex:

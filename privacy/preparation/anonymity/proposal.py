@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from privacy.preparation.anonymity.generalisations import Bands, Generalisation
-from privacy.preparation.anonymity.groups import GroupIndex
+from privacy.preparation.anonymity.groups import GroupIndex, as_read
 from privacy.preparation.anonymity.search import Anonymised, Demand, Hierarchy, check_demand, search
 from privacy.preparation.columns import ColumnType
 from privacy.preparation.data_contract import ContractColumn, DataContract, DataRole
@@ -74,8 +74,8 @@ def propose(batches: Iterable[Rows], hierarchies: Sequence[Hierarchy], demand: D
         sensitive: columns of which groups must be diverse, if `demand.l` is above 1; one at least then.
 
     Raises:
-        ConfideError: as for `search`; INVALID_ARGUMENT (the caller's fault): no column to be diverse in; INVALID_DATA (the owner's fault): no row, a column that is missing, or more than
-            `MAX_DISTINCT` different rows.
+        ConfideError: as for `search`; INVALID_ARGUMENT (the caller's fault): no column to be diverse in; INVALID_DATA (the
+            owner's): no row, a column that is missing, or more than `MAX_DISTINCT` different rows.
     """
     # What the recipe will say, digit for digit: it must not refuse a row more than is allowed here.
     most = shortest(f"{demand.left_out:.15f}")
@@ -92,7 +92,8 @@ def propose(batches: Iterable[Rows], hierarchies: Sequence[Hierarchy], demand: D
         if missing:
             raise ConfideError(ErrorCode.INVALID_DATA, f"the table has no column {', '.join(missing)}")
         if len(rows):
-            added = np.bincount(index.ids([rows.column(name) for name in (*columns, *diverse)]), minlength=len(sizes))
+            cells = [rows.column(name) for name in columns] + [as_read(rows.column(name)) for name in diverse]
+            added = np.bincount(index.ids(cells), minlength=len(sizes))
             added[: len(sizes)] += sizes
             sizes = added
         if len(index) > MAX_DISTINCT:

@@ -8,14 +8,15 @@ cells of a row that is left out.
 
 The search is exact. Loss before rows are left out adds up over columns, and bounds the loss from below; nodes are looked at in
 its order, until the bound of the next is not below the best that was found. What is less general in every column than a node
-that leaves out too many rows leaves out as many, and is not looked at: levels of a column are nested.
+that leaves out too many rows leaves out as many, and is not looked at: levels of a column are nested. From each such node a chain
+leads to the top; where on it rows first suffice is found by halving, which rules out the most below, and gives a loss to beat.
 """
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache, reduce
 
 import numpy as np
 import pyarrow as pa
@@ -102,39 +103,47 @@ def search(
 
     Raises:
         ConfideError: INVALID_ARGUMENT (the caller's fault): a demand out of bounds, a rule for columns of another type, levels
-            that are not nested, or a lattice of more than `MAX_NODES`; INVALID_DATA (the owner's): not even dropping all columns fulfils it, or a rule cannot read a
-            value.
+            that are not nested, or a lattice of more than `MAX_NODES`; INVALID_DATA (the owner's): not even dropping all columns
+            fulfils it, or a rule cannot read a value.
     """
     check_demand(demand, hierarchies)
     maps = [_levels(hierarchy, known) for hierarchy, known in zip(hierarchies, values, strict=True)]
     coded = [[level.codes[tuples[:, position]] for level in column] for position, column in enumerate(maps)]
     weights = counts / counts.sum()
     losses = [[float(weights @ level.losses[tuples[:, p]]) for level in column] for p, column in enumerate(maps)]
-    tops = tuple(len(column) - 1 for column in maps)
     nodes = int(np.prod([len(column) for column in maps], dtype=np.float64))
     if nodes > MAX_NODES:
         what = f"{nodes} combinations of levels; at most {MAX_NODES} are searched"
         raise ConfideError(ErrorCode.INVALID_ARGUMENT, what, remedy="Give fewer levels, or drop a column.")
+    most = int(demand.left_out * counts.sum())
     best: Anonymised | None = None
-    failed: list[tuple[int, ...]] = []
-    looked_at, most = 0, int(demand.left_out * counts.sum())
-    for bound, node in _in_order(losses, tops):
-        if best is not None and bound >= best.loss:
-            break
-        if any(all(one <= other for one, other in zip(node, known, strict=True)) for known in failed):
-            continue
+    looked_at = 0
+
+    @cache
+    def fails(node: tuple[int, ...]) -> bool:
+        """Whether a node leaves out too much; what does not may be the best."""
+        nonlocal best, looked_at
         looked_at += 1
         alike, sizes = _groups([coded[position][level] for position, level in enumerate(node)], counts)
         kept = (sizes >= demand.k) & _diverse(alike, len(sizes), sensitive, demand.l)
         left_out = int(sizes[~kept].sum())
         if left_out > most or not kept.any():
-            failed = [known for known in failed if not all(a <= b for a, b in zip(known, node, strict=True))] + [node]
-            continue
+            return True
         stays = kept[alike] * weights
         lost = sum(float(stays @ maps[p][level].losses[tuples[:, p]]) for p, level in enumerate(node)) / len(node)
         loss = lost + left_out / int(counts.sum())
         if best is None or loss < best.loss:
             best = Anonymised(node, loss, left_out, int(sizes[kept].min()), 0, nodes)
+        return False
+
+    bounds: NDArray[np.float64] = reduce(np.add.outer, [np.array(column) for column in losses]) / len(losses)
+    failed = np.zeros(bounds.shape, bool)
+    for place in np.argsort(bounds, axis=None, kind="stable"):
+        if best is not None and bounds.flat[place] >= best.loss:
+            break
+        node = tuple(map(int, np.unravel_index(place, bounds.shape)))
+        if not failed[node] and fails(node):
+            failed[tuple(slice(level + 1) for level in _last_failing(node, losses, fails))] = True
     if best is None:
         what = f"no combination of levels makes {demand.k} rows alike without leaving out more than {most} rows"
         remedy = "Ask for a smaller k or l, allow more rows to be left out, or use more rows."
@@ -177,20 +186,23 @@ def _nested(coarser: NDArray[np.int64], finer: NDArray[np.int64]) -> bool:
     return len(np.unique(finer)) == len(np.unique(np.stack([finer, coarser], axis=1), axis=0))
 
 
-def _in_order(losses: Sequence[Sequence[float]], tops: Sequence[int]) -> Iterator[tuple[float, tuple[int, ...]]]:
-    """Yields every node once with its lower bound, the least first."""
-    start = (0,) * len(tops)
-    waiting, seen = [(0.0, start)], {start}
-    while waiting:
-        bound, node = heapq.heappop(waiting)
-        yield bound, node
-        for position, level in enumerate(node):
-            if level < tops[position]:
-                following = (*node[:position], level + 1, *node[position + 1 :])
-                if following not in seen:
-                    seen.add(following)
-                    least = sum(losses[p][one] for p, one in enumerate(following)) / len(following)
-                    heapq.heappush(waiting, (least, following))
+def _last_failing(
+    node: tuple[int, ...], losses: Sequence[Sequence[float]], fails: Callable[[tuple[int, ...]], bool]
+) -> tuple[int, ...]:
+    """Returns the most general failing node of a chain from a failing node to the top, by halving the chain."""
+    chain = [node]
+    while steps := [
+        (column[level + 1] - column[level], p)
+        for p, (level, column) in enumerate(zip(chain[-1], losses, strict=True))
+        if level + 1 < len(column)
+    ]:
+        position = min(steps)[1]
+        chain.append(tuple(level + (p == position) for p, level in enumerate(chain[-1])))
+    low, high = 0, len(chain)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fails(chain[middle]) else (low, middle)
+    return chain[low]
 
 
 def _groups(columns: Sequence[NDArray[np.int64]], counts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

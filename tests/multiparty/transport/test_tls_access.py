@@ -41,6 +41,17 @@ PARTY_ONLY = [
     "/confide.v1.AuditService/Cosign",
     "/confide.v1.AuditService/LastSeen",
     "/confide.v1.SessionService/Deliver",
+    *(
+        f"/confide.v1.LinkingService/{name}"
+        for name in (
+            "EvaluatePseudonyms",
+            "OpenIntersection",
+            "PutPart",
+            "GetPart",
+            "FinishIntersection",
+            "BreakOffIntersection",
+        )
+    ),
     LINK_METHOD,
 ]
 RESEARCHER_ONLY = [

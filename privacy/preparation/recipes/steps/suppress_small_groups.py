@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from privacy.preparation.anonymity.groups import MAX_GROUP, GroupIndex
+from privacy.preparation.anonymity.groups import MAX_GROUP, GroupIndex, as_read
 from privacy.preparation.recipes.cells import document_of, is_any, needed
 from privacy.preparation.recipes.entry import EntryReader
 from privacy.preparation.recipes.step import Columns, Context, Rows, Survey, SurveyingStep, Transform
@@ -80,7 +80,7 @@ class _Sizes(Survey):
         found[: len(self._sizes)] += self._sizes
         self._sizes = found
         for name, (values, pairs) in zip(self._step.sensitive, self._pairs, strict=True):
-            both = np.unique(np.stack([groups, values.ids([rows.column(name)])], axis=1), axis=0)
+            both = np.unique(np.stack([groups, values.ids([as_read(rows.column(name))])], axis=1), axis=0)
             pairs.update(map(tuple, both.tolist()))
 
     def transform(self) -> Transform:
