@@ -198,9 +198,9 @@ _OTHER_STEPS = """\
   - {step: parse-number, columns: [dose]}
   - {step: bottom-code, column: dose, at: 1}
   - {step: suppress-small-groups, columns: [region], k: 2, sensitive: [outcome], l: 2, most: 0.5}
-  - {step: augment, technique: mixup, settings: {share: 0.4}, ranges: {dose: [0, 10]}, label: outcome, copies: 2}
   - {step: drop, columns: [note]}
   - {step: select, columns: [dose, outcome]}
+  - {step: augment, technique: mixup, settings: {share: 0.4}, ranges: {dose: [0, 10]}, label: outcome, copies: 2}
 """
 
 

@@ -6,11 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import yaml
 
+from parties import minimising
 from privacy.preparation.contract_file import contract_from_yaml
 from privacy.preparation.recipes.recipe_file import recipe_from_yaml
+from privacy.preparation.recipes.step import Rows
 from privacy.preparation.schema_file import schema_from_yaml
 from tests.support.command import Said, confide
 
@@ -71,6 +74,20 @@ def test_minimise_keeps_what_the_label_needs_and_writes_that_contract(folder: Pa
     assert less.names() == ("patient", "postcode", "dose", "illness", "ill")
     words = ask(folder, "minimise", output_format="text").out
     assert "1 of 3 columns" in words
+
+
+def test_minimise_of_a_long_file_reads_all_of_it_and_keeps_rows_from_everywhere(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(minimising, "_KEPT_ROWS", 60)
+    rows = [
+        Rows(np.arange(start, start + 50), pa.record_batch({"row": np.arange(start, start + 50)})) for start in range(0, 1000, 50)
+    ]
+    table = minimising._drawn(rows, 7)
+    kept = table.columns["row"].to_numpy()
+    assert (table.num_rows, len(set(kept)), list(kept)) == (60, 60, sorted(kept))
+    # Uniform over 1000 rows: each fifth of the file gives 12 of 60; binomial, five deviations of 3.1.
+    assert max(abs(int(((kept >= low) & (kept < low + 200)).sum()) - 12) for low in range(0, 1000, 200)) <= 15
 
 
 def test_minimise_without_a_label_says_what_is_missing(folder: Path) -> None:

@@ -130,3 +130,12 @@ def test_document_in_another_form_is_refused(change: dict[str, Any]) -> None:
 
 def test_empty_recipe_is_a_recipe() -> None:
     assert read_recipe(recipe(HEAD.replace("steps:", "steps: []")).to_document()).steps == ()
+
+
+def test_augment_is_the_last_step_since_copies_share_the_numbers_that_later_steps_draw_by() -> None:
+    augment = "{step: augment, technique: mixup, settings: {share: 0.4}, ranges: {a: [0, 10]}, label: b, copies: 2}"
+    drop = "{step: drop, columns: [c]}"
+    assert len(recipe_of(drop, augment).steps) == 2
+    with pytest.raises(ConfideError) as caught:
+        recipe_of(augment, drop)
+    assert [problem.where for problem in caught.value.problems] == ["steps[0]"]

@@ -16,6 +16,7 @@ from typing import Any
 from privacy.preparation.columns import key_problems
 from privacy.preparation.recipes.catalogue import STEPS
 from privacy.preparation.recipes.step import Columns, Step
+from privacy.preparation.recipes.steps.augment import Augment
 from privacy.preparation.schema import API_VERSION
 from protocols.canonical import Document, canonical_bytes, sha256_hex
 from protocols.errors import ConfideError, ErrorCode, Problem
@@ -104,6 +105,10 @@ def read_recipe(document: Mapping[str, Any]) -> Recipe:
         step, found = _read_step(f"steps[{position}]", entry)
         problems += found
         steps += [step] if step is not None else []
+        if isinstance(step, Augment) and position + 1 < len(entries):
+            # Copies share the number of their row, and what a step draws follows from that number.
+            remedy = "move it to the end, and prepare another data set for another technique"
+            problems.append(Problem(f"steps[{position}]", "augment is not the last step", remedy))
     if problems:
         what = f"{len(problems)} problem(s) in the recipe"
         raise ConfideError(ErrorCode.INVALID_RECIPE, what, problems=problems[:MAX_REPORTED])
