@@ -160,7 +160,7 @@ def read_column_entry(where: str, entry: object) -> tuple[Column | None, list[Pr
         problems += _value_problems(where, column_type, own, entry)
     if problems:
         return None, problems
-    low, high = (_shortest(end) for end in entry["range"]) if "range" in own else (None, None)
+    low, high = (shortest(end) for end in entry["range"]) if "range" in own else (None, None)
     classes = int(entry["classes"]) if "classes" in own else None
     choices = tuple(entry["choices"]) if "choices" in own else ()
     return Column(entry["name"], role, column_type, low, high, entry.get("negative"), entry.get("positive"), choices, classes), []
@@ -257,8 +257,8 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str) and value == value.strip() and 1 <= len(value) <= MAX_NAME_CHARS and value.isprintable()
 
 
-def _shortest(text: str) -> str:
-    """The decimal without needless zeros: `5.0` and `05` become `5`, `-0` becomes `0`."""
+def shortest(text: str) -> str:
+    """Returns the decimal without needless zeros: `5.0` and `05` become `5`, `-0` becomes `0`."""
     sign = "-" if text.startswith("-") else ""
     whole, _, places = text.lstrip("-").partition(".")
     whole, places = whole.lstrip("0") or "0", places.rstrip("0")

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from privacy.preparation.anonymity.generalisations import Bands, Generalisation
 from privacy.preparation.anonymity.groups import GroupIndex, as_read
 from privacy.preparation.anonymity.search import Anonymised, Demand, Hierarchy, check_demand, search
-from privacy.preparation.columns import ColumnType
+from privacy.preparation.columns import ColumnType, shortest
 from privacy.preparation.data_contract import ContractColumn, DataContract, DataRole
-from privacy.preparation.recipes.entry import shortest
 from privacy.preparation.recipes.step import Rows, Step
 from privacy.preparation.recipes.steps.columns import Drop
 from privacy.preparation.recipes.steps.generalise import Generalise

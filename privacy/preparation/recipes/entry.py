@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from privacy.preparation.columns import MAX_NAME_CHARS
+from privacy.preparation.columns import MAX_NAME_CHARS, shortest
 from protocols.errors import Problem
 
 MAX_LISTED = 10_000
@@ -128,15 +128,6 @@ class EntryReader:
     def _wrong(self, key: str, value: object, what: str, remedy: str) -> None:
         if value is not None:  # a missing field has been named
             self.wrong(key, what, remedy)
-
-
-def shortest(text: str) -> str:
-    """Returns a decimal without needless zeros: `5.0` and `05` become `5`, `-0` becomes `0`."""
-    sign = "-" if text.startswith("-") else ""
-    whole, _, places = text.lstrip("-").partition(".")
-    whole, places = whole.lstrip("0") or "0", places.rstrip("0")
-    short = f"{whole}.{places}" if places else whole
-    return short if short == "0" else f"{sign}{short}"
 
 
 def _is_text(value: object) -> bool:
