@@ -20,6 +20,7 @@ from governance.audit.entries import EntryKind, Fact
 from parties.alignment_secrets import AlignBy, read_alignment_secret
 from parties.arrays import arrays_from_bytes, arrays_to_bytes
 from parties.config import PartyConfig
+from parties.raw_file import format_of
 from parties.storage.database import Database, Tables, open_database
 from parties.storage.datasets import DatasetRecord, dataset_object_id
 from parties.storage.files import read_public
@@ -29,12 +30,10 @@ from privacy.preparation.commitment import SALT_BYTES, commit, verify
 from privacy.preparation.contract import OnViolation, PreparedRows, prepare
 from privacy.preparation.schema import TableSchema
 from privacy.preparation.schema_file import MAX_SCHEMA_BYTES, schema_from_yaml
-from privacy.preparation.table import Content, FileFormat, Table, read_table
+from privacy.preparation.table import Content, Table, read_table
 from protocols.canonical import canonical_bytes, sha256_hex
 from protocols.errors import ConfideError, ErrorCode, Problem
 from protocols.job import ID_PATTERN
-
-_FORMATS = {".csv": FileFormat.CSV, ".parquet": FileFormat.PARQUET}
 
 
 def register_dataset(
@@ -240,9 +239,7 @@ def read_rows(file: Path, schema: TableSchema, content: Content) -> Table:
     Raises:
         ConfideError: as `read_table`; INVALID_ARGUMENT (the owner's fault): the file cannot be read.
     """
-    file_format = _FORMATS.get(file.suffix.lower())
-    if file_format is None:
-        raise ConfideError(ErrorCode.INVALID_ARGUMENT, f"{file} is neither a .csv nor a .parquet file")
+    file_format = format_of(file)
     try:
         with file.open("rb") as source:
             return read_table(source, schema, content=content, file_format=file_format)
