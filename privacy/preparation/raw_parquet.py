@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from privacy.preparation.parquet_claims import are_consistent
 from privacy.preparation.raw_table import BATCH_BYTES, BATCH_ROWS, RawIdentity, RawTable, changed, refused
 from privacy.preparation.recipes.step import Columns, Rows
 from protocols.errors import Problem
@@ -32,6 +33,8 @@ def open_parquet(source: BinaryIO, file: str) -> ParquetTable:
         schema = opened.schema_arrow
     except (pa.ArrowException, OSError, ValueError):  # Arrow's own messages may quote the file; ValueError: names not UTF-8
         raise refused(file, [_NO_PARQUET]) from None
+    if not are_consistent(metadata):
+        raise refused(file, [_NO_PARQUET])
     if metadata.num_rows > MAX_ROWS:
         raise refused(file, [Problem("", f"more than {MAX_ROWS} rows", "split the file into several data sets")])
     if largest > MAX_GROUP_BYTES:

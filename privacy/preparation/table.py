@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from privacy.preparation.parquet_claims import are_consistent
 from privacy.preparation.schema import MAX_COLUMNS, Role, TableSchema
 from protocols.errors import ConfideError, ErrorCode, Problem
 from protocols.job import MAX_ROWS
@@ -27,6 +28,7 @@ from protocols.job import MAX_ROWS
 MAX_FILE_BYTES = 512 * 1024 * 1024
 MAX_REPORTED = 20
 _CHUNK_ROWS = 8_192
+_NO_PARQUET = Problem("", "is not a Parquet file that can be read", "export it again")
 _MAX_PARQUET_BYTES = 4 * MAX_FILE_BYTES
 
 
@@ -163,6 +165,8 @@ def _read_parquet(data: bytes, schema: TableSchema, content: Content) -> Table:
         metadata = file.metadata
         if metadata.num_rows > MAX_ROWS:
             raise _refused(Problem("", f"more than {MAX_ROWS} rows", "split the file into several data sets"))
+        if not are_consistent(metadata):
+            raise _refused(_NO_PARQUET)
         # A small file may claim to unpack into any size; Arrow allocates what the file claims.
         unpacked = sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
         if unpacked > _MAX_PARQUET_BYTES:
@@ -171,7 +175,7 @@ def _read_parquet(data: bytes, schema: TableSchema, content: Content) -> Table:
         table = file.read(columns=list(kept), use_threads=False)
     except (pa.ArrowException, OSError, ValueError):  # ValueError: names that are not UTF-8
         # Arrow's own messages may quote the file.
-        raise _refused(Problem("", "is not a Parquet file that can be read", "export it again")) from None
+        raise _refused(_NO_PARQUET) from None
     return _table({name: table.column(name) for name in kept}, None)
 
 

@@ -7,7 +7,7 @@
 Loading and instrumenting all decoders takes half as long as a short campaign of one of them. A nursery does it once: for every
 line `NAME SECONDS CORPUS LOG` on its standard input it forks a process that fuzzes, and writes its exit status once it has ended.
 
-Beyond libFuzzer's own limits every input may take one second of processor time; the process may grow by 256 MiB.
+Beyond libFuzzer's own limits every input may take one second of processor time; the process's own memory may grow by 256 MiB.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import argparse
 import gc
 import hashlib
 import os
-import resource
 import sys
 from pathlib import Path
 
@@ -28,9 +27,9 @@ with atheris.instrument_imports(include=["governance", "parties", "privacy", "pr
     from tests.fuzz import files
     from tests.fuzz.targets import TARGETS
 from tests.fuzz.limits import check
+from tests.fuzz.memory import Growth, lend_array_comparisons
 from tests.fuzz.target import Target
 
-MAX_GROWTH_MIB = 256
 # Wall clock: it ends what waits or loops for ever. How slow an input may be is measured in processor time, since a busy or
 # stopped machine lengthens the wall clock of any input.
 _HANG_S = 120
@@ -84,17 +83,23 @@ def _fuzz(target: Target, corpus: Path, seconds: int) -> None:
     # would free is no growth. The second call makes them count from here.
     gc.freeze()
     gc.collect()
-    before_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    growth = Growth()
     options = [
         f"-max_total_time={seconds}",
-        f"-rss_limit_mb={before_mib + MAX_GROWTH_MIB}",
+        f"-rss_limit_mb={growth.resident_limit_mib}",
         f"-timeout={_HANG_S}",
         f"-max_len={_MAX_INPUT_BYTES}",
         f"-artifact_prefix={found}/{target.name}-",
         "-print_final_stats=1",
         "-verbosity=0",
     ]
-    atheris.Setup([sys.argv[0], *options, str(corpus)], lambda data: check(target.is_accepted, data))
+
+    def one_input(data: bytes) -> None:
+        lend_array_comparisons()  # here, since the fuzzer puts its own in their place when it starts
+        check(target.is_accepted, data)
+        growth.check()
+
+    atheris.Setup([sys.argv[0], *options, str(corpus)], one_input)
     atheris.Fuzz()
 
 

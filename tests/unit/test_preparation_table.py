@@ -131,6 +131,20 @@ def test_parquet_damaged_is_refused_without_quoting_it(damage: slice) -> None:
         read_table(data, a_schema(), content=Content.LABELLED_ROWS, file_format=FileFormat.PARQUET)
 
 
+def test_parquet_whose_row_group_claims_other_rows_than_it_holds_is_refused() -> None:
+    data = parquet(pd.DataFrame({"age": [1.0, 2.0, 3.0], "pain": ["a", "b", "c"]}))
+    size = pq.ParquetFile(io.BytesIO(data)).metadata.row_group(0).total_byte_size
+    # Thrift: a field of 64 bits is 0x16 and the number, doubled, in groups of seven bits; the size, then the rows.
+    field = b"\x16" + bytes([size * 2 & 0x7F | 0x80, size * 2 >> 7]) + b"\x16"
+    assert data.count(field + b"\x06") == 1
+    for rows in (b"\x04", b"\x08", b"\x05", b"\xfe\xff\xff\xff\x7f"):  # 2, 4, -3, 17 179 869 183
+        longer = bytearray(data.replace(field + b"\x06", field + rows))
+        longer[-8:-4] = (int.from_bytes(data[-8:-4], "little") + len(rows) - 1).to_bytes(4, "little")
+        with pytest.raises(ConfideError, match="1 problem") as caught:
+            read_table(bytes(longer), a_schema(), content=Content.SAMPLES, file_format=FileFormat.PARQUET)
+        assert caught.value.problems[0].what == "is not a Parquet file that can be read"
+
+
 def test_parquet_that_unpacks_too_far_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     buffer = io.BytesIO()
     pq.write_table(pa.table({"age": [0] * 100_000}), buffer, use_dictionary=False)
