@@ -76,6 +76,7 @@ PREDICTION_UNITS = {
     "predicted_over_measured": "",
     "predicted_bytes_over_measured": "",
     "predicted_error_over_measured": "",
+    "typical_error_over_measured": "",
     "evaluation_error": "",
 }
 WORST = {"max_error", "evaluation_error", "published_error"}  # of all turns the worst counts, not the median
@@ -215,8 +216,8 @@ def predictions_table(rows: Sequence[dict[str, Any]]) -> str:
     values = {(row["task"], row["metric"]): row["value"] for row in rows if row["task"].startswith(PREDICTIONS)}
     lines = [
         "| model | depth | ms per answer | s to plan and encode | time, predicted / measured | bytes, predicted / measured "
-        "| largest error | its bound / it |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|",
+        "| typical error, predicted / measured | largest error | its bound / it |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for task in dict.fromkeys(task for task, _ in values):
         cells = [
@@ -226,6 +227,7 @@ def predictions_table(rows: Sequence[dict[str, Any]]) -> str:
             format(values[task, "compile_seconds"], ".2f"),
             format(values[task, "predicted_over_measured"], ".2f"),
             format(values[task, "predicted_bytes_over_measured"], ".4f"),
+            format(values[task, "typical_error_over_measured"], ".2f"),
             format(values[task, "evaluation_error"], ".1e"),
             format(values[task, "predicted_error_over_measured"], ".1f"),
         ]

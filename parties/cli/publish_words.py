@@ -63,6 +63,7 @@ def plan_data(plan: EncryptedPlan) -> dict[str, Json]:
         "key_bytes": said.key_bytes,
         "answer_bytes": said.answer_bytes,
         "max_error": said.max_error,
+        "typical_error": said.typical_error,
         "output_limit": said.output_limit,
     }
 

@@ -227,6 +227,7 @@ def _predictions(
         key_bytes=keys.bytes(parameters),
         answer_bytes=shapes[-1][0] * parts * polynomial,
         max_error=rounded_up(choice.errors.max_error),
+        typical_error=float(f"{choice.errors.typical:.2g}"),
         noise_bound=choice.errors.noise_bound,
         output_limit=limit,
     )

@@ -71,12 +71,16 @@ class Statistics:
         means: of what each map takes, under inputs uniform in their range.
         deviations: of what each map takes, about that mean, root mean square at most (inputs at the ends of their range).
         sizes: of what each map gives, root mean square at most.
+        typical_deviations: as `deviations`, for inputs uniform in their range.
+        typical_sizes: as `sizes`, likewise.
         limit: no answer of inputs in the range is larger.
     """
 
     means: tuple[Float64, ...]
     deviations: tuple[Float64, ...]
     sizes: tuple[Float64, ...]
+    typical_deviations: tuple[Float64, ...]
+    typical_sizes: tuple[Float64, ...]
     limit: float
 
 
@@ -87,10 +91,12 @@ class Errors:
     Attributes:
         rounding: from weights that became whole numbers.
         noise: from encryption, which an answer's flooding hides; of the typical output, so that the stated bits hold for it.
+        typical: of both, root mean square over the outputs, for inputs uniform in their range.
     """
 
     rounding: float
     noise: float
+    typical: float
 
     @property
     def noise_bound(self) -> float:
@@ -134,10 +140,12 @@ def statistics(maps: Sequence[AffineMap], low: Float64, high: Float64) -> Statis
     ends = (low, high)
     mean, uniform, widest = (low + high) / 2, (high - low) ** 2 / 12, (high - low) ** 2 / 4
     means, deviations, sizes = [], [], []
+    typical_deviations, typical_sizes = [], []
     limits = np.empty(0)
     for each in maps:
         means.append(mean)
         deviations.append(np.sqrt(widest))
+        typical_deviations.append(np.sqrt(uniform))
         positive, negative = np.maximum(each.weights, 0), np.minimum(each.weights, 0)
         ends = (
             positive @ ends[0] + negative @ ends[1] + each.constants,
@@ -147,6 +155,7 @@ def statistics(maps: Sequence[AffineMap], low: Float64, high: Float64) -> Statis
         squared = each.weights**2
         mean, uniform, widest = each.weights @ mean + each.constants, squared @ uniform, squared @ widest
         sizes.append(np.sqrt(mean**2 + widest))
+        typical_sizes.append(np.sqrt(mean**2 + uniform))
         # Of the square of a normal value: mean m^2 + v, variance 2 v^2 + 4 m^2 v; about the mean that `uniform` gives.
         centre = mean**2 + uniform
         widest = 2 * widest**2 + 4 * mean**2 * widest + (widest - uniform) ** 2
@@ -156,7 +165,9 @@ def statistics(maps: Sequence[AffineMap], low: Float64, high: Float64) -> Statis
         ends = (lowest**2, limits**2)
     if len(maps) == 2 and max(maps[1].weights.shape) <= _MOST_HIDDEN:
         limits = np.minimum(limits, _quadratic_limits(maps[0], maps[1], (low + high) / 2, (high - low) / 2))
-    return Statistics(tuple(means), tuple(deviations), tuple(sizes), float(limits.max()))
+    return Statistics(
+        tuple(means), tuple(deviations), tuple(sizes), tuple(typical_deviations), tuple(typical_sizes), float(limits.max())
+    )
 
 
 def _quadratic_limits(first: AffineMap, second: AffineMap, middle: Float64, radius: Float64) -> Float64:
@@ -180,17 +191,31 @@ def _quadratic_limits(first: AffineMap, second: AffineMap, middle: Float64, radi
 
 def predict(maps: Sequence[AffineMap], found: Statistics, scales: Scales, parameters: ParameterSet) -> Errors:
     """Predicts the errors of the answers at some scales."""
+    rounding, noise = _variances(maps, found.deviations, found.sizes, scales, parameters)
+    typical = _variances(maps, found.typical_deviations, found.typical_sizes, scales, parameters)
+    both = float((typical[0] + typical[1]).mean())
+    return Errors(math.sqrt(rounding.max()), math.sqrt(noise.max()), math.sqrt(both))
+
+
+def _variances(
+    maps: Sequence[AffineMap],
+    deviations: Sequence[Float64],
+    sizes: Sequence[Float64],
+    scales: Scales,
+    parameters: ParameterSet,
+) -> tuple[Float64, Float64]:
+    """Variances of every output's error: from the rounding of weights, and from encryption."""
     per_slot = math.sqrt(parameters.slots * (_NOISE**2 + _ROUNDING**2)) / scales.of_inputs
     rounding, noise = np.zeros(maps[0].weights.shape[1]), np.full(maps[0].weights.shape[1], per_slot**2)
     for number, each in enumerate(maps):
         if number:
-            factor = (2 * found.sizes[number - 1]) ** 2
+            factor = (2 * sizes[number - 1]) ** 2
             rounding, noise = factor * rounding, factor * noise
         squared = each.weights**2
         step = (_ROUNDING / 2.0 ** scales.weight_bits[number]) ** 2
-        spread = each.support @ found.deviations[number] ** 2
+        spread = each.support @ deviations[number] ** 2
         rounding, noise = squared @ rounding + step * spread, squared @ noise
-    return Errors(math.sqrt(rounding.max()), math.sqrt(noise.max()))
+    return rounding, noise
 
 
 def largest_input_scale(parameters: ParameterSet, limit: float, weight_bits: Sequence[int]) -> int:

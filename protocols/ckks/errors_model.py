@@ -13,9 +13,10 @@ polynomial's value at a root of unity (Cheon et al., ASIACRYPT 2017):
   There, in slots 0, 1, 2 and a few more, the error is up to fifty times as large as elsewhere and the same in every query. A
   special prime some bits larger than the first prime is the remedy.
 
-Rows are points spread evenly in the declared range, and rows whose features are all alike, which make sums large. The prediction
-is `DEVIATIONS` standard deviations of the worst output. Nothing in it is fitted to models. It is a statistical bound for samples
-within the range and not a worst case: rows that make values inside a model larger than these rows do can exceed it.
+Rows are points spread evenly in the declared range, and rows whose features are all alike, which make sums large. The bound is
+`DEVIATIONS` standard deviations of the worst output. Nothing in it is fitted to models. It is a statistical bound for samples
+within the range and not a worst case: rows that make values inside a model larger than these rows do can exceed it. What is
+typical is the root mean square over all outputs of rows that are uniform in the range, over several draws of what stands for errors.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ DEVIATIONS = 6.0
 _SPREAD_ROWS = 6
 _EVEN_ROWS = 2
 _ENCRYPTION_DEVIATION = 3.2
+_TYPICAL_ROWS = 4
+_TYPICAL_DRAWS = 8
 _SEED = 20260101  # of what stands for errors: the same plan comes out everywhere
 
 
@@ -80,13 +83,13 @@ class Uncertain:
 class ErrorArithmetic:
     """Computes in the clear, with the variances of errors beside."""
 
-    def __init__(self, parameters: ParameterSet) -> None:
+    def __init__(self, parameters: ParameterSet, seed: int = _SEED) -> None:
         self.parameters = parameters
         ring_degree = parameters.ring_degree
         self.encoding = ring_degree / 24
         self.encryption = _ENCRYPTION_DEVIATION**2 * ring_degree / 2 + self.encoding
         self.rounding = (1 + 2 * ring_degree / 3) / 12 * ring_degree / 2
-        self._generator = np.random.default_rng(_SEED)
+        self._generator = np.random.default_rng(seed)
         self.switches = [self._key_switch(level) for level in range(parameters.levels)]
 
     def _key_switch(self, level: int) -> Float64:
@@ -197,9 +200,43 @@ def predicted_error(
         low: of the samples' features.
         high: likewise.
     """
-    arithmetic = ErrorArithmetic(program.parameters)
+    rows = spread_rows(int(program.feature_slots().max()) + 1, low, high)
+    variances = (_opened_errors(program, vectors, constants, rows, seed=_SEED) ** 2).mean(axis=1)
+    total, own = float(variances.sum(axis=0).max()), float(variances[0].max())
+    return PredictedError(DEVIATIONS * math.sqrt(total), DEVIATIONS * math.sqrt(own))
+
+
+def typical_error(
+    program: Program,
+    vectors: Mapping[tuple[int, int, int], Float64],
+    constants: Mapping[int, Float64],
+    low: float,
+    high: float,
+) -> float:
+    """Returns the root mean square error of the outputs of rows that are uniform in the range; arguments as `predicted_error`."""
+    features = int(program.feature_slots().max()) + 1
+    period = program.steps[-1].layout.period
+    outputs = np.repeat(program.output_slots()[:period] >= 0, program.samples)
+    squares = []
+    for draw in range(_TYPICAL_DRAWS):
+        seed = _SEED + 1 + draw
+        rows = np.random.default_rng(seed).uniform(low, high, (_TYPICAL_ROWS, features))
+        opened = _opened_errors(program, vectors, constants, rows, seed=seed)
+        squares.append((opened.sum(axis=0)[:, outputs] ** 2).mean())
+    return math.sqrt(float(np.mean(squares)))
+
+
+def _opened_errors(
+    program: Program,
+    vectors: Mapping[tuple[int, int, int], Float64],
+    constants: Mapping[int, Float64],
+    rows: Float64,
+    *,
+    seed: int,
+) -> Float64:
+    """Returns `(2, rows, period)`: how far off each number is that is opened, from keys and from the rounding of weights."""
+    arithmetic = ErrorArithmetic(program.parameters, seed)
     features = program.feature_slots()
-    rows = spread_rows(int(features.max()) + 1, low, high)
     values = np.repeat(np.where(features < 0, 0.0, rows[:, np.maximum(features, 0)]), program.samples, axis=1)
 
     def diagonal(step: int, term: int, number: int) -> Weighted:
@@ -217,6 +254,4 @@ def predicted_error(
     # Opened is the sum over slots that are equal modulo the period, and over both halves of each.
     period = program.steps[-1].layout.period * program.samples
     opened = answer.errors.reshape(2, len(rows), -1, period).sum(axis=2) / program.answer_replicas
-    variances = (opened**2).mean(axis=1)
-    total, own = float(variances.sum(axis=0).max()), float(variances[0].max())
-    return PredictedError(DEVIATIONS * math.sqrt(total), DEVIATIONS * math.sqrt(own))
+    return np.asarray(opened, np.float64)

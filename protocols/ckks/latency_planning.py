@@ -14,7 +14,7 @@ from protocols.canonical import canonical_bytes, sha256_hex
 from protocols.ckks.arithmetic import Rehearsal, Standing, Token
 from protocols.ckks.costs import Counts, Primitive, PrimitiveCosts, reference_costs
 from protocols.ckks.diagonal_vectors import constant_vector, diagonal_vectors
-from protocols.ckks.errors_model import PredictedError, predicted_error
+from protocols.ckks.errors_model import PredictedError, predicted_error, typical_error
 from protocols.ckks.key_manifest import residue_bytes
 from protocols.ckks.latency import run_program
 from protocols.ckks.layout_search import Arrangement, arrange
@@ -81,7 +81,7 @@ def plan_latency(
     known, own = support(spec), network(spec, weights)
     parameters, arrangement = _arranged(known, samples)
     limit = declared.output_limit or _output_limit(own, declared)
-    program, base_scale, error = _scaled(known, own, parameters, arrangement, samples, declared, limit)
+    program, base_scale, error, typical = _scaled(known, own, parameters, arrangement, samples, declared, limit)
     rehearsal = rehearse(program)
     keys = rehearsal.keys()
     features, outputs = spec.input_features, spec.output_features
@@ -119,6 +119,7 @@ def plan_latency(
             key_bytes=key_bytes,
             answer_bytes=answer_bytes,
             max_error=_two_digits(error.total, up=True),
+            typical_error=_two_digits(typical),
             noise_bound=_two_digits(error.noise, up=True),
             output_limit=_two_digits(limit, up=True),
         ),
@@ -186,8 +187,8 @@ def _scaled(
     samples: int,
     declared: Declared,
     limit: float,
-) -> tuple[Program, float, PredictedError]:
-    """The program with the scales of the least error, s(0), and that error."""
+) -> tuple[Program, float, PredictedError, float]:
+    """The program with the scales of the least error, s(0), that error, and the typical one."""
     trial = build(known, Choices(parameters, samples, arrangement.layouts, arrangement.splits, arrangement.rescales, 1.0, 1.0))
     # What is opened is twice the mean, both conjugates, of slots that hold parts of the output.
     part = trial.answer_replicas * trial.steps[-1].layout.period * samples / parameters.slots
@@ -219,7 +220,7 @@ def _scaled(
             f"values of up to {limit:.3g} leave no room for precision in {parameters.name}",
             remedy="Scale the features and weights down, or declare the largest output that validation rows give.",
         )
-    return best
+    return (*best, typical_error(best[0], vectors, constants, declared.input_low, declared.input_high))
 
 
 def _fits(program: Program, own: Network, declared: Declared) -> bool:

@@ -83,7 +83,8 @@ class Predictions:
         max_error: of an output, absolute, before flooding and rounding. Derived from the errors of single operations and not
             fitted to models. A statistical bound: six standard deviations of the output that is worst at rows spread over the
             declared range and at its ends. Not a worst case: a sample made to have larger values inside a model can exceed it.
-        noise_bound: the part of it that depends on keys: all but the rounding of weights.
+        typical_error: root mean square over the outputs of samples spread evenly over the declared range; from the same errors.
+        noise_bound: the part of `max_error` that depends on keys: all but the rounding of weights.
         output_limit: no output of a sample within the declared range is larger in absolute value.
     """
 
@@ -92,6 +93,7 @@ class Predictions:
     key_bytes: int
     answer_bytes: int
     max_error: float
+    typical_error: float
     noise_bound: float
     output_limit: float
 
@@ -311,7 +313,7 @@ def _read(kind: Any, document: Any) -> Any:
 
 _REALS = {
     "input_low", "input_high", "fresh_scale", "answer_scale", "scale", "server_seconds", "max_error", "output_limit",
-    "precision", "noise_bound",
+    "precision", "noise_bound", "typical_error",
 }  # fmt: skip
 _TEXTS = {"model_sha256", "client_activation", "name", "kind", "order", "rescale"}
 

@@ -65,6 +65,7 @@ def linear_plan(parameters: ParameterSet = SMALL, *, features: int = FEATURES, p
             key_bytes=0,
             answer_bytes=0,
             max_error=NOISE_BOUND,
+            typical_error=NOISE_BOUND / 6,
             noise_bound=NOISE_BOUND,
             output_limit=16.0,
         ),

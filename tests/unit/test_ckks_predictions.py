@@ -154,3 +154,26 @@ def test_model_of_depth_eight_is_compiled_with_one_encoding_for_each_product_and
     products = {level: count for (kind, level), count in counts.items() if kind is Primitive.MULTIPLY_PLAIN}
     linear = sum(step.kind == "linear" for step in plan.steps)
     assert sum(engine.encoded.values()) <= sum(products.values()) + linear < 400
+
+
+def test_typical_error_is_that_of_samples_within_the_range() -> None:
+    spec = ModelSpec.chain(60, hidden=Linear(20), square=Square(), out=Linear(8))
+    rng = np.random.default_rng(5)
+    weights = {each.name: rng.uniform(-1, 1, each.shape) / np.sqrt(each.shape[-1]) for each in spec.parameters}
+    declared = Declared(-1.0, 1.0)
+    plan = plan_latency(spec, weights, declared)
+    engine = Engine(plan.parameters)
+    secret, shape, form = engine.make_secret_key(), WireShape.of(plan), answer_form(plan)
+    owner = KeyOwner(engine, secret, stream("typical"))
+    keys = engine.load_key_material(decode_keys(shape, owner.evaluation_keys(plan)))
+    compiled = compile_model(plan, spec, weights, engine)
+    rows = rng.uniform(-1, 1, (24, 60))
+    errors = []
+    for row, right in zip(rows, reference.logits(spec, weights, rows), strict=True):
+        result = evaluate(compiled, engine.load(decode_query(shape, owner.encrypt_query(plan, row[np.newaxis]))[0]), keys)
+        errors.append(plan.read_outputs(opened(engine, secret, result, form)[np.newaxis], 1)[0] - right)
+    # The mean square of 24 times 8 errors: what depends on keys is fresh in each, what depends on weights is one draw for each of
+    # 8 outputs, at most all of it: then a relative deviation of sqrt(2 / 8), so of the root a quarter, at four deviations a factor
+    # of two to either side.
+    ratio = plan.predictions.typical_error / float(np.sqrt(np.mean(np.square(errors))))
+    assert 0.5 < ratio < 2.0
