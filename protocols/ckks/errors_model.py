@@ -16,7 +16,7 @@ polynomial's value at a root of unity (Cheon et al., ASIACRYPT 2017):
 Rows are points spread evenly in the declared range, and rows whose features are all alike, which make sums large. The bound is
 `DEVIATIONS` standard deviations of the worst output. Nothing in it is fitted to models. It is a statistical bound for samples
 within the range and not a worst case: rows that make values inside a model larger than these rows do can exceed it. What is
-typical is the root mean square over all outputs of rows that are uniform in the range, over several draws of what stands for errors.
+typical is the root mean square over all outputs of rows that are uniform in the range, over several draws of the errors.
 """
 
 from __future__ import annotations

@@ -172,8 +172,8 @@ def test_typical_error_is_that_of_samples_within_the_range() -> None:
     for row, right in zip(rows, reference.logits(spec, weights, rows), strict=True):
         result = evaluate(compiled, engine.load(decode_query(shape, owner.encrypt_query(plan, row[np.newaxis]))[0]), keys)
         errors.append(plan.read_outputs(opened(engine, secret, result, form)[np.newaxis], 1)[0] - right)
-    # The mean square of 24 times 8 errors: what depends on keys is fresh in each, what depends on weights is one draw for each of
-    # 8 outputs, at most all of it: then a relative deviation of sqrt(2 / 8), so of the root a quarter, at four deviations a factor
-    # of two to either side.
+    # The mean square of 24 times 8 errors: what depends on keys is fresh in each, what depends on weights is one draw for each
+    # of 8 outputs, at most all of it: then a relative deviation of sqrt(2 / 8), so of the root a quarter, at four deviations a
+    # factor of two to either side.
     ratio = plan.predictions.typical_error / float(np.sqrt(np.mean(np.square(errors))))
     assert 0.5 < ratio < 2.0
