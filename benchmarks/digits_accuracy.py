@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import threading
 import time
@@ -196,6 +197,7 @@ def run(job: Job, plan: Plan, inputs: Mapping[str, LocalInputs]) -> dict[str, Se
                 progress=lambda _: None,
                 checkpoint=lambda _: None,
                 now=time.monotonic,
+                random=os.urandom,
                 stopwatch=Stopwatch(wall=time.monotonic, processor=time.thread_time),
             )
         except BaseException as error:  # the others wait for this party: they must end too

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 from breast_cancer import HOSPITALS, SCHEMA_FILE, Split, export_logistic_regression, in_the_clear, split_rows
 from encrypted_step import Figures, ask_encrypted, closing_part
+from release_step import Released, ask_for_evidence, release
 from rich.console import Console
 from rich.table import Table
 
@@ -32,7 +33,8 @@ from parties.cli.job_words import count_in_words, plan_in_words
 from parties.cli.preview_words import measured_in_words, preview_in_words
 from parties.client.client import Client, PreparedJob
 from parties.client.prepare import COUNT_OUTPUT, prepare_job
-from parties.client.requests import EvaluateRequest, InferRequest, JobRequest, TrainingRequest, TrainRequest
+from parties.client.private_request import PrivacyRequest
+from parties.client.requests import AssessRequest, EvaluateRequest, InferRequest, JobRequest, TrainingRequest, TrainRequest
 from parties.config import PartyConfig
 from parties.registration import register_dataset
 from parties.storage.datasets import DatasetRecord
@@ -44,15 +46,26 @@ from protocols.session.states import State
 
 COMPUTING, DEALER = ["hospital-a", "hospital-b"], "hospital-c"
 WHO = {"api_version": "confide/v1", "computing_parties": COMPUTING, "dealer": DEALER}
-SETTINGS = TrainingRequest(epochs=15, batch_size=48, learning_rate="0.5", momentum="0.9")
+# Full-batch steps on shares, with noise of all three owners. The number of rows is agreed and no true number; one party alone may
+# be curious, and since the dealer owns rows, two together could read everything.
+SETTINGS = TrainingRequest(
+    epochs=20,
+    batch_size=440,
+    learning_rate="0.3",
+    momentum="0.9",
+    privacy=PrivacyRequest(
+        mechanism="shared_gradients", colluders=1, nominal_rows=440, norm_bound="3", epsilon="3", delta="0.00001"
+    ),
+)
 JOB_TIMEOUT_S = 120.0
 ASKED_WITHIN_S = 30.0
-# What every owner permits: this training, predictions in two decimals, counts of five rows or more; nothing else.
+# What every owner permits: this training, attacks on it, predictions in two decimals, counts of five rows or more; nothing else.
 TERMS = harness.Limits(
-    job_types=(JobType.TRAIN, JobType.EVALUATE),
-    derived_job_types=(JobType.EVALUATE, JobType.INFER),
+    job_types=(JobType.TRAIN, JobType.EVALUATE, JobType.ASSESS),
+    derived_job_types=(JobType.EVALUATE, JobType.ASSESS, JobType.INFER),
     outputs=(
         OutputRule(OutputKind.CORRECT_COUNT, min_cell=5),
+        OutputRule(OutputKind.ATTACK_COUNTS, min_cell=5),
         OutputRule(OutputKind.LABEL),
         OutputRule(OutputKind.PROBABILITY, decimals=2),
     ),
@@ -131,7 +144,7 @@ def run(network: harness.Harness, split: Split, out: Path) -> dict[str, object]:
     grants = permit(network, records)
     ask_people(network.party(DEALER).config)
 
-    console.rule("5. Joint training, after an approval")
+    console.rule("5. Joint training with differential privacy, after an approval")
     counted = Measured()
     trained = submit(client, train, out / "model", "train", counted, approver=network.party(DEALER).config)
     produced = trained.job.produced_model
@@ -147,7 +160,16 @@ def run(network: harness.Harness, split: Split, out: Path) -> dict[str, object]:
     console.print(f"  correct: {count_in_words(correct, num_rows=rows, min_cell=least)}; no more was opened")
     fewest = rows - least + 1 if correct == rows else correct
 
-    console.rule("7. A researcher's private inference on samples of her own")
+    console.rule("7. Evidence before a release: what an attack on the model finds, and what the gate says")
+    held = network.party(COMPUTING[0]).config
+    ask_for_evidence(held)
+    trains = [f"{hospital}/train" for hospital in HOSPITALS]
+    holdouts = [f"{hospital}/holdout" for hospital in HOSPITALS]
+    assess = AssessRequest(**WHO, type="assess", datasets=trains + holdouts, members=trains, model=model)
+    assessed = submit(client, assess, out / "model", "assess", counted)
+    released = release(network, trained.job, assessed.job, client.result(assessed.job), out, console)
+
+    console.rule("8. A researcher's private inference on samples of her own")
     infer = InferRequest(**WHO, type="infer", model=model, samples="(in memory)", output="probability", decimals=2)
     asked = submit(client, infer, out / "model", "infer", counted, samples=split.researcher.drop(columns="benign"))
     predicted = client.result(asked.job)[asked.job.outputs[0].name]
@@ -155,15 +177,15 @@ def run(network: harness.Harness, split: Split, out: Path) -> dict[str, object]:
     console.print(f"  {len(predicted)} probabilities, rounded in shares to two decimals, seen by the researcher alone:")
     console.print(f"  {', '.join(f'{value:.2f}' for value in predicted[:10])}, …; {right} on the side of her own diagnosis")
 
-    console.rule("8. Encrypted inference: hospital-a's own model, asked about samples that it never sees")
+    console.rule("9. Encrypted inference: hospital-a's own model, asked about samples that it never sees")
     encrypted = ask_encrypted(network, client, out, console)
     client.close()
 
     joint = (fewest / rows, correct / rows)
     pooled, alone = in_the_clear(split, trained.job.training)
-    closing_table(joint, pooled, alone, counted, encrypted)
+    closing_table(joint, pooled, alone, counted, encrypted, released)
 
-    console.rule("10. The audit logs: each verified offline, against what the partners have seen of it")
+    console.rule("11. The audit logs: each verified offline, against what the partners have seen of it")
     audited = audit(network, client.directory.founder_key.fingerprint, out)
     return {
         "joint_accuracy_from_to": joint,
@@ -171,6 +193,7 @@ def run(network: harness.Harness, split: Split, out: Path) -> dict[str, object]:
         "alone_accuracy": alone,
         "research_probabilities_right": right,
         "encrypted": [asdict(figures) for figures in encrypted],
+        "released": asdict(released),
         "refused_for": refused,
         "grants": grants,
         "audited_entries": audited,
@@ -183,7 +206,7 @@ def clear(out: Path) -> None:
     """Removes what an earlier demo left, after stopping it; never anything else."""
     if (out / "consortium" / "harness.json").exists():
         harness.down(out / "consortium")
-    for name in ("audit", "consortium", "rows", "model"):
+    for name in ("audit", "consortium", "evidence", "rows", "model"):
         shutil.rmtree(out / name, ignore_errors=True)
     (out / "rows").mkdir(parents=True)
 
@@ -323,18 +346,27 @@ def audit(network: harness.Harness, fingerprint: str, out: Path) -> dict[str, in
 
 
 def closing_table(
-    joint: tuple[float, float], pooled: float, alone: dict[str, float], counted: Measured, encrypted: list[Figures]
+    joint: tuple[float, float],
+    pooled: float,
+    alone: dict[str, float],
+    counted: Measured,
+    encrypted: list[Figures],
+    released: Released,
 ) -> None:
-    console.rule("9. What came of it")
+    console.rule("10. What came of it")
     accuracies = Table("model", "accuracy on the same held-out rows")
     # A handful of wrong rows is not told, so what is known of the accuracy is a range.
     at_least, at_most = joint
     shown = f"{at_least:.1%}" if at_least == at_most else f"{at_least:.1%} or more"
-    accuracies.add_row("joint: nobody saw rows or weights", shown)
-    accuracies.add_row("pooled in the clear, same settings", f"{pooled:.1%}")
+    accuracies.add_row("joint and private: nobody saw rows or weights", shown)
+    accuracies.add_row("pooled in the clear, without noise", f"{pooled:.1%}")
     for hospital, value in alone.items():
-        accuracies.add_row(f"{hospital} alone", f"{value:.1%}")
+        accuracies.add_row(f"{hospital} alone, without noise", f"{value:.1%}")
     console.print(accuracies)
+    console.print(f"differential privacy: epsilon {released.claim}")
+    value, low, high = released.attack_auc
+    console.print(f"attack on membership: area {value:.3f} ({low:.3f} to {high:.3f}; 0.5 by chance); gate: {released.before}")
+    console.print(f"after an officer has read the evidence: {released.after}")
     costs = Table("job", "seconds", "rounds planned", "measured", "payload bytes planned", "measured")
     for column in costs.columns[1:]:
         column.justify = "right"

@@ -8,9 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from governance.identity.directory import Directory
 from governance.identity.names import Role
+from governance.private_rows import row_problems
+from privacy.accounting.statement import claim_problems, terms_of
 from privacy.preparation.fit import fit_or_refuse
 from privacy.preparation.parts import check_part
 from privacy.preparation.schema import TableSchema
@@ -76,6 +79,7 @@ class Holdings:
         min_cell: no output of an evaluation of its rows may tell of fewer rows.
         resumed: the job that this one resumes, if the party knows it.
         schemas: of those data sets, by name.
+        prepared: the statements of preparation of those that were prepared, as documents, by name.
     """
 
     party: str
@@ -89,6 +93,7 @@ class Holdings:
     min_cell: int
     resumed: PastJob | None
     schemas: Mapping[str, TableSchema]
+    prepared: Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -142,6 +147,8 @@ def examine(job: Job, *, directory: Directory, holdings: Holdings, now: datetime
     yield from _datasets(job, holdings)
     yield from _model(job, holdings)
     yield from _fit(job)
+    for problem in claim_problems(job):
+        yield Finding(ErrorCode.INVALID_JOB, problem)
     if job.num_rows > holdings.max_rows:
         what = f"{job.num_rows} rows; this party takes part in jobs over at most {holdings.max_rows}"
         yield _finding(ErrorCode.INVALID_JOB, "datasets", what, "use fewer rows")
@@ -151,7 +158,7 @@ def examine(job: Job, *, directory: Directory, holdings: Holdings, now: datetime
     if job.serving is not None and holdings.servings >= holdings.max_servings:
         what = f"{holdings.servings} serving(s) of this model are open here; {holdings.party} permits {holdings.max_servings}"
         yield _finding(ErrorCode.PARTY_BUSY, "serving", what, "wait until another has ended, or submit an inference")
-    if job.job_type in (JobType.EVALUATE, JobType.SUMMARISE):
+    if job.job_type in (JobType.EVALUATE, JobType.ASSESS, JobType.SUMMARISE):
         yield from _evaluation(job, holdings)
     if job.resumes is not None:
         yield from _resumption(job, job.resumes, holdings)
@@ -177,8 +184,12 @@ def _datasets(job: Job, holdings: Holdings) -> Iterable[Finding]:
         elif known != dataset:
             what = f"the description is not that of version {known.version}"
             yield _finding(ErrorCode.INVALID_JOB, where, what, "fetch the owner's description again")
-        elif job.partition is Partition.COLUMNS:
-            yield from _part(job, position, holdings.schemas[dataset.name])
+        else:
+            if job.partition is Partition.COLUMNS:
+                yield from _part(job, position, holdings.schemas[dataset.name])
+            if (terms := terms_of(job)) is not None and (statement := holdings.prepared.get(dataset.name)) is not None:
+                for problem in row_problems(terms, statement, where=where):
+                    yield Finding(ErrorCode.INVALID_JOB, problem)
 
 
 def _part(job: Job, position: int, schema: TableSchema) -> Iterable[Finding]:

@@ -39,6 +39,9 @@ class DocumentKind(Enum):
     ENCRYPTED_GRANT = "encrypted-grant"  # an owner's permission to ask such a model
     ENQUIRY = "enquiry"  # a researcher's request to ask such a model for a while
     DELETION_RECEIPT = "deletion-receipt"  # a holder has destroyed what it held of a model
+    RISK_REPORT = "risk-report"  # what an owner found when it attacked a model with its own rows
+    EVIDENCE = "evidence"  # what a holder has in hand about a model version that is to be released
+    LICENCE = "licence"  # for what, by whom and until when released weights may be used
     PREPARATION = "preparation"  # how an owner made the rows of a data set from its raw file
 
 

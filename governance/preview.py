@@ -13,14 +13,18 @@ from dataclasses import dataclass
 
 from governance.identity.directory import Directory
 from governance.identity.fields import Fields, fields_of, finish
+from governance.preview_learns import who_learns_what
+from privacy.accounting.noisy_answers import spent_in_words
+from privacy.accounting.statement import privacy_in_words
+from protocols.answer_noise import has_noise
 from protocols.canonical import Document, canonical_bytes, parse_canonical
 from protocols.errors import ConfideError, Problem
-from protocols.job import MAX_DATASETS, MAX_OUTPUTS, Job, Output, OutputKind, Partition
+from protocols.job import MAX_DATASETS, MAX_OUTPUTS, Job, Output, OutputKind
 from protocols.job_parts import SUMMARISED
 from protocols.plan.estimate import Estimate
-from protocols.plan.plan import ADVERSARY, Direction, Plan
+from protocols.plan.plan import Direction, Plan
 
-FORMAT = "confide.preview/2"
+FORMAT = "confide.preview/3"
 WITHOUT_NOISE = "none: opened without noise"
 NOTHING_OPENED = "0: nothing is opened"
 MAX_GRANTS = 64
@@ -32,7 +36,7 @@ _NAMES = {
     "agreement_digest", "grants", "roles", "sends", "receives", "rounds", "seconds", "memory_bytes", "disk_bytes", "epsilon",
     "outputs", "learns", "model", "retention", "numbers",
 }  # fmt: skip
-_FLOW_NAMES = {"peer", "rows", "openings", "corrections", "signals", "outputs"}
+_FLOW_NAMES = {"peer", "rows", "openings", "corrections", "signals", "noise", "outputs"}
 _OUTPUT_NAMES = {"name", "kind", "recipient", "shape", "constraint"}
 _LEARNS_NAMES = {"who", "what"}
 
@@ -44,9 +48,10 @@ class Flow:
     Attributes:
         peer: the other party, or the querier.
         rows: shares of an owner's rows; each alone is uniformly random.
-        openings: masked values among computing parties; uniformly random.
+        openings: masked values among computing parties, uniformly random; in a training by noisy sums the sums, also to owners.
         corrections: correlated randomness from the dealer; independent of all rows.
         signals: one byte each: whether a checkpoint is made now.
+        noise: of a private training: shares of an owner's noise, each uniformly random, and what tests it.
         outputs: shares of outputs, to the querier; of the samples of an inference, from the querier.
     """
 
@@ -55,12 +60,13 @@ class Flow:
     openings: int = 0
     corrections: int = 0
     signals: int = 0
+    noise: int = 0
     outputs: int = 0
 
     @property
     def total(self) -> int:
         """All of them, in bytes."""
-        return self.rows + self.openings + self.corrections + self.signals + self.outputs
+        return self.rows + self.openings + self.corrections + self.signals + self.noise + self.outputs
 
 
 @dataclass(frozen=True)
@@ -202,9 +208,9 @@ def make_preview(
         seconds=math.ceil(cost.seconds),
         memory_bytes=cost.memory_bytes,
         disk_bytes=_disk_bytes(job, plan) if computes else 0,
-        epsilon=WITHOUT_NOISE if job.outputs else NOTHING_OPENED,
+        epsilon=_epsilon(job),
         outputs=tuple(_output(job, plan, output) for output in job.outputs),
-        learns=tuple(_learns(job, plan)),
+        learns=tuple(who_learns_what(job, plan)),
         model="" if job.produced_model is None else job.produced_model.label,
         retention=_retention(job, computes),
         numbers=(_numbers(plan), *ranges),
@@ -216,22 +222,42 @@ def constraint_in_words(output: Output) -> str:
     words = []
     if output.kind is OutputKind.LABEL:
         words.append("the class only")
-    if output.kind in SUMMARISED:
+    if output.kind is OutputKind.ATTACK_COUNTS:
+        words.append(f"counts in steps of at least {output.min_cell} rows, of members and of others")
+    elif output.kind in SUMMARISED and has_noise(output):
+        words.append(f"sums and sizes of groups; none with a noisy size below {output.min_cell}")
+    elif output.kind in SUMMARISED:
         words.append(f"no group of fewer than {output.min_cell} rows; exact means of the others")
+    elif output.kind is OutputKind.MEAN:
+        words.append(f"the mean over the query's samples only, of at least {output.min_cell}")
+    elif output.kind is OutputKind.WEIGHTS:
+        words.append("every parameter of the model, for good")
     elif output.min_cell:
         words.append(f"nothing about fewer than {output.min_cell} rows")
+    if output.group_by:
+        words.append(f"by {output.group_by}, scaled to [-1, 1], split at {', '.join(output.group_edges)}")
     if output.top_k:
         words.append(f"the {output.top_k} most probable class(es) only")
     if output.decimals is not None:
         words.append(f"rounded to {output.decimals} decimal(s)")
     if output.clip.strip("0."):
         words.append(f"clipped to [{output.clip}, 1 - {output.clip}]")
+    if has_noise(output):
+        words.append(f"noise of deviation {output.noise} on each number, against {output.noise_colluders} who pool")
+    if output.abstain_below != "0":
+        words.append(f"no answer for samples below {output.abstain_below}")
     return "; ".join(words) or "none"
 
 
 def flows_by_peer(flows: Iterable[Flow], *, querier: str) -> Mapping[str, int]:
     """Returns the planned payload bytes by peer as the links of a session count them: without what goes to the querier."""
     return {flow.peer: flow.total for flow in flows if flow.peer != querier}
+
+
+def _epsilon(job: Job) -> str:
+    if job.training is not None:
+        return privacy_in_words(job)
+    return (spent_in_words(job) or WITHOUT_NOISE) if job.outputs else NOTHING_OPENED
 
 
 def _numbers(plan: Plan) -> str:
@@ -266,12 +292,19 @@ def _receives(job: Job, plan: Plan, party: str) -> Iterable[Flow]:
 
 
 def _flow(direction: Direction, peer: str) -> Flow:
-    return Flow(peer, direction.input_bytes, direction.opening_bytes, direction.correction_bytes, direction.signal_bytes)
+    return Flow(
+        peer,
+        direction.input_bytes,
+        direction.opening_bytes,
+        direction.correction_bytes,
+        direction.signal_bytes,
+        direction.noise_bytes,
+    )
 
 
 def _disk_bytes(job: Job, plan: Plan) -> int:
     results = sum(result.num_bytes for result in plan.results)
-    if job.training is None:
+    if job.training is None or job.training.privacy is not None:
         return results
     # Two checkpoints, each of parameters and at most two tensors of optimiser state for each of them, beside the model.
     return results + 2 * 3 * sum(item.num_bytes for item in plan.model)
@@ -282,34 +315,13 @@ def _output(job: Job, plan: Plan, output: Output) -> PreviewedOutput:
     return PreviewedOutput(output.name, output.kind.value, output.recipient, shape, constraint_in_words(output))
 
 
-def _learns(job: Job, plan: Plan) -> Iterable[tuple[str, str]]:
-    rows = "samples" if job.most_samples else "rows"
-    opened = ", ".join(f"{output.name} ({output.kind.value})" for output in job.outputs)
-    yield job.querier, f"{opened}, within their constraints" if opened else "that the job completed, and what it cost"
-    if job.summary is not None:
-        yield job.querier, "how many rows of a group have 1 in a column of 0 and 1, however few"
-    computing = ", ".join(job.computing_parties)
-    if plan.revealed_bits:
-        yield computing, f"{plan.revealed_bits} bit(s): whether the numbers are in range, at the end of every epoch"
-    yield computing, "shapes, schedule and volumes, unless all of them pool their shares"
-    yield job.dealer, "shapes, schedule and volumes, unless a computing party pools with it"
-    yield "who pools so", f"{rows} and outputs" if job.summary is not None else f"{rows}, weights and outputs"
-    if job.partition is Partition.COLUMNS:
-        labelled = ", ".join(f"{part.party}/{part.name}" for part in job.datasets if part.has_label)
-        yield "everybody", f"that the data sets are columns of the same {job.num_rows} people in one order"
-        yield "everybody", f"that {labelled} has the label"
-        yield ", ".join(dict.fromkeys(part.party for part in job.datasets)), "that the others hold everybody in its own list"
-    owners = [party for party in job.participants if party not in (*job.computing_parties, job.dealer)]
-    if owners:
-        yield ", ".join(owners), "that the job ran, and its shapes"
-    yield "assumed of all", ADVERSARY
-
-
 def _retention(job: Job, computes: bool) -> str:
     if not computes:
         return "the job's documents and their entries in the audit log; no shares"
     if job.produced_model is not None:
-        return "its share of the model until the model is deleted; checkpoints until the training completes, 7 days at most"
+        kept = "its share of the model until the model is deleted"
+        plain = job.training is not None and job.training.privacy is None
+        return f"{kept}; checkpoints until the training completes, 7 days at most" if plain else kept
     if job.serving is not None:
         return "no shares: each answer leaves at once, and with the session its keys, masks and opened values are erased"
     return "its shares of the outputs, sealed; each is handed out once"
@@ -344,7 +356,7 @@ def _read(document: Document) -> Preview:
         seconds=fields.whole("seconds", least=0),
         memory_bytes=fields.whole("memory_bytes", least=0),
         disk_bytes=fields.whole("disk_bytes", least=0),
-        epsilon=fields.text("epsilon"),
+        epsilon=fields.text("epsilon", most=_MAX_WORDS),
         outputs=tuple(_read_outputs(fields, problems)),
         learns=tuple(_read_learns(fields, problems)),
         model=fields.text("model"),
@@ -365,9 +377,8 @@ def _texts(fields: Fields, name: str, most: int, problems: list[Problem]) -> tup
 def _read_flows(fields: Fields, name: str, problems: list[Problem]) -> Iterable[Flow]:
     for number, entry in enumerate(fields.items(name, most=_MAX_PEERS)):
         flow = Fields(entry, names=_FLOW_NAMES, where=f"{name}.{number}", problems=problems)
-        yield Flow(
-            flow.text("peer"), *(flow.whole(part, least=0) for part in ("rows", "openings", "corrections", "signals", "outputs"))
-        )
+        parts = ("rows", "openings", "corrections", "signals", "noise", "outputs")
+        yield Flow(flow.text("peer"), *(flow.whole(part, least=0) for part in parts))
 
 
 def _read_outputs(fields: Fields, problems: list[Problem]) -> Iterable[PreviewedOutput]:

@@ -24,7 +24,7 @@ class AccountState:
     """How one account stands.
 
     Attributes:
-        account: `dataset/NAME/VERSION` or `model/NAME@VERSION`.
+        account: `dataset/NAME/VERSION`, `model/NAME@VERSION` or `consumer/RESEARCHER/NAME@VERSION`.
         spent: what is reserved or committed.
         reserved: how much of it is only reserved.
         caps: the most that may ever be spent.
@@ -116,7 +116,7 @@ def _require_known(tables: Tables, account: str) -> None:
         name, _, version = label.partition("/")
         tables.datasets.get(name, int(version))
     else:
-        name, _, version = label.partition("@")
+        name, _, version = label.rpartition("/")[2].partition("@")
         tables.models.get(ModelRef(name, version))
 
 

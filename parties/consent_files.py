@@ -59,10 +59,25 @@ def read_moment(value: object) -> datetime:
 Moment = Annotated[datetime, BeforeValidator(read_moment), WithJsonSchema({"type": "string", "format": "date-time"})]
 Identifier = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 Identifiers = Annotated[list[Identifier], Field(min_length=1)]
-JobTypes = list[Literal["train", "evaluate", "infer", "serve"]]
-AgreedJobTypes = list[Literal["train", "evaluate", "infer", "serve", "infer_encrypted"]]
+JobTypes = list[Literal["train", "evaluate", "assess", "release", "summarise", "infer", "serve"]]
+AgreedJobTypes = list[Literal["train", "evaluate", "assess", "release", "summarise", "infer", "serve", "infer_encrypted"]]
 OutputName = Literal[
-    "correct_count", "confusion", "roc_auc", "log_loss", "squared_error", "label", "probability", "score", "value"
+    "correct_count",
+    "confusion",
+    "roc_auc",
+    "log_loss",
+    "squared_error",
+    "reliability",
+    "group_confusion",
+    "attack_counts",
+    "weights",
+    "centroids",
+    "group_means",
+    "label",
+    "probability",
+    "score",
+    "value",
+    "mean",
 ]
 Count = Annotated[int, Field(ge=1)]
 DecimalText = Annotated[str, Field(pattern=r"^[0-9]{1,6}(\.[0-9]{1,9})?$")]
@@ -98,6 +113,10 @@ class OutputFields(_Strict):
     top_k: Annotated[int, Field(ge=0)] = 0
     decimals: Annotated[int, Field(ge=0)] | None = None
     clip: DecimalText = "0"
+    noise: DecimalText = "0"
+    noise_colluders: Annotated[int, Field(ge=0)] = 0
+    abstain_below: DecimalText = "0"
+    group_by: list[str] = []
 
 
 class ParameterFields(_Strict):
@@ -213,6 +232,10 @@ def dataset_choice(label: str) -> DatasetChoice:
     return DatasetChoice(name, int(version) if version else None)
 
 
+def _rule(kind: str, fields: OutputFields) -> OutputRule:
+    return OutputRule(OutputKind(kind), **dict(fields) | {"group_by": tuple(sorted(set(fields.group_by)))})
+
+
 def _terms(fields: GrantFields) -> GrantTerms:
     return GrantTerms(
         agreement=fields.agreement,
@@ -221,7 +244,7 @@ def _terms(fields: GrantFields) -> GrantTerms:
         job_types=tuple(JobType(name) for name in fields.job_types),
         derived_job_types=tuple(JobType(name) for name in fields.derived_job_types),
         recipients=tuple(fields.recipients),
-        outputs=tuple(OutputRule(OutputKind(kind), **dict(rule)) for kind, rule in fields.outputs.items()),
+        outputs=tuple(_rule(kind, rule) for kind, rule in fields.outputs.items()),
         max_uses=fields.max_uses,
         expires=fields.expires,
         min_parties=fields.min_parties,

@@ -75,7 +75,13 @@ def make_people(config: PartyConfig) -> None:
         ConfideError: JOB_CONFLICT: they are there already.
     """
     people = [make_person(person_folder(config, person), person, [role]) for person, role in PEOPLE.items()]
-    write_policy(config.policy, people=people, decision=Kind.AUTOMATIC, reason="a throw-away consortium")
+    write_policy(
+        config.policy,
+        people=people,
+        decision=Kind.AUTOMATIC,
+        reason="a throw-away consortium",
+        training_without_guarantee="as_rules_say",
+    )
 
 
 def agree(configs: Sequence[PartyConfig], *, consortium: str, now: datetime) -> SignedAgreement:
@@ -130,7 +136,7 @@ def permit(config: PartyConfig, record: DatasetRecord, **limits: Unpack[Limits])
         agreement=AGREEMENT,
         subject=DatasetChoice(record.name, record.version),
         purposes=(PURPOSE,),
-        job_types=(JobType.TRAIN, JobType.EVALUATE, JobType.SUMMARISE),
+        job_types=(JobType.TRAIN, JobType.EVALUATE, JobType.ASSESS, JobType.SUMMARISE),
         derived_job_types=JOINT,
         recipients=("*",),
         outputs=tuple(OutputRule(kind) for kind in OutputKind),

@@ -11,6 +11,7 @@ from datetime import datetime
 
 from governance.admission import Finding
 from governance.audit.entries import EntryKind, Fact
+from governance.evidence.gate import Decision, Verdict
 from governance.identity.directory import Directory
 from governance.identity.keys import SigningKey
 from governance.lineage.alias import AliasHistory, AliasName, AliasStatement, Move, MoveKind, sign_alias
@@ -112,19 +113,32 @@ def destroy_marked(database: Database, sealed: SealedFiles, holder: Holder, *, n
 
 
 def set_alias(
-    tables: Tables, holder: Holder, ref: ModelRef, alias: AliasName, *, authorisation: str, now: datetime
+    tables: Tables,
+    holder: Holder,
+    ref: ModelRef,
+    alias: AliasName,
+    *,
+    authorisation: str,
+    now: datetime,
+    passed: Decision | None = None,
 ) -> AliasStatement:
     """Moves an alias forward at this party, and tells the other holders that it did.
 
+    Args:
+        tables: of the transaction.
+        holder: this party.
+        ref: the version.
+        alias: which alias.
+        authorisation: digest of the person's.
+        now: the time, UTC.
+        passed: what the gate on evidence said in this transaction; `released` is set with a pass about this version alone.
+
     Raises:
-        ConfideError: UNKNOWN_MODEL: no share of it is held here; MODEL_REVOKED: it is not used any more; REFUSED_BY_POLICY:
-            `released` needs evidence that nothing can give yet.
+        ConfideError: UNKNOWN_MODEL: no share of it is held here; MODEL_REVOKED: it is not used any more; EVIDENCE_MISSING:
+            `released`, and the gate did not pass this version.
     """
-    if alias is AliasName.RELEASED:
-        what = f"{ref.label} has no evidence for a release: no report on what its weights tell about the rows exists"
-        remedy = "Keep it behind live or candidate, where its shares stay with their holders."
-        raise ConfideError(ErrorCode.REFUSED_BY_POLICY, what, remedy=remedy, party=holder.party)
     require_usable(tables, ref, party=holder.party)
+    _require_passed(holder, ref, alias, passed)
     history = tables.registry.alias_history(ref.name, alias)
     if history.current == ref.version:
         return _statement(holder, ref.name, alias, MoveKind.SET, history, history, now)
@@ -133,24 +147,45 @@ def set_alias(
 
 
 def roll_back_alias(
-    tables: Tables, holder: Holder, model: str, alias: AliasName, *, authorisation: str, now: datetime
+    tables: Tables,
+    holder: Holder,
+    model: str,
+    alias: AliasName,
+    *,
+    authorisation: str,
+    now: datetime,
+    passed: Decision | None = None,
 ) -> AliasStatement:
     """Moves an alias back to the version that it stood for before, here at once and at the other holders when they hear of it.
 
+    Args:
+        tables: of the transaction.
+        holder: this party.
+        model: the model's name.
+        alias: which alias.
+        authorisation: digest of the person's.
+        now: the time, UTC.
+        passed: what the gate on evidence said in this transaction; `released` moves with a pass about the version before alone.
+
     Raises:
-        ConfideError: UNKNOWN_MODEL: it stood for nothing before; MODEL_REVOKED: what it stood for is not used any more.
+        ConfideError: UNKNOWN_MODEL: it stood for nothing before; MODEL_REVOKED: what it stood for is not used any more;
+            EVIDENCE_MISSING: `released`, and the gate did not pass what it stood for.
     """
     history = tables.registry.alias_history(model, alias)
     if history.before is None:
         what = f"{model[:63]}@{alias.value} stood for no other version before at {holder.party}"
         raise ConfideError(ErrorCode.UNKNOWN_MODEL, what, remedy="Set it to a version.", party=holder.party)
-    require_usable(tables, ModelRef(model, history.before), party=holder.party)
+    ref = ModelRef(model, history.before)
+    require_usable(tables, ref, party=holder.party)
+    _require_passed(holder, ref, alias, passed)
     move = Move(MoveKind.ROLL_BACK, history.current or "", holder.party, now)
     return _move(tables, holder, model, alias, move, authorisation=authorisation)
 
 
 def follow_alias(tables: Tables, holder: Holder, said: AliasStatement, *, now: datetime) -> bool:
     """Follows another holder's move back, if it leads to what this party had itself put behind the alias before.
+
+    Whoever follows one of `released` has the gate judge what it leads to: `parties.standing_releases.review_release`.
 
     Returns:
         Whether this party's alias moved.
@@ -167,6 +202,17 @@ def follow_alias(tables: Tables, holder: Holder, said: AliasStatement, *, now: d
         return False
     _move(tables, holder, said.model, said.alias, Move(MoveKind.ROLL_BACK, history.current or "", said.issuer, now))
     return True
+
+
+def fall_from_release(tables: Tables, holder: Holder, ref: ModelRef, *, now: datetime) -> bool:
+    """Takes `released` away from a version that the gate on evidence blocks; returns whether it stood for it or would again."""
+    history = tables.registry.alias_history(ref.name, AliasName.RELEASED)
+    fall = Move(MoveKind.FALL, ref.version, holder.party, now)
+    if history.current == ref.version:
+        _move(tables, holder, ref.name, AliasName.RELEASED, fall)
+    elif history.holds(ref.version):  # a move back must not lead to it
+        tables.registry.move_alias(ref.name, AliasName.RELEASED, fall)
+    return history.holds(ref.version)
 
 
 def require_usable(tables: Tables, ref: ModelRef, *, party: str) -> ModelRecord:
@@ -202,6 +248,12 @@ def why_marked(mark: MarkRecord) -> str:
     if mark.code is ErrorCode.NO_AGREEMENT:
         return f"{mark.issuer} has revoked the agreement {mark.subject[:12]}"
     return f"{mark.issuer} has revoked its grant {mark.subject}"
+
+
+def _require_passed(holder: Holder, ref: ModelRef, alias: AliasName, passed: Decision | None) -> None:
+    if alias is AliasName.RELEASED and (passed is None or passed.verdict is not Verdict.PASS or passed.ref != ref):
+        what = f"the gate on evidence has not passed {ref.label}"
+        raise ConfideError(ErrorCode.EVIDENCE_MISSING, what, party=holder.party)
 
 
 def _say_receipts(tables: Tables, holder: Holder, *, now: datetime) -> None:

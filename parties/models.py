@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
+from governance.evidence.gate import Decision
 from governance.lineage.alias import AliasName, AliasStatement
 from governance.lineage.blast import HolderAlias
 from governance.lineage.card import ModelCard
@@ -20,6 +21,7 @@ from governance.people.roles import Action
 from parties.agreements import load_member
 from parties.authority import authorise, keep_authorisation
 from parties.config import PartyConfig
+from parties.evidence import require_release, warm_statements
 from parties.lineage import aliases_everywhere, explain_model, find_training, model_card, model_records
 from parties.model_registry import (
     Holder,
@@ -31,10 +33,13 @@ from parties.model_registry import (
     set_alias,
     why_marked,
 )
+from parties.policy_file import load_policy
 from parties.storage.database import Tables, one_transaction, open_database
+from parties.storage.jobs import JobRecord
 from parties.storage.registry import MarkRecord
+from privacy.accounting.statement import NO_GUARANTEE, privacy_in_short
 from protocols.errors import ConfideError, ErrorCode
-from protocols.job import ModelRef
+from protocols.job import Job, ModelRef
 from protocols.job_fields import check_hex, check_id
 
 _VERSION_DIGITS = 12
@@ -53,6 +58,7 @@ class HeldModel:
         aliases: what this party calls it.
         why_not: why it is not used any more; empty if it may be used.
         deleted: whether this party has destroyed its share.
+        privacy: what its training claims of differential privacy, in words.
     """
 
     ref: ModelRef
@@ -62,6 +68,7 @@ class HeldModel:
     aliases: tuple[str, ...]
     why_not: tuple[str, ...]
     deleted: bool
+    privacy: str
 
 
 def read_label(label: str) -> ModelRef:
@@ -167,25 +174,43 @@ def move_alias_forward(
         now: the time, UTC.
 
     Raises:
-        ConfideError: UNKNOWN_MODEL, MODEL_REVOKED, REFUSED_BY_POLICY, see `set_alias`; NOT_AUTHORISED (the person's fault).
+        ConfideError: UNKNOWN_MODEL, MODEL_REVOKED, EVIDENCE_MISSING, see `set_alias`; NOT_AUTHORISED (the person's fault).
     """
 
     def decide(tables: Tables, holder: Holder, authorisation: str) -> AliasStatement:
-        return set_alias(tables, holder, ref, alias, authorisation=authorisation, now=now)
+        passed = None
+        if alias is AliasName.RELEASED:
+            require_usable(tables, ref, party=holder.party)
+            passed = _ask_gate(config, tables, ref, now)
+        return set_alias(tables, holder, ref, alias, authorisation=authorisation, now=now, passed=passed)
 
+    if alias is AliasName.RELEASED:
+        warm_statements(lambda: one_transaction(config.folder.database_file), ref, party=config.party, now=now)
     return _decide(config, person_folder, Action.SET_ALIAS, f"{ref.label} as {alias.value}", decide, now)
 
 
 def move_alias_back(config: PartyConfig, person_folder: Path, model: str, alias: AliasName, *, now: datetime) -> AliasStatement:
     """Has an alias stand for the version before, here at once and at the other holders within seconds.
 
+    `released` moves back only to a version that the gate on evidence passes now.
+
     Raises:
-        ConfideError: UNKNOWN_MODEL, MODEL_REVOKED, see `roll_back_alias`; NOT_AUTHORISED (the person's fault).
+        ConfideError: UNKNOWN_MODEL, MODEL_REVOKED, EVIDENCE_MISSING, see `roll_back_alias`; NOT_AUTHORISED (the person's fault).
     """
 
-    def decide(tables: Tables, holder: Holder, authorisation: str) -> AliasStatement:
-        return roll_back_alias(tables, holder, model, alias, authorisation=authorisation, now=now)
+    def before(tables: Tables) -> ModelRef | None:
+        version = tables.registry.alias_history(model, alias).before if alias is AliasName.RELEASED else None
+        return None if version is None else ModelRef(model, version)
 
+    def decide(tables: Tables, holder: Holder, authorisation: str) -> AliasStatement:
+        passed, ref = None, before(tables)
+        if ref is not None:
+            require_usable(tables, ref, party=holder.party)
+            passed = _ask_gate(config, tables, ref, now)
+        return roll_back_alias(tables, holder, model, alias, authorisation=authorisation, now=now, passed=passed)
+
+    if (asked := _read(config, before)) is not None:
+        warm_statements(lambda: one_transaction(config.folder.database_file), asked, party=config.party, now=now)
     return _decide(config, person_folder, Action.ROLL_BACK_ALIAS, f"{model}@{alias.value}", decide, now)
 
 
@@ -221,6 +246,11 @@ def delete_model(config: PartyConfig, person_folder: Path, ref: ModelRef, *, now
         destroy_marked(database, config.folder.open_sealed(), Holder.of(member, member.directory), now=now)
 
 
+def _ask_gate(config: PartyConfig, tables: Tables, ref: ModelRef, now: datetime) -> Decision:
+    policy, directory = load_policy(config.policy), load_member(config, now).directory
+    return require_release(tables, party=config.party, policy=policy, directory=directory, ref=ref, now=now)
+
+
 def _own_mark(holder: Holder, ref: ModelRef, now: datetime, *, delete: bool) -> MarkRecord:
     return MarkRecord(ref, holder.party, ref.label, ErrorCode.MODEL_REVOKED, delete, now)
 
@@ -235,9 +265,14 @@ def _held(tables: Tables) -> tuple[HeldModel, ...]:
             aliases=tuple(alias.value for alias in tables.registry.aliases_of(record.ref)),
             why_not=tuple(why_marked(mark) for mark in tables.registry.marks(record.ref)),
             deleted=tables.registry.deletion(record.ref) is not None,
+            privacy=_privacy(tables.jobs.find(record.job_id)),
         )
         for record in tables.models.usable()
     )
+
+
+def _privacy(training: JobRecord | None) -> str:
+    return NO_GUARANTEE if training is None else privacy_in_short(Job.from_bytes(training.document))
 
 
 def _read(config: PartyConfig, read: Callable[[Tables], T]) -> T:

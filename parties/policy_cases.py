@@ -19,9 +19,10 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from governance.policy.conditions import JobFacts
+from governance.policy.conditions import UNBOUNDED, WITHOUT_GUARANTEE, JobFacts
 from governance.policy.rules import MAX_PEOPLE, Decision, Kind, Policy, decide
-from parties.policy_file import Count, Identifier, Text, field_problem
+from parties.policy_file import Count, Text, field_problem
+from parties.policy_values import Identifier
 from parties.yaml_file import read_yaml
 from protocols.errors import ConfideError, ErrorCode, Problem
 
@@ -52,6 +53,9 @@ class FactsFields(_Strict):
     epochs: Count = 0
     rounds: Count = 0
     payload_mib: Count = 0
+    guarantee: Literal["", "none", "zero-out"] = ""
+    milli_epsilon: Count = 0
+    colluders: Count = 0
 
     @property
     def facts(self) -> JobFacts:
@@ -73,6 +77,9 @@ class FactsFields(_Strict):
             epochs=self.epochs,
             rounds=self.rounds,
             payload_mib=self.payload_mib,
+            guarantee=self.guarantee or (WITHOUT_GUARANTEE if self.job_type == "train" else ""),
+            milli_epsilon=UNBOUNDED if self.job_type == "train" and self.guarantee in ("", "none") else self.milli_epsilon,
+            colluders=self.colluders,
         )
 
 

@@ -8,7 +8,7 @@ rules:
     match: {job_types: [evaluate], max_rows: 1000}
     decision: automatic
   - name: trainings
-    match: {job_types: [train]}
+    match: {job_types: [train], guarantees: [none, zero-out]}
     decision: {approve: {needed: 1, of: [privacy-officers]}}
     reason: a training leaves a model behind
 otherwise: {decision: refuse, reason: nobody has thought of this yet}
@@ -21,7 +21,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from governance.identity.keys import VerifyingKey
 from governance.people.person import Person
@@ -37,10 +37,11 @@ from governance.policy.budgets import (
 )
 from governance.policy.conditions import CONDITIONS, Condition
 from governance.policy.rules import MAX_PEOPLE, MAX_RULES, OTHERWISE, Kind, Policy, Rule, Verdict, check_policy
+from parties.policy_values import DecimalText, Identifier
+from parties.release_policy_file import ReleaseFields, release_terms
 from parties.storage.files import write_public
 from parties.yaml_file import FieldPath, YamlFile, read_yaml
 from protocols.errors import ConfideError, ErrorCode, Problem
-from protocols.job import ID_PATTERN
 
 POLICY_FILE = "policy.yaml"
 API_VERSION = "confide.policy/1"
@@ -49,23 +50,12 @@ _NAME = 128
 _REASON = 256
 
 
-def _decimal(value: str) -> str:
-    read_decimal(value)
-    return value
-
-
-def _identifier(value: str) -> str:
-    if not ID_PATTERN.fullmatch(value):
-        raise ValueError("an identifier is 1 to 63 of a-z, 0-9 and -, not at the ends")
-    return value
-
-
-Identifier = Annotated[str, AfterValidator(_identifier)]
 Text = Annotated[str, Field(min_length=1, max_length=_NAME)]
 Texts = Annotated[list[Text], Field(min_length=1, max_length=_MAX_LISTED)]
 Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
-DecimalText = Annotated[str, AfterValidator(_decimal)]
-JobTypes = Annotated[list[Literal["train", "evaluate", "infer", "serve"]], Field(min_length=1, max_length=4)]
+JobTypes = Annotated[
+    list[Literal["train", "evaluate", "assess", "release", "summarise", "infer", "serve"]], Field(min_length=1, max_length=7)
+]
 
 
 class _Strict(BaseModel):
@@ -109,6 +99,11 @@ class MatchFields(_Strict):
     max_rounds: Count | None = None
     min_payload_mib: Count | None = None
     max_payload_mib: Count | None = None
+    guarantees: Annotated[list[Literal["none", "zero-out"]], Field(min_length=1, max_length=2)] | None = None
+    min_milli_epsilon: Count | None = None
+    max_milli_epsilon: Count | None = None
+    min_colluders: Count | None = None
+    max_colluders: Count | None = None
 
 
 class QuorumFields(_Strict):
@@ -158,13 +153,22 @@ class ModelCapsFields(CapsFields):
     queries: Count = DEFAULT_MODEL_QUERIES
 
 
+class ConsumerCapsFields(CapsFields):
+    """Likewise, of what a model answers one researcher with noise; the model's own caps hold besides."""
+
+    queries: Count = MAX_COUNT
+    answers: Count = MAX_COUNT
+
+
 class BudgetsFields(_Strict):
-    """Caps of data sets (`name` or `name/version`) and models (`name` or `name@version`), by name and for all others."""
+    """Caps of data sets (`name` or `name/version`), models (`name` or `name@version`) and researchers, and of all others."""
 
     default: CapsFields = CapsFields()
     default_model: ModelCapsFields = ModelCapsFields()
     datasets: Annotated[dict[Text, CapsFields], Field(max_length=_MAX_LISTED)] = {}
     models: Annotated[dict[Text, ModelCapsFields], Field(max_length=_MAX_LISTED)] = {}
+    consumers: Annotated[dict[Text, ConsumerCapsFields], Field(max_length=_MAX_LISTED)] = {}
+    default_consumer: ConsumerCapsFields = ConsumerCapsFields()
 
 
 class PolicyFields(_Strict):
@@ -174,7 +178,9 @@ class PolicyFields(_Strict):
     people: Annotated[list[PersonFields], Field(max_length=MAX_PEOPLE)] = []
     rules: Annotated[list[RuleFields], Field(max_length=MAX_RULES)] = []
     otherwise: OtherwiseFields
+    training_without_guarantee: Literal["where_named", "as_rules_say"] = "where_named"
     budgets: BudgetsFields = BudgetsFields()
+    release: ReleaseFields | None = None
 
 
 def load_policy(path: Path) -> Policy:
@@ -198,7 +204,14 @@ def load_policy(path: Path) -> Policy:
     raise ConfideError(ErrorCode.INVALID_CONFIG, f"{len(problems)} problem(s) in {path}", problems=problems)
 
 
-def write_policy(path: Path, *, people: Iterable[Person] = (), decision: Kind = Kind.REFUSED, reason: str = "") -> Policy:
+def write_policy(
+    path: Path,
+    *,
+    people: Iterable[Person] = (),
+    decision: Kind = Kind.REFUSED,
+    reason: str = "",
+    training_without_guarantee: str = "where_named",
+) -> Policy:
     """Writes a policy without rules: its people, and one decision about every job; and returns it as loaded.
 
     Args:
@@ -206,6 +219,7 @@ def write_policy(path: Path, *, people: Iterable[Person] = (), decision: Kind = 
         people: whom it lists.
         decision: AUTOMATIC or REFUSED.
         reason: of the decision, for queriers.
+        training_without_guarantee: `where_named`, or `as_rules_say` where the decision is about such trainings too.
 
     Raises:
         ConfideError: INVALID_CONFIG: the policy would not be valid.
@@ -220,6 +234,8 @@ def write_policy(path: Path, *, people: Iterable[Person] = (), decision: Kind = 
         "otherwise:",
         f"  decision: {'automatic' if decision is Kind.AUTOMATIC else 'refuse'}",
         f"  reason: {json.dumps(reason)}",
+        "# where_named: a training without differential privacy runs only if a rule with match: {guarantees: [none]} lets it.",
+        f"training_without_guarantee: {training_without_guarantee}",
         "# The most that may ever be asked of one data set or model, unless it is named under `datasets` or `models`.",
         "budgets:",
         f"  default: {{queries: {DEFAULT_QUERIES}, answers: {DEFAULT_ANSWERS}}}",
@@ -283,7 +299,11 @@ def _policy(fields: PolicyFields) -> Policy:
             {name: _caps(caps) for name, caps in fields.budgets.datasets.items()},
             {name: _caps(caps) for name, caps in fields.budgets.models.items()},
             _caps(fields.budgets.default_model),
+            {name: _caps(caps) for name, caps in fields.budgets.consumers.items()},
+            _caps(fields.budgets.default_consumer),
         ),
+        release=None if fields.release is None else release_terms(fields.release),
+        permits_plain_training=fields.training_without_guarantee == "as_rules_say",
     )
 
 
@@ -304,6 +324,8 @@ def _caps(fields: CapsFields) -> Caps:
 
 
 def _path(where: str) -> FieldPath:
+    if where.startswith(("release.datasets.", "release.classes.")):
+        return tuple(where.split(".") if where.startswith("release.classes.") else where.split(".", 2))
     # Names of data sets and models may hold dots; they come last.
     parts = where.split(".", 2)
     if parts[0] == "budgets":

@@ -25,6 +25,7 @@ from parties.agreements import load_member
 from parties.authority import authorise, keep_authorisation
 from parties.config import PartyConfig
 from parties.publication_files import PublicationTerms, read_model, read_validation
+from parties.released import is_released, require_own_use
 from parties.storage.database import one_transaction
 from parties.storage.encrypted import EnquiryRecord, PublishedRecord, sealed_id
 from parties.storage.sealed import Purpose, SealedFiles
@@ -234,6 +235,28 @@ def withdraw_model(config: PartyConfig, person_folder: Path, ref: ModelRef, *, r
     # After the decision is durable; a crash in between leaves the file to the next start, which removes what no table names.
     config.folder.open_sealed().delete(record.sealed_name)
     return record
+
+
+def require_licence_of(config: PartyConfig, files: PublicationFiles, *, purpose: str | None, now: datetime) -> None:
+    """Checks that released weights may be published by this party; weights of its own need no licence.
+
+    Args:
+        config: the owner's.
+        files: the model.
+        purpose: for which purpose of the licence.
+        now: the time, UTC.
+
+    Raises:
+        ConfideError: LICENCE_REFUSED: the licence does not permit it, or is stripped or altered; INVALID_ARGUMENT: no purpose.
+    """
+    folder = files.weights.parent
+    if not is_released(folder):
+        return
+    if purpose is None:
+        what = f"{folder} holds released weights"
+        raise ConfideError(ErrorCode.INVALID_ARGUMENT, what, remedy="Say for which purpose of their licence, with --purpose.")
+    member = load_member(config, now)
+    require_own_use(folder, member.directory, party=config.party, purpose=purpose, now=now)
 
 
 def published_models(config: PartyConfig) -> tuple[PublishedRecord, ...]:

@@ -172,6 +172,24 @@ class ErrorCode(Enum):
         "The numbers of a training left the range that is declared for them.",
         "Use a smaller learning rate, and scale the features to [-1, 1]; then submit the job again.",
     )
+    NOISE_MISSING = Entry(
+        Fault.PEER,
+        Kind.ENDED,
+        "The noise of a private training failed its test, so nothing was trained.",
+        "Ask the owner that is named to restart and update its party; what the job has reserved stays spent.",
+    )
+    EVIDENCE_MISSING = Entry(
+        Fault.REQUEST,
+        Kind.DENIED,
+        "A model version may not be released with the evidence there is.",
+        "Read the reasons; assess the risk of the model, or ask the people named for their approval.",
+    )
+    LICENCE_REFUSED = Entry(
+        Fault.REQUEST,
+        Kind.DENIED,
+        "Released weights may not be used so, not by you, or not any more.",
+        "Keep to the licence that came with them, or ask its issuers for another one.",
+    )
     CHECKPOINT_DIFFERS = Entry(
         Fault.REQUEST,
         Kind.CONFLICT,

@@ -29,9 +29,11 @@ from protocols.job_fields import (
 from protocols.job_parts import MAX_CLASSES as MAX_CLASSES
 from protocols.job_parts import MAX_COMPUTING_PARTIES as MAX_COMPUTING_PARTIES
 from protocols.job_parts import MAX_DATASETS as MAX_DATASETS
+from protocols.job_parts import MAX_GROUP_EDGES, MAX_THRESHOLDS
 from protocols.job_parts import MAX_OUTPUTS as MAX_OUTPUTS
 from protocols.job_parts import MAX_QUERY_ROWS as MAX_QUERY_ROWS
 from protocols.job_parts import MAX_ROWS as MAX_ROWS
+from protocols.job_parts import Assessment as Assessment
 from protocols.job_parts import DatasetRef as DatasetRef
 from protocols.job_parts import JobType as JobType
 from protocols.job_parts import ModelRef as ModelRef
@@ -45,7 +47,7 @@ from protocols.job_parts import Task as Task
 from protocols.model.spec import ModelSpec
 from protocols.training import Training, read_training
 
-FORMAT = "confide.job/5"
+FORMAT = "confide.job/6"
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ class Job:
         expires: after this nobody starts it.
         nonce: 32 hexadecimal digits; makes equal requests distinct jobs.
         summary: summarise only: into which groups.
+        assessment: assess only: how the model is attacked.
     """
 
     consortium: str
@@ -111,6 +114,7 @@ class Job:
     expires: datetime
     nonce: str
     summary: Summary | None = None
+    assessment: Assessment | None = None
 
     @property
     def lead(self) -> str:
@@ -200,12 +204,13 @@ class Job:
             "query_rows": self.query_rows,
             "query_commitment": self.query_commitment,
             "serving": None if self.serving is None else vars(self.serving),
-            "outputs": [{**vars(output), "kind": output.kind.value} for output in self.outputs],
+            "outputs": [_output_document(output) for output in self.outputs],
             "created": self.created.strftime(TIME_FORMAT),
             "agree_by": self.agree_by.strftime(TIME_FORMAT),
             "expires": self.expires.strftime(TIME_FORMAT),
             "nonce": self.nonce,
             "summary": None if self.summary is None else vars(self.summary),
+            "assessment": None if self.assessment is None else _assessment_document(self.assessment),
         }
 
     @staticmethod
@@ -232,7 +237,7 @@ def _from_document(document: Document) -> Job:
         "format", "consortium", "directory_version", "agreement", "purpose", "type", "querier", "computing_parties", "dealer",
         "datasets", "partition", "schema", "task", "model", "initial_weights_sha256", "model_name", "model_ref", "training",
         "resumes", "query_rows", "query_commitment", "serving", "outputs", "created", "agree_by", "expires", "nonce",
-        "summary",
+        "summary", "assessment",
     }  # fmt: skip
     unknown, missing = sorted(set(document) - keys), sorted(keys - set(document))
     if unknown or missing:
@@ -270,6 +275,7 @@ def _from_document(document: Document) -> Job:
             expires=read_time(document["expires"]),
             nonce=read_text(document["nonce"]),
             summary=None if document["summary"] is None else read_fields(Summary, document["summary"], "iiis"),
+            assessment=None if document["assessment"] is None else _assessment(document["assessment"]),
         )
     except (ValueError, TypeError, KeyError) as error:
         raise ConfideError(ErrorCode.INVALID_JOB, f"a field of the job has the wrong type or value: {error}") from error
@@ -282,7 +288,7 @@ def _dataset(entry: Any) -> DatasetRef:
 def _output(entry: Any) -> Output:
     document = read_object(entry)
     if set(document) != set(Output.__annotations__):
-        raise ValueError("an output has the fields name, kind, recipient, min_cell, top_k, decimals and clip")
+        raise ValueError(f"an output has the fields {', '.join(Output.__annotations__)}")
     return Output(
         name=read_text(document["name"]),
         kind=OutputKind(document["kind"]),
@@ -291,4 +297,29 @@ def _output(entry: Any) -> Output:
         top_k=read_whole(document["top_k"]),
         decimals=read_optional_whole(document["decimals"]),
         clip=read_text(document["clip"]),
+        group_by=read_text(document["group_by"]),
+        group_edges=tuple(read_text(edge) for edge in read_items(document["group_edges"], MAX_GROUP_EDGES)),
+        noise=read_text(document["noise"]),
+        noise_colluders=read_whole(document["noise_colluders"]),
+        abstain_below=read_text(document["abstain_below"]),
     )
+
+
+def _assessment(entry: Any) -> Assessment:
+    document = read_object(entry)
+    if set(document) != set(Assessment.__annotations__):
+        raise ValueError(f"an assessment has the fields {', '.join(Assessment.__annotations__)}")
+    return Assessment(
+        members=tuple(read_whole(position) for position in read_items(document["members"], MAX_DATASETS)),
+        thresholds=tuple(read_text(threshold) for threshold in read_items(document["thresholds"], MAX_THRESHOLDS)),
+        attack=read_text(document["attack"]),
+        shadows=read_whole(document["shadows"]),
+    )
+
+
+def _output_document(output: Output) -> dict[str, Any]:
+    return {**vars(output), "kind": output.kind.value, "group_edges": list(output.group_edges)}
+
+
+def _assessment_document(assessment: Assessment) -> dict[str, Any]:
+    return {**vars(assessment), "members": list(assessment.members), "thresholds": list(assessment.thresholds)}

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from protocols.errors import Problem
-from protocols.job_fields import check_hex, check_id
+from protocols.job_fields import check_ascending, check_hex, check_id
 from protocols.job_parts import (
+    ATTACKS,
     EVALUATED,
     LOSSES,
+    MAX_ASSESSED_ROWS,
     MAX_ATTEMPTS,
     MAX_BLOCK_ROWS,
     MAX_CLASSES,
@@ -18,14 +22,19 @@ from protocols.job_parts import (
     MAX_LIFETIME_S,
     MAX_QUERIES,
     MAX_QUERY_ROWS,
+    MAX_RELEASED_PARAMETERS,
     MAX_ROWS,
     MAX_SERVED_ROWS,
     MAX_SERVING_S,
+    MAX_SHADOWS,
     MAX_SUMMARISED_ROWS,
+    MIN_SHADOWS,
     PREDICTED,
     SUMMARISED,
+    Assessment,
     JobType,
     OutputKind,
+    Partition,
     Resumption,
     Serving,
     Summary,
@@ -35,6 +44,8 @@ from protocols.model.layers import Dropout, Flatten, Polynomial, Sigmoid, Softma
 from protocols.model.spec import ModelSpec
 from protocols.output_checks import check_constraint
 from protocols.partition_checks import check_datasets
+from protocols.private_job_checks import check_private_job
+from protocols.schema_features import feature_names
 from protocols.training import MAX_STEPS, Loss, check_training
 
 if TYPE_CHECKING:  # the job imports this module
@@ -66,9 +77,14 @@ def check(job: Job) -> Iterable[Problem]:
         yield from check_id("outputs.name", output.name)
         if output.recipient != job.querier:
             yield Problem(f"outputs.{output.name}", "the recipient is not the querier", "open outputs to the querier alone")
+        if output.noise_colluders >= len(job.computing_parties):
+            where, what = f"outputs.{output.name}.noise_colluders", "all computing parties know the whole noise"
+            yield Problem(where, what, f"write {len(job.computing_parties) - 1} or less")
     if job.job_type is not JobType.SUMMARISE:
         yield from check_model(job.model, job.task)
         yield from _absent(job, "summary")
+    if job.job_type is not JobType.ASSESS:
+        yield from _absent(job, "assessment")
     yield from _CHECKS[job.job_type](job)
 
 
@@ -131,7 +147,9 @@ def _check_train(job: Job) -> Iterable[Problem]:
         return
     yield from check_training(job.training)
     yield from check_loss(job.model, job.task, job.training.loss)
-    if job.training.batch_size >= 1 and job.training.epochs * -(-job.num_rows // job.training.batch_size) > MAX_STEPS:
+    if job.training.privacy is not None:
+        yield from check_private_job(job, job.training, job.training.privacy)
+    elif job.training.batch_size >= 1 and job.training.epochs * -(-job.num_rows // job.training.batch_size) > MAX_STEPS:
         yield Problem("training", f"more than {MAX_STEPS} steps", "use larger batches or fewer epochs")
     if job.training.steps_before and job.model_ref is None:
         yield Problem("training.steps_before", "public weights have no steps behind them", "write 0")
@@ -156,6 +174,59 @@ def _check_evaluate(job: Job) -> Iterable[Problem]:
     for output in job.outputs:
         if not 1 <= output.min_cell <= MAX_ROWS:
             yield Problem(f"outputs.{output.name}.min_cell", f"must be 1 to {MAX_ROWS}", "say how few rows a count may be of")
+        yield from check_constraint(output, job.task, classes=job.model.output_features)
+        known_features = feature_names(job.schema)[: job.model.input_features]
+        if output.kind is OutputKind.GROUP_CONFUSION and output.group_by and output.group_by not in known_features:
+            remedy = f"name one of {', '.join(known_features[:6]) or 'none'}"
+            yield Problem(f"outputs.{output.name}.group_by", f"{output.group_by!r} is no feature of these rows", remedy)
+
+
+def _check_assess(job: Job) -> Iterable[Problem]:
+    yield from _absent(job, "initial_weights_sha256", "model_name", "training", "resumes", *_OF_A_QUERY, "serving")
+    yield from _check_model_ref(job)
+    if [output.kind for output in job.outputs] != [OutputKind.ATTACK_COUNTS]:
+        yield Problem("outputs", f"an assessment opens {OutputKind.ATTACK_COUNTS.value} and nothing else", "declare that output")
+    for output in job.outputs:
+        if not 2 <= output.min_cell <= MAX_ROWS:
+            yield Problem(f"outputs.{output.name}.min_cell", f"must be 2 to {MAX_ROWS}", "say how few rows a count may be of")
+        yield from check_constraint(output, job.task, classes=job.model.output_features)
+    if job.partition is not Partition.ROWS or job.task is Task.REAL:
+        yield Problem("datasets", "the attack is on whole rows with a class", "use data sets of rows with a class as label")
+    if job.num_rows > MAX_ASSESSED_ROWS:
+        yield Problem("datasets", f"more than {MAX_ASSESSED_ROWS} rows are not assessed at once", "assess a sample of the rows")
+    if job.assessment is None:
+        yield Problem("assessment", "missing", "say which data sets are members, by which attack, and at which thresholds")
+    else:
+        yield from _check_assessment(job, job.assessment)
+
+
+def _check_assessment(job: Job, assessment: Assessment) -> Iterable[Problem]:
+    members, count = assessment.members, len(job.datasets)
+    if sorted(set(members)) != list(members) or not 1 <= len(members) < count or not set(members) <= set(range(count)):
+        yield Problem("assessment.members", "some of the data sets are members and some are not", "write positions, ascending")
+    sides = {(job.datasets[place].party, place in members) for place in range(count)}
+    for party in sorted({party for party, _ in sides}):
+        if {(party, True), (party, False)} - sides:
+            what = f"{party} brings members alone, or others alone: its shadows differ from everybody else's, and so do scores"
+            yield Problem("datasets", what, "name rows of both kinds of each owner, or leave it out")
+    if assessment.attack not in ATTACKS:
+        yield Problem("assessment.attack", f"{assessment.attack!r} is no attack", f"choose among {', '.join(ATTACKS)}")
+    if not MIN_SHADOWS <= assessment.shadows <= MAX_SHADOWS:
+        yield Problem("assessment.shadows", f"must be {MIN_SHADOWS} to {MAX_SHADOWS}", "choose another number")
+    yield from check_ascending("assessment.thresholds", assessment.thresholds, Decimal(-64), Decimal(64))
+
+
+def _check_release(job: Job) -> Iterable[Problem]:
+    yield from _absent(job, "initial_weights_sha256", "model_name", "training", "resumes", *_OF_A_QUERY, "serving")
+    yield from _check_model_ref(job)
+    if sum(math.prod(spec.shape) for spec in job.model.parameters) > MAX_RELEASED_PARAMETERS:
+        what = f"more than {MAX_RELEASED_PARAMETERS} parameters do not fit into one message"
+        yield Problem("model", what, "release a smaller model")
+    if [output.kind for output in job.outputs] != [OutputKind.WEIGHTS]:
+        yield Problem("outputs", f"a release opens {OutputKind.WEIGHTS.value} and nothing else", "declare that output")
+    for output in job.outputs:
+        if output.min_cell:
+            yield Problem(f"outputs.{output.name}.min_cell", "weights are no counts", "write 0")
         yield from check_constraint(output, job.task, classes=job.model.output_features)
 
 
@@ -235,10 +306,21 @@ def _check_predictions(job: Job) -> Iterable[Problem]:
     known = ", ".join(kind.value for kind in PREDICTED[job.task])
     if len(job.outputs) != 1 or job.outputs[0].kind not in PREDICTED[job.task]:
         yield Problem("outputs", f"predictions of a {job.task.value} task are one of: {known}", "declare one output")
+    elif job.outputs[0].kind is OutputKind.MEAN:
+        yield from _check_mean(job, job.outputs[0].min_cell)
     elif job.outputs[0].min_cell:
         yield Problem("outputs.min_cell", "predictions are no counts", "write 0")
     for output in job.outputs:
         yield from check_constraint(output, job.task, classes=job.model.output_features)
+
+
+def _check_mean(job: Job, min_cell: int) -> Iterable[Problem]:
+    if job.job_type is not JobType.INFER:
+        yield Problem("outputs", "a mean is over the samples of one inference", "submit an inference")
+    elif not 2 <= min_cell <= MAX_QUERY_ROWS:
+        yield Problem("outputs.min_cell", f"must be 2 to {MAX_QUERY_ROWS}", "say how few samples a mean may be of")
+    elif (job.query_rows or 0) < min_cell:
+        yield Problem("query_rows", f"a mean is of at least {min_cell} samples", "share more samples in one query")
 
 
 def _check_infer_encrypted(job: Job) -> Iterable[Problem]:
@@ -250,6 +332,8 @@ _CHECKS = {
     JobType.TRAIN: _check_train,
     JobType.EVALUATE: _check_evaluate,
     JobType.SUMMARISE: _check_summarise,
+    JobType.ASSESS: _check_assess,
+    JobType.RELEASE: _check_release,
     JobType.INFER: _check_infer,
     JobType.SERVE: _check_serve,
     JobType.INFER_ENCRYPTED: _check_infer_encrypted,

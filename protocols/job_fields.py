@@ -20,6 +20,7 @@ TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 MAX_TEXT = 256
 T = TypeVar("T")
 _HEX = re.compile(r"[0-9a-f]+")
+_SIGNED_DECIMAL = re.compile(r"-?[0-9]{1,6}(\.[0-9]{1,9})?")
 _DECIMAL = re.compile(r"[0-9]{1,6}(\.[0-9]{1,9})?")
 
 
@@ -111,3 +112,13 @@ def check_decimal(where: str, value: str, least: Decimal, most: Decimal) -> Iter
     """Yields what is wrong with a decimal number that is written as a text."""
     if not _DECIMAL.fullmatch(value) or not least <= Decimal(value) <= most:
         yield Problem(where, f"must be a decimal from {least} to {most}, at most nine places", "for example 0.5")
+
+
+def check_ascending(where: str, values: tuple[str, ...], least: Decimal, most: Decimal) -> Iterable[Problem]:
+    """Yields what is wrong with a list of decimals, which may be negative, in ascending order."""
+    if not values or not all(_SIGNED_DECIMAL.fullmatch(value) for value in values):
+        yield Problem(where, "at least one decimal with at most nine places is expected", 'for example "-0.5"')
+        return
+    numbers = [Decimal(value) for value in values]
+    if numbers != sorted(set(numbers)) or not least <= numbers[0] <= numbers[-1] <= most:
+        yield Problem(where, f"must ascend, from {least} to {most}", "sort them, and leave out what is twice")

@@ -21,6 +21,12 @@ MAX_SERVED_ROWS = MAX_ROWS
 MAX_SERVING_S = 24 * 3600
 MAX_CLUSTERS = 64
 MAX_ITERATIONS = 100
+MAX_GROUP_EDGES = 15
+MAX_THRESHOLDS = 64
+ATTACKS = ("lira", "rmia")
+MIN_SHADOWS, MAX_SHADOWS = 8, 1_024
+MAX_RELEASED_PARAMETERS = 500_000  # 8 bytes each, of a message of 4 MiB
+MAX_ASSESSED_ROWS = 65_536  # every owner scores all its rows with all its shadows, and all scores are compared in shares
 MAX_SUMMARISED_ROWS = 1 << 20  # beyond, the error of a mean would exceed two units of its last place
 
 
@@ -29,6 +35,8 @@ class JobType(Enum):
 
     TRAIN = "train"
     EVALUATE = "evaluate"
+    ASSESS = "assess"  # how well a membership attack tells the rows a model was trained on from others; counts are opened
+    RELEASE = "release"  # a model's weights are opened to one recipient, under a licence
     SUMMARISE = "summarise"  # rows are told by the means and sizes of groups of them, and by nothing else
     INFER = "infer"
     SERVE = "serve"  # a model stays open to the querier's queries for a while, without a session for each of them
@@ -65,6 +73,10 @@ class OutputKind(Enum):
     ROC_AUC = "roc_auc"  # evaluate, binary: the area under the curve; withheld if either class has fewer than c rows
     LOG_LOSS = "log_loss"  # evaluate: mean cross-entropy of the predictions; withheld if a class has rows, but fewer than c
     SQUARED_ERROR = "squared_error"  # evaluate, real: mean squared error
+    RELIABILITY = "reliability"  # evaluate: (10, 3): of the rows in each tenth of the probability: how many, sum, how many right
+    GROUP_CONFUSION = "group_confusion"  # evaluate, binary: (groups, 4): true and false negatives, false and true positives
+    ATTACK_COUNTS = "attack_counts"  # assess: (thresholds, 2): members, and others, whose score reaches each threshold
+    WEIGHTS = "weights"  # release: all parameters, one after the other, as they are held
     CENTROIDS = "centroids"  # summarise: (clusters, features + 1): means of the rows of each cluster, and how many it has
     GROUP_MEANS = "group_means"  # summarise: (classes, features + 1): likewise of the rows with each label
     LABEL = "label"  # infer, serve: the predicted class per sample
@@ -73,18 +85,26 @@ class OutputKind(Enum):
         "score"  # infer, serve: what the model computes before its last sigmoid or softmax; one per class if there are several
     )
     VALUE = "value"  # infer and serve, real: the predicted number per sample, scaled as the labels
+    MEAN = "mean"  # infer: of the probabilities, or values within [-1, 1], of all samples of the query, which are c or more
 
 
 SUMMARISED = (OutputKind.CENTROIDS, OutputKind.GROUP_MEANS)
 EVALUATED = {
-    Task.BINARY: (OutputKind.CORRECT_COUNT, OutputKind.CONFUSION, OutputKind.ROC_AUC, OutputKind.LOG_LOSS),
-    Task.CLASSES: (OutputKind.CORRECT_COUNT, OutputKind.CONFUSION, OutputKind.LOG_LOSS),
+    Task.BINARY: (
+        OutputKind.CORRECT_COUNT,
+        OutputKind.CONFUSION,
+        OutputKind.ROC_AUC,
+        OutputKind.LOG_LOSS,
+        OutputKind.RELIABILITY,
+        OutputKind.GROUP_CONFUSION,
+    ),
+    Task.CLASSES: (OutputKind.CORRECT_COUNT, OutputKind.CONFUSION, OutputKind.LOG_LOSS, OutputKind.RELIABILITY),
     Task.REAL: (OutputKind.SQUARED_ERROR,),
 }
 PREDICTED = {
-    Task.BINARY: (OutputKind.LABEL, OutputKind.PROBABILITY, OutputKind.SCORE),
-    Task.CLASSES: (OutputKind.LABEL, OutputKind.PROBABILITY, OutputKind.SCORE),
-    Task.REAL: (OutputKind.VALUE,),
+    Task.BINARY: (OutputKind.LABEL, OutputKind.PROBABILITY, OutputKind.SCORE, OutputKind.MEAN),
+    Task.CLASSES: (OutputKind.LABEL, OutputKind.PROBABILITY, OutputKind.SCORE, OutputKind.MEAN),
+    Task.REAL: (OutputKind.VALUE, OutputKind.MEAN),
 }
 LOSSES = {
     Task.BINARY: (Loss.BINARY_CROSS_ENTROPY, Loss.MEAN_SQUARED_ERROR),
@@ -192,6 +212,23 @@ class Summary:
 
 
 @dataclass(frozen=True)
+class Assessment:
+    """How a model is attacked; public.
+
+    Attributes:
+        members: positions in the job's data sets of those that the model was trained on; the others are compared with them.
+        thresholds: of the score, decimals in ascending order; for each of them two counts are opened.
+        attack: `lira` or `rmia`: how each owner makes of a model's confidence in a row the score of the row.
+        shadows: how many shadow models each owner trains on its own rows.
+    """
+
+    members: tuple[int, ...]
+    thresholds: tuple[str, ...]
+    attack: str
+    shadows: int
+
+
+@dataclass(frozen=True)
 class Output:
     """Something opened at the end, to one recipient.
 
@@ -200,10 +237,19 @@ class Output:
         kind: what it is.
         recipient: the querier.
         min_cell: evaluate: no count that is opened, and no group behind a rate, is of fewer rows; summarise: likewise no group;
-            infer and serve: 0.
+            a mean of predictions: the query has no fewer samples; else 0.
         top_k: probabilities of several classes: only the k largest of a sample are opened, the others as 0; 0 for all.
         decimals: probabilities and values: opened after rounding to so many decimals, in shares; None for no rounding.
         clip: probabilities: none below it and none above 1 - clip is opened; a decimal, "0" for no clipping.
+        group_by: group confusion: the feature by which rows are grouped; else empty.
+        group_edges: group confusion: where one group ends and the next begins, in values of that feature as it is shared, from
+            -1 to 1; decimals in ascending order; n edges make n + 1 groups.
+        noise: predictions and group means: standard deviation of the discrete Gaussian noise that is added to each number before
+            anything is chosen or opened, as a decimal; probabilities are clipped to [0, 1] before, values to [-1, 1]; of groups
+            it is added to sums and sizes; "0" for none.
+        noise_colluders: of the computing parties, how many may pool what they know; the others' noise alone has that deviation.
+        abstain_below: predictions of classes: a sample whose largest probability is below it gets no answer; a decimal, "0" for
+            none.
     """
 
     name: str
@@ -213,3 +259,8 @@ class Output:
     top_k: int = 0
     decimals: int | None = None
     clip: str = "0"
+    group_by: str = ""
+    group_edges: tuple[str, ...] = ()
+    noise: str = "0"
+    noise_colluders: int = 0
+    abstain_below: str = "0"

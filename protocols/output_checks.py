@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from decimal import ROUND_FLOOR, Decimal
 
 from protocols.errors import Problem
-from protocols.job_fields import check_decimal
+from protocols.job_fields import check_ascending, check_decimal
 from protocols.job_parts import Output, OutputKind, Task
 
 MAX_DECIMALS = 4  # a fifth is beyond what the approximations compute
@@ -19,8 +19,11 @@ _FITS = {
     "top_k": (OutputKind.PROBABILITY,),
     "decimals": (OutputKind.PROBABILITY, OutputKind.SCORE, OutputKind.VALUE),
     "clip": (OutputKind.PROBABILITY,),
+    "group_by": (OutputKind.GROUP_CONFUSION,),
+    "noise": (OutputKind.LABEL, OutputKind.PROBABILITY, OutputKind.VALUE, OutputKind.MEAN, OutputKind.GROUP_MEANS),
+    "abstain_below": (OutputKind.LABEL, OutputKind.PROBABILITY),
 }
-_NONE = {"top_k": "0", "decimals": "null", "clip": '"0"'}
+_NONE = {"top_k": "0", "decimals": "null", "clip": '"0"', "group_by": '""', "noise": '"0"', "abstain_below": '"0"'}
 
 
 def check_constraint(output: Output, task: Task, *, classes: int) -> Iterable[Problem]:
@@ -31,7 +34,14 @@ def check_constraint(output: Output, task: Task, *, classes: int) -> Iterable[Pr
         task: of the job.
         classes: how many there are, for a task of classes.
     """
-    asked = {"top_k": output.top_k != 0, "decimals": output.decimals is not None, "clip": output.clip != "0"}
+    asked = {
+        "top_k": output.top_k != 0,
+        "decimals": output.decimals is not None,
+        "clip": output.clip != "0",
+        "group_by": output.group_by != "" or output.group_edges != (),
+        "noise": output.noise != "0" or output.noise_colluders != 0,
+        "abstain_below": output.abstain_below != "0",
+    }
     for name, kinds in _FITS.items():
         if asked[name] and output.kind not in kinds:
             fitting = " and ".join(kind.value for kind in kinds)
@@ -44,8 +54,23 @@ def check_constraint(output: Output, task: Task, *, classes: int) -> Iterable[Pr
     if output.decimals is not None and asked["decimals"] and not 0 <= output.decimals <= MAX_DECIMALS:
         yield _problem(output, "decimals", f"must be 0 to {MAX_DECIMALS}", "write null for no rounding")
         asked["decimals"] = False
+    yield from _check_groups(output)
+    if asked["noise"]:
+        yield from check_decimal(f"outputs.{output.name}.noise", output.noise, Decimal("0.001"), Decimal(1_000))
+        if not 1 <= output.noise_colluders <= 63:
+            yield _problem(output, "noise_colluders", "must be 1 or more, and fewer than the computing parties", "write 1")
+    if asked["abstain_below"]:
+        yield from check_decimal(f"outputs.{output.name}.abstain_below", output.abstain_below, Decimal("0.000001"), Decimal(1))
     if asked["clip"]:
         yield from _check_clip(output, task, classes, decimals=output.decimals if asked["decimals"] else None)
+
+
+def _check_groups(output: Output) -> Iterable[Problem]:
+    if output.kind is not OutputKind.GROUP_CONFUSION:
+        return
+    if not output.group_by:
+        yield _problem(output, "group_by", "missing", "name the feature by which rows are grouped")
+    yield from check_ascending(f"outputs.{output.name}.group_edges", output.group_edges, Decimal(-1), Decimal(1))
 
 
 def _check_clip(output: Output, task: Task, classes: int, *, decimals: int | None) -> Iterable[Problem]:

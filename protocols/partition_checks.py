@@ -20,8 +20,9 @@ if TYPE_CHECKING:  # the job imports this module
 
 def check_datasets(job: Job) -> Iterable[Problem]:
     """Yields everything wrong with the data sets of a job that shows in the job alone; public."""
-    if (job.job_type in (JobType.INFER, JobType.SERVE)) != (not job.datasets):
-        yield Problem("datasets", "training and evaluation need data sets, inference and serving take none", "correct the list")
+    if (job.job_type in (JobType.INFER, JobType.SERVE, JobType.RELEASE)) != (not job.datasets):
+        what = "what works on rows needs data sets; inference, serving and release take none"
+        yield Problem("datasets", what, "correct the list")
     seen = set()
     for dataset in job.datasets:
         yield from _check_dataset(dataset)

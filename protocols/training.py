@@ -14,6 +14,7 @@ from typing import Any
 
 from protocols.errors import Problem
 from protocols.job_fields import check_decimal, check_hex, read_object, read_text, read_whole
+from protocols.private_training import PrivateTraining, check_private_training, read_private_training
 
 MAX_EPOCHS = 1_000
 MAX_BATCH = 65_536
@@ -111,6 +112,7 @@ class Training:
         checkpoints: when the shares are sealed, so that a later job can go on from there.
         shuffle_seed: 32 hexadecimal digits, public: the order of the rows and the masks of dropout are no secret.
         steps_before: steps that the shares this training starts from have behind them; 0 from public weights.
+        privacy: the terms of differential privacy; None for a training without any formal guarantee.
     """
 
     epochs: int
@@ -121,6 +123,7 @@ class Training:
     checkpoints: CheckpointRule
     shuffle_seed: str
     steps_before: int = 0
+    privacy: PrivateTraining | None = None
 
     def to_document(self) -> dict[str, Any]:
         """Returns the hyper-parameters as a document."""
@@ -133,6 +136,7 @@ class Training:
             "checkpoints": dict(vars(self.checkpoints)),
             "shuffle_seed": self.shuffle_seed,
             "steps_before": self.steps_before,
+            "privacy": None if self.privacy is None else self.privacy.to_document(),
         }
 
 
@@ -156,6 +160,7 @@ def read_training(entry: Any) -> Training:
         checkpoints=CheckpointRule(read_whole(checkpoints["every_epochs"]), read_whole(checkpoints["every_minutes"])),
         shuffle_seed=read_text(document["shuffle_seed"]),
         steps_before=read_whole(document["steps_before"]),
+        privacy=None if document["privacy"] is None else read_private_training(document["privacy"]),
     )
 
 
@@ -163,7 +168,7 @@ def check_training(training: Training) -> Iterable[Problem]:
     """Yields everything wrong with hyper-parameters that were read."""
     for where, value, least, most in (
         ("epochs", training.epochs, 1, MAX_EPOCHS),
-        ("batch_size", training.batch_size, 1, MAX_BATCH),
+        ("batch_size", training.batch_size, 1, MAX_BATCH if training.privacy is None else MAX_STEPS),
         ("steps_before", training.steps_before, 0, MAX_STEPS),
         ("checkpoints.every_epochs", training.checkpoints.every_epochs, 0, MAX_EPOCHS),
         ("checkpoints.every_minutes", training.checkpoints.every_minutes, 0, 24 * 60),
@@ -173,6 +178,8 @@ def check_training(training: Training) -> Iterable[Problem]:
     yield from check_hex("training.shuffle_seed", training.shuffle_seed, 32)
     yield from _check_optimiser(training.optimiser)
     yield from _check_schedule(training.schedule)
+    if training.privacy is not None:
+        yield from check_private_training(training.privacy)
 
 
 def _check_optimiser(optimiser: Optimiser) -> Iterable[Problem]:

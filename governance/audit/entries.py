@@ -79,6 +79,11 @@ class EntryKind(Enum):
     ENQUIRY_REFUSED = "enquiry-refused"
     ENQUIRY_ENDED = "enquiry-ended"
     ANSWERED = "answered"  # an encrypted query; how many numbers its answer can hold
+    NOISE_TESTED = "noise-tested"  # of a private training; with which result
+    CANARIES_SCORED = "canaries-scored"  # of a private training, this party's; which epsilon they show at least
+    RISK_ASSESSED = "risk-assessed"  # of a model, by attacks with this party's rows; with which figures
+    EVIDENCE_SIGNED = "evidence-signed"  # about a model version
+    RELEASE_DECIDED = "release-decided"  # by the gate on evidence: with which verdict, for which reasons
     ALIAS = "alias"
     FORK_SEEN = "fork-seen"  # another party's log contradicted itself
 

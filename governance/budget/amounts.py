@@ -1,29 +1,38 @@
 """What jobs spend at an owner: amounts, the accounts they are charged to, and what a job charges.
 
-An owner keeps one account for each version of a data set and for each model that it holds a share of. An account counts in four
+An owner keeps one account for each version of a data set and for each model that it holds a share of, and one for each researcher
+whom such a model has answered with noise. An account counts in four
 ways, each with its own cap: jobs that opened something (queries), numbers that were opened (answers), and the epsilon and delta
 of differential privacy. An output opened without noise has no finite epsilon; such a job is permitted only where epsilon has no
-cap, and there queries and answers are what bounds it.
+cap, and there queries and answers are what bounds it. Epsilons and deltas of several jobs add up (basic composition), which is
+sound for jobs that depend on each other's results; a sum over jobs with different units of privacy holds for the narrowest of
+them: who protects a person protects each of the person's rows.
 
 Decimals are exact: an amount is rounded up to `PLACES` once, when it is made, and sums are never rounded.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Context, Decimal, InvalidOperation
 
 from governance.policy.budgets import Budgets, Caps
+from privacy.accounting.noisy_answers import spent_by
+from protocols.answer_noise import has_noise
 from protocols.errors import ConfideError, ErrorCode
 from protocols.job import ID_PATTERN, Job, JobType, ModelRef
 from protocols.job_parts import Output, OutputKind, Task
+from protocols.mpc.query import RELIABILITY_BINS
+from protocols.private_training import PrivateTraining
 
 PLACES = 12
 # Sums of any number of jobs fit: no addition rounds.
 EXACT = Context(prec=80, rounding=ROUND_CEILING)
 _QUANTUM = Decimal(1).scaleb(-PLACES)
 _DATASET = re.compile(rf"(?P<name>{ID_PATTERN.pattern})/(?P<version>[1-9][0-9]{{0,8}})")
+_CONSUMER = re.compile(rf"(?P<researcher>{ID_PATTERN.pattern})/{ID_PATTERN.pattern}@{ID_PATTERN.pattern}")
 _MODEL = re.compile(rf"(?P<name>{ID_PATTERN.pattern})@(?P<version>{ID_PATTERN.pattern})")
 
 
@@ -128,28 +137,47 @@ def model_account(model: ModelRef) -> str:
     return f"model/{model.label}"
 
 
+def consumer_account(researcher: str, model: ModelRef) -> str:
+    """Returns the account of what one researcher has been answered with noise by a model."""
+    return f"consumer/{researcher}/{model.label}"
+
+
 def charges(job: Job, party: str) -> dict[str, Amount]:
     """Returns what a job spends at a party, by account.
 
-    The outputs of an evaluation or a summary tell about the rows of every owner alike, so each owner is charged all of them; what
-    an inference opens is charged to the model at every holder of its shares; a serving is charged all that it may answer, and
-    what it did not is given back with its end (`served`); a training opens nothing. Every number counts: each cell of a confusion
-    table, each mean and size of a group, and of each sample the probability of each class, or of the largest where only those
-    are opened.
+    The outputs of an evaluation, an assessment or a summary tell about the rows of every owner alike, so each owner is charged
+    all of them; what an inference opens is charged to the model at every holder of its shares, and if it has noise to the
+    researcher's account of that model too; the weights that a release opens likewise to the model; a serving is charged all that
+    it may answer, and what it did not is given back with its end (`served`); a private training is charged the epsilon and delta
+    that it claims, to the data sets of every owner alike, in its unit of privacy; another training opens nothing. Every number
+    counts: each cell of a confusion table, each mean and size of a group, and of each sample the probability of each class, or of
+    the largest where only those are opened.
 
     Args:
         job: the job.
         party: whose accounts.
     """
-    if job.job_type in (JobType.EVALUATE, JobType.SUMMARISE):
-        amount = Amount(None, Decimal(0), queries=1, answers=sum(_numbers(job, output) for output in job.outputs))
+    if job.job_type in (JobType.EVALUATE, JobType.ASSESS, JobType.SUMMARISE):
+        epsilon, delta = _spent(job)
+        amount = Amount(epsilon, delta, queries=1, answers=sum(_numbers(job, output) for output in job.outputs))
         own = {dataset_account(dataset.name, dataset.version): amount for dataset in job.datasets if dataset.party == party}
         return dict(sorted(own.items()))
+    if job.training is not None and job.training.privacy is not None:
+        return _trained(job, party, job.training.privacy)
     if job.job_type is JobType.INFER:
         return _predicted(job, party, queries=1, rows=job.query_rows or 0)
+    if job.job_type is JobType.RELEASE:
+        return _predicted(job, party, queries=1, rows=1)
     if job.serving is not None:
         return _predicted(job, party, queries=job.serving.max_queries, rows=job.serving.max_rows)
     return {}
+
+
+def _trained(job: Job, party: str, terms: PrivateTraining) -> dict[str, Amount]:
+    """Returns what a private training spends: it is one query, and opens no number that is not covered by its epsilon."""
+    amount = Amount(rounded_up(Decimal(terms.epsilon)), rounded_up(Decimal(terms.delta)), queries=1, answers=0)
+    own = {dataset_account(dataset.name, dataset.version): amount for dataset in job.datasets if dataset.party == party}
+    return dict(sorted(own.items()))
 
 
 def served(job: Job, party: str, *, queries: int, rows: int) -> dict[str, Amount]:
@@ -167,8 +195,27 @@ def served(job: Job, party: str, *, queries: int, rows: int) -> dict[str, Amount
 def _predicted(job: Job, party: str, *, queries: int, rows: int) -> dict[str, Amount]:
     if job.model_ref is None or party not in job.computing_parties:
         return {}
-    answers = sum(_numbers(job, output) for output in job.outputs) * rows
-    return {model_account(job.model_ref): Amount(None, Decimal(0), queries=queries, answers=answers)}
+    is_mean = any(output.kind is OutputKind.MEAN for output in job.outputs)
+    answers = sum(_numbers(job, output) for output in job.outputs) * (1 if is_mean else rows)
+    epsilon, delta = _spent(job, rows=rows)
+    amount = Amount(epsilon, delta, queries=queries, answers=answers)
+    charged = {model_account(job.model_ref): amount}
+    if all(has_noise(output) for output in job.outputs):
+        charged[consumer_account(job.querier, job.model_ref)] = amount
+    return dict(sorted(charged.items()))
+
+
+def _spent(job: Job, *, rows: int | None = None) -> tuple[Decimal | None, Decimal]:
+    """Returns epsilon and delta of all outputs together, rounded up; without noise on one of them there is no epsilon."""
+    found = [spent_by(job, output, answers=_answers(output, rows)) for output in job.outputs]
+    finite = [each for each in found if each is not None]
+    if len(finite) < len(found):
+        return None, Decimal(0)
+    return rounded_up(sum((each.epsilon for each in finite), Decimal(0))), sum((each.delta for each in finite), Decimal(0))
+
+
+def _answers(output: Output, rows: int | None) -> int | None:
+    return rows if rows is None or output.kind is not OutputKind.MEAN else min(rows, 1)
 
 
 def _numbers(job: Job, output: Output) -> int:
@@ -177,9 +224,17 @@ def _numbers(job: Job, output: Output) -> int:
         return job.summary.groups * (job.model.input_features + 1)
     if output.kind is OutputKind.CONFUSION:
         return (job.label_width if job.task is Task.CLASSES else 2) ** 2
+    if job.assessment is not None:
+        return 2 * len(job.assessment.thresholds)
+    if output.kind is OutputKind.RELIABILITY:
+        return 3 * RELIABILITY_BINS
+    if output.kind is OutputKind.GROUP_CONFUSION:
+        return 4 * (len(output.group_edges) + 1)
     if output.kind is OutputKind.PROBABILITY:
         return output.top_k or job.label_width
-    if output.kind is OutputKind.SCORE:
+    if output.kind is OutputKind.WEIGHTS:
+        return sum(math.prod(spec.shape) for spec in job.model.parameters)
+    if output.kind in (OutputKind.SCORE, OutputKind.MEAN):
         return job.label_width
     return 1
 
@@ -195,5 +250,8 @@ def policy_caps(budgets: Budgets, account: str) -> Caps:
         return budgets.of_dataset(found["name"], int(found["version"]))
     if kind == "model" and (found := _MODEL.fullmatch(name)) is not None:
         return budgets.of_model(found["name"], found["version"])
-    what = f"{account[:128]} is no account; accounts are dataset/NAME/VERSION and model/NAME@VERSION"
+    if kind == "consumer" and (found := _CONSUMER.fullmatch(name)) is not None:
+        return budgets.of_consumer(found["researcher"])
+    known = "dataset/NAME/VERSION, model/NAME@VERSION and consumer/RESEARCHER/NAME@VERSION"
+    what = f"{account[:128]} is no account; accounts are {known}"
     raise ConfideError(ErrorCode.INVALID_ARGUMENT, what)

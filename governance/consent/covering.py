@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 
 from governance.admission import Finding
 from governance.consent.facts import JobFacts
 from governance.consent.grant import ANYBODY, INSTITUTION, DatasetSubject, Grant
 from governance.consent.reading import time_text
 from governance.consent.revocation import Revocation
+from privacy.accounting.noisy_answers import spent_by
 from protocols.canonical import canonical_bytes, sha256_hex
 from protocols.errors import ConfideError, ErrorCode, Problem
 from protocols.job import DatasetRef, Job, JobType, ModelRef
+from protocols.training import Training
 
 SHOWN_DIGITS = 12
 
@@ -146,10 +149,35 @@ def _limits(job: Job, asset: Asset, grant: Grant, facts: JobFacts) -> Iterable[P
 
 
 def over_epsilon(job: Job, cap: str | None) -> Iterable[Problem]:
-    """Yields why a job spends more than a cap on epsilon permits: whatever opens without noise has no epsilon."""
-    if cap is not None and job.outputs:
-        what = f"the job opens {len(job.outputs)} output(s) without noise; at most epsilon {cap} may be spent"
+    """Yields why a job spends more than a cap on epsilon permits: whatever opens without noise has no epsilon.
+
+    A training opens nothing, but its model will be asked: without terms of differential privacy it has no epsilon either.
+    """
+    if cap is None:
+        return
+    if job.training is not None:
+        yield from _over_training(job.training, cap)
+        return
+    if not job.outputs:
+        return
+    spent = [spent_by(job, output) for output in job.outputs]
+    unbounded = sum(each is None for each in spent)
+    if unbounded:
+        what = f"the job opens {unbounded} output(s) without noise; at most epsilon {cap} may be spent"
         yield Problem("epsilon_cap", what, "ask for outputs with noise, or under a permission without a cap")
+    elif (epsilon := sum((each.epsilon for each in spent if each is not None), Decimal(0))) > Decimal(cap):
+        what = f"the job spends epsilon {epsilon:f}; at most {cap} may be spent"
+        yield Problem("epsilon_cap", what, "ask for more noise, or for fewer answers")
+
+
+def _over_training(training: Training, cap: str) -> Iterable[Problem]:
+    terms = training.privacy
+    if terms is None:
+        what = f"a training without differential privacy has no formal guarantee; at most epsilon {cap} may be spent"
+        yield Problem("epsilon_cap", what, "train with terms of privacy, or under a permission without a cap")
+    elif Decimal(terms.epsilon) > Decimal(cap):
+        what = f"the training spends epsilon {terms.epsilon}; at most {cap} may be spent"
+        yield Problem("epsilon_cap", what, "use more noise or fewer steps")
 
 
 def _subject(grant: Grant, asset: Asset) -> Iterable[Problem]:

@@ -241,8 +241,10 @@ def check_grant(grant: Grant) -> Iterable[Problem]:
     yield from check_ids("purposes", grant.purposes, least=1)
     if not grant.job_types and not grant.derived_job_types:
         yield Problem("job_types", "nothing may be computed", "name at least one job type")
-    if isinstance(grant.subject, DatasetSubject) and {JobType.INFER, JobType.SERVE} & set(grant.job_types):
-        yield Problem("job_types", "an inference or a serving uses a model, not a data set", "name it in derived_job_types")
+    of_models = {JobType.INFER, JobType.SERVE, JobType.RELEASE}
+    if isinstance(grant.subject, DatasetSubject) and of_models & set(grant.job_types):
+        what = "an inference, a serving or a release uses a model, not a data set"
+        yield Problem("job_types", what, "name it in derived_job_types")
     if JobType.INFER_ENCRYPTED in {*grant.job_types, *grant.derived_job_types}:
         what = "encrypted inference is on a published model, not on rows or on shares"
         yield Problem("job_types", what, "give a grant for the published model")

@@ -10,7 +10,7 @@ from governance.consent.reading import in_order
 from governance.identity.fields import Fields
 from protocols.canonical import Document
 from protocols.errors import Problem
-from protocols.job import MAX_CLASSES, MAX_QUERY_ROWS, MAX_ROWS, Job, Output, OutputKind
+from protocols.job import MAX_CLASSES, MAX_COMPUTING_PARTIES, MAX_QUERY_ROWS, MAX_ROWS, Job, Output, OutputKind
 from protocols.job_fields import check_decimal
 from protocols.training import MAX_BATCH, MAX_EPOCHS, MAX_STEPS, OptimiserKind
 
@@ -18,6 +18,14 @@ MAX_DECIMALS = 9
 MAX_CLIP = Decimal("0.499999999")
 _PARAMETER_NAMES = {"max_epochs", "max_steps", "min_batch_size", "max_query_rows", "optimisers"}
 _OUTPUT_NAMES = {"kind", "min_cell", "top_k", "decimals", "clip"}
+_NOISE_NAMES = {"noise", "noise_colluders"}  # in the document only where noise is demanded, and so is abstention
+_ABSTENTION_NAMES = {"abstain_below"}
+_GROUP_NAMES = {"group_by"}  # in the document only where it says something
+MAX_GROUPINGS = 64
+_MAX_FEATURE_CHARS = 128
+_MAX_NOISE = Decimal(1_000)
+NOISY = (OutputKind.GROUP_MEANS, OutputKind.LABEL, OutputKind.PROBABILITY, OutputKind.VALUE, OutputKind.MEAN)
+ABSTAINING = (OutputKind.LABEL, OutputKind.PROBABILITY)
 # Kinds of outputs whose constraints mean something for them.
 PER_CLASS = (OutputKind.PROBABILITY,)
 ROUNDED = (OutputKind.PROBABILITY, OutputKind.SCORE, OutputKind.VALUE)
@@ -60,7 +68,8 @@ class ParameterLimits:
         """Yields each bound that a job leaves, by name."""
         training = job.training
         if training is not None:
-            steps = training.epochs * -(-job.num_rows // training.batch_size)
+            # The epochs of a private training count its steps.
+            steps = training.epochs * (1 if training.privacy is not None else -(-job.num_rows // training.batch_size))
             yield from _at_most("max_epochs", training.epochs, self.max_epochs, "epochs")
             yield from _at_most("max_steps", steps, self.max_steps, "steps")
             if self.min_batch_size is not None and training.batch_size < self.min_batch_size:
@@ -80,10 +89,14 @@ class OutputRule:
 
     Attributes:
         kind: the kind.
-        min_cell: an output says at least this minimum cell; 0 for kinds that are no counts.
+        min_cell: an output says at least this minimum cell, a mean of predictions at least so many samples; 0 for other kinds.
         top_k: at most so many classes of a sample are opened, and not all of them; 0 for no bound.
         decimals: rounded to at most so many decimals; None if it need not be rounded.
         clip: clipped at least so far from 0 and 1; a decimal, "0" if it need not be.
+        noise: each number has noise of at least this standard deviation; a decimal, "0" if it need not have any.
+        noise_colluders: and keeps it against so many of the computing parties; 0 without noise.
+        abstain_below: samples whose largest probability is below this get no answer; a decimal, "0" if all may.
+        group_by: group confusion: the features by which rows may be grouped, sorted; empty for any.
     """
 
     kind: OutputKind
@@ -91,10 +104,23 @@ class OutputRule:
     top_k: int = 0
     decimals: int | None = None
     clip: str = "0"
+    noise: str = "0"
+    noise_colluders: int = 0
+    abstain_below: str = "0"
+    group_by: tuple[str, ...] = ()
 
     def to_document(self) -> Document:
-        """Returns the rule as a document."""
-        return {**vars(self), "kind": self.kind.value}
+        """Returns the rule as a document; what it does not demand of noise and abstention is left out."""
+        document = {**vars(self), "kind": self.kind.value, "group_by": list(self.group_by)}
+        optional = (
+            (_NOISE_NAMES, self.noise != "0"),
+            (_ABSTENTION_NAMES, self.abstain_below != "0"),
+            (_GROUP_NAMES, self.group_by != ()),
+        )
+        for names, is_demanded in optional:
+            if not is_demanded:
+                document = {name: value for name, value in document.items() if name not in names}
+        return document
 
     def in_words(self) -> str:
         """Returns the rule for people."""
@@ -103,6 +129,9 @@ class OutputRule:
             "top": self.top_k or None,
             "decimals at most": self.decimals,
             "clipped at": None if Decimal(self.clip) == 0 else self.clip,
+            f"against {self.noise_colluders} colluder(s) noise of at least": None if self.noise == "0" else self.noise,
+            "no answer below": None if self.abstain_below == "0" else self.abstain_below,
+            "grouped by": " or ".join(self.group_by) or None,
         }
         words = [f"{name} {bound}" for name, bound in named.items() if bound is not None]
         return f"{self.kind.value} ({', '.join(words)})" if words else self.kind.value
@@ -124,6 +153,18 @@ class OutputRule:
         if Decimal(output.clip) < Decimal(self.clip):
             what = f"output {output.name} is clipped at {output.clip}; at least {self.clip} is demanded"
             yield Problem(f"{where}clip", what, f'write clip: "{self.clip}" or more')
+        if Decimal(output.noise) < Decimal(self.noise) or output.noise_colluders < self.noise_colluders:
+            has = f"noise {output.noise} against {output.noise_colluders} colluder(s)"
+            what = f"output {output.name} has {has}; {self.noise} against {self.noise_colluders} is demanded"
+            remedy = f'write noise: "{self.noise}" or more, and noise_colluders: {self.noise_colluders} or more'
+            yield Problem(f"{where}noise", what, remedy)
+        if Decimal(output.abstain_below) < Decimal(self.abstain_below):
+            what = f"output {output.name} answers from {output.abstain_below} on; {self.abstain_below} or more is demanded"
+            yield Problem(f"{where}abstain_below", what, f'write abstain_below: "{self.abstain_below}" or more')
+        if self.group_by and output.group_by not in self.group_by:
+            permitted = ", ".join(self.group_by)
+            what = f"output {output.name} groups rows by {output.group_by}; permitted: {permitted}"
+            yield Problem(f"{where}group_by", what, f"group by {permitted}")
 
 
 def read_parameter_limits(entry: object, *, where: str, problems: list[Problem]) -> ParameterLimits:
@@ -145,7 +186,9 @@ def read_parameter_limits(entry: object, *, where: str, problems: list[Problem])
 
 def read_output_rule(entry: object, *, where: str, problems: list[Problem]) -> OutputRule:
     """Reads a rule from a document; notes what is wrong."""
-    fields = Fields(entry, names=_OUTPUT_NAMES, where=where, problems=problems)
+    known = entry if isinstance(entry, dict) else {}
+    demanded = [names for names in (_NOISE_NAMES, _ABSTENTION_NAMES, _GROUP_NAMES) if names & set(known)]
+    fields = Fields(entry, names=_OUTPUT_NAMES.union(*demanded), where=where, problems=problems)
     unrounded = not isinstance(entry, dict) or entry.get("decimals") is None
     return OutputRule(
         kind=fields.choice("kind", OutputKind, otherwise=OutputKind.CORRECT_COUNT),
@@ -153,7 +196,16 @@ def read_output_rule(entry: object, *, where: str, problems: list[Problem]) -> O
         top_k=fields.whole("top_k", least=0),
         decimals=None if unrounded else fields.whole("decimals", least=0),
         clip=fields.text("clip"),
+        noise=fields.text("noise") if _NOISE_NAMES in demanded else "0",
+        noise_colluders=fields.whole("noise_colluders", least=1) if _NOISE_NAMES in demanded else 0,
+        abstain_below=fields.text("abstain_below") if _ABSTENTION_NAMES in demanded else "0",
+        group_by=_texts(fields.items("group_by", most=MAX_GROUPINGS)) if _GROUP_NAMES in demanded else (),
     )
+
+
+def _texts(items: list[object]) -> tuple[str, ...]:
+    """Texts as they are; what is none becomes empty, which the rule's check refuses."""
+    return tuple(item if isinstance(item, str) else "" for item in items)
 
 
 def check_parameter_limits(where: str, limits: ParameterLimits) -> Iterable[Problem]:
@@ -187,6 +239,25 @@ def check_output_rules(where: str, rules: tuple[OutputRule, ...]) -> Iterable[Pr
         yield from unsound
         if not unsound and Decimal(rule.clip) and rule.kind not in PER_CLASS:
             yield Problem(f"{at}.clip", 'must be "0" for what is no probability', 'write "0"')
+        yield from _check_noise(at, rule)
+        named = set(rule.group_by)
+        if list(rule.group_by) != sorted(named) or not all(0 < len(name) <= _MAX_FEATURE_CHARS for name in named):
+            yield Problem(f"{at}.group_by", "names of features are expected, each once and sorted", "correct it")
+        elif named and rule.kind is not OutputKind.GROUP_CONFUSION:
+            yield Problem(f"{at}.group_by", "must be empty for what has no groups", "remove it")
+
+
+def _check_noise(at: str, rule: OutputRule) -> Iterable[Problem]:
+    if rule.noise != "0":
+        yield from check_decimal(f"{at}.noise", rule.noise, Decimal("0.001"), _MAX_NOISE)
+        if rule.kind not in NOISY:
+            yield Problem(f"{at}.noise", 'must be "0" for what takes no noise', 'write "0"')
+    if (rule.noise_colluders != 0) != (rule.noise != "0") or rule.noise_colluders > MAX_COMPUTING_PARTIES:
+        yield Problem(f"{at}.noise_colluders", "stands beside noise, from 1 on, and is 0 without", "correct it")
+    if rule.abstain_below != "0":
+        yield from check_decimal(f"{at}.abstain_below", rule.abstain_below, Decimal("0.000001"), Decimal(1))
+        if rule.kind not in ABSTAINING:
+            yield Problem(f"{at}.abstain_below", 'must be "0" for what is no class or probability', 'write "0"')
 
 
 def _at_most(name: str, value: int, bound: int | None, unit: str) -> Iterable[Problem]:

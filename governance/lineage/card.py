@@ -12,12 +12,13 @@ from datetime import datetime
 
 from governance.lineage.graph import ModelRecords, holders_of
 from governance.lineage.standing import End, TrainingFacts, trainings_behind
+from privacy.accounting.statement import NO_GUARANTEE, privacy_in_words, terms_of
 from protocols.canonical import Document, canonical_bytes, sha256_hex
 from protocols.job import Job, JobType, ModelRef, Partition
 from protocols.session.states import State
 
 FORMAT = "confide.model-card/1"
-NO_DP = "Trained without differential privacy: no bound on what the weights tell about single rows is claimed."
+NO_DP = f"Trained without differential privacy: {NO_GUARANTEE}. No bound on what the weights tell about single rows is claimed."
 NOT_SAID = (
     "How well it works outside the evaluated rows, whether it treats groups alike, and what its outputs tell about single rows:"
     " nothing here measures that."
@@ -49,6 +50,7 @@ class ModelCard:
         schema: the document of the columns that all rows follow.
         architecture: the manifest.
         trainings: settings of each training, the latest first.
+        privacy: what is said of the privacy of each of them, each sentence once; one training without a guarantee leaves none.
         holders: who holds shares, without those that have destroyed theirs.
         evaluations: how many completed ones this party knows.
         inferences: likewise, with the samples in them; of a serving, as many as it might answer.
@@ -70,6 +72,7 @@ class ModelCard:
     schema: Document
     architecture: Document
     trainings: tuple[Document, ...]
+    privacy: tuple[str, ...]
     holders: tuple[str, ...]
     evaluations: int
     inferences: tuple[int, int]
@@ -99,7 +102,7 @@ class ModelCard:
             "architecture_digest": sha256_hex(canonical_bytes(self.architecture)),
             "trainings": [dict(training) for training in self.trainings],
             "holders": list(self.holders),
-            "differential_privacy": NO_DP,
+            "differential_privacy": list(self.privacy),
             "evaluations": self.evaluations,
             "inferences": self.inferences[0],
             "inferred_samples": self.inferences[1],
@@ -122,7 +125,7 @@ class ModelCard:
         digest = sha256_hex(canonical_bytes(self.architecture))
         lines += _section("Architecture", [f"manifest {digest}", *_layers(self.architecture)])
         settings = [", ".join(f"{name} {value}" for name, value in _flat(training)) for training in self.trainings]
-        lines += _section("Training", [*settings, NO_DP])
+        lines += _section("Training", [*settings, *self.privacy])
         lines += _section("Held as shares by", [*self.holders])
         used = [f"{self.evaluations} evaluation(s)", f"{self.inferences[0]} inference(s) on {self.inferences[1]} sample(s)"]
         lines += _section("Used", used)
@@ -183,6 +186,7 @@ def card_of(
         schema=made_by.job.schema,
         architecture=made_by.job.model.to_document(),
         trainings=tuple(facts.job.training.to_document() for facts in behind if facts.job.training is not None),
+        privacy=tuple(dict.fromkeys(_privacy(facts.job) for facts in behind)),
         holders=holders_of(made_by, records),
         evaluations=sum(job.job_type is JobType.EVALUATE for job in uses),
         inferences=(len(inferred), sum(inferred)),
@@ -192,6 +196,11 @@ def card_of(
         ends=tuple(end.sentence for end in ends),
         log=tuple(log),
     )
+
+
+def _privacy(job: Job) -> str:
+    terms = terms_of(job)
+    return NO_DP if terms is None else f"Differential privacy: epsilon {privacy_in_words(job)}."
 
 
 def _parts(job: Job) -> tuple[str, ...]:

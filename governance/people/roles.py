@@ -39,6 +39,8 @@ class Action(Enum):
     END_SERVING = "end-serving"
     PUBLISH_MODEL = "publish-model"
     WITHDRAW_MODEL = "withdraw-model"
+    MAKE_EVIDENCE = "make-evidence"
+    APPROVE_RELEASE = "approve-release"
 
 
 _OFFICERS = frozenset({PersonRole.PRIVACY_OFFICER})
@@ -59,7 +61,11 @@ PERMITTED: Mapping[Action, frozenset[PersonRole]] = {
     Action.END_SERVING: _STEWARDS_AND_OFFICERS,
     Action.PUBLISH_MODEL: frozenset({PersonRole.DATA_STEWARD}),
     Action.WITHDRAW_MODEL: _STEWARDS_AND_OFFICERS,
+    Action.MAKE_EVIDENCE: _STEWARDS_AND_OFFICERS,
+    Action.APPROVE_RELEASE: _STEWARDS_AND_OFFICERS,
 }
+
+_APPROVALS = frozenset({Action.APPROVE_JOB, Action.APPROVE_RELEASE})
 
 # Who keeps the machines could otherwise approve what runs on them.
 INCOMPATIBLE = frozenset({PersonRole.OPERATOR, PersonRole.PRIVACY_OFFICER})
@@ -68,7 +74,7 @@ INCOMPATIBLE = frozenset({PersonRole.OPERATOR, PersonRole.PRIVACY_OFFICER})
 def is_permitted(action: Action, roles: Iterable[PersonRole]) -> bool:
     """Returns whether somebody with these roles may do this; an operator never approves, whatever else she is."""
     held = frozenset(roles)
-    if action is Action.APPROVE_JOB and PersonRole.OPERATOR in held:
+    if action in _APPROVALS and PersonRole.OPERATOR in held:
         return False
     return bool(PERMITTED[action] & held)
 

@@ -56,12 +56,16 @@ class Budgets:
         datasets: by `name` or `name/version`; the latter comes first.
         models: by `name` or `name@version`; the latter comes first.
         default_model: of every model that is not named.
+        consumers: by researcher: of what each of the models may answer her with noise, above the model's own caps.
+        default_consumer: of every researcher who is not named.
     """
 
     default: Caps = Caps()
     datasets: Mapping[str, Caps] = field(default_factory=dict)
     models: Mapping[str, Caps] = field(default_factory=dict)
     default_model: Caps = Caps(DEFAULT_MODEL_QUERIES)
+    consumers: Mapping[str, Caps] = field(default_factory=dict)
+    default_consumer: Caps = Caps(MAX_COUNT, MAX_COUNT)
 
     def of_dataset(self, name: str, version: int) -> Caps:
         """Returns the caps of a version of a data set."""
@@ -71,6 +75,10 @@ class Budgets:
         """Returns the caps of a version of a model."""
         return self.models.get(f"{name}@{version}") or self.models.get(name) or self.default_model
 
+    def of_consumer(self, researcher: str) -> Caps:
+        """Returns the caps of what one model may answer a researcher with noise."""
+        return self.consumers.get(researcher) or self.default_consumer
+
     def to_document(self) -> dict[str, object]:
         """Returns the budgets as a document."""
         return {
@@ -78,6 +86,8 @@ class Budgets:
             "datasets": {name: caps.to_document() for name, caps in self.datasets.items()},
             "models": {name: caps.to_document() for name, caps in self.models.items()},
             "default_model": self.default_model.to_document(),
+            "consumers": {name: caps.to_document() for name, caps in self.consumers.items()},
+            "default_consumer": self.default_consumer.to_document(),
         }
 
 
@@ -104,9 +114,14 @@ def check_budgets(budgets: Budgets) -> Iterable[Problem]:
     for name in budgets.models:
         if not _MODEL.fullmatch(name):
             yield Problem(f"budgets.models.{name}", "no model is called so", "write name or name@version, of 12 digits")
+    for name in budgets.consumers:
+        if not ID_PATTERN.fullmatch(name):
+            yield Problem(f"budgets.consumers.{name}", "no researcher is called so", "write the researcher's id")
     named = {f"budgets.datasets.{name}": caps for name, caps in budgets.datasets.items()}
     named |= {f"budgets.models.{name}": caps for name, caps in budgets.models.items()}
+    named |= {f"budgets.consumers.{name}": caps for name, caps in budgets.consumers.items()}
     named |= {"budgets.default": budgets.default, "budgets.default_model": budgets.default_model}
+    named |= {"budgets.default_consumer": budgets.default_consumer}
     for where, caps in named.items():
         if caps.delta is not None and (caps.epsilon is None or caps.delta >= 1):
             yield Problem(f"{where}.delta", "a cap on delta stands beside one on epsilon and is below 1", "correct it")

@@ -14,6 +14,7 @@ from enum import Enum
 
 from protocols.job_fields import ID_PATTERN
 from protocols.job_parts import JobType, OutputKind
+from protocols.private_training import RELATION
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,9 @@ class JobFacts:
         epochs: of a training.
         rounds: of communication, from the plan.
         payload_mib: between all parties, from the plan, rounded up.
+        guarantee: of a training: the relation of its differential privacy, or `none`.
+        milli_epsilon: of a training: its epsilon times 1,000, rounded up; `UNBOUNDED` without a guarantee.
+        colluders: of a training: how many owners may pool without weakening its guarantee.
     """
 
     job_type: str
@@ -55,6 +59,9 @@ class JobFacts:
     epochs: int = 0
     rounds: int = 0
     payload_mib: int = 0
+    guarantee: str = ""
+    milli_epsilon: int = 0
+    colluders: int = 0
 
 
 class How(Enum):
@@ -93,14 +100,25 @@ CONDITIONS: Mapping[str, tuple[str, How]] = {
     "max_rounds": ("rounds", How.AT_MOST),
     "min_payload_mib": ("payload_mib", How.AT_LEAST),
     "max_payload_mib": ("payload_mib", How.AT_MOST),
+    "guarantees": ("guarantee", How.ONE_OF),
+    "min_milli_epsilon": ("milli_epsilon", How.AT_LEAST),
+    "max_milli_epsilon": ("milli_epsilon", How.AT_MOST),
+    "min_colluders": ("colluders", How.AT_LEAST),
+    "max_colluders": ("colluders", How.AT_MOST),
 }
 
+
+# What a rule calls a training without differential privacy, and its epsilon: above every bound that a rule can name.
+WITHOUT_GUARANTEE = "none"
+UNBOUNDED = 1 << 53
+GUARANTEES = (WITHOUT_GUARANTEE, RELATION)
 
 _ID = ID_PATTERN.pattern
 _FORMS: Mapping[str, tuple[re.Pattern[str], str]] = {
     "job_type": (re.compile("|".join(kind.value for kind in JobType)), "a job type"),
     "outputs": (re.compile("|".join(kind.value for kind in OutputKind)), "a kind of output"),
     "datasets": (re.compile(rf"{_ID}/({_ID}|\*)"), "a data set; write party/name or party/*"),
+    "guarantee": (re.compile("|".join(GUARANTEES)), f"a guarantee; write {' or '.join(GUARANTEES)}"),
     "model": (re.compile(rf"{_ID}(@[0-9a-f]{{12}})?"), "a model; write name or name@version, of 12 digits"),
 }
 _NAME = (ID_PATTERN, "a name that a job can have: 1 to 63 of a-z, 0-9 and -")

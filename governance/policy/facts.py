@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from decimal import Decimal
 
 from governance.identity.directory import Directory
-from governance.policy.conditions import JobFacts
+from governance.policy.conditions import UNBOUNDED, WITHOUT_GUARANTEE, JobFacts
 from protocols.errors import ConfideError
 from protocols.job import Job
 from protocols.plan.plan import Plan
+from protocols.private_training import RELATION
 
 _MIB = 1 << 20
 
@@ -27,6 +29,7 @@ def facts_of(job: Job, plan: Plan | None, *, directory: Directory, agreement: st
     except ConfideError:  # not enrolled: the admission refuses the job, with that reason
         institution = ""
     training = job.training
+    terms = None if training is None else training.privacy
     return JobFacts(
         job_type=job.job_type.value,
         querier=job.querier,
@@ -44,4 +47,7 @@ def facts_of(job: Job, plan: Plan | None, *, directory: Directory, agreement: st
         epochs=0 if training is None else training.epochs,
         rounds=0 if plan is None else plan.rounds,
         payload_mib=0 if plan is None else math.ceil(plan.payload_bytes / _MIB),
+        guarantee="" if training is None else WITHOUT_GUARANTEE if terms is None else RELATION,
+        milli_epsilon=0 if training is None else UNBOUNDED if terms is None else math.ceil(Decimal(terms.epsilon) * 1_000),
+        colluders=0 if terms is None else terms.colluders,
     )

@@ -10,12 +10,14 @@ from governance.identity.keys import VerifyingKey
 from governance.people.person import People, Person, check_people
 from governance.people.roles import Action, PersonRole, is_permitted
 from governance.policy.budgets import Budgets, check_budgets
-from governance.policy.conditions import Condition, JobFacts, impossible_values, never_holds
+from governance.policy.conditions import WITHOUT_GUARANTEE, Condition, JobFacts, impossible_values, never_holds
+from governance.policy.release import ReleaseTerms, check_release_terms
 from protocols.canonical import canonical_bytes, sha256_hex
 from protocols.errors import Problem
 
 FORMAT = "confide.policy/1"
 OTHERWISE = "otherwise"
+NOT_NAMED = "a training without differential privacy gives no formal guarantee, and no rule names such trainings"
 MAX_RULES = 100
 MAX_PEOPLE = 200
 # How a rule names everybody with a role.
@@ -57,6 +59,11 @@ class Rule:
     conditions: tuple[Condition, ...]
     verdict: Verdict
     reason: str = ""
+
+    @property
+    def names_plain_training(self) -> bool:
+        """Whether the rule names trainings without differential privacy."""
+        return any(c.name == "guarantees" and WITHOUT_GUARANTEE in c.among for c in self.conditions)
 
     def matches(self, facts: JobFacts) -> bool:
         """Returns whether every condition holds."""
@@ -104,12 +111,17 @@ class Policy:
         rules: in order.
         otherwise: what holds if no rule matches; it has no conditions.
         budgets: what may be spent.
+        release: what is asked of a model version before it is released; None: none is.
+        permits_plain_training: whether rules decide about trainings without differential privacy as about all others. If not,
+            only a rule that names them, by `guarantees`, lets one run.
     """
 
     people: tuple[Person, ...]
     rules: tuple[Rule, ...]
     otherwise: Rule
     budgets: Budgets = field(default_factory=Budgets)
+    release: ReleaseTerms | None = None
+    permits_plain_training: bool = False
 
     @property
     def persons(self) -> People:
@@ -138,6 +150,8 @@ class Policy:
             "rules": [rule.to_document() for rule in self.rules],
             "otherwise": self.otherwise.to_document(),
             "budgets": self.budgets.to_document(),
+            "release": None if self.release is None else self.release.to_document(),
+            "training_without_guarantee": "as_rules_say" if self.permits_plain_training else "where_named",
         }
 
     def approvers(self, verdict: Verdict) -> tuple[Person, ...]:
@@ -166,6 +180,9 @@ def decide(policy: Policy, facts: JobFacts, *, querier_key: VerifyingKey | None)
     else:
         rule = policy.otherwise
     verdict, before = rule.verdict, tuple(passed_over)
+    is_plain = facts.guarantee == WITHOUT_GUARANTEE and not policy.permits_plain_training
+    if is_plain and verdict.kind is not Kind.REFUSED and not rule.names_plain_training:
+        return Decision(Kind.REFUSED, rule.name, reason=NOT_NAMED, passed_over=before)
     if verdict.kind is not Kind.APPROVAL:
         return Decision(verdict.kind, rule.name, reason=rule.reason, passed_over=before)
     able = [p.id for p in policy.approvers(verdict) if not p.is_author(facts.querier, querier_key)]
@@ -192,23 +209,32 @@ def check_policy(policy: Policy) -> Iterable[Problem]:
         yield from _check_verdict(policy, rule.verdict, f"rules.{number}.decision")
     yield from _check_verdict(policy, policy.otherwise.verdict, "otherwise.decision")
     yield from check_budgets(policy.budgets)
+    if policy.release is not None:
+        yield from check_release_terms(policy.release)
+        for name, asked in policy.release.classes.items():
+            for kind, quorum in (("approvals", asked.approvals), ("more_approvals", asked.more_approvals)):
+                if quorum is not None:
+                    yield from _check_quorum(policy, quorum.needed, quorum.of, f"release.classes.{name}.{kind}")
 
 
 def _check_verdict(policy: Policy, verdict: Verdict, where: str) -> Iterable[Problem]:
-    if verdict.kind is not Kind.APPROVAL:
-        return
+    if verdict.kind is Kind.APPROVAL:
+        yield from _check_quorum(policy, verdict.needed, verdict.of, f"{where}.approve")
+
+
+def _check_quorum(policy: Policy, needed: int, of: Sequence[str], where: str) -> Iterable[Problem]:
     ids = {person.id for person in policy.people}
-    able = policy.approvers(verdict)
-    for name in verdict.of:
+    able = policy.approvers(Verdict(Kind.APPROVAL, needed, tuple(of)))
+    for name in of:
         if name not in GROUPS and name not in ids:
-            yield Problem(f"{where}.approve.of", f"{name} is nobody of the people", f"name a person, or {' or '.join(GROUPS)}")
+            yield Problem(f"{where}.of", f"{name} is nobody of the people", f"name a person, or {' or '.join(GROUPS)}")
         elif name in ids and name not in {person.id for person in able}:
             roles = " or ".join(sorted(role.value for role in GROUPS.values()))
             what = f"{name} may not approve: an approver is {roles} and no operator"
-            yield Problem(f"{where}.approve.of", what, "name somebody else")
-    if verdict.needed < 1 or verdict.needed > len(able):
-        what = f"{verdict.needed} must approve, and {len(able)} of the people named may"
-        yield Problem(f"{where}.approve.needed", what, "name more people, or ask for fewer approvals")
+            yield Problem(f"{where}.of", what, "name somebody else")
+    if needed < 1 or needed > len(able):
+        what = f"{needed} must approve, and {len(able)} of the people named may"
+        yield Problem(f"{where}.needed", what, "name more people, or ask for fewer approvals")
 
 
 def unreachable(rules: Sequence[Rule]) -> Iterable[tuple[str, str]]:

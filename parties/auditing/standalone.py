@@ -47,7 +47,8 @@ KINDS = frozenset(
         "grant-issued grant-revoked authorisation job-received job-refused approval countersigned session-ended reserved "
         "debited refunded model-kept model-marked model-deleted output-committed output-released output-withheld query alias "
         "model-published model-withdrawn enquiry-accepted enquiry-refused enquiry-ended answered "
-        "pseudonym-project pseudonyms-evaluated sets-intersected fork-seen",
+        "pseudonym-project pseudonyms-evaluated sets-intersected fork-seen "
+        "noise-tested canaries-scored risk-assessed evidence-signed release-decided",
     )
 )
 OF_A_JOB = frozenset({"job-received", "countersigned", "session-ended", "reserved", "debited", "refunded", "output-released"})

@@ -188,12 +188,31 @@ def resume(*, job_id: JobArgument, config: ResearcherConfigOption, output_format
 
 @app.command("result")
 @reported
-def result(*, job_id: JobArgument, config: ResearcherConfigOption, output_format: FormatOption = OutputFormat.TEXT) -> None:
+def result(
+    *,
+    job_id: JobArgument,
+    config: ResearcherConfigOption,
+    report: Annotated[
+        Path | None, typer.Option("--report", help="Evaluations and assessments: write a report.", dir_okay=False)
+    ] = None,
+    usual: Annotated[
+        Path | None, typer.Option("--usual", help="With --report: that on the usual rows, to tell the drop.", dir_okay=False)
+    ] = None,
+    picture: Annotated[
+        Path | None, typer.Option("--picture", help="Write the reliability diagram (SVG).", dir_okay=False)
+    ] = None,
+    output_format: FormatOption = OutputFormat.TEXT,
+) -> None:
     """Fetch the shares of a completed job's outputs and open them here."""
+    from parties.cli.utility_files import check_utility_files, write_utility_files
+
     with _client(config) as client:
         job = client.job(job_id)
+        # Before the outputs are fetched, since they are handed out once.
+        check_utility_files(job, report=report, usual=usual, picture=picture)
         values = client.result(job)
     Output(output_format).result({"job": job.job_id, "outputs": describe_outputs(values)}, outputs_in_words(job, values))
+    write_utility_files(job, values, report=report, usual=usual, picture=picture)
 
 
 @contextmanager

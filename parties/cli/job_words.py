@@ -8,7 +8,11 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from parties.cli.answer_words import NO_ANSWER, answer_constraints, mean_in_words, number_in_words
 from parties.cli.output import Json, table
+from parties.cli.risk_words import attack_in_words
+from parties.cli.utility_words import groups_in_words, reliability_in_words
+from privacy.accounting.statement import privacy_in_short
 from protocols.job import TIME_FORMAT
 from protocols.job import OutputKind as Kind
 from protocols.session.states import State
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
     from privacy.preparation.columns import Column
     from protocols.job import Job
     from protocols.job import Output as JobOutput
+    from protocols.plan.noise import PlannedNoise
     from protocols.plan.plan import Plan
     from protocols.session.messages import Ending
 
@@ -40,11 +45,12 @@ def describe_answer(answer: PartyAnswer) -> dict[str, Json]:
 
 def plan_in_words(plan: Plan, job: Job | None = None) -> str:
     """Returns a plan for people: what runs, what is sent, who receives what; with its job, also under which constraint."""
-    heads = ("from", "to", "shares of rows", "masked openings", "corrections")
-    rows = [
-        (d.sender, d.receiver, *_to_the_right(heads[2:], (d.input_bytes, d.opening_bytes, d.correction_bytes)))
-        for d in plan.directions
-    ]
+    heads: tuple[str, ...] = ("from", "to", "shares of rows", "masked openings", "corrections")
+    flows: list[tuple[int, ...]] = [(d.input_bytes, d.opening_bytes, d.correction_bytes) for d in plan.directions]
+    if plan.noise is not None:
+        heads = (*heads, "noise")
+        flows = [(*flow, d.noise_bytes) for flow, d in zip(flows, plan.directions, strict=True)]
+    rows = [(d.sender, d.receiver, *_to_the_right(heads[2:], flow)) for flow, d in zip(flows, plan.directions, strict=True)]
     to_querier = f", {plan.output_bytes:,} to the querier" if plan.outputs else ""
     lines = [
         f"plan {plan.digest}",
@@ -56,6 +62,8 @@ def plan_in_words(plan: Plan, job: Job | None = None) -> str:
         table(heads, rows),
         "",
     ]
+    if plan.noise is not None:
+        lines += _noise_in_words(plan.noise)
     if plan.revealed_bits:
         bits = f"{plan.revealed_bits:,} bit{'' if plan.revealed_bits == 1 else 's'}"
         lines.append(f"opened to the computing parties: {bits}: are the numbers in range?")
@@ -69,13 +77,23 @@ def plan_in_words(plan: Plan, job: Job | None = None) -> str:
     return "\n".join(lines)
 
 
+def _noise_in_words(noise: PlannedNoise) -> list[str]:
+    deviation = noise.deviation / 2**noise.scale_bits
+    return [
+        f"noise of {', '.join(noise.owners)}: each {noise.steps:,} x {noise.width:,} numbers of deviation {deviation:.4g};",
+        f"  {noise.spares:,} of every {noise.width:,} are opened to test it, and used for nothing",
+    ]
+
+
 def constraint_in_words(output: JobOutput) -> str:
     """Returns what is done to predictions in shares before they are opened, for people; empty for nothing."""
-    parts = [f"the {output.top_k} largest of each sample, the others as 0"] if output.top_k else []
+    parts = [f"in {len(output.group_edges) + 1} groups by {output.group_by}"] if output.group_by else []
+    parts += [f"the {output.top_k} largest of each sample, the others as 0"] if output.top_k else []
     if Decimal(output.clip):
         parts.append(f"clipped to {output.clip} to {1 - Decimal(output.clip)}")
     if output.decimals is not None:
         parts.append(f"rounded to {output.decimals} decimal{'' if output.decimals == 1 else 's'}")
+    parts += answer_constraints(output)
     return f"{output.kind.value}: {', '.join(parts)}, in shares" if parts else ""
 
 
@@ -106,6 +124,7 @@ def describe_job(job: Job) -> dict[str, Json]:
         "created": job.created.strftime(TIME_FORMAT),
         "produced_model": None if produced is None else produced.label,
         "query_commitment": job.query_commitment,
+        "privacy": None if job.training is None else privacy_in_short(job),
     }
 
 
@@ -113,7 +132,8 @@ def job_in_words(job: Job) -> str:
     """Returns one line on a job for people."""
     does = "to train" if job.produced_model else "with"
     what = f"{does} {model_of(job)}" if model_of(job) else f"over {job.num_rows:,} rows"
-    return f"{job.job_type.value} job {job.job_id}, created {job.created.strftime(TIME_FORMAT)}, {what}"
+    privacy = f"; {privacy_in_short(job)}" if job.training is not None else ""
+    return f"{job.job_type.value} job {job.job_id}, created {job.created.strftime(TIME_FORMAT)}, {what}{privacy}"
 
 
 def model_of(job: Job) -> str:
@@ -198,6 +218,12 @@ def _output_in_words(job: Job, label: Column, output: JobOutput, value: Values) 
             return f"{output.name}: {count_in_words(int(value[0]), num_rows=job.num_rows, min_cell=least)}"
         case Kind.CONFUSION:
             return f"{output.name}:\n{_confusion_in_words(label.class_names, value, min_cell=least)}"
+        case Kind.RELIABILITY:
+            return f"{output.name}:\n{reliability_in_words(value, min_cell=least)}"
+        case Kind.GROUP_CONFUSION:
+            return f"{output.name}:\n{groups_in_words(job, output, value, min_cell=least)}"
+        case Kind.ATTACK_COUNTS:
+            return f"{output.name}:\n{attack_in_words(job, value, min_cell=least)}"
         case Kind.ROC_AUC | Kind.LOG_LOSS:
             withheld = math.isnan(value[0])
             return f"{output.name}: " + (f"withheld: a class has fewer than {least} rows" if withheld else f"{value[0]:.4f}")
@@ -209,6 +235,10 @@ def _output_in_words(job: Job, label: Column, output: JobOutput, value: Values) 
             return f"{output.name}:\n{_groups_in_words(job, label, output, value)}"
         case Kind.LABEL | Kind.PROBABILITY | Kind.SCORE | Kind.VALUE:
             return _predictions_in_words(label, output, value)
+        case Kind.MEAN:
+            return mean_in_words(label, output, value)
+        case Kind.WEIGHTS:
+            return f"{output.name}: {len(value):,} parameters; `confide model receive` keeps them with their licence"
 
 
 def count_in_words(count: int, *, num_rows: int, min_cell: int) -> str:
@@ -257,7 +287,7 @@ def _predictions_in_words(label: Column, output: JobOutput, value: Values) -> st
     numbers = [str(number) for number in range(1, len(value) + 1)]
     cells: list[tuple[str, ...]]
     if output.kind is Kind.LABEL:
-        cells = [(label.class_names[int(item)],) for item in value]
+        cells = [(NO_ANSWER if item < 0 else label.class_names[int(item)],) for item in value]
         heads: tuple[str, ...] = (f"{output.name} ({label.name})",)
     elif output.kind is Kind.VALUE:
         low, high = label.bounds
@@ -266,12 +296,12 @@ def _predictions_in_words(label: Column, output: JobOutput, value: Values) -> st
     elif value.ndim == 1:
         places = "g" if output.decimals is None else f".{output.decimals}f"
         cells, heads = (
-            [(f"{item:{places}}",) for item in value.tolist()],
+            [(number_in_words(item, places),) for item in value.tolist()],
             (f"{output.name} ({output.kind.value} of {label.class_names[1]})",),
         )
     else:
         places = ".4f" if output.decimals is None else f".{output.decimals}f"
-        cells, heads = [tuple(f"{item:{places}}" for item in line) for line in value.tolist()], label.class_names
+        cells, heads = [tuple(number_in_words(item, places) for item in line) for line in value.tolist()], label.class_names
     return table(("sample", *heads), [(number, *line) for number, line in zip(numbers, cells, strict=True)])
 
 

@@ -28,6 +28,7 @@ from parties.cli import (
     party,
     person,
     policy,
+    privacy,
     researcher,
     serve,
 )
@@ -53,6 +54,7 @@ COMMANDS: tuple[tuple[str, typer.Typer], ...] = (
     ("infer", infer.app),
     ("budget", budget.app),
     ("model", model.app),
+    ("privacy", privacy.app),
     ("net", net.app),
     ("audit", audit.app),
     ("harness", harness.app),

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from parties.cli.evidence import app as evidence_app
 from parties.cli.options import PartyConfigOption, PersonOption, now
 from parties.cli.output import FormatOption, Json, Output, OutputFormat, reported, table
 from parties.cli.publish import publish, published, withdraw
+from parties.cli.released import licence, receive
 from parties.config import load_party_config
 from protocols.job import TIME_FORMAT
 
@@ -21,13 +23,16 @@ if TYPE_CHECKING:
     from parties.models import HeldModel
 
 app = typer.Typer(help="See where models come from and what may be done with them; name, withdraw and destroy them.")
-alias_app = typer.Typer(help="What live and candidate stand for, at every holder.", no_args_is_help=True)
+alias_app = typer.Typer(help="What live, candidate and released stand for, at every holder.", no_args_is_help=True)
 app.add_typer(alias_app, name="alias")
+app.add_typer(evidence_app, name="evidence")
 app.command("publish")(publish)
 app.command("published")(published)
 app.command("withdraw")(withdraw)
+app.command("receive")(receive)
+app.command("licence")(licence)
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="name@version, as `confide model list` shows it.")]
-AliasArgument = Annotated[str, typer.Argument(metavar="ALIAS", help="name@live or name@candidate.")]
+AliasArgument = Annotated[str, typer.Argument(metavar="ALIAS", help="name@live, name@candidate or name@released.")]
 
 
 @app.command("list")
@@ -38,10 +43,17 @@ def list_all(*, config: PartyConfigOption, output_format: FormatOption = OutputF
 
     models = held_models(load_party_config(config))
     rows = [
-        (model.ref.label, ", ".join(model.holders), model.created.strftime(TIME_FORMAT), ", ".join(model.aliases), _state(model))
+        (
+            model.ref.label,
+            ", ".join(model.holders),
+            model.created.strftime(TIME_FORMAT),
+            ", ".join(model.aliases),
+            _state(model),
+            model.privacy,
+        )
         for model in models
     ]
-    text = table(("model", "held by", "since", "called", "state"), rows)
+    text = table(("model", "held by", "since", "called", "state", "privacy"), rows)
     Output(output_format).result({"models": [_describe(model) for model in models]}, text)
 
 
@@ -55,6 +67,7 @@ def show(*, model: ModelArgument, config: PartyConfigOption, output_format: Form
     lines = [f"model {found.ref.label}, {_state(found)}"]
     lines += [f"  held by: {', '.join(found.holders)}", f"  since: {found.created.strftime(TIME_FORMAT)}"]
     lines += [f"  training steps: {found.steps}", f"  called: {', '.join(found.aliases) or 'nothing'}"]
+    lines.append(f"  privacy: {found.privacy}")
     lines += [f"  not used any more: {why}" for why in found.why_not]
     Output(output_format).result(_describe(found), "\n".join(lines))
 
@@ -195,6 +208,7 @@ def _describe(model: HeldModel) -> dict[str, Json]:
         "created": model.created.strftime(TIME_FORMAT),
         "steps": model.steps,
         "aliases": list(model.aliases),
+        "privacy": model.privacy,
         "state": _state(model),
         "why_not": list(model.why_not),
     }

@@ -126,6 +126,8 @@ def _in_words(policy: Policy) -> str:
         ("every other data set", budgets.default),
         *((f"model {n}", c) for n, c in budgets.models.items()),
         ("every other model", budgets.default_model),
+        *((f"a model for {n}", c) for n, c in budgets.consumers.items()),
+        ("a model for every other researcher", budgets.default_consumer),
     ]
     return "\n".join(
         [

@@ -81,9 +81,10 @@ def duration(seconds: float) -> str:
 
 
 def _flows(flows: Sequence[Flow]) -> str:
-    heads = ("", "rows", "openings", "corrections", "signals", "outputs and samples", "together")
+    heads = ("", "rows", "openings", "corrections", "signals", "noise", "outputs and samples", "together")
     rows = [
-        (f.peer, *(f"{part:,}" for part in (f.rows, f.openings, f.corrections, f.signals, f.outputs, f.total))) for f in flows
+        (f.peer, *(f"{part:,}" for part in (f.rows, f.openings, f.corrections, f.signals, f.noise, f.outputs, f.total)))
+        for f in flows
     ]
     return table(heads, rows) if rows else "nothing"
 

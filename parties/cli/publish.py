@@ -42,19 +42,23 @@ def publish(
         tuple[float, float] | None,
         typer.Option("--range", metavar="LOW HIGH", help="For these arguments; else as the rows show."),
     ] = None,
+    purpose: Annotated[
+        str | None, typer.Option("--purpose", help="Of released weights: for which purpose of their licence.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show how it would be asked, and what to choose from.")] = False,
     output_format: FormatOption = OutputFormat.TEXT,
 ) -> None:
     """Have a model of this institution answer encrypted queries of those who hold a grant; its weights stay here."""
     from parties.cli.publish_words import preview_data, preview_text
     from parties.publication_files import load_publication_terms
-    from parties.publishing import PublicationFiles, preview_publication, publish_model
+    from parties.publishing import PublicationFiles, preview_publication, publish_model, require_licence_of
     from protocols.ckks.offers import Choice
 
     if approximate is not None and between is None and validation is None:
         raise typer.BadParameter("a degree needs rows or the range that polynomials are fitted for", param_hint="--range")
     loaded, said = load_party_config(config), load_publication_terms(terms)
     files = PublicationFiles(manifest, weights, validation, label)
+    require_licence_of(loaded, files, purpose=purpose, now=now())
     chosen = None if approximate is None else Choice(approximate, between)
     output = Output(output_format)
     if not dry_run and person is None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from parties.operating.own import PeerAnswer
     from parties.operating.status import PartyStatus
+    from parties.standing_releases import StandingRelease
 
 
 @reported
@@ -36,12 +37,14 @@ def status(
 
 def _in_words(found: PartyStatus, now: datetime) -> str:
     days = (found.certificate_until - now).days
+    releases = [f"released: {each.in_words(now)}{'; ASSESS IT ANEW' if each.is_due(now) else ''}" for each in found.releases]
     lines = [
         f"{found.party} {'serves' if found.is_serving else 'does NOT serve'} at {found.listen}, Confide {found.software_version}",
         f"directory: version {found.directory_version}; certificate until "
         f"{found.certificate_until.strftime(TIME_FORMAT)} ({days} days)",
         _audit(found, now),
         f"holds {found.num_datasets} data set(s) and {found.num_models} model(s) as shares",
+        *releases,
         f"disk: {found.used_bytes / 1e6:,.1f} MB used, {found.free_bytes / 1e9:,.1f} GB free",
         "",
         table(("peer", "at", "answers", "round trip", "version", "directory"), [_peer(peer) for peer in found.peers]),
@@ -88,6 +91,16 @@ def _peer(peer: PeerAnswer) -> tuple[str, ...]:
     return (peer.party, peer.endpoint, "yes", trip, peer.software_version, str(peer.directory_version))
 
 
+def _release(release: StandingRelease) -> Json:
+    renewal = release.renewal
+    return {
+        "model": release.ref.label,
+        "assess_by": None if renewal is None else renewal.ends.strftime(TIME_FORMAT),
+        "warn_from": None if renewal is None else renewal.due.strftime(TIME_FORMAT),
+        "owner": None if renewal is None else renewal.owner,
+    }
+
+
 def _describe(found: PartyStatus) -> dict[str, Json]:
     peers: list[Json] = [
         {
@@ -121,6 +134,7 @@ def _describe(found: PartyStatus) -> dict[str, Json]:
         },
         "datasets": found.num_datasets,
         "models": found.num_models,
+        "releases": [_release(each) for each in found.releases],
         "free_bytes": found.free_bytes,
         "used_bytes": found.used_bytes,
     }

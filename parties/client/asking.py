@@ -117,7 +117,7 @@ def evaluate(
     *,
     datasets: Sequence[str],
     partition: str = "rows",
-    outputs: Sequence[str] | None = None,
+    outputs: Sequence[str | Mapping[str, object]] | None = None,
     min_cell: int | None = None,
     placement: Placement | None = None,
     expires_in_minutes: int | None = None,
@@ -129,7 +129,7 @@ def evaluate(
         model: `name@version`.
         datasets: `party/name` of each.
         partition: as for `train`.
-        outputs: what is opened, by the names of docs/jobs.md; the usual one if None.
+        outputs: what is opened, by the names of docs/jobs.md, or a mapping as there for tables of groups; the usual one if None.
         min_cell: counts of fewer rows are not told; the usual bound if None.
         placement: who deals, and the model's computing parties in another order; else the client's dealer.
         expires_in_minutes: until when everybody must have agreed and begun.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -20,6 +20,7 @@ from parties.client.everybody import ask_everybody, tell_anybody
 from parties.client.opening import agreed_commitments, open_output
 from parties.client.progress import Progress, read_progress
 from parties.client.records import JobRecords
+from parties.released import HandedShare
 from parties.storage.state import Member
 from parties.transport.peers import Peers
 from parties.transport.tls import TlsIdentity
@@ -258,13 +259,30 @@ class Calls:
         """
         if not job.closing_outputs:
             return {}
-        parties = job.computing_parties
-        endings = ask_everybody(parties, lambda party: self.progress(job.job_id, party).ending)
-        commitments = agreed_commitments(job, dict(zip(parties, endings, strict=True)))
+        commitments = self._commitments(job)
         return {
             output.name: open_output(job, output, replies=self._fetch(job, output.name), commitments=commitments)
             for output in job.outputs
         }
+
+    def released(self, job: Job) -> list[HandedShare]:
+        """Fetches each computing party's share of the weights that a release opens, with its nonce and licence.
+
+        Learns: the caller alone the weights.
+
+        Raises:
+            ConfideError: as `result`.
+        """
+        commitments, output = self._commitments(job), job.outputs[0]
+        replies = self._fetch(job, output.name)
+        open_output(job, output, replies=replies, commitments=commitments)
+        handed = zip(job.computing_parties, replies, strict=True)
+        return [HandedShare(party, reply.share, reply.nonce, reply.licence) for party, reply in handed]
+
+    def _commitments(self, job: Job) -> Mapping[str, Mapping[str, str]]:
+        parties = job.computing_parties
+        endings = ask_everybody(parties, lambda party: self.progress(job.job_id, party).ending)
+        return agreed_commitments(job, dict(zip(parties, endings, strict=True)))
 
     def _fetch(self, job: Job, name: str) -> list[jobs_pb2.FetchOutputReply]:
         request_id = self.records.request_id(job.job_id, name)

@@ -31,6 +31,7 @@ from parties.client.predicting import predict, predict_cold, serve
 from parties.client.profiles import load_profile
 from parties.client.progress import Progress as Progress
 from parties.client.records import JobRecords
+from parties.client.risk import assess
 from parties.client.warm import Servings
 from parties.config import load_researcher_config
 from parties.storage.state import Member
@@ -176,6 +177,7 @@ class Client:
     train = train  # a joint training
     summarise = summarise  # means and sizes of groups of rows
     evaluate = evaluate  # a joint evaluation by the parties that hold the model
+    assess = assess  # a membership attack on a model, by rows that it was trained on and others
     predict = predict  # by a warm serving if there is one, else in a job of its own
     predict_cold = predict_cold  # in a job of its own, whatever is warm
     serve = serve  # keep a model warm for such predictions

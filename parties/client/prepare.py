@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -13,10 +13,24 @@ from typing import Any
 from governance.lineage.alias import AliasName
 from parties.client.agreements import NO_AGREEMENT, NO_PURPOSE, agree_by, under_agreement
 from parties.client.aliases import ALIASES, resolve_alias
+from parties.client.answer_request import answer_output, colluders
 from parties.client.client import Client, PreparedJob
-from parties.client.requests import EvaluateRequest, InferRequest, JobRequest, ServeRequest, SummariseRequest, TrainRequest
+from parties.client.output_request import evaluation_output
+from parties.client.private_request import with_privacy
+from parties.client.requests import (
+    AssessRequest,
+    EvaluateRequest,
+    InferRequest,
+    JobRequest,
+    ReleaseRequest,
+    ServeRequest,
+    SummariseRequest,
+    TrainRequest,
+)
+from parties.client.risk import usual_thresholds
 from parties.storage.files import read_public
 from parties.wire.generated.confide.v1 import party_pb2
+from privacy.accounting.statement import claim_problems
 from privacy.preparation.contract import Samples, prepare_query
 from privacy.preparation.fit import check_fit
 from privacy.preparation.parts import arrangement_problems, column_problems, join_schemas
@@ -25,7 +39,7 @@ from privacy.preparation.schema import TableSchema
 from privacy.preparation.table import Content, FileFormat, read_table
 from protocols.canonical import parse_canonical, sha256_hex
 from protocols.errors import ConfideError, ErrorCode, Problem
-from protocols.job import DatasetRef, Job, JobType, ModelRef, Output, OutputKind, Partition, Summary, Task, check
+from protocols.job import Assessment, DatasetRef, Job, JobType, ModelRef, Output, OutputKind, Partition, Summary, Task, check
 from protocols.model.layers import Flatten
 from protocols.model.spec import ModelSpec
 from protocols.model.weights import weights_from_safetensors
@@ -43,7 +57,6 @@ _EVALUATED = {
     Task.CLASSES: OutputKind.CORRECT_COUNT,
     Task.REAL: OutputKind.SQUARED_ERROR,
 }
-_PREDICTED = {Task.BINARY: OutputKind.LABEL, Task.CLASSES: OutputKind.LABEL, Task.REAL: OutputKind.VALUE}
 
 
 @dataclass(frozen=True)
@@ -104,15 +117,21 @@ def prepare_job(
             prepared = _train(client, request, folder, common)
         case EvaluateRequest():
             prepared = _evaluate(client, request, common)
+        case AssessRequest():
+            prepared = _assess(client, request, common)
         case SummariseRequest():
             prepared = _summarise(client, request, common)
         case InferRequest():
             prepared = _infer(client, request, folder, common, samples)
         case ServeRequest():
             prepared = _serve(client, request, common)
+        case ReleaseRequest():
+            prepared = _release(client, request, common)
     problems = (*check(prepared.job), *check_fit(prepared.job))
     if problems:
         raise ConfideError(ErrorCode.INVALID_JOB, f"{len(problems)} problem(s) in the request", problems=problems)
+    if claims := tuple(claim_problems(prepared.job)):
+        raise ConfideError(ErrorCode.INVALID_JOB, "the request claims more privacy than it gives", problems=claims)
     weights = weights_from_safetensors(prepared.initial_weights, prepared.job.model) if prepared.initial_weights else None
     ranges = ranges_of(prepared.job, weights)
     refuse_overflow(ranges)
@@ -143,7 +162,7 @@ def output_name(kind: OutputKind) -> str:
 
 
 def _train(client: Client, request: TrainRequest, folder: Path, common: dict[str, Any]) -> PreparedJob:
-    refs, schemas = _datasets(client, request.datasets)
+    refs, schemas = dataset_refs(client, request.datasets)
     partition = Partition(request.partition)
     start: dict[str, Any]
     weights, steps = b"", 0
@@ -164,24 +183,56 @@ def _train(client: Client, request: TrainRequest, folder: Path, common: dict[str
     training = request.training.training(task=task, shuffle_seed=secrets.token_hex(16), steps_before=steps)
     rows = {"datasets": refs, "partition": partition, "schema": schema, "task": task}
     fields = {"training": training, "model_name": request.model_name}
-    return PreparedJob(Job(**common | start | rows | fields), initial_weights=weights)
+    job = Job(**common | start | rows | fields)
+    privacy = request.training.privacy
+    return PreparedJob(job if privacy is None else with_privacy(job, privacy), initial_weights=weights)
 
 
 def _evaluate(client: Client, request: EvaluateRequest, common: dict[str, Any]) -> PreparedJob:
     known = _model(client, request.model, request.computing_parties)
     task = _task(known.schema)
-    refs, schemas = _datasets(client, request.datasets)
+    refs, schemas = dataset_refs(client, request.datasets)
     partition = Partition(request.partition)
     if partition is Partition.COLUMNS:
         _schema_of_rows(refs, schemas, partition, model=known.schema)
-    kinds = [OutputKind(name) for name in request.outputs or ()] or [_EVALUATED[task]]
-    outputs = tuple(Output(output_name(kind), kind, client.researcher, request.min_cell) for kind in kinds)
+    outputs = tuple(evaluation_outputs(client, request, TableSchema.from_document(known.schema)))
     what = {"model": known.spec, "schema": known.schema, "task": task, "model_ref": known.ref}
     return PreparedJob(Job(**common | what | {"datasets": refs, "partition": partition, "outputs": outputs}))
 
 
+def evaluation_outputs(client: Client, request: EvaluateRequest, schema: TableSchema) -> Iterable[Output]:
+    """Yields what an evaluation of a model with this schema opens; raises INVALID_JOB if rows cannot be grouped so."""
+    if request.outputs is None:
+        kind = _EVALUATED[schema.task]
+        yield Output(output_name(kind), kind, client.researcher, request.min_cell)
+    for asked in request.outputs or ():
+        kind = OutputKind(asked if isinstance(asked, str) else asked.kind)
+        yield evaluation_output(asked, schema, name=output_name(kind), recipient=client.researcher, min_cell=request.min_cell)
+
+
+def _assess(client: Client, request: AssessRequest, common: dict[str, Any]) -> PreparedJob:
+    known = _model(client, request.model, request.computing_parties)
+    refs, _ = dataset_refs(client, request.datasets)
+    kind = OutputKind.ATTACK_COUNTS
+    output = Output(output_name(kind), kind, client.researcher, request.min_cell)
+    what = {"model": known.spec, "schema": known.schema, "task": _task(known.schema), "model_ref": known.ref}
+    rows = {"datasets": refs, "outputs": (output,), "assessment": assessment_of(request, refs)}
+    return PreparedJob(Job(**common | what | rows))
+
+
+def assessment_of(request: AssessRequest, refs: Sequence[DatasetRef]) -> Assessment:
+    """Returns the terms of an assessment by the rows of these data sets, in this order."""
+    members = {name.partition("/")[::2] for name in request.members}
+    return Assessment(
+        members=tuple(place for place, ref in enumerate(refs) if (ref.party, ref.name) in members),
+        thresholds=tuple(request.thresholds or usual_thresholds(request.attack)),
+        attack=request.attack,
+        shadows=request.shadows,
+    )
+
+
 def _summarise(client: Client, request: SummariseRequest, common: dict[str, Any]) -> PreparedJob:
-    refs, schemas = _datasets(client, request.datasets)
+    refs, schemas = dataset_refs(client, request.datasets)
     partition = Partition(request.partition)
     document = _schema_of_rows(refs, schemas, partition, model=None)
     schema = TableSchema.from_document(document)
@@ -192,7 +243,9 @@ def _summarise(client: Client, request: SummariseRequest, common: dict[str, Any]
         iterations = DEFAULT_ITERATIONS if request.iterations is None else request.iterations
         kind, summary = OutputKind.CENTROIDS, Summary(request.clusters or 0, width, iterations, secrets.token_hex(16))
     what = {"model": ModelSpec.chain(schema.num_features, rows=Flatten()), "schema": document, "task": schema.task}
-    output = Output(output_name(kind), kind, client.researcher, request.min_cell)
+    pooling = colluders(request.noise, request.noise_colluders, computing=len(request.computing_parties))
+    plain = Output(output_name(kind), kind, client.researcher, request.min_cell)
+    output = replace(plain, noise=request.noise, noise_colluders=pooling)
     rows = {"datasets": refs, "partition": partition, "outputs": (output,), "summary": summary}
     return PreparedJob(Job(**common | what | rows))
 
@@ -201,9 +254,8 @@ def _infer(client: Client, request: InferRequest, folder: Path, common: dict[str
     known = _model(client, request.model, request.computing_parties)
     schema = TableSchema.from_document(known.schema)
     query = prepare_query(read_samples(folder / request.samples, schema) if samples is None else samples, schema)
-    kind = _PREDICTED[schema.task] if request.output is None else OutputKind(request.output)
     what = {"model": known.spec, "schema": known.schema, "task": schema.task, "model_ref": known.ref}
-    output = Output(output_name(kind), kind, client.researcher, top_k=request.top_k, decimals=request.decimals, clip=request.clip)
+    output = _answers(client, request, schema.task)
     salt = secrets.token_bytes(SALT_BYTES)
     asked = {"query_rows": query.num_rows, "query_commitment": commit_query(query.features, salt=salt), "outputs": (output,)}
     return PreparedJob(Job(**common | what | asked), features=query.features, query_salt=salt)
@@ -212,18 +264,30 @@ def _infer(client: Client, request: InferRequest, folder: Path, common: dict[str
 def _serve(client: Client, request: ServeRequest, common: dict[str, Any]) -> PreparedJob:
     known = _model(client, request.model, request.computing_parties)
     task = _task(known.schema)
-    kind = _PREDICTED[task] if request.output is None else OutputKind(request.output)
-    output = Output(output_name(kind), kind, client.researcher, top_k=request.top_k, decimals=request.decimals, clip=request.clip)
+    output = _answers(client, request, task)
     what = {"model": known.spec, "schema": known.schema, "task": task, "model_ref": known.ref}
     asked = {"serving": request.serving.as_part(), "outputs": (output,)}
     return PreparedJob(Job(**common | what | asked), query_salt=secrets.token_bytes(SALT_BYTES))
+
+
+def _answers(client: Client, request: InferRequest | ServeRequest, task: Task) -> Output:
+    names = {kind: output_name(kind) for kind in OutputKind}
+    computing = len(request.computing_parties)
+    return answer_output(request, task=task, names=names, recipient=client.researcher, computing=computing)
+
+
+def _release(client: Client, request: ReleaseRequest, common: dict[str, Any]) -> PreparedJob:
+    known = _model(client, request.model, request.computing_parties)
+    output = Output(output_name(OutputKind.WEIGHTS), OutputKind.WEIGHTS, client.researcher)
+    what = {"model": known.spec, "schema": known.schema, "task": _task(known.schema), "model_ref": known.ref}
+    return PreparedJob(Job(**common | what | {"outputs": (output,)}))
 
 
 def _task(schema: dict[str, Any]) -> Task:
     return TableSchema.from_document(schema).task
 
 
-def _datasets(client: Client, names: Sequence[str]) -> tuple[tuple[DatasetRef, ...], dict[str, TableSchema]]:
+def dataset_refs(client: Client, names: Sequence[str]) -> tuple[tuple[DatasetRef, ...], dict[str, TableSchema]]:
     """The data sets that are named, and their schemas by these names."""
     refs, schemas, problems = [], {}, []
     listed: dict[str, dict[str, party_pb2.Dataset]] = {}

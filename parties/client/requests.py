@@ -1,7 +1,7 @@
 """What a researcher writes to ask for a job: a small YAML file, parsed strictly.
 
 api_version: confide/v1
-type: train                         # train | evaluate | summarise | infer | serve
+type: train                         # train | evaluate | assess | summarise | infer | serve | release
 computing_parties: [hospital-a, hospital-b]
 dealer: hospital-c
 datasets: [hospital-a/patients, hospital-b/patients, hospital-c/patients]
@@ -13,17 +13,17 @@ continues: diagnosis@0123456789ab   # train: in place of both, the model to go o
 training: {epochs: 10, batch_size: 32, learning_rate: "0.5", momentum: "0.9"}    # more: training_request.py
 
 model: diagnosis@0123456789ab       # evaluate, infer, serve: the model to use, or diagnosis@live for what its holders call so
-outputs: [correct_count, confusion] # evaluate: also roc_auc, log_loss, squared_error
+outputs: [correct_count, confusion] # evaluate: also roc_auc, log_loss, squared_error, reliability, groups: output_request.py
 min_cell: 5                         # evaluate, summarise: no opened count, and no group, tells of fewer rows
+members: [hospital-a/patients]      # assess: which of the data sets the model was trained on; the others were not
+attack: lira                        # assess: or rmia; shadows: how many each owner trains; thresholds: of the score
 groups: clusters                    # summarise: clusters, or labels: means and sizes of the rows with each label
 clusters: 8                         # summarise by clusters: how many, and how often their means are moved
 iterations: 20
 serving: {max_queries: 100, idle_s: 300}   # serve: how long and how much; more: ServingRequest below
 samples: samples.csv                # infer: rows under the model's schema, without a label column
-output: probability                 # infer, serve: label | probability | score | value
-decimals: 2                         # infer: probability, value: rounded to so many decimals before it is opened
-top_k: 3                            # infer: probabilities of classes: only the three largest of a sample, the others as 0
-clip: "0.01"                        # infer: probability: from 0.01 to 0.99
+output: probability                 # infer, serve: label | probability | score | value; constraints: answer_request.py
+noise: "0.1"                        # summarise by labels, infer, serve: standard deviation of noise on each number
 agreement: cardio-2026              # its name or digest; else the one in force that covers the job
 purpose: prognosis                  # one of the agreement's; else its only one
 agree_within_minutes: 240           # how long people may take to approve; else 2 minutes, enough where none are asked
@@ -38,6 +38,8 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from parties.client.answer_request import AnswerFields
+from parties.client.output_request import EvaluationOutput as EvaluationOutput
 from parties.client.training_request import Strict
 from parties.client.training_request import TrainingRequest as TrainingRequest
 from parties.yaml_file import YamlFile, read_yaml
@@ -46,12 +48,12 @@ from protocols.job_parts import Serving
 
 API_VERSION = "confide/v1"
 DEFAULT_MIN_CELL = 5
+DEFAULT_SHADOWS = 64
 DEFAULT_SERVING = Serving(block_rows=128, max_queries=100, max_rows=1_000, idle_s=300, lifetime_s=3_600, rekey_s=900)
 Identifier = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 AgreementName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$")]  # a name, or a digest of 64 digits
 DatasetName = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,63}/[a-z0-9-]{1,63}$")]
 ModelLabel = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,63}@([0-9a-f]{12}|live|candidate|released)$")]
-EvaluationOutput = Literal["correct_count", "confusion", "roc_auc", "log_loss", "squared_error"]
 
 
 class _Request(Strict):
@@ -96,6 +98,25 @@ class EvaluateRequest(_Request):
     min_cell: int = DEFAULT_MIN_CELL
 
 
+class AssessRequest(_Request):
+    """A membership attack on a model held as shares, by the rows of several owners; without `thresholds`, the usual ones."""
+
+    type: Literal["assess"]
+    datasets: Annotated[list[DatasetName], Field(min_length=2)]
+    members: Annotated[list[DatasetName], Field(min_length=1)]
+    model: ModelLabel
+    attack: Literal["lira", "rmia"] = "lira"
+    shadows: int = DEFAULT_SHADOWS
+    thresholds: Annotated[list[str], Field(min_length=1)] | None = None
+    min_cell: int = DEFAULT_MIN_CELL
+
+    @model_validator(mode="after")
+    def _members_take_part(self) -> AssessRequest:
+        if not set(self.members) <= set(self.datasets):
+            raise PydanticCustomError("no_such_members", "members are not among the data sets")
+        return self
+
+
 class SummariseRequest(_Request):
     """Means and sizes of groups of the rows of all data sets: of clusters that are found jointly, or of the labels."""
 
@@ -106,6 +127,8 @@ class SummariseRequest(_Request):
     clusters: int | None = None
     iterations: int | None = None
     min_cell: int = DEFAULT_MIN_CELL
+    noise: str = "0"
+    noise_colluders: int | None = None
 
     @model_validator(mode="after")
     def _fields_of_groups(self) -> SummariseRequest:
@@ -116,19 +139,15 @@ class SummariseRequest(_Request):
         return self
 
 
-class InferRequest(_Request):
+class InferRequest(_Request, AnswerFields):
     """A private inference on the researcher's own samples; without `output`, the label, or the value if it is a number.
 
-    What `decimals`, `top_k` and `clip` may be is checked on the job that follows from the request.
+    What `decimals`, `top_k`, `clip`, `noise` and the other fields of `answer_request` may be is checked on the job that follows.
     """
 
     type: Literal["infer"]
     model: ModelLabel
     samples: str
-    output: Literal["label", "probability", "score", "value"] | None = None
-    decimals: int | None = None
-    top_k: int = 0
-    clip: str = "0"
 
 
 class ServingRequest(Strict):
@@ -146,27 +165,39 @@ class ServingRequest(Strict):
         return Serving(**self.model_dump())
 
 
-class ServeRequest(_Request):
+class ServeRequest(_Request, AnswerFields):
     """A model kept warm for the researcher's queries; what is opened of each of them is as for an inference."""
 
     type: Literal["serve"]
     model: ModelLabel
-    output: Literal["label", "probability", "score", "value"] | None = None
-    decimals: int | None = None
-    top_k: int = 0
-    clip: str = "0"
     serving: ServingRequest = ServingRequest()
 
 
-JobRequest = TrainRequest | EvaluateRequest | SummariseRequest | InferRequest | ServeRequest
+class ReleaseRequest(_Request):
+    """All weights of a model held as shares, opened to the researcher under a licence of the parties that hold it."""
+
+    type: Literal["release"]
+    model: ModelLabel
+
+
+JobRequest = TrainRequest | EvaluateRequest | AssessRequest | SummariseRequest | InferRequest | ServeRequest | ReleaseRequest
 _KINDS: dict[
-    str, type[TrainRequest] | type[EvaluateRequest] | type[SummariseRequest] | type[InferRequest] | type[ServeRequest]
+    str,
+    type[TrainRequest]
+    | type[EvaluateRequest]
+    | type[AssessRequest]
+    | type[SummariseRequest]
+    | type[InferRequest]
+    | type[ServeRequest]
+    | type[ReleaseRequest],
 ] = {
     "train": TrainRequest,
     "evaluate": EvaluateRequest,
+    "assess": AssessRequest,
     "summarise": SummariseRequest,
     "infer": InferRequest,
     "serve": ServeRequest,
+    "release": ReleaseRequest,
 }
 # What a text must look like, by field.
 _ID_FORM = "write 1 to 63 of a-z, 0-9 and -"
@@ -176,13 +207,18 @@ _FORMS = {
     "model": "write name@version as `confide job wait` prints it after training, or name@live",
     "continues": "write name@version as `confide job wait` prints it after training, or name@live",
 } | dict.fromkeys(("learning_rate", "momentum", "weight_decay", "beta1", "beta2", "epsilon", "factor"), _DECIMAL_FORM)
+_FORMS |= dict.fromkeys(("norm_bound", "delta", "noise_multiplier", "max_tpr", "at_fpr"), _DECIMAL_FORM)
 # Findings about several fields together.
 _REMEDIES = {
+    "not_one_limit": 'keep one of them, for example max_tpr: "0.02" with at_fpr: "0.01"',
+    "half_a_limit": "give both",
+    "no_batch_size": "add batch_size",
     "no_learning_rate": 'add learning_rate: "0.5", or an optimiser',
     "two_optimisers": "move them into the optimiser",
     "no_start": "add manifest and weights, or continues",
     "two_starts": "keep either of them",
     "not_of_labels": "remove them, or write groups: clusters",
+    "no_such_members": "name in datasets everything that members names",
     "no_clusters": "add clusters, for example clusters: 8",
 }
 _CHOICES = {"optimiser": "sgd or adam", "schedule": "constant, step or linear"}
@@ -203,7 +239,7 @@ def read_request(path: Path) -> JobRequest:
         raise ConfideError(ErrorCode.INVALID_JOB, error.what, problems=error.problems) from error
     kind = file.content.get("type")
     if not isinstance(kind, str) or kind not in _KINDS:
-        problem = file.problem(("type",), "missing or unknown", "write train, evaluate, summarise, infer or serve")
+        problem = file.problem(("type",), "missing or unknown", f"write one of {', '.join(_KINDS)}")
         raise ConfideError(ErrorCode.INVALID_JOB, f"{path} does not say which type of job it is", problems=[problem])
     try:
         return _KINDS[kind].model_validate(dict(file.content))
@@ -233,7 +269,9 @@ def _problem(file: YamlFile, item: ErrorDetails) -> Problem:
 
 
 def _written(field: tuple[int | str, ...]) -> tuple[int | str, ...]:
-    """The path of a field as it stands in the file: the parser adds the kind of an optimiser or schedule to it."""
+    """The path of a field as it stands in the file: the parser adds the kind of an optimiser, schedule or output to it."""
     if len(field) > 2 and field[1] in _CHOICES:
+        return (*field[:2], *field[3:])
+    if len(field) > 2 and field[0] == "outputs":
         return (*field[:2], *field[3:])
     return field

@@ -15,7 +15,15 @@ from pydantic import BaseModel, ValidationError
 from parties.client.catalogue import find_model
 from parties.client.placement import Placement
 from parties.client.prepare import prepare_job
-from parties.client.requests import API_VERSION, EvaluateRequest, InferRequest, ServeRequest, SummariseRequest, TrainRequest
+from parties.client.requests import (
+    API_VERSION,
+    AssessRequest,
+    EvaluateRequest,
+    InferRequest,
+    ServeRequest,
+    SummariseRequest,
+    TrainRequest,
+)
 from protocols.canonical import canonical_bytes
 from protocols.errors import ConfideError, ErrorCode, Problem
 from protocols.model.export import export_model
@@ -79,7 +87,7 @@ def prepare_evaluation(
     *,
     datasets: Sequence[str],
     partition: str,
-    outputs: Sequence[str] | None,
+    outputs: Sequence[str | Mapping[str, object]] | None,
     min_cell: int | None,
     placement: Placement,
     expires_in_minutes: int | None,
@@ -94,6 +102,35 @@ def prepare_evaluation(
         outputs=None if outputs is None else list(outputs), min_cell=min_cell, expires_in_minutes=expires_in_minutes
     )
     return prepare_job(client, _request(EvaluateRequest, fields), folder=Path(), now=datetime.now(UTC))
+
+
+def prepare_assessment(
+    client: Client,
+    model: str,
+    *,
+    datasets: Sequence[str],
+    members: Sequence[str],
+    attack: str | None,
+    shadows: int | None,
+    thresholds: Sequence[str] | None,
+    min_cell: int | None,
+    placement: Placement,
+    expires_in_minutes: int | None,
+) -> PreparedJob:
+    """Prepares a membership attack by the parties that hold the model.
+
+    Raises:
+        ConfideError: INVALID_JOB, UNKNOWN_DATASET, UNKNOWN_MODEL (the researcher's to mend).
+    """
+    fields = _use(client, model, placement) | {"type": "assess", "datasets": list(datasets), "members": list(members)}
+    fields |= _optional(
+        attack=attack,
+        shadows=shadows,
+        thresholds=None if thresholds is None else list(thresholds),
+        min_cell=min_cell,
+        expires_in_minutes=expires_in_minutes,
+    )
+    return prepare_job(client, _request(AssessRequest, fields), folder=Path(), now=datetime.now(UTC))
 
 
 def prepare_summary(

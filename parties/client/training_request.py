@@ -9,6 +9,7 @@ training:
   optimiser: {kind: adam, learning_rate: "0.01", weight_decay: "0.001"}      # or sgd, with momentum
   schedule: {kind: step, every_epochs: 5, factor: "0.5"}                     # or linear, with factor; else constant
   checkpoints: {every_epochs: 1, every_minutes: 10}
+  privacy: {...}                  # terms of differential privacy: private_request.py; epochs are then steps
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from parties.client.private_request import DecimalText as DecimalText
+from parties.client.private_request import PrivacyRequest
 from protocols.job import Task
 from protocols.training import CheckpointRule, Loss, Optimiser, OptimiserKind, Schedule, ScheduleKind, Training
 
-DecimalText = Annotated[str, Field(pattern=r"^[0-9]{1,6}(\.[0-9]{1,9})?$")]
 _OWN_LOSS = {
     Task.BINARY: Loss.BINARY_CROSS_ENTROPY,
     Task.CLASSES: Loss.CROSS_ENTROPY,
@@ -114,13 +116,14 @@ class TrainingRequest(Strict):
     """Hyper-parameters; decimals are quoted so that everybody reads the same digits."""
 
     epochs: int
-    batch_size: int
+    batch_size: int | None = None
     learning_rate: DecimalText | None = None
     momentum: DecimalText | None = None
     loss: Literal["binary_cross_entropy", "cross_entropy", "mean_squared_error"] | None = None
     optimiser: Annotated[SgdRequest | AdamRequest, Field(discriminator="kind")] | None = None
     schedule: Annotated[ConstantRequest | StepRequest | LinearRequest, Field(discriminator="kind")] | None = None
-    checkpoints: CheckpointsRequest = CheckpointsRequest()
+    checkpoints: CheckpointsRequest | None = None
+    privacy: PrivacyRequest | None = None
 
     @model_validator(mode="after")
     def _one_optimiser(self) -> TrainingRequest:
@@ -130,22 +133,32 @@ class TrainingRequest(Strict):
             raise PydanticCustomError("two_optimisers", "learning_rate and momentum stand beside an optimiser")
         return self
 
+    @model_validator(mode="after")
+    def _has_batch_size(self) -> TrainingRequest:
+        uses_all_rows = self.privacy is not None and self.privacy.mechanism == "shared_gradients"
+        if self.batch_size is None and not uses_all_rows:
+            raise PydanticCustomError("no_batch_size", "no batch_size")
+        return self
+
     def training(self, *, task: Task, shuffle_seed: str, steps_before: int) -> Training:
-        """Returns the hyper-parameters as the job names them.
+        """Returns the hyper-parameters as the job names them, without terms of differential privacy.
 
         Args:
             task: of the data sets; decides the loss unless the request does.
             shuffle_seed: 32 hexadecimal digits, fresh, public.
             steps_before: that the model to go on from has behind it; 0 from public weights.
         """
+        # A private training cannot go on from a checkpoint, so it makes none.
+        checkpoints = self.checkpoints or CheckpointsRequest(every_epochs=0 if self.privacy is not None else 1)
+        all_rows = 0 if self.privacy is None else self.privacy.nominal_rows
         short = SgdRequest(kind="sgd", learning_rate=self.learning_rate or "0", momentum=self.momentum or "0")
         return Training(
             epochs=self.epochs,
-            batch_size=self.batch_size,
+            batch_size=all_rows if self.batch_size is None else self.batch_size,
             loss=_OWN_LOSS[task] if self.loss is None else Loss(self.loss),
             optimiser=(self.optimiser or short).optimiser(),
             schedule=Schedule() if self.schedule is None else self.schedule.schedule(),
-            checkpoints=CheckpointRule(self.checkpoints.every_epochs, self.checkpoints.every_minutes),
+            checkpoints=CheckpointRule(checkpoints.every_epochs, checkpoints.every_minutes),
             shuffle_seed=shuffle_seed,
             steps_before=steps_before,
         )

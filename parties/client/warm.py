@@ -365,6 +365,11 @@ def read_serving(shown: serving_pb2.Serving, *, party: str, querier: str) -> tup
 
 def _serves(job: Job, model: str, output: Output) -> bool:
     opened = job.outputs[0]
-    same = (opened.kind, opened.top_k, opened.decimals) == (output.kind, output.top_k, output.decimals)
     is_model = job.model_ref is not None and job.model_ref.label == model
-    return is_model and same and Decimal(opened.clip) == Decimal(output.clip)
+    return is_model and _constraint(opened) == _constraint(output)
+
+
+def _constraint(output: Output) -> tuple[object, ...]:
+    """What is opened of a prediction: a serving that adds noise, or leaves samples out, answers no question without that."""
+    decimals = (Decimal(output.clip), Decimal(output.noise), Decimal(output.abstain_below))
+    return (output.kind, output.top_k, output.decimals, output.noise_colluders, *decimals)

@@ -18,7 +18,9 @@ from parties.config import PartyConfig
 from parties.operating.clocks import ClockReading, read_clocks
 from parties.operating.finding import Finding, Verdict, checked
 from parties.operating.own import PeerAnswer, ask_peers, is_serving, load_own_member, local_endpoint, own_channel
-from parties.storage.database import open_database
+from parties.policy_file import load_policy
+from parties.standing_releases import standing_releases
+from parties.storage.database import one_transaction, open_database
 from parties.storage.files import exclusive_lock, read_secret
 from parties.storage.sealed import Purpose
 from parties.storage.state import Member
@@ -51,6 +53,7 @@ def examine(config: PartyConfig, *, now: datetime) -> Iterator[Finding]:
     yield checked("directory", lambda: _directory(config))
     yield checked("keys and certificate", lambda: _certificate(config, now))
     yield checked("database", lambda: _database(config))
+    yield checked("releases", lambda: _releases(config, now))
     yield checked("sealed files", lambda: _sealed(config))
     yield checked("disk", lambda: _disk(config))
     yield checked("memory", lambda: _memory(config))
@@ -100,6 +103,18 @@ def _database(config: PartyConfig) -> Finding:
         return Finding("database", Verdict.PASS, "none yet; the first start makes it")
     open_database(config.folder.database_file).close()
     return Finding("database", Verdict.PASS, "of this version")
+
+
+def _releases(config: PartyConfig, now: datetime) -> Finding:
+    if not config.folder.database_file.exists():
+        return Finding("releases", Verdict.PASS, "none yet")
+    with one_transaction(config.folder.database_file) as tables:
+        standing = standing_releases(tables, load_policy(config.policy))
+    due = [each.in_words(now) for each in standing if each.is_due(now)]
+    if due:
+        remedy = "Have the owners assess it anew, then `confide model evidence make`."
+        return Finding("releases", Verdict.WARN, "; ".join(due), remedy)
+    return Finding("releases", Verdict.PASS, f"{len(standing)} stand(s); no assessment is nearly too old")
 
 
 def _sealed(config: PartyConfig) -> Finding:

@@ -14,6 +14,8 @@ from governance.documents import SignedDocument
 from governance.identity.certificates import parse_certificate
 from parties.config import PartyConfig
 from parties.operating.own import PeerAnswer, ask_peers, is_serving, load_own_member, own_channel
+from parties.policy_file import load_policy
+from parties.standing_releases import StandingRelease, standing_releases
 from parties.storage.database import Tables, one_transaction
 from parties.storage.jobs import JobRecord
 from parties.wire import methods
@@ -94,6 +96,7 @@ class PartyStatus:
         audit: how far the audit log and its witnesses are.
         num_datasets: registered here.
         num_models: held here as shares, usable.
+        releases: what `released` stands for here, and until when.
         free_bytes: on the disk of the state folder.
         used_bytes: of the state folder.
     """
@@ -110,6 +113,7 @@ class PartyStatus:
     audit: AuditStanding
     num_datasets: int
     num_models: int
+    releases: tuple[StandingRelease, ...]
     free_bytes: int
     used_bytes: int
 
@@ -118,14 +122,15 @@ def party_status(config: PartyConfig, *, software_version: str, now: datetime, t
     """Reads and asks everything; waits for silent parties `timeout_s` at most.
 
     Raises:
-        ConfideError: NOT_ENROLLED, FILE_MODE, UNAUTHENTICATED, STATE_SCHEMA (the operator's fault).
+        ConfideError: NOT_ENROLLED, FILE_MODE, UNAUTHENTICATED, STATE_SCHEMA, INVALID_CONFIG (the operator's fault).
     """
-    member = load_own_member(config, now)
+    member, policy = load_own_member(config, now), load_policy(config.policy)
     with one_transaction(config.folder.database_file) as tables:
         unfinished = tables.jobs.without_ending()
         endings = tuple(_endings(tables))
         audit = _audit(tables)
         num_datasets, num_models = len(tables.datasets.latest()), len(tables.models.usable())
+        releases = standing_releases(tables, policy)
     with own_channel(config, member) as channel:
         serving = is_serving(channel, timeout_s=timeout_s)
         open_jobs = tuple(_open_job(record, channel if serving else None, config.party, now) for record in unfinished)
@@ -142,6 +147,7 @@ def party_status(config: PartyConfig, *, software_version: str, now: datetime, t
         audit=audit,
         num_datasets=num_datasets,
         num_models=num_models,
+        releases=releases,
         free_bytes=shutil.disk_usage(config.state).free,
         used_bytes=folder_bytes(config.state),
     )

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from governance.admission import Finding
-from governance.budget.amounts import charges, policy_caps
+from governance.budget.amounts import charges, dataset_account, policy_caps
 from governance.policy.budgets import Budgets, Caps
 from parties.server.party import Party
 from parties.storage.database import Tables
-from protocols.errors import ErrorCode
+from protocols.errors import ErrorCode, Problem
 from protocols.job import Job
 
 
@@ -18,7 +18,7 @@ def budget_findings(party: Party, tables: Tables, job: Job) -> tuple[Finding, ..
     """Returns every budget of this party that does not suffice for a job; empty if all do, or the job has reserved already."""
     charged = charges(job, party.id)
     caps = caps_of(tables, party.policy.budgets, charged)
-    found = tables.ledger.problems(job.job_id, charged, caps)
+    found = [*tables.ledger.problems(job.job_id, charged, caps), *_without_guarantee(party, tables, job)]
     return tuple(Finding(ErrorCode.BUDGET_EXHAUSTED, problem) for problem in found)
 
 
@@ -31,6 +31,17 @@ def reserve_budget(party: Party, tables: Tables, job: Job, now: datetime) -> Non
     """
     charged = charges(job, party.id)
     tables.ledger.reserve(job.job_id, charged, caps_of(tables, party.policy.budgets, charged), now)
+
+
+def _without_guarantee(party: Party, tables: Tables, job: Job) -> Iterable[Problem]:
+    """A plain training spends nothing itself; but what its model will say of the rows has no epsilon that a cap could bound."""
+    if job.training is None or job.training.privacy is not None:
+        return
+    own = [dataset_account(dataset.name, dataset.version) for dataset in job.datasets if dataset.party == party.id]
+    for account, caps in caps_of(tables, party.policy.budgets, own).items():
+        if caps.epsilon is not None:
+            what = f"a training without differential privacy has no formal guarantee; epsilon {caps.epsilon:f} permitted"
+            yield Problem(f"budget.{account}", what, "train with terms of privacy, or ask its owner to take the cap away")
 
 
 def caps_of(tables: Tables, budgets: Budgets, accounts: Iterable[str]) -> dict[str, Caps]:

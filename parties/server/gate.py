@@ -11,6 +11,7 @@ from governance.documents import SignedDocument
 from governance.release import Evidence, Settlement, Withheld
 from parties.server.consents import consent_findings, ended_elsewhere
 from parties.server.party import Party
+from parties.server.releases import release_findings
 from parties.storage.database import Tables
 from protocols.canonical import parse_canonical
 from protocols.job import Job
@@ -24,7 +25,11 @@ def evidence_of(party: Party, tables: Tables, job: Job, now: datetime) -> Eviden
     planned = () if plan is None else Plan.from_document(parse_canonical(plan.document)).outputs
     sealed = {record.name: record.shape for record in tables.outputs.of_job(job.job_id)}
     used = [tables.grants.get(grant_id) for grant_id in tables.grants.used_by(job.job_id)]
-    missing = (*consent_findings(party, tables, job, now), *ended_elsewhere(party, tables, job, now))
+    missing = (
+        *consent_findings(party, tables, job, now),
+        *ended_elsewhere(party, tables, job, now),
+        *release_findings(party, tables, job, now),
+    )
     return Evidence(
         plan_digest="" if plan is None else plan.digest,
         planned={output.name: output.shape for output in planned},

@@ -12,6 +12,7 @@ from parties.server.board import Status
 from parties.server.explaining import Explained, approvals_needed, explain
 from parties.server.intake import CheckedJob, Checker, read_papers, read_query_share
 from parties.server.party import Party
+from parties.server.releases import licence_for
 from parties.server.results import hand_out
 from parties.server.sessions import Sessions
 from parties.storage.checkpoints import CheckpointRecord
@@ -142,7 +143,12 @@ class JobsService:
             request_id=request.request_id,
         )
         return jobs_pb2.FetchOutputReply(
-            party=self._party.id, share=out.share, shape=out.output.shape, scale_bits=out.output.scale_bits, nonce=out.nonce
+            party=self._party.id,
+            share=out.share,
+            shape=out.output.shape,
+            scale_bits=out.output.scale_bits,
+            nonce=out.nonce,
+            licence=licence_for(self._party, status.job, request.output),
         )
 
     def _visible(self, job_id: str) -> Status:

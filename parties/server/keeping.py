@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 
 from governance.audit.entries import EntryKind
-from governance.budget.amounts import served
+from governance.budget.amounts import charges, served
 from governance.documents import DocumentKind, SignedDocument, sign
 from parties.server.acceptance import record_arrival, record_refusal
 from parties.server.board import Board, Measured
@@ -137,7 +137,8 @@ class Keeper:
             ConfideError: DISK_FULL (the operator's fault): nothing is stored, and nothing of the step may be performed.
         """
         snapshot, ending = snapshot_text(session.machine), _ending(todo)
-        if (snapshot, consent, ending) == (session.stored, None, None) and not _moves_lease(event, todo):
+        spends = _spends(session.job, todo)
+        if (snapshot, consent, ending) == (session.stored, None, None) and not _moves_lease(event, todo) and not spends:
             return
         signed = None if ending is None else self._sign(ending)
         with self._party.database.transaction() as tables:
@@ -147,6 +148,8 @@ class Keeper:
                 state = session.machine.state.value
                 tables.jobs.save_snapshot(session.job_id, snapshot=snapshot, state=state, now=self._party.now())
             self._keep_leases(tables, session, event, todo)
+            if spends:
+                tables.ledger.commit(session.job_id, self._party.now())
             if signed is not None:
                 tables.jobs.put_ending(session.job_id, signed.to_bytes(), measured=self._measured(session.job_id).to_text())
             self._settle(tables, session, event, ending)
@@ -203,7 +206,10 @@ class Keeper:
                 tables.grants.give_back(session.job_id)
         elif not is_done:
             tables.ledger.refund(session.job_id, now)
-            tables.grants.give_back(session.job_id)
+            charged = charges(session.job, self._party.id)
+            # What was spent when the session began to run stays used; without charges there is nothing to spend.
+            if not charged or not tables.ledger.is_committed(session.job_id, charged):
+                tables.grants.give_back(session.job_id)
         facts = {"job": session.job_id, "state": ending.state.value, "code": ending.code, "decided_by": ending.decided_by}
         tables.audit.append(EntryKind.SESSION_ENDED, facts, now=now)
 
@@ -245,6 +251,16 @@ def storage_error(error: Exception) -> ConfideError:
 
 def _ending(todo: Sequence[act.Action]) -> Ending | None:
     return next((action.ending for action in todo if isinstance(action, act.Announce)), None)
+
+
+def _spends(job: Job, todo: Sequence[act.Action]) -> bool:
+    """Says whether a step spends what a job has reserved, for good, before anything of it is performed.
+
+    The owners of a private training share their noise as soon as the links are open, and a step may be opened at any time after
+    that. Whoever saw it keeps it, so nothing is given back however the job ends.
+    """
+    is_private = job.training is not None and job.training.privacy is not None
+    return is_private and any(isinstance(action, act.OpenLinks) for action in todo)
 
 
 def _moves_lease(event: ev.Event, todo: Sequence[act.Action]) -> bool:

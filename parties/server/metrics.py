@@ -71,6 +71,11 @@ class Metrics:
             ("peer", "kind"),
             registry=self.registry,
         )
+        self._releases_ended = Counter(
+            "confide_releases_ended",
+            "Model versions that fell from `released` when the gate on evidence judged them again.",
+            registry=self.registry,
+        )
         self._counters: dict[tuple[str, str], Counter] = {}
         self._round_trip = Gauge(
             "confide_peer_rtt_seconds", "Round trip of one small call to a party.", ("peer",), registry=self.registry
@@ -87,6 +92,10 @@ class Metrics:
         if counter is None:
             counter = self._counters[peer, kind] = self._bytes.labels(peer, kind)
         counter.inc(size)
+
+    def release_ended(self) -> None:
+        """Counts a version that fell from `released` because its evidence does not carry it any more."""
+        self._releases_ended.inc()
 
     def peer_answered(self, peer: str, round_trip_s: float | None) -> None:
         """Notes how long a party took to answer, or None if it did not."""

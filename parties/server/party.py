@@ -122,10 +122,12 @@ def holdings(party: Party, tables: Tables, job: Job) -> Holdings:
         models[model.ref] = ModelFacts(training.computing_parties, model.model_document, schema_digest, model.steps, optimiser)
     named = {dataset.name for dataset in job.datasets if dataset.party == party.id}
     records = [record for record in tables.datasets.latest() if record.name in named]
+    found = [tables.preparations.find(record.name, record.version) for record in records]
     return Holdings(
         party=party.id,
         datasets={record.name: dataset_ref(party.id, record) for record in records},
         schemas={record.name: record.schema for record in records},
+        prepared={each.name: each.signed.document for each in found if each is not None},
         models=models,
         min_evaluation_rows=party.config.min_evaluation_rows,
         max_rows=party.config.max_rows,

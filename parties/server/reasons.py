@@ -10,6 +10,7 @@ from parties.server.approvals import standing
 from parties.server.budgets import budget_findings
 from parties.server.consents import consent_findings
 from parties.server.party import Party, holdings
+from parties.server.releases import release_findings
 from parties.storage.database import Tables
 from protocols.errors import ConfideError
 from protocols.job import Job
@@ -46,7 +47,7 @@ def reasons(party: Party, tables: Tables, job: Job, *, plan: bytes | None, now: 
         now: the time, UTC.
     """
     found = [*admission_findings(party, tables, job, now), *consent_findings(party, tables, job, now)]
-    found += budget_findings(party, tables, job)
+    found += [*budget_findings(party, tables, job), *release_findings(party, tables, job, now)]
     if plan is not None:
         found += standing(party, tables, job, plan).findings
     return tuple(dict.fromkeys(found))

@@ -13,8 +13,11 @@ from datetime import timedelta
 from governance.audit.entries import EntryKind
 from governance.commitments import NONCE_BYTES, CommittedShare, commitment_of
 from governance.release import Withheld, openings, withheld, withheld_before_vote
+from parties.server.canary_audits import note_canary_audit
 from parties.server.gate import evidence_of, note_withheld, settlement_of
+from parties.server.noise_tests import note_noise_test
 from parties.server.party import Party
+from parties.server.releases import note_release, warm_release
 from parties.storage.checkpoints import CheckpointRecord, checkpoint_object_id
 from parties.storage.database import Tables
 from parties.storage.models import ModelRecord, model_object_id
@@ -62,6 +65,8 @@ def seal_results(party: Party, job: Job, plan: Plan, parcel: Parcel) -> Sealed:
     try:
         _seal_results(party, job, plan, parcel, records)
         with party.database.transaction() as tables:
+            note_noise_test(tables, job, parcel.header.get("noise_test"), party=party.id, now=party.now())
+            note_canary_audit(tables, job, parcel.header.get("canary_audit"), now=party.now())
             return _keep(party, tables, job, records)
     except BaseException:  # whatever it was, no file stays that no table names
         _delete(party, (record.sealed_name for record in records))
@@ -134,6 +139,7 @@ def _seal_output(party: Party, job: Job, plan: Plan, parcel: Parcel, output: Out
 def publish(party: Party, job: Job) -> None:
     """Makes the results of a completed session usable: the model, and the outputs if the release gate permits it. Idempotent."""
     now = party.now()
+    warm_release(party, job)
     with party.database.transaction() as tables:
         for ref in tables.models.publish(job.job_id):
             tables.audit.append(EntryKind.MODEL_KEPT, {"model": ref.label, "job": job.job_id}, now=now)
@@ -144,6 +150,7 @@ def publish(party: Party, job: Job) -> None:
         if reasons:
             note_withheld(tables, job, reasons, now=now)
             return
+        note_release(party, tables, job, now)
         for grant in openings(job, evidence, settlement):
             if tables.openings.find(job.job_id, grant.output) is None:
                 tables.openings.make(OpeningRecord(grant.opening_id, grant.job_id, grant.output, grant.recipient, made=now))
@@ -272,4 +279,8 @@ def _delete(party: Party, names: Iterable[str]) -> None:
 
 def _steps(job: Job) -> int:
     training = job.training
-    return 0 if training is None else training.steps_before + training.epochs * -(-job.num_rows // training.batch_size)
+    if training is None:
+        return 0
+    # The epochs of a private training count its steps.
+    per_epoch = 1 if training.privacy is not None else -(-job.num_rows // training.batch_size)
+    return training.steps_before + training.epochs * per_epoch

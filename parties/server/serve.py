@@ -35,6 +35,7 @@ from parties.server.metrics import Metrics, MetricsServer, PartyCollector
 from parties.server.party import CurrentDirectory, Party
 from parties.server.party_service import PartyService
 from parties.server.policy import CurrentPolicy
+from parties.server.release_watch import ReleaseWatch
 from parties.server.rollback import check_state, log_start
 from parties.server.serving_service import ServingService
 from parties.server.session_service import SessionService
@@ -157,7 +158,7 @@ def _serve(party: Party, stop: Event) -> None:
         ) from error
     listener = MetricsServer(metrics, party, peers)
     consents, exchange = ConsentWatch(party, sessions, desks), Exchange(party, peers)
-    watch = EnquiryWatch(party, enquiries)
+    watch, releases = EnquiryWatch(party, enquiries), ReleaseWatch(party, ended=metrics.release_ended)
     if party.config.metrics is not None:
         listener.start(party.config.metrics)
     witnessing.start()
@@ -166,6 +167,7 @@ def _serve(party: Party, stop: Event) -> None:
     sessions.start()
     consents.start()
     watch.start()
+    releases.start()
     intersections.start()
     server.start()
     exchange.start()
@@ -176,6 +178,7 @@ def _serve(party: Party, stop: Event) -> None:
     server.stop(_DRAIN_S).wait()
     exchange.stop()
     watch.stop()
+    releases.stop()
     enquiries.stop()
     intersections.stop()
     consents.stop()

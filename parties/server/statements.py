@@ -20,12 +20,14 @@ from governance.consent.agreement import verify_agreement_signature
 from governance.consent.grant import verify_grant
 from governance.consent.revocation import verify_revocation
 from governance.documents import DocumentKind, SignedDocument
-from governance.lineage.alias import verify_alias
+from governance.lineage.alias import AliasName, verify_alias
 from governance.lineage.receipt import verify_receipt
 from parties.agreements import take_agreement_signature
+from parties.evidence import warm_statements
 from parties.model_registry import Holder, follow_alias
 from parties.server.party import Party
 from parties.server.terms import log_defect
+from parties.standing_releases import review_release
 from parties.storage.changes import ChangeWatch
 from parties.storage.database import Tables
 from parties.storage.statements import StatementRecord
@@ -34,6 +36,7 @@ from parties.wire.documents import from_wire, to_wire
 from parties.wire.generated.confide.v1 import governance_pb2
 from parties.wire.methods import LIST_STATEMENTS, TELL
 from protocols.errors import ConfideError, ErrorCode
+from protocols.job import ModelRef
 
 PAUSE_S = 0.5
 ASK_EVERY_S = 15.0
@@ -139,9 +142,18 @@ def _verified(party: Party, signed: SignedDocument) -> Callable[[Tables], None]:
         case DocumentKind.ALIAS:
             said = verify_alias(signed, directory)
 
+            ref = None
+            if said.alias is AliasName.RELEASED and said.version is not None:
+                ref = ModelRef(said.model, said.version)
+                warm_statements(party.database.transaction, ref, party=party.id, now=now)
+
             def follow(tables: Tables) -> None:
-                if follow_alias(tables, Holder.of(party.member, directory), said, now=now):
-                    _log.warning("alias_rolled_back", alias=said.label, by=said.issuer)
+                holder = Holder.of(party.member, directory)
+                if not follow_alias(tables, holder, said, now=now):
+                    return
+                _log.warning("alias_rolled_back", alias=said.label, by=said.issuer)
+                if ref is not None:  # what the other holder may release, this one need not
+                    review_release(tables, holder, ref, policy=party.policy, directory=directory, now=now)
 
             return follow
         case DocumentKind.DELETION_RECEIPT:

@@ -31,6 +31,7 @@ from parties.storage.audit_log import AuditStore
 from parties.storage.checkpoints import CheckpointStore
 from parties.storage.datasets import DatasetStore
 from parties.storage.encrypted import EncryptedStore
+from parties.storage.evidence import EvidenceStore
 from parties.storage.files import SECRET_MODE
 from parties.storage.grants import GrantStore
 from parties.storage.jobs import JobStore
@@ -84,6 +85,7 @@ class Tables:
     acceptances: AcceptanceStore
     linking: LinkingStore
     preparations: PreparationStore
+    evidence: EvidenceStore
     audit: AuditStore
 
     def sealed_names(self) -> frozenset[str]:
@@ -134,6 +136,7 @@ class Database:
                     acceptances=AcceptanceStore(session),
                     linking=LinkingStore(session),
                     preparations=PreparationStore(session),
+                    evidence=EvidenceStore(session),
                     audit=AuditStore(session),
                 )
         except OperationalError as error:

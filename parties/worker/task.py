@@ -4,11 +4,12 @@ Parcels of a session task (the header is public, the blobs are what they say):
     in:  header party, attempt, participants, peers, plan_digest; blobs job, plan, initial_weights?, training_state?,
          model_share?, query_share?, rows/<index of the data set in the job>?
     out: prepared; progress (phase, step, steps, rounds, bytes); checkpoint (run, head; blob state); finished (shapes, timing,
-         counters; blobs model_share?, output/<name>)
+         noise_test, canary_audit, counters; blobs model_share?, output/<name>)
 """
 
 from __future__ import annotations
 
+import os
 import resource
 import socket
 import time
@@ -18,9 +19,11 @@ from dataclasses import dataclass
 from threading import Event, Thread
 
 import numpy as np
+from numpy.typing import NDArray
 
 from parties.arrays import arrays_from_bytes, arrays_to_bytes
 from parties.transport.timing import HEARTBEAT_S
+from parties.worker.canary_audit import canary_audit
 from parties.worker.channel import Channel, Parcel
 from parties.worker.handshake import shake_hands
 from parties.worker.link import WorkerLink
@@ -28,7 +31,7 @@ from protocols.canonical import canonical_bytes, parse_canonical
 from protocols.errors import ConfideError, ErrorCode
 from protocols.job import Job
 from protocols.model.weights import weights_from_safetensors
-from protocols.mpc.inputs import LocalInputs
+from protocols.mpc.inputs import LocalInputs, Rows
 from protocols.mpc.keys import SessionKeys, derive_keys
 from protocols.mpc.planning import derive_plan
 from protocols.mpc.session import Progress, SessionOutputs, run_session
@@ -128,9 +131,10 @@ def run(parcel: Parcel, endpoints: Sequence[socket.socket], channel: Channel) ->
                 {"event": "checkpoint", "run": made.run, "head": made.head}, {"state": arrays_to_bytes(made.state)}
             ),
             now=time.monotonic,
+            random=os.urandom,
             stopwatch=Stopwatch(wall=time.monotonic, processor=time.thread_time),
         )
-    _finish(channel, outputs, member.reporter)
+    _finish(channel, outputs, member.reporter, audit=canary_audit(member.job, outputs.canaries))
 
 
 def _inputs(job: Job, blobs: Mapping[str, bytes]) -> LocalInputs:
@@ -155,7 +159,26 @@ def _inputs(job: Job, blobs: Mapping[str, bytes]) -> LocalInputs:
         training_state=None if state is None else arrays_from_bytes(state),
         model_share=None if model_share is None else arrays_from_bytes(model_share),
         query_share=query_share,
+        attack_numbers=_attack_numbers(job, rows),
     )
+
+
+def _attack_numbers(job: Job, rows: Mapping[int, Rows]) -> dict[int, NDArray[np.float64]]:
+    """Trains shadows on this party's own rows, where a model is assessed; they end with this process."""
+    if job.assessment is None or not rows:
+        return {}
+    from privacy.risk.shadow_numbers import shadow_numbers
+
+    # One set of shadows for all of them: scores of members and of others must differ by nothing but what the model learnt.
+    numbers = shadow_numbers(
+        np.concatenate([features for features, _ in rows.values()]),
+        np.concatenate([labels for _, labels in rows.values()]).astype(np.int64),
+        model=job.model,
+        assessment=job.assessment,
+        seed=int.from_bytes(os.urandom(8), "little") >> 1,
+    )
+    ends = np.cumsum([len(labels) for _, labels in rows.values()])
+    return dict(zip(rows, np.split(numbers, ends[:-1]), strict=True))
 
 
 def _keep_alive(links: list[WorkerLink], reporter: Reporter, stopped: Event) -> None:
@@ -204,7 +227,7 @@ class Reporter:
         }
 
 
-def _finish(channel: Channel, outputs: SessionOutputs, reporter: Reporter) -> None:
+def _finish(channel: Channel, outputs: SessionOutputs, reporter: Reporter, *, audit: Mapping[str, str | int] | None) -> None:
     blobs: dict[str, bytes] = {}
     shapes: dict[str, list[int]] = {}
     if outputs.model_share is not None:
@@ -213,4 +236,6 @@ def _finish(channel: Channel, outputs: SessionOutputs, reporter: Reporter) -> No
         blobs[f"output/{name}"] = np.ascontiguousarray(share, "<i8").tobytes()
         shapes[name] = list(share.shape)
     timing = [entry.to_document() for entry in outputs.timing]
-    channel.send({"event": "finished", "shapes": shapes, "timing": timing, **reporter.counters()}, blobs)
+    noise_test = None if outputs.noise_test is None else outputs.noise_test.to_document()
+    made = {"shapes": shapes, "timing": timing, "noise_test": noise_test, "canary_audit": audit}
+    channel.send({"event": "finished", **made, **reporter.counters()}, blobs)

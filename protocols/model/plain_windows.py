@@ -63,6 +63,19 @@ def convolution_gradient(operator: Convolution, values: Float64, weight: Float64
     return _cropped(by_values, operator.padding), np.concatenate(by_weight, axis=0)
 
 
+def convolution_row_gradients(operator: Convolution, values: Float64, slope: Float64) -> Float64:
+    """Returns the derivative by the weight of every row for itself, (rows, *weight); arguments as for `convolution_gradient`."""
+    windows = _windows(_padded(values, operator.padding, 0.0), operator.kernel, operator.stride)
+    rows, places = len(slope), math.prod(slope.shape[2:])
+    size = math.prod(operator.kernel) * values.shape[1] // operator.groups
+    found = []
+    for chosen, slopes in zip(_groups(windows, operator, 1), _groups(slope, operator, 1), strict=True):
+        covered = np.moveaxis(chosen, 1, slope.ndim - 1).reshape(rows, places, size)  # places, then channels, then the kernel
+        found.append(slopes.reshape(rows, -1, places) @ covered)
+    per_row = np.concatenate(found, axis=1)
+    return per_row.reshape(rows, slope.shape[1], values.shape[1] // operator.groups, *operator.kernel)
+
+
 def max_pool(operator: MaxPool, values: Float64) -> Float64:
     """Returns the largest value of every window, (rows, channels, *places); padding never wins."""
     windows = _windows(_padded(values, operator.padding, -np.inf), operator.kernel, operator.stride)

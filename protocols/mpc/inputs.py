@@ -16,11 +16,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from protocols.attack_numbers import limits_of, number_problems, width_of
 from protocols.errors import ConfideError, ErrorCode, Problem
 from protocols.fixed_point import PARAMETER_LIMIT_BITS, VALUE_BITS, encode
 from protocols.job import DatasetRef, Job, JobType, Partition, Task
 from protocols.mpc.channels import Channel
 from protocols.mpc.keys import Label, SessionKeys
+from protocols.mpc.row_bounds import bounds_rows, shorten_rows, squared_limit
+from protocols.mpc.shared_gradients_design import START_LIMIT
 from protocols.mpc.training_state import STATES, state_names
 from protocols.mpc.values import SharedValue
 from protocols.plan.plan import PlannedInput
@@ -48,6 +51,7 @@ class LocalInputs:
         model_share: evaluation and inference, at computing parties: this party's int64 share of every parameter, by name; the
             optimiser's state may be among them.
         query_share: inference, at computing parties: (rows, features) int64, from the querier.
+        attack_numbers: assessment, by position as the rows: (rows, numbers of the attack) float64 (`protocols.attack_numbers`).
     """
 
     rows: Mapping[int, Rows] = field(default_factory=dict)
@@ -55,6 +59,7 @@ class LocalInputs:
     training_state: Mapping[str, RingArray] | None = None
     model_share: Mapping[str, RingArray] | None = None
     query_share: RingArray | None = None
+    attack_numbers: Mapping[int, NDArray[np.float64]] = field(default_factory=dict)
 
 
 def check_inputs(job: Job, party: str, inputs: LocalInputs) -> None:
@@ -70,7 +75,7 @@ def check_inputs(job: Job, party: str, inputs: LocalInputs) -> None:
     if problems:
         raise ConfideError(ErrorCode.INVALID_DATA, f"{party} does not bring what the job names", problems=problems)
     if party in job.computing_parties and starts_from_public_weights(job):
-        _check_weights(inputs.initial_weights or {})
+        _check_weights(inputs.initial_weights or {}, limit=START_LIMIT if bounds_rows(job) else PARAMETER_LIMIT)
 
 
 def starts_from_public_weights(job: Job) -> bool:
@@ -96,7 +101,7 @@ def planned_inputs(job: Job) -> tuple[PlannedInput, ...]:
         PlannedInput(
             dataset.party,
             index,
-            dataset.num_rows * (dataset.num_features + _label_width(job, dataset)),
+            dataset.num_rows * (dataset.num_features + _label_width(job, dataset) + width_of(job.assessment)),
             dataset.party if dataset.party in job.computing_parties else job.computing_parties[-1],
         )
         for index, dataset in enumerate(job.datasets)
@@ -120,8 +125,9 @@ class RowSharing:
         self._channels = channels
         self._streams: dict[tuple[str, str], AesCtrStream] = {}
         self._own: dict[int, RingArray] = {}
+        self._numbers: RingArray | None = None
 
-    def give(self, rows: Mapping[int, Rows]) -> None:
+    def give(self, rows: Mapping[int, Rows], attack_numbers: Mapping[int, NDArray[np.float64]] | None = None) -> None:
         """Shares this party's own rows: sends corrections, keeps its own share if it computes.
 
         Raises:
@@ -133,8 +139,9 @@ class RowSharing:
             features, labels = rows[planned.dataset]
             secret = np.concatenate(
                 [
-                    encode(features, scale_bits=VALUE_BITS, limit=ROW_LIMIT).reshape(-1),
+                    _encode_rows(self._job, planned.dataset, features).reshape(-1),
                     encode(label_columns(self._job, labels), scale_bits=VALUE_BITS, limit=ROW_LIMIT).reshape(-1),
+                    *self._encoded(None if attack_numbers is None else attack_numbers.get(planned.dataset)),
                 ]
             )
             others = [party for party in self._job.computing_parties if party != planned.correction_to]
@@ -152,14 +159,32 @@ class RowSharing:
         """
         features: list[RingArray] = []
         labels: list[RingArray] = []
+        numbers: list[RingArray] = []
+        width = width_of(self._job.assessment)
         for planned in planned_inputs(self._job):
             share, dataset = self._share_of(planned), self._job.datasets[planned.dataset]
             split = dataset.num_rows * dataset.num_features
             features.append(share[:split].reshape(dataset.num_rows, dataset.num_features))
             if dataset.has_label:
-                labels.append(share[split:].reshape(dataset.num_rows, self._job.label_width))
+                end = split + dataset.num_rows * self._job.label_width
+                labels.append(share[split:end].reshape(dataset.num_rows, self._job.label_width))
+            if width:
+                numbers.append(share[len(share) - dataset.num_rows * width :].reshape(dataset.num_rows, width))
         self._own.clear()
+        self._numbers = np.concatenate(numbers) if numbers else None
         return np.concatenate(features, axis=_AXES[self._job.partition]), np.concatenate(labels)
+
+    @property
+    def attack_numbers(self) -> RingArray | None:
+        """This party's shares of what shadows say of the rows, at 16 fractional bits, after `take`; None without an attack."""
+        return self._numbers
+
+    def _encoded(self, numbers: NDArray[np.float64] | None) -> Sequence[RingArray]:
+        if numbers is None or self._job.assessment is None:
+            return ()
+        limits = limits_of(self._job.assessment)
+        columns = [encode(numbers[:, i], scale_bits=VALUE_BITS, limit=float(limit)) for i, limit in enumerate(limits)]
+        return (np.stack(columns, axis=1).reshape(-1),)
 
     def _share_of(self, planned: PlannedInput) -> RingArray:
         if planned.owner == self._party:
@@ -172,6 +197,14 @@ class RowSharing:
         if (owner, party) not in self._streams:
             self._streams[owner, party] = self._keys.open_stream(Label.INPUT, owner, party)
         return draw_ring(self._streams[owner, party], (count,))
+
+
+def _encode_rows(job: Job, dataset: int, features: NDArray[np.float64]) -> RingArray:
+    """Returns rows as integers: rounded, or cut and shortened if the job bounds their length."""
+    squared = squared_limit(job, job.datasets[dataset])
+    if squared is None:
+        return encode(features, scale_bits=VALUE_BITS, limit=ROW_LIMIT)
+    return shorten_rows(features, squared=squared, limit=ROW_LIMIT)
 
 
 def shared_rows(share: RingArray, *, for_session: bool) -> SharedValue:
@@ -193,6 +226,9 @@ def _check_rows(job: Job, party: str, inputs: LocalInputs) -> Sequence[Problem]:
             problems.append(Problem(where, "its shape is not the job's", "register it again, then submit a new job"))
         elif not _are_labels(job, labels):
             problems.append(Problem(where, f"a label is not one of {_EXPECTED[job.task]}", "correct the labels"))
+        elif job.assessment is not None:
+            numbers = inputs.attack_numbers.get(index)
+            problems += number_problems(numbers, rows=dataset.num_rows, assessment=job.assessment, where=where)
     return problems
 
 
@@ -255,8 +291,8 @@ def _other_model() -> Problem:
     return Problem("model", "its parameters have not the names and shapes of the job's model", "choose another")
 
 
-def _check_weights(weights: Mapping[str, NDArray[np.floating]]) -> None:
-    beyond = [name for name, array in weights.items() if not bool((np.abs(array) < PARAMETER_LIMIT).all())]
+def _check_weights(weights: Mapping[str, NDArray[np.floating]], *, limit: float) -> None:
+    beyond = [name for name, array in weights.items() if not bool((np.abs(array) < limit).all())]
     if beyond:
-        problems = [Problem(name, f"a weight is not a number below {PARAMETER_LIMIT:g}", "scale the model") for name in beyond]
+        problems = [Problem(name, f"a weight is not a number below {limit:g}", "scale the model") for name in beyond]
         raise ConfideError(ErrorCode.INVALID_MODEL, "initial weights beyond the declared magnitude", problems=problems)

@@ -33,6 +33,8 @@ class Label(Enum):
     REFRESH = "refresh"  # (computing party, computing party): sharings of zero; the dealer never holds it
     CHECKPOINT = "checkpoint"  # (computing party, computing party): sharings of zero for checkpoints
     INPUT = "input"  # (data owner, computing party): shares of rows
+    NOISE = "noise"  # (data owner, computing party): shares of noise
+    SUM = "sum"  # (data owner, computing party): shares of clipped sums
 
 
 class SessionKeys:

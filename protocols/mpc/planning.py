@@ -7,9 +7,11 @@ Equal steps are run once. No secret and no randomness is involved.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
+from protocols.attack_numbers import width_of
 from protocols.errors import ConfideError, ErrorCode
 from protocols.job import Job, JobType
 from protocols.mpc.channels import ZeroExchange
@@ -17,11 +19,17 @@ from protocols.mpc.checkpoint import CheckpointTimes
 from protocols.mpc.engine import Engine
 from protocols.mpc.inputs import planned_inputs
 from protocols.mpc.material.context import ShapeMaterial, Window
+from protocols.mpc.noise_designs import planned_noise
+from protocols.mpc.noisy_sums_design import is_noisy_sums
+from protocols.mpc.noisy_sums_plan import noisy_sums_plan
 from protocols.mpc.programs.catalogue import Brought, program_of, schedule_of
 from protocols.mpc.programs.names import ANSWER
+from protocols.mpc.programs.noisy import no_noise
 from protocols.mpc.programs.program import Results
 from protocols.mpc.programs.serve import check_block
 from protocols.mpc.programs.train import Steps
+from protocols.mpc.row_bounds import bounds_rows
+from protocols.mpc.shared_gradients_design import design
 from protocols.mpc.tapes import RecordingTape
 from protocols.mpc.tensor import use_engine
 from protocols.plan.operations import Segment
@@ -38,6 +46,8 @@ def derive_plan(job: Job) -> Plan:
         ConfideError: INVALID_JOB or INVALID_MODEL (the querier's fault) if the job cannot be computed within the ring, nothing
             is left to train, or too many rows are to be ranked.
     """
+    if is_noisy_sums(job):
+        return replace(noisy_sums_plan(job), noise=planned_noise(job))
     schedule = schedule_of(job)
     material = ShapeMaterial()
     tape = RecordingTape()
@@ -66,12 +76,13 @@ def derive_plan(job: Job) -> Plan:
         schedule=schedule,
         results=tuple(_planned_results(job, results)),
         signals=_signals(job),
+        noise=planned_noise(job),
     )
 
 
 def checkpoint_times(job: Job) -> CheckpointTimes | None:
-    """Returns when the checkpoints of a job are made; None unless it is a training."""
-    if job.job_type is not JobType.TRAIN or job.training is None:
+    """Returns when the checkpoints of a job are made; None unless it is a training, or if none may go on from one."""
+    if job.job_type is not JobType.TRAIN or job.training is None or job.training.privacy is not None:
         return None
     steps = Steps.of(job)
     return CheckpointTimes(job.training.checkpoints, steps.per_epoch, steps.total)
@@ -99,7 +110,15 @@ def _zeros(job: Job) -> Brought:
         training_state=parameters,
         model_share=parameters,
         query_share=None if job.query_rows is None else _zero((job.query_rows, job.model.input_features)),
+        noise=_zero(_noise_shape(job)) if bounds_rows(job) else None,
+        draw=no_noise,
+        attack_numbers=None if job.assessment is None else _zero((job.num_rows, width_of(job.assessment))),
     )
+
+
+def _noise_shape(job: Job) -> tuple[int, int]:
+    wanted = design(job, 0)
+    return wanted.steps, wanted.used
 
 
 def _zero(shape: tuple[int, ...]) -> RingArray:

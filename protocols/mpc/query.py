@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from protocols.answer_noise import has_noise
 from protocols.errors import ConfideError, ErrorCode
-from protocols.fixed_point import VALUE_BITS, VALUE_LIMIT_BITS, decode, encode
+from protocols.fixed_point import PARAMETER_LIMIT_BITS, VALUE_BITS, VALUE_LIMIT_BITS, decode, encode
 from protocols.job_parts import MAX_CLASSES, Output, OutputKind
 from protocols.mpc.inputs import ROW_LIMIT
 from protocols.prg import ByteSource
@@ -45,12 +46,19 @@ def combine_output(shares: Sequence[RingArray], *, output: Output, scale_bits: i
         correct_count: (1,) int64; with a minimum cell c above 1, 0 stands for fewer than c correct rows, and the number of all
             rows for fewer than c wrong ones.
         confusion: (classes, classes) int64, true class by predicted class; -1 in cells that are withheld.
+        reliability: (10, 3) float64: rows, sum of probabilities and right rows of each tenth; NaN in tenths that are withheld.
+        group_confusion: (groups, 4) int64: true and false negatives, false and true positives; -1 in cells that are withheld.
+        attack_counts: (thresholds, 2) int64: members, and others, that reach each threshold; -1 where withheld.
         roc_auc, log_loss, squared_error: (1,) float64; NaN if a rate or a log loss is withheld.
         centroids, group_means: (groups, features + 1) float64: means of scaled features, and last how many rows; NaN throughout a
-            group that is withheld, and for the means of one without rows.
-        label: (rows,) int64, the index of the class.
+            group that is withheld, and for the means of one without rows. With noise, sizes are not whole, and means are noisy
+            sums over noisy sizes, brought back to [-1, 1].
+        label: (rows,) int64, the index of the class; -1 for a sample without an answer.
         probability: (rows,) or (rows, classes) float64 within [0, 1]; score: of the same shape, float64; value: (rows,) float64;
-            all as rounded, clipped and chosen as the constraint says.
+            all as rounded, clipped and chosen as the constraint says; NaN throughout a sample without an answer.
+        mean: (1,) or (classes,) float64: of probabilities within [0, 1], of values within [-1, 1]; with noise not brought back to
+            that, so that means of many means stay unbiased.
+        weights: (parameters,) float64.
 
     Raises:
         ConfideError: BAD_FRAME (a computing party's fault) if the shares do not fit together or give no such output, or one that
@@ -64,31 +72,71 @@ def combine_output(shares: Sequence[RingArray], *, output: Output, scale_bits: i
         if scale_bits != 0:
             raise ConfideError(ErrorCode.BAD_FRAME, "the shares of a rounded output have finer digits")
         values = values / 10.0**output.decimals  # of whole numbers: the float64 nearest to the decimal
-    if not _IS_POSSIBLE[kind](values) or not _keeps_constraint(values, output):
+    untold = _without_answer(values, output)
+    told = values[~untold] if untold.any() else values
+    if not _is_possible(told, output) or not _keeps_constraint(told, output):
         raise ConfideError(ErrorCode.BAD_FRAME, f"the shares do not combine to a {kind.value}")
     match kind:
-        case OutputKind.CORRECT_COUNT | OutputKind.CONFUSION | OutputKind.LABEL:
+        case OutputKind.CORRECT_COUNT | OutputKind.CONFUSION | OutputKind.GROUP_CONFUSION | OutputKind.LABEL:
+            return values.astype(np.int64)
+        case OutputKind.ATTACK_COUNTS:
             return values.astype(np.int64)
         case OutputKind.PROBABILITY:
-            return np.clip(values, 0.0, 1.0)
+            values = np.clip(values, 0.0, 1.0)
+            values[untold] = np.nan
+            return values
         case OutputKind.ROC_AUC:
             return np.where(values == WITHHELD, np.nan, np.clip(values, 0.0, 1.0))
         case OutputKind.LOG_LOSS:
             return np.where(values == WITHHELD, np.nan, np.maximum(values, 0.0))
         case OutputKind.SQUARED_ERROR:
             return np.maximum(values, 0.0)
+        case OutputKind.RELIABILITY:
+            return np.where(values[:, :1] == WITHHELD, np.nan, np.maximum(values, 0.0))
         case OutputKind.CENTROIDS | OutputKind.GROUP_MEANS:
+            if has_noise(output):
+                return _means_of_sums(values)
             told = np.where(values[:, -1:] == WITHHELD, np.nan, values)
             told[told[:, -1] == 0, :-1] = np.nan
             return told
-        case OutputKind.SCORE | OutputKind.VALUE:
+        case OutputKind.SCORE | OutputKind.VALUE | OutputKind.MEAN | OutputKind.WEIGHTS:
             return values
 
 
 WITHHELD = -1.0
+NO_ANSWER = -1.0
+RELIABILITY_BINS = 10
 _ROUNDING = 2.0**-12  # the approximations may lead a probability or a rate this little outside its range
 _CLIP_ROUNDING = 2.0**-40  # a decimal is no float64
 _LARGEST = 2.0**VALUE_LIMIT_BITS  # declared: no output reaches it
+
+
+def _without_answer(values: NDArray[np.float64], output: Output) -> NDArray[np.bool_]:
+    """Returns which samples have no answer: -1 throughout, where the output may say so."""
+    if values.ndim == 0 or output.abstain_below == "0":
+        return np.zeros(len(values) if values.ndim else 1, np.bool_)
+    untold: NDArray[np.bool_] = (values.reshape(len(values), -1) == NO_ANSWER).all(axis=1)
+    return untold
+
+
+def _is_possible(values: NDArray[np.float64], output: Output) -> bool:
+    if has_noise(output) and output.kind in _IS_POSSIBLE_WITH_NOISE:
+        return _IS_POSSIBLE_WITH_NOISE[output.kind](values)
+    return _IS_POSSIBLE[output.kind](values)
+
+
+def _means_of_sums(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns groups' means and sizes of their noisy sums and sizes; all else is computed from what is opened."""
+    sizes = np.where(values[:, -1:] == WITHHELD, np.nan, values[:, -1:])
+    return np.concatenate([np.clip(values[:, :-1] / sizes, -1.0, 1.0), sizes], axis=1)
+
+
+def _are_noisy_groups(values: NDArray[np.float64]) -> bool:
+    # A size that is told is no less than the minimum cell, which is 2 or more.
+    if values.ndim != 2 or values.shape[1] < 2 or not bool((np.abs(values) < _LARGEST * _LARGEST).all()):
+        return False
+    held = values[:, -1] == WITHHELD
+    return bool((held | (values[:, -1] > 0)).all()) and not values[held, :-1].any()
 
 
 def _is_whole(values: NDArray[np.float64], *, least: float) -> bool:
@@ -115,9 +163,29 @@ def _are_groups(values: NDArray[np.float64]) -> bool:
     return bool((np.abs(means) <= np.where(told, 1 + _ROUNDING, 0)).all())
 
 
+def _are_attack_counts(values: NDArray[np.float64]) -> bool:
+    if values.ndim != 2 or values.shape[1] != 2 or not _is_whole(values, least=WITHHELD):
+        return False
+    # A higher threshold is reached by no more rows.
+    told = [side[side != WITHHELD] for side in values.T]
+    return all(bool((np.diff(side) <= 0).all()) for side in told)
+
+
+def _is_reliability(values: NDArray[np.float64]) -> bool:
+    if values.shape != (RELIABILITY_BINS, 3) or not _is_whole(values[:, ::2], least=WITHHELD):
+        return False
+    rows, total, right = values.T
+    held = rows == WITHHELD
+    inside = (right >= 0) & (right <= rows) & (total >= -_ROUNDING * rows) & (total <= (1 + _ROUNDING) * rows)
+    return bool(np.where(held, (total == WITHHELD) & (right == WITHHELD), inside).all())
+
+
 _IS_POSSIBLE: dict[OutputKind, Callable[[NDArray[np.float64]], bool]] = {
     OutputKind.CORRECT_COUNT: lambda v: v.shape == (1,) and _is_whole(v, least=0),
     OutputKind.CONFUSION: lambda v: v.ndim == 2 and v.shape[0] == v.shape[1] and _is_whole(v, least=WITHHELD),
+    OutputKind.RELIABILITY: _is_reliability,
+    OutputKind.GROUP_CONFUSION: lambda v: v.ndim == 2 and v.shape[1] == 4 and _is_whole(v, least=WITHHELD),
+    OutputKind.ATTACK_COUNTS: _are_attack_counts,
     OutputKind.ROC_AUC: lambda v: v.shape == (1,) and _is_rate(v),
     OutputKind.LOG_LOSS: lambda v: v.shape == (1,) and bool(-_ROUNDING <= v[0] < _LARGEST or v[0] == WITHHELD),
     OutputKind.SQUARED_ERROR: lambda v: v.shape == (1,) and bool(-_ROUNDING <= v[0] < _LARGEST),
@@ -127,4 +195,12 @@ _IS_POSSIBLE: dict[OutputKind, Callable[[NDArray[np.float64]], bool]] = {
     OutputKind.PROBABILITY: lambda v: v.ndim in (1, 2) and bool(((v >= -_ROUNDING) & (v <= 1 + _ROUNDING)).all()),
     OutputKind.SCORE: lambda v: v.ndim in (1, 2) and bool((np.abs(v) < _LARGEST).all()),
     OutputKind.VALUE: lambda v: v.ndim == 1 and bool((np.abs(v) < _LARGEST).all()),
+    OutputKind.MEAN: lambda v: v.ndim == 1 and bool((np.abs(v) <= 1 + _ROUNDING).all()),
+    OutputKind.WEIGHTS: lambda v: v.ndim == 1 and bool((np.abs(v) < 2.0**PARAMETER_LIMIT_BITS).all()),
+}
+_IS_POSSIBLE_WITH_NOISE: dict[OutputKind, Callable[[NDArray[np.float64]], bool]] = {
+    OutputKind.PROBABILITY: _IS_POSSIBLE[OutputKind.SCORE],
+    OutputKind.VALUE: _IS_POSSIBLE[OutputKind.VALUE],
+    OutputKind.MEAN: _IS_POSSIBLE[OutputKind.VALUE],
+    OutputKind.GROUP_MEANS: _are_noisy_groups,
 }

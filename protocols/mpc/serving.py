@@ -158,7 +158,7 @@ class _Serving:
         """Serves until the lead announces fresh keys (then None) or the end."""
         epoch = Epoch(
             job=self.job, plan=self.plan, keys=self.keys, channels=self.channels, model_share=model_share,
-            supply=supply, stopwatch=self.stopwatch,
+            supply=supply, fresh=self.fresh, stopwatch=self.stopwatch,
         )  # fmt: skip
         with epoch.in_force():
             epoch.open_model()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -37,6 +37,7 @@ class Epoch:
         channels: to every other participant, by id.
         model_share: int64 share of every parameter, by name; secret.
         supply: at the last computing party, its credit at the dealer.
+        fresh: gives so many random bytes of this party's own; for noise.
         stopwatch: times the runs.
     """
 
@@ -49,6 +50,7 @@ class Epoch:
         channels: Mapping[str, Channel],
         model_share: Mapping[str, RingArray],
         supply: Supply | None,
+        fresh: Callable[[int], bytes],
         stopwatch: Stopwatch,
     ) -> None:
         computing = plan.computing_parties
@@ -57,6 +59,7 @@ class Epoch:
         self._plan = plan
         self._model_share = model_share
         self._supply = supply
+        self._fresh = fresh
         self._stopwatch = stopwatch
         self._exchange = LinkExchange([channels[peer] for peer in computing if peer != keys.party])
         self._corrections = None if supply is None else CorrectionReader(channels[plan.dealer], stopwatch)
@@ -74,11 +77,12 @@ class Epoch:
     @contextmanager
     def in_force(self) -> Iterator[None]:
         """Makes this epoch's engine the one that tensors use, for the length of a `with` block."""
+        from protocols.mpc.programs.noisy import drawn_from
         from protocols.mpc.programs.serve import ServeProgram
         from protocols.mpc.tensor import use_engine
 
         with use_engine(self._engine):
-            self._program = ServeProgram(job=self._job, model_share=self._model_share)
+            self._program = ServeProgram(job=self._job, model_share=self._model_share, draw=drawn_from(self._fresh))
             yield
 
     def open_model(self) -> None:

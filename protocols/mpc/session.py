@@ -1,17 +1,18 @@
 """Runs one party's part of a session, in all its roles: data owner, computing party, dealer.
 
-Order at every party: it shares its own rows; then it deals, or takes its shares and computes. No role waits for a message
-that its sender has not yet reason to send, so the session cannot lock up.
+Order at every party: noise is shared and tested, if the job is a private training; it shares its own rows; then it deals, or
+takes its shares and computes. A training by noisy sums shares no rows but sums, step by step. No role waits for a message that
+its sender has not yet reason to send, so the session cannot lock up.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 from protocols.errors import ConfideError, ErrorCode
-from protocols.job import Job, JobType
+from protocols.job import Job
 from protocols.links import Link
 from protocols.mpc.channels import Channel, CorrectionReader, CorrectionWriter, LinkExchange
 from protocols.mpc.checkpoint import Checkpoint, Checkpointer
@@ -20,6 +21,12 @@ from protocols.mpc.inputs import LocalInputs, RowSharing, check_inputs
 from protocols.mpc.keys import Label, SessionKeys
 from protocols.mpc.material.context import DealerMaterial, ShareMaterial, Window
 from protocols.mpc.material.registry import deal
+from protocols.mpc.noise_sharing import NoiseSharing
+from protocols.mpc.noise_test import NoiseTest
+from protocols.mpc.noisy_sums import NoisySums
+from protocols.mpc.noisy_sums_contribution import CanaryScores
+from protocols.mpc.noisy_sums_design import is_noisy_sums
+from protocols.mpc.noisy_sums_plan import SUM
 from protocols.mpc.primitives.refresh import Refresher
 from protocols.mpc.programs.program import Program
 from protocols.mpc.tapes import CheckingTape
@@ -35,10 +42,10 @@ class Progress:
     """How far a party is; holds no value of the computation.
 
     Attributes:
-        phase: "inputs", "dealing", "outputs", or the segment of the plan.
+        phase: "noise", "inputs", "dealing", "outputs", or the segment of the plan.
         step: runs of segments done.
         total: runs of segments in all.
-        rounds: of openings so far; 0 at a dealer.
+        rounds: of openings and of sharing noise so far; 0 at a dealer.
         sent_bytes: payload that this party sent so far.
     """
 
@@ -56,9 +63,11 @@ class SessionOutputs:
     Attributes:
         model_share: training: int64 share of every parameter and of the optimiser's state, by name.
         output_shares: evaluation and inference: int64 share of every output, by name; goes to the querier and nobody else.
-        rounds: rounds of openings that took place.
+        rounds: rounds of openings and of sharing noise that took place.
         sent_bytes: payload bytes sent, by receiver.
         timing: what every segment took at this party; public.
+        noise_test: private training: what the test of the noise showed; also at owners that do not compute.
+        canaries: training by noisy sums: what an owner saw of the canaries that it planted; secret.
     """
 
     model_share: Mapping[str, RingArray] | None
@@ -66,6 +75,8 @@ class SessionOutputs:
     rounds: int
     sent_bytes: Mapping[str, int]
     timing: tuple[SegmentTiming, ...] = ()
+    noise_test: NoiseTest | None = None
+    canaries: CanaryScores | None = None
 
 
 def run_session(
@@ -79,6 +90,7 @@ def run_session(
     progress: Callable[[Progress], None],
     checkpoint: Callable[[Checkpoint], None],
     now: Callable[[], float],
+    random: Callable[[int], bytes],
     stopwatch: Stopwatch,
 ) -> SessionOutputs:
     """Runs all roles of one party, after the parties have compared the plan's digest and exchanged fresh secrets.
@@ -93,11 +105,12 @@ def run_session(
         progress: told after every run of a segment.
         checkpoint: given every checkpoint of a training, at computing parties; it must not block for long.
         now: a clock in seconds that never goes back; only the lead's is read, for checkpoints every so many minutes.
+        random: gives so many random bytes of this party's own; for noise.
         stopwatch: times the runs of segments at this party.
 
     Raises:
         ConfideError: INVALID_DATA (this party's fault) for inputs that do not fit the job; what the links raise; INTERNAL
-            (ours) if program and plan differ.
+            (ours) if program and plan differ; NOISE_MISSING (the fault of the owner named) before anything is trained.
 
     Learns: a data owner and the dealer nothing; a computing party shapes and uniform numbers.
     """
@@ -106,7 +119,7 @@ def run_session(
     check_inputs(job, party, inputs)
     channels = {peer: Channel(links[peer]) for peer in plan.participants if peer != party}
     try:
-        return _Session(job, plan, party, keys, channels, inputs, progress, checkpoint, now, stopwatch).run()
+        return _Session(job, plan, party, keys, channels, inputs, progress, checkpoint, now, random, stopwatch).run()
     finally:
         keys.erase()
 
@@ -122,17 +135,66 @@ class _Session:
     progress: Callable[[Progress], None]
     checkpoint: Callable[[Checkpoint], None]
     now: Callable[[], float]
+    random: Callable[[int], bytes]
     stopwatch: Stopwatch
 
     def run(self) -> SessionOutputs:
+        noise = self._share_noise()
+        if is_noisy_sums(self.job):
+            return self._train_on_sums(noise)
         rows = RowSharing(job=self.job, party=self.party, keys=self.keys, channels=self.channels)
         self._report("inputs", 0, 0)
-        rows.give(self.inputs.rows)
+        rows.give(self.inputs.rows, self.inputs.attack_numbers)
         if self.party == self.plan.dealer:
             self._deal()
         if self.party in self.plan.computing_parties:
-            return self._compute(rows)
-        return SessionOutputs(None, None, 0, self._sent(), self.stopwatch.timings())
+            return self._compute(rows, noise)
+        return SessionOutputs(None, None, 0, self._sent(), self.stopwatch.timings(), None if noise is None else noise.tested)
+
+    def _share_noise(self) -> NoiseSharing | None:
+        if self.plan.noise is None:
+            return None
+        self._report("noise", 0, 0)
+        noise = NoiseSharing(
+            design=self.plan.noise,
+            party=self.party,
+            computing_parties=self.plan.computing_parties,
+            keys=self.keys,
+            channels=self.channels,
+            random=self.random,
+        )
+        noise.run()
+        return noise
+
+    def _train_on_sums(self, noise: NoiseSharing | None) -> SessionOutputs:
+        """Runs a training whose steps open noisy sums: it has no engine and needs nothing of the dealer."""
+        computing = self.plan.computing_parties
+        computes = self.party in computing
+        if noise is None or not (computes or self.inputs.rows):
+            return SessionOutputs(None, None, 0, self._sent(), self.stopwatch.timings())
+        side = NoisySums(
+            job=self.job,
+            party=self.party,
+            keys=self.keys,
+            channels=self.channels,
+            inputs=self.inputs,
+            noise=noise.take() if computes else None,
+            random=self.random,
+        )
+        for step, run in enumerate(self.plan.runs()):
+            with self.stopwatch.computing(run.segment) if computes else nullcontext():
+                if run.segment == SUM:
+                    side.make_step(step)
+                else:
+                    side.agree()
+            self._report(run.segment, step + 1, noise.rounds + step + 1)
+        model = None
+        if computes:
+            refresher, shares = self._refresher(Label.REFRESH, computing.index(self.party)), side.kept()
+            model = {result.name: refresher.refresh(shares[result.name]) for result in self.plan.model}
+        rounds, canaries = noise.rounds + self.plan.num_runs, side.trained().canaries
+        self._report("outputs", self.plan.num_runs, rounds)
+        return SessionOutputs(model, None, rounds, self._sent(), self.stopwatch.timings(), noise.tested, canaries)
 
     def _deal(self) -> None:
         streams = [self.keys.open_stream(Label.DEALT, self.party, computing) for computing in self.plan.computing_parties]
@@ -144,9 +206,12 @@ class _Session:
                 writer.end_run()
             self._report("dealing", step, 0)
 
-    def _compute(self, rows: RowSharing) -> SessionOutputs:
+    def _compute(self, rows: RowSharing, noise: NoiseSharing | None) -> SessionOutputs:
         # Only computing parties need CrypTen.
         from protocols.mpc.tensor import use_engine
+
+        before = 0 if noise is None else noise.rounds
+        tested = None if noise is None else noise.tested
 
         computing = self.plan.computing_parties
         index = computing.index(self.party)
@@ -159,25 +224,27 @@ class _Session:
         refresher = self._refresher(Label.REFRESH, index)
         checkpointer = self._checkpointer(index)
         with use_engine(engine):
-            program = self._program(engine, rows)
+            program = self._program(engine, rows, None if noise is None else noise.take())
             for step, run in enumerate(self.plan.runs(), 1):
                 segment = self.plan.segment(run.segment)
                 done = program.steps_done
                 with self.stopwatch.computing(run.segment), one_run(engine, tape, corrections, segment, run):
                     program.run_segment(run.segment)
-                self._report(run.segment, step, exchange.rounds)
+                self._report(run.segment, step, before + exchange.rounds)
                 if checkpointer is not None and program.steps_done > done:
                     checkpointer.after_step(program.steps_done, program.state())
             results = program.results()
         model = {name: refresher.refresh(value.share) for name, value in self._planned(results.model).items()}
         outputs = {name: refresher.refresh(value.share) for name, value in self._planned(results.outputs).items()}
-        self._report("outputs", self.plan.num_runs, exchange.rounds)
-        return SessionOutputs(model or None, outputs or None, exchange.rounds, self._sent(), self.stopwatch.timings())
+        rounds = before + exchange.rounds
+        self._report("outputs", self.plan.num_runs, rounds)
+        return SessionOutputs(model or None, outputs or None, rounds, self._sent(), self.stopwatch.timings(), tested)
 
-    def _program(self, engine: Engine, rows: RowSharing) -> Program:
+    def _program(self, engine: Engine, rows: RowSharing, noise: RingArray | None) -> Program:
         from protocols.mpc.programs.catalogue import Brought, in_step_order, program_of
+        from protocols.mpc.programs.noisy import drawn_from
 
-        features, labels = (None, None) if self.job.job_type is JobType.INFER else rows.take()
+        features, labels = rows.take() if self.job.datasets else (None, None)
         return program_of(
             self.job,
             engine,
@@ -188,6 +255,9 @@ class _Session:
                 training_state=self.inputs.training_state or {},
                 model_share=self.inputs.model_share or {},
                 query_share=self.inputs.query_share,
+                noise=noise,
+                draw=drawn_from(self.random),
+                attack_numbers=rows.attack_numbers,
             ),
         )
 

@@ -25,7 +25,8 @@ class Deal:
 
 @dataclass(frozen=True)
 class Open:
-    """One round: every computing party sends these arrays, masked, to every other. What is opened is uniform.
+    """One round: every computing party sends these arrays, masked, to every other. What is opened is uniform, or in a training by
+    noisy sums a sum that its noise protects.
 
     Attributes:
         name: what the round is for.

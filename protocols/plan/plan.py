@@ -14,6 +14,7 @@ from protocols.canonical import Document, canonical_bytes, sha256_hex
 from protocols.errors import ConfideError, ErrorCode
 from protocols.fixed_point import FIXED_POINT, FixedPoint
 from protocols.links import TensorSpec
+from protocols.plan.noise import PlannedNoise, read_planned_noise
 from protocols.plan.operations import (
     MAX_OPERATIONS,
     Segment,
@@ -22,8 +23,13 @@ from protocols.plan.operations import (
     read_operation,
     read_text,
 )
+from protocols.plan.schedule import Part as Part
+from protocols.plan.schedule import Run as Run
+from protocols.plan.schedule import Stage as Stage
+from protocols.plan.schedule import first_runs as first_runs
+from protocols.plan.schedule import runs_of as runs_of
 
-FORMAT = "confide.plan/3"
+FORMAT = "confide.plan/4"
 ENGINE_VERSION = "confide.engine/4"
 ADVERSARY = "semi-honest; the dealer and the computing parties do not collude"
 MAX_SEGMENTS = 64
@@ -53,33 +59,6 @@ class PlannedInput:
 
 
 @dataclass(frozen=True)
-class Part:
-    """`count` runs of a segment, one after the other; each works on the next `batch_rows` rows, or on none."""
-
-    segment: str
-    count: int
-    batch_rows: int
-
-
-@dataclass(frozen=True)
-class Stage:
-    """`count` passes over the same parts; in every pass batches start at `first_row`."""
-
-    count: int
-    parts: tuple[Part, ...]
-    first_row: int = 0
-
-
-@dataclass(frozen=True)
-class Run:
-    """One run of a segment: its name and the rows from `start` to before `stop` that it works on (0, 0 if none)."""
-
-    segment: str
-    start: int
-    stop: int
-
-
-@dataclass(frozen=True)
 class PlannedResult:
     """A refreshed sharing that leaves the computation.
 
@@ -102,6 +81,21 @@ class PlannedResult:
 
 
 @dataclass(frozen=True)
+class PlannedTold:
+    """What computing parties tell an owner that does not compute, of values that they open to all participants.
+
+    Attributes:
+        receiver: the owner.
+        value_bytes: payload bytes of the values, from the lead.
+        digest_bytes: of digests of them, from every other computing party.
+    """
+
+    receiver: str
+    value_bytes: int
+    digest_bytes: int
+
+
+@dataclass(frozen=True)
 class Direction:
     """Payload bytes that one party sends to another one, by purpose."""
 
@@ -111,11 +105,12 @@ class Direction:
     opening_bytes: int
     correction_bytes: int
     signal_bytes: int
+    noise_bytes: int
 
     @property
     def total_bytes(self) -> int:
         """All of them."""
-        return self.input_bytes + self.opening_bytes + self.correction_bytes + self.signal_bytes
+        return self.input_bytes + self.opening_bytes + self.correction_bytes + self.signal_bytes + self.noise_bytes
 
 
 @dataclass(frozen=True)
@@ -123,8 +118,9 @@ class Plan:
     """See the module.
 
     `schedule` says how often and in which order the segments run; `signals` how often the lead tells each other computing
-    party, in one byte, whether a checkpoint is made now (see docs/protocols/checkpoint.md); `numbers` how numbers are held and
-    what is declared of them.
+    party, in one byte, whether a checkpoint is made now (see docs/protocols/checkpoint.md); `told` what owners that do not
+    compute are told of noisy sums (docs/protocols/noisy-sums.md); `noise` what the owners draw for a private training; `numbers`
+    how numbers are held and what is declared of them.
     """
 
     job_digest: str
@@ -135,6 +131,8 @@ class Plan:
     schedule: tuple[Stage, ...]
     results: tuple[PlannedResult, ...]
     signals: int = 0
+    told: tuple[PlannedTold, ...] = ()
+    noise: PlannedNoise | None = None
     engine: str = ENGINE_VERSION
     numbers: FixedPoint = FIXED_POINT
 
@@ -161,8 +159,9 @@ class Plan:
 
     @property
     def rounds(self) -> int:
-        """Rounds of masked openings among the computing parties."""
-        return sum(self.segment(name).rounds * count for name, count in self._run_counts().items())
+        """Rounds among the computing parties: of masked openings, and of sharing and testing noise."""
+        opened = sum(self.segment(name).rounds * count for name, count in self._run_counts().items())
+        return opened + (0 if self.noise is None else self.noise.rounds(self.computing_parties))
 
     @property
     def correction_bytes(self) -> int:
@@ -194,9 +193,10 @@ class Plan:
                     sender,
                     receiver,
                     given,
-                    self.opened_bytes if both_compute else 0,
+                    self.opened_bytes if both_compute else self._told_bytes(sender, receiver),
                     self.correction_bytes if dealt else 0,
                     self.signals if both_compute and sender == self.computing_parties[0] else 0,
+                    0 if self.noise is None else self.noise.sent_bytes(sender, receiver, self.computing_parties),
                 )
                 if direction.total_bytes:
                     found.append(direction)
@@ -250,6 +250,8 @@ class Plan:
             "segments": [_segment_document(segment) for segment in self.segments],
             "schedule": [{**vars(s), "parts": [vars(part) for part in s.parts]} for s in self.schedule],
             "signals": self.signals,
+            "told": [vars(told) for told in self.told],
+            "noise": None if self.noise is None else self.noise.to_document(),
             "results": [{**vars(result), "shape": list(result.shape)} for result in self.results],
             "totals": {
                 "rounds": self.rounds,
@@ -277,39 +279,18 @@ class Plan:
             raise ConfideError(ErrorCode.INVALID_DOCUMENT, "the plan's fields contradict each other, or are of another version")
         return plan
 
+    def _told_bytes(self, sender: str, receiver: str) -> int:
+        if sender not in self.computing_parties:
+            return 0
+        leads = sender == self.computing_parties[0]
+        return sum(told.value_bytes if leads else told.digest_bytes for told in self.told if told.receiver == receiver)
+
     def _run_counts(self) -> Mapping[str, int]:
         counts: dict[str, int] = {}
         for stage in self.schedule:
             for part in stage.parts:
                 counts[part.segment] = counts.get(part.segment, 0) + stage.count * part.count
         return counts
-
-
-def runs_of(schedule: tuple[Stage, ...]) -> Iterator[Run]:
-    """Yields every run of a schedule in order."""
-    for stage in schedule:
-        for _ in range(stage.count):
-            start = stage.first_row
-            for part in stage.parts:
-                for _ in range(part.count):
-                    yield _run(part, start)
-                    start += part.batch_rows
-
-
-def first_runs(schedule: tuple[Stage, ...]) -> Iterator[Run]:
-    """Yields the first run of every segment, in order; takes as long as the schedule has parts, whatever their counts."""
-    found: set[str] = set()
-    for stage in schedule:
-        start = stage.first_row
-        for part in stage.parts:
-            if part.segment not in found:
-                found.add(part.segment)
-                yield _run(part, start)
-            start += part.count * part.batch_rows
-
-
-def _run(part: Part, start: int) -> Run:
-    return Run(part.segment, start, start + part.batch_rows) if part.batch_rows else Run(part.segment, 0, 0)
 
 
 def _segment_document(segment: Segment) -> dict[str, Any]:
@@ -333,6 +314,8 @@ def _read(document: Document) -> Plan:
         schedule=tuple(_stage(item) for item in _items(document["schedule"], MAX_SEGMENTS)),
         results=tuple(_result(item) for item in _items(document["results"], MAX_OPERATIONS)),
         signals=_signals(document["signals"]),
+        told=tuple(_told(item) for item in _items(document["told"], MAX_SEGMENTS)),
+        noise=read_planned_noise(document["noise"]),
         engine=read_text(document["engine"]),
         numbers=FixedPoint.from_document(document["numbers"]),
     )
@@ -355,6 +338,10 @@ def _stage(item: Document) -> Stage:
         for part in _items(item["parts"], MAX_SEGMENTS)
     )
     return Stage(read_count(item["count"]), parts, read_count(item["first_row"]))
+
+
+def _told(item: Document) -> PlannedTold:
+    return PlannedTold(read_text(item["receiver"]), read_count(item["value_bytes"]), read_count(item["digest_bytes"]))
 
 
 def _signals(value: Any) -> int:

@@ -28,7 +28,7 @@ rules:
     match: {{job_types: [evaluate], max_rows: 1000, any_output: [correct_count]}}
     decision: automatic
   - name: trainings
-    match: {{job_types: [train]}}
+    match: {{job_types: [train], guarantees: [none, zero-out]}}
     decision: {{approve: {{needed: 1, of: [privacy-officers]}}}}
     reason: a training leaves a model behind
 otherwise: {{decision: refuse, reason: nobody has thought of this yet}}

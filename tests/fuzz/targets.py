@@ -7,14 +7,19 @@ from tests.fuzz import (
     documents,
     encrypted,
     encrypted_files,
+    evidence,
     files,
     governance,
     governed_files,
+    licences,
     linking,
     logs,
+    noise,
     preparation,
+    risk,
     serving,
     serving_answers,
+    utility,
 )
 from tests.fuzz.target import Target
 
@@ -31,5 +36,10 @@ _ALL = (
     *encrypted_files.TARGETS,
     *linking.TARGETS,
     *preparation.TARGETS,
+    *risk.TARGETS,
+    *noise.TARGETS,
+    *evidence.TARGETS,
+    *licences.TARGETS,
+    *utility.TARGETS,
 )
 TARGETS: dict[str, Target] = {target.name: target for target in _ALL}

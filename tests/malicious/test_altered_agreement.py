@@ -81,6 +81,7 @@ def holdings(**changes: object) -> Holdings:
         min_cell=5,
         resumed=None,
         schemas={},
+        prepared={},
     )
     return replace(sound, **changes)  # type: ignore[arg-type]  # tests name the fields
 

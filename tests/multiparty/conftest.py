@@ -37,6 +37,8 @@ ON_BREAKABLE = frozenset(
         "test_consent_proof",
         "test_encrypted_faults",
         "test_faults",
+        "test_missing_noise",
+        "test_noisy_sums",
         "test_resume",
         "test_revocation",
         "test_serving_faults",

@@ -42,6 +42,12 @@ def stream(seed: str) -> AesCtrStream:
     return AesCtrStream(SecretBytes(hashlib.sha256(seed.encode()).digest()))
 
 
+def own_random(party: str, seed: str = "") -> Callable[[int], bytes]:
+    """A party's own random bytes, reproducible."""
+    own = stream(f"own random bytes of {party}{seed}")
+    return lambda count: own.take(count).tobytes()
+
+
 def random_ring(seed: int, shape: tuple[int, ...]) -> np.ndarray:
     """Uniform ring elements."""
     return np.random.default_rng(seed).integers(-(2**63), 2**63, shape, dtype=np.int64)
@@ -177,6 +183,7 @@ def run_world(
             progress=progress[name].append,
             checkpoint=checkpoints[name].append,
             now=clock if name == job.lead else no_clock,
+            random=own_random(name, seed),
             stopwatch=Stopwatch(wall=lambda: 0.0, processor=lambda: 0.0),
         )
 

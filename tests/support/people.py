@@ -53,4 +53,4 @@ def a_policy(
     *rules: Rule, people: tuple[Signer, ...] = (), otherwise: Verdict = REFUSED, budgets: Budgets | None = None
 ) -> Policy:
     listed = tuple(signer.person for signer in people)
-    return Policy(listed, rules, Rule(OTHERWISE, (), otherwise), budgets or Budgets())
+    return Policy(listed, rules, Rule(OTHERWISE, (), otherwise), budgets or Budgets(), permits_plain_training=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import queue
 import threading
 import time
@@ -140,6 +141,7 @@ def _party(
         progress=note,
         checkpoint=ignore,
         now=time.monotonic,
+        random=os.urandom,
         stopwatch=Stopwatch(wall=time.monotonic, processor=time.thread_time),
     )
     answers.put((name, Measured(tuple(phases), outputs.rounds, sum(outputs.sent_bytes.values()))))

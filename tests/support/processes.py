@@ -27,6 +27,7 @@ class Program(Enum):
     RECORDING = "recording_party.py"  # writes down what it handles in the clear
     ALTERED_PLAN = "altered_plan_party.py"  # derives another plan than the others
     CARELESS = "careless_party.py"  # countersigns every job, whatever its checks say
+    SILENT_NOISE = "silent_noise_party.py"  # adds no noise to a private training
     DISTURBED = "disturbed_party.py"  # misbehaves when a test orders it to
 
 

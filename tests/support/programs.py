@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -56,6 +56,18 @@ class Table:
                 found[index] = (self.features[start:stop], self.labels[start:stop])
             start = stop
         return found
+
+
+def by_sides(job: Job) -> Job:
+    """Cuts each data set of a job into members, at the even positions, and others: every owner of an assessment brings both."""
+    parts = []
+    for dataset in job.datasets:
+        half = dataset.num_rows // 2
+        parts += [
+            replace(dataset, name=f"{dataset.name}-members", num_rows=half),
+            replace(dataset, name=f"{dataset.name}-others", num_rows=dataset.num_rows - half),
+        ]
+    return replace(job, datasets=tuple(parts))
 
 
 def a_table(model: ModelSpec, task: Task, num_rows: int, *, seed: int = 1) -> Table:

@@ -145,7 +145,7 @@ class WitnessWorld:
             write_public(state / "directory.json", self.founder.signed(self.directory).to_bytes())
             write_public(state / "founder.txt", self.founder.fingerprint.encode())
             decision = Kind.AUTOMATIC
-            write_policy(state / "policy.yaml", people=self.people, decision=decision)
+            write_policy(state / "policy.yaml", people=self.people, decision=decision, training_without_guarantee="as_rules_say")
         config = PartyConfig(
             api_version="confide.party/1", party=party, listen="localhost:1", state=state, policy=state / "policy.yaml"
         )

@@ -182,6 +182,7 @@ def test_session_that_has_ended_is_not_consented_to(world: WitnessWorld) -> None
 
 APPROVAL = """
 rules: []
+training_without_guarantee: as_rules_say
 otherwise: {decision: {approve: {needed: 1, of: [privacy-officers]}}, reason: people look at everything}
 """
 

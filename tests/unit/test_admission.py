@@ -54,6 +54,7 @@ def holdings_of(party: str = "hospital-a", **changes: object) -> Holdings:
         min_cell=5,
         resumed=None,
         schemas={},
+        prepared={},
     )
     return replace(holdings, **changes)  # type: ignore[arg-type]  # tests name the fields
 

@@ -58,6 +58,7 @@ def holdings_of(party: str = "hospital-a", **changes: object) -> Holdings:
         min_cell=5,
         resumed=None,
         schemas={},
+        prepared={},
     )
     return replace(holdings, **changes)  # type: ignore[arg-type]  # tests name the fields
 

@@ -47,7 +47,7 @@ ROLES = {
 }
 RULES = """rules:
   - name: {name}
-    match: {{job_types: [train]}}
+    match: {{job_types: [train], guarantees: [none, zero-out]}}
     decision: {{approve: {{needed: {needed}, of: [privacy-officers]}}}}
     reason: a training leaves a model behind
 otherwise: {{decision: automatic}}

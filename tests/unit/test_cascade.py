@@ -312,7 +312,7 @@ def test_rollback_by_a_party_that_holds_no_share_is_not_followed(world: HolderWo
 def test_released_is_refused_as_long_as_no_evidence_exists(world: HolderWorld, model: ModelRef) -> None:
     with world.parties[A].database.transaction() as tables, pytest.raises(ConfideError) as caught:
         set_alias(tables, world.holder(A), model, AliasName.RELEASED, authorisation="ab" * 32, now=world.now)
-    assert caught.value.code is ErrorCode.REFUSED_BY_POLICY
+    assert caught.value.code is ErrorCode.EVIDENCE_MISSING
     assert "evidence" in caught.value.what
 
 

@@ -146,7 +146,7 @@ def test_ending_in_words_names_phase_fault_code_and_cause() -> None:
 
 def test_job_in_words_says_which_model_it_trains_or_uses() -> None:
     training = a_training()
-    assert job_in_words(training).endswith(f", to train diagnosis@{training.job_id[:12]}")
+    assert job_in_words(training).endswith(f", to train diagnosis@{training.job_id[:12]}; no formal guarantee")
     assert job_in_words(an_evaluation()).endswith(", with diagnosis@0123456789ab")
     summary = replace(an_evaluation(), job_type=JobType.SUMMARISE, model_ref=None, summary=Summary(2, 1, 0, ""))
     assert job_in_words(summary).endswith(", over 300 rows")

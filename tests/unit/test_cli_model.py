@@ -83,7 +83,7 @@ def test_alias_moves_by_people_who_may_and_no_others(config: PartyConfig, versio
         {"alias": "diagnosis@live", "version": first.version, "holder": "hospital-a"}
     ]
     refused = _run(config, "alias", "set", "diagnosis@released", first.version, person="officer", code=5)
-    assert refused["code"] == "REFUSED_BY_POLICY"
+    assert refused["code"] == "EVIDENCE_MISSING"
 
 
 def test_withdrawn_and_destroyed_models_stay_visible_with_the_reason(config: PartyConfig, versions: list[ModelRef]) -> None:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from parties.cli.job_words import count_in_words, describe_outputs, outputs_in_words
+from parties.cli.utility_files import check_utility_files, write_utility_files
+from privacy.utility.report import read_utility_report
+from protocols.errors import ConfideError
 from protocols.job import Output, OutputKind, Task
 from tests.support.jobs import SCHEMA, an_evaluation, an_inference
 
@@ -84,3 +89,69 @@ def test_json_has_null_for_what_is_withheld_and_nothing_that_is_no_json() -> Non
     found = describe_outputs({"table": np.array([[3, -1], [-1, 4]]), "auc": np.array([np.nan]), "loss": np.array([0.5])})
     assert found == {"table": [[3, None], [None, 4]], "auc": [None], "loss": [0.5]}
     assert json.loads(json.dumps(found, allow_nan=False)) == found
+
+
+def test_reliability_is_a_diagram_with_the_calibration_error() -> None:
+    value = np.zeros((10, 3))
+    value[2], value[7] = (100, 25, 20), (200, 150, 160)
+    lines = words(OutputKind.RELIABILITY, value)
+    assert lines[3].startswith("0.2-0.3")
+    assert "0.200 right, 0.250 predicted, 100 rows" in lines[3]
+    assert lines[-1] == "expected calibration error: 0.0500"
+    value[7] = np.nan
+    lines = words(OutputKind.RELIABILITY, value)
+    assert lines[8] == "0.7-0.8  withheld"
+    assert lines[-1] == "withheld: it, or what could be computed from it, is of fewer than 5 rows"
+    assert describe_outputs({"out": value})["out"][7] == [None, None, None]  # type: ignore[index,call-overload]
+
+
+def test_groups_are_named_in_the_feature_s_own_unit() -> None:
+    counts = np.array([[90, 12, 7, 30], [40, -1, -1, 9]])
+    lines = words(OutputKind.GROUP_CONFUSION, counts, group_by="radius", group_edges=("-0.5",))
+    assert [line.split("  ")[0] for line in lines[2:4]] == ["radius below 2.5", "radius from 2.5"]
+    assert lines[3].split()[3:] == ["40", "-", "-", "9"]
+    assert lines[-1].startswith("-: withheld")
+    assert describe_outputs({"out": counts})["out"][1] == [40, None, None, 9]  # type: ignore[index,call-overload]
+
+
+def test_files_of_utility_are_checked_before_and_written_after(tmp_path: Path) -> None:
+    outputs = (
+        Output("correct", OutputKind.CORRECT_COUNT, "alice", 5),
+        Output("diagram", OutputKind.RELIABILITY, "alice", 5),
+        Output("groups", OutputKind.GROUP_CONFUSION, "alice", 5, group_by="radius", group_edges=("-0.5",)),
+    )
+    job = an_evaluation(outputs=outputs)
+    diagram = np.zeros((10, 3))
+    diagram[4] = (job.num_rows, job.num_rows * 0.45, job.num_rows // 2)
+    values = {
+        "correct": np.array([job.num_rows - 50]),
+        "diagram": diagram,
+        "groups": np.array([[100, 10, 15, 50], [60, 10, 15, 40]]),
+    }
+    report, picture = tmp_path / "utility.json", tmp_path / "diagram.svg"
+    check_utility_files(job, report=report, usual=None, picture=picture)
+    write_utility_files(job, values, report=report, usual=None, picture=picture)
+    made = read_utility_report(report.read_bytes())
+    assert (made.job, made.rows, made.groups) == (job.job_id, job.num_rows, ("radius below 2.5", "radius from 2.5"))
+    assert {"accuracy", "ece", "group.fnr_gap", "group.2.fpr"} <= set(made.figures)
+    assert picture.read_text().startswith("<svg")
+    other = replace(job, nonce="ee" * 16)
+    write_utility_files(other, values | {"correct": np.array([job.num_rows - 90])}, report=picture, usual=report, picture=None)
+    drop = read_utility_report(picture.read_bytes()).figures["shift.accuracy_drop"]
+    assert drop.value == pytest.approx(40 / job.num_rows, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"picture": "diagram.svg"},
+        {"usual": "utility.json"},
+        {"report": "nowhere/utility.json"},
+        {"report": "utility.json", "usual": "missing.json"},
+    ],
+)
+def test_files_of_utility_that_cannot_be_are_refused_before_anything_is_opened(tmp_path: Path, asked: dict[str, str]) -> None:
+    job = an_evaluation(outputs=(Output("correct", OutputKind.CORRECT_COUNT, "alice", 5),))
+    paths = {name: tmp_path / asked[name] if name in asked else None for name in ("report", "usual", "picture")}
+    with pytest.raises(ConfideError):
+        check_utility_files(job, **paths)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from parties.client.output_request import GroupOutput
 from parties.client.requests import EvaluateRequest, InferRequest, SummariseRequest, TrainRequest, read_request
 from protocols.errors import ConfideError, ErrorCode, Problem
 from protocols.job import Task
@@ -147,6 +148,20 @@ def test_evaluation_names_its_outputs_and_their_least_cell(tmp_path: Path) -> No
     assert list(_refused(tmp_path, EVALUATE + "outputs: [recall]\n")) == ["7 outputs.0"]
 
 
+def test_evaluation_may_ask_for_tables_of_groups(tmp_path: Path) -> None:
+    asked = 'outputs:\n- reliability\n- {kind: group_confusion, group_by: radius, group_edges: ["2.5", "5"]}\n'
+    request = read_request(_write(tmp_path, EVALUATE + asked))
+    assert isinstance(request, EvaluateRequest)
+    assert request.outputs == ["reliability", GroupOutput(kind="group_confusion", group_by="radius", group_edges=["2.5", "5"])]
+    for wrong, where in (
+        ("{kind: group_confusion}", "8 outputs.0.group_by"),
+        ("{kind: confusion, group_by: radius}", "8 outputs.0.kind"),
+        ("{kind: group_confusion, group_by: radius, group_edges: [2.5]}", "8 outputs.0.group_edges.0"),
+        ("{kind: group_confusion, group_by: radius, edges: ['2.5']}", "8 outputs.0.edges"),
+    ):
+        assert list(_refused(tmp_path, EVALUATE + f"outputs:\n- {wrong}\n")) == [where]
+
+
 SUMMARISE = f"{COMMON}type: summarise\ndatasets: [hospital-a/train]\n"
 
 
@@ -178,8 +193,8 @@ def test_request_with_several_mistakes_names_line_field_and_remedy_of_each(tmp_p
 @pytest.mark.parametrize(
     ("text", "where", "remedy"),
     [
-        (TRAIN.replace("type: train", "type: trian"), "4 type", "train, evaluate, summarise, infer or serve"),
-        (COMMON, "1 type", "train, evaluate, summarise, infer or serve"),
+        (TRAIN.replace("type: train", "type: trian"), "4 type", "train, evaluate, assess, summarise, infer, serve, release"),
+        (COMMON, "1 type", "train, evaluate, assess, summarise, infer, serve, release"),
         (EVALUATE.replace("@0123456789ab", ""), "6 model", "name@version"),
         (INFER + "output: logit\n", "7 output", "correct"),
         (TRAIN.replace("[hospital-a, ", "[[hospital-a, "), "3", "indentation"),

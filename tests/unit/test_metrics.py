@@ -89,6 +89,12 @@ def test_rounds_that_another_process_counted_before_are_not_counted_again(world:
     assert world.value("confide_mpc_rounds_total") == 0
 
 
+def test_releases_that_end_on_the_schedule_are_counted(world: World) -> None:
+    assert world.value("confide_releases_ended_total") == 0
+    world.metrics.release_ended()
+    assert world.value("confide_releases_ended_total") == 1
+
+
 def test_figures_of_the_party_are_read_anew(world: World) -> None:
     assert world.value("confide_sessions_running") == 1
     assert world.value("confide_queue_depth") == 2

@@ -26,7 +26,7 @@ from protocols.plan.operations import Open, Reveal
 from protocols.training import CheckpointRule, Loss, Optimiser, OptimiserKind, Training
 from tests.support.jobs import sgd
 from tests.support.memory_links import as_links, connect, received_arrays
-from tests.support.mpc_world import ProtocolRun, in_threads, keys_for, run_protocol, split
+from tests.support.mpc_world import ProtocolRun, in_threads, keys_for, own_random, run_protocol, split
 from tests.support.programs import (
     PARTIES,
     Table,
@@ -228,6 +228,7 @@ def outcomes(job: Job, table: Table, weights: Weights) -> tuple[dict[str, Confid
                 progress=lambda _: None,
                 checkpoint=kept[name].append,
                 now=lambda: 0.0,
+                random=own_random(name),
                 stopwatch=Stopwatch(wall=lambda: 0.0, processor=lambda: 0.0),
             )
         except ConfideError as error:

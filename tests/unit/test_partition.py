@@ -110,6 +110,7 @@ def refused(job: Job, directory: Directory, *, party: str = "hospital-c", now: d
         min_cell=5,
         resumed=None,
         schemas={"patients": TableSchema.from_document(part_schema(party))},
+        prepared={},
     )
     found = tuple(examine(job, directory=directory, holdings=holdings, now=now))
     assert {finding.code for finding in found} <= {ErrorCode.INVALID_JOB, ErrorCode.INVALID_SCHEMA}

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from governance.people.roles import PersonRole
 from governance.policy.budgets import Budgets, Caps, read_decimal
-from governance.policy.conditions import CONDITIONS, Condition, How, JobFacts
+from governance.policy.conditions import CONDITIONS, UNBOUNDED, Condition, How, JobFacts
 from governance.policy.facts import facts_of
-from governance.policy.rules import Decision, Kind, check_policy, decide, unreachable
+from governance.policy.rules import NOT_NAMED, Decision, Kind, Rule, check_policy, decide, unreachable
 from governance.policy.rules import Policy as PolicyRules
 from tests.support.jobs import a_training, an_evaluation, an_inference
 from tests.support.members import a_world
@@ -102,7 +103,62 @@ def test_condition_that_the_job_breaks_fails_and_says_by_what(condition: Conditi
 
 
 def test_conditions_each_is_tried_in_these_tests() -> None:
-    assert {c.name for c in (*HOLDING, *FAILING)} >= set(CONDITIONS) - {"min_query_rows", "max_epochs"}
+    of_trainings = {"guarantees", "min_milli_epsilon", "max_milli_epsilon", "min_colluders", "max_colluders"}
+    assert {c.name for c in (*HOLDING, *FAILING)} >= set(CONDITIONS) - {"min_query_rows", "max_epochs"} - of_trainings
+
+
+def a_trained_guarantee(**changes: Any) -> JobFacts:
+    given = {"guarantee": "zero-out", "milli_epsilon": 1_500, "colluders": 1}
+    return JobFacts(**{"job_type": "train", "querier": "alice"} | given | changes)
+
+
+PLAIN = JobFacts("train", "alice", guarantee="none", milli_epsilon=UNBOUNDED)
+
+
+@pytest.mark.parametrize(
+    ("condition", "private", "plain"),
+    [
+        (among("guarantees", "zero-out"), True, False),
+        (among("guarantees", "none"), False, True),
+        (bound("max_milli_epsilon", 1_500), True, False),
+        (bound("max_milli_epsilon", 1_499), False, False),
+        (bound("max_milli_epsilon", 1_000_000_000), True, False),
+        (bound("min_milli_epsilon", 1_501), False, True),
+        (bound("min_colluders", 1), True, False),
+        (bound("max_colluders", 0), False, True),
+    ],
+    ids=lambda value: value.name if isinstance(value, Condition) else str(value),
+)
+def test_condition_on_a_guarantee_never_takes_a_plain_training_for_a_private_one(
+    condition: Condition, private: bool, plain: bool
+) -> None:
+    assert (condition.holds(a_trained_guarantee()), condition.holds(PLAIN)) == (private, plain)
+
+
+@pytest.mark.parametrize(
+    ("rule", "kind"),
+    [
+        (a_rule("all"), Kind.REFUSED),
+        (a_rule("trainings", AUTOMATIC, among("job_types", "train")), Kind.REFUSED),
+        (a_rule("private", AUTOMATIC, among("guarantees", "zero-out")), Kind.REFUSED),
+        (a_rule("named", AUTOMATIC, among("guarantees", "none")), Kind.AUTOMATIC),
+        (a_rule("both", AUTOMATIC, among("job_types", "train"), among("guarantees", "zero-out", "none")), Kind.AUTOMATIC),
+    ],
+    ids=lambda value: value.name,
+)
+def test_plain_training_runs_only_where_a_rule_names_it(rule: Rule, kind: Kind) -> None:
+    policy = replace(a_policy(rule, otherwise=AUTOMATIC), permits_plain_training=False)
+    decision = decided(policy, PLAIN)
+    expected = NOT_NAMED if kind is Kind.REFUSED else ""
+    assert (decision.kind, decision.reason) == (kind, expected)
+    assert decided(policy, a_trained_guarantee()).kind is Kind.AUTOMATIC
+    assert decided(policy).kind is Kind.AUTOMATIC  # an evaluation is no training
+    assert decided(replace(policy, permits_plain_training=True), PLAIN).kind is Kind.AUTOMATIC
+
+
+def test_guarantee_that_no_job_has_is_refused_in_a_rule() -> None:
+    policy = a_policy(a_rule("strange", AUTOMATIC, among("guarantees", "add-remove")))
+    assert [problem.where for problem in check_policy(policy)] == ["rules.0.match.guarantees.0"]
 
 
 @pytest.mark.parametrize("name", [name for name, (_, how) in CONDITIONS.items() if how in (How.ONE_OF, How.ONLY, How.ANY)])

@@ -37,7 +37,7 @@ rules:
     match: {{job_types: [evaluate], only_datasets: [hospital-a/*], max_rows: 1000}}
     decision: automatic
   - name: trainings
-    match: {{job_types: [train]}}
+    match: {{job_types: [train], guarantees: [none, zero-out]}}
     decision: {{approve: {{needed: 1, of: [privacy-officers]}}}}
     reason: a training leaves a model behind
 otherwise: {{decision: refuse, reason: nobody has thought of this}}
@@ -204,7 +204,7 @@ def test_policy_decision_of_a_described_job_tells_why_earlier_rules_do_not_match
 
 def test_commands_show_test_explain_and_schema_print_json(tmp_path: Path) -> None:
     config(tmp_path)
-    never = "  - {name: never, match: {job_types: [train], max_rows: 9}, decision: automatic}\n"
+    never = "  - {name: never, match: {job_types: [train], guarantees: [none], max_rows: 9}, decision: automatic}\n"
     written(tmp_path, WHOLE.replace("otherwise:", f"{never}otherwise:"))
     (tmp_path / "cases.yaml").write_text(CASES)
     (tmp_path / "job.yaml").write_text("job: {job_type: infer, querier: alice}\n")

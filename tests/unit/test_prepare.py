@@ -11,6 +11,7 @@ import pytest
 
 from parties.client.calls import PreparedJob
 from parties.client.requests import EvaluateRequest, InferRequest, TrainRequest
+from privacy.accounting.statement import statement_of
 from privacy.preparation.query_commitment import verify_query
 from protocols.canonical import canonical_bytes
 from protocols.errors import ConfideError, ErrorCode
@@ -99,6 +100,18 @@ def test_evaluation_opens_what_was_asked_or_what_suits_the_label(
     job = Consortium(label).prepare(EvaluateRequest.model_validate(COMMON | fields)).job
     assert {output.name: output.kind for output in job.outputs} == opened
     assert {output.min_cell for output in job.outputs} == {7}
+
+
+def test_evaluation_by_groups_has_their_edges_as_they_are_shared() -> None:
+    groups = {"kind": "group_confusion", "group_by": "radius", "group_edges": ["2.5", "7"]}
+    fields = {"type": "evaluate", "datasets": ["hospital-a/rows"], "model": LABEL, "outputs": ["reliability", groups]}
+    diagram, table = Consortium(BENIGN).prepare(EvaluateRequest.model_validate(COMMON | fields)).job.outputs
+    assert (diagram.name, diagram.kind, diagram.group_by) == ("reliability", OutputKind.RELIABILITY, "")
+    assert (table.name, table.group_by, table.group_edges) == ("group-confusion", "radius", ("-0.5", "0.4"))
+    groups["group_by"] = "weight"
+    with pytest.raises(ConfideError, match="grouped") as caught:
+        Consortium(BENIGN).prepare(EvaluateRequest.model_validate(COMMON | fields))
+    assert caught.value.code is ErrorCode.INVALID_JOB
 
 
 def test_evaluation_of_what_the_label_has_not_is_refused() -> None:
@@ -205,3 +218,32 @@ def test_request_without_a_clear_agreement_is_refused_before_anything_is_sent(ca
     with pytest.raises(ConfideError, match=words) as caught:
         an_inference(consortium, **named)
     assert caught.value.code is code
+
+
+def test_private_training_is_prepared_with_noise_that_keeps_its_limit_and_an_epsilon_that_holds(tmp_path: Path) -> None:
+    consortium = Consortium(BENIGN)
+    weights = {p.name: np.zeros(p.shape, np.float32) for p in consortium.spec.parameters}
+    (tmp_path / "model.json").write_bytes(canonical_bytes(consortium.spec.to_document()))
+    (tmp_path / "model.safetensors").write_bytes(weights_to_safetensors(weights, consortium.spec))
+    privacy = {"mechanism": "shared_gradients", "colluders": 1, "nominal_rows": 200, "norm_bound": "1", "epsilon": "2"}
+    files = {"manifest": "model.json", "weights": "model.safetensors"}
+
+    def prepare(**changes: Any) -> PreparedJob:
+        training = {"epochs": 20, "learning_rate": "0.5", "privacy": privacy | changes}
+        return consortium.prepare(a_train_request(**files, training=training), tmp_path)
+
+    statement = statement_of(prepare().job)
+    assert statement is not None
+    assert (statement.epsilon, statement.steps, statement.owners) == ("2", 20, 2)
+    assert 0.99 * 2 < float(statement.accounted_epsilon) <= 2
+    with pytest.raises(ConfideError) as caught:
+        prepare(colluders=2)
+    assert "training.privacy.colluders" in [problem.where for problem in caught.value.problems]
+
+
+def test_private_training_that_goes_on_from_a_model_is_refused() -> None:
+    privacy = {"mechanism": "shared_gradients", "colluders": 1, "nominal_rows": 200, "norm_bound": "1", "epsilon": "2"}
+    training = {"epochs": 20, "learning_rate": "0.5", "privacy": privacy}
+    with pytest.raises(ConfideError) as caught:
+        Consortium(BENIGN).prepare(a_train_request(continues=LABEL, training=training))
+    assert "model_ref" in [problem.where for problem in caught.value.problems]

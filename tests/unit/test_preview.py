@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from governance.preview import NOTHING_OPENED, WITHOUT_NOISE, Preview, constraint_in_words, flows_by_peer, make_preview
+from governance.preview import WITHOUT_NOISE, Preview, constraint_in_words, flows_by_peer, make_preview
 from parties.cli.preview_words import describe_measured, measured_in_words, preview_in_words
 from parties.server.board import Measured
+from privacy.accounting.statement import NO_GUARANTEE
 from protocols.canonical import canonical_bytes
 from protocols.errors import ConfideError, ErrorCode
 from protocols.job import Job, JobType, Output, OutputKind, Summary
@@ -75,7 +76,7 @@ def test_preview_sums_over_all_parties_are_the_plan_s_bytes() -> None:
 
 def test_preview_of_a_training_opens_nothing_and_leaves_a_model() -> None:
     found = preview(JOBS["train"], PLANS["train"], "hospital-a")
-    assert (found.epsilon, found.outputs, found.model) == (NOTHING_OPENED, (), f"diagnosis@{found.job[:12]}")
+    assert (found.epsilon, found.outputs, found.model) == (NO_GUARANTEE, (), f"diagnosis@{found.job[:12]}")
     assert found.roles == ("data owner", "computing party", "lead")
     assert dict(found.learns)["alice"] == "that the job completed, and what it cost"
     learnt = "2 bit(s): whether the numbers are in range, at the end of every epoch"

@@ -12,13 +12,18 @@ from protocols.errors import ConfideError, ErrorCode
 from protocols.job import Job, JobType
 from protocols.mpc.engine import Engine
 from protocols.mpc.inputs import starts_from_public_weights
+from protocols.mpc.programs.assess import AssessProgram, assess_schedule
 from protocols.mpc.programs.evaluate import EvaluateProgram, evaluate_schedule
 from protocols.mpc.programs.forward import forward_stages
 from protocols.mpc.programs.infer import InferProgram
+from protocols.mpc.programs.noisy import Draw
 from protocols.mpc.programs.program import Program
+from protocols.mpc.programs.release import ReleaseProgram, release_schedule
 from protocols.mpc.programs.serve import ServeProgram, serve_schedule
 from protocols.mpc.programs.summarise import SummariseProgram, summarise_schedule
 from protocols.mpc.programs.train import Steps, TrainProgram, public_start, shared_start
+from protocols.mpc.programs.train_private import PrivateTrainProgram, private_schedule
+from protocols.mpc.row_bounds import bounds_rows
 from protocols.mpc.row_order import row_order
 from protocols.plan.plan import Stage
 from protocols.ring import RingArray
@@ -35,6 +40,9 @@ class Brought:
         training_state: of a training that goes on.
         model_share: of an evaluation or inference, or of serving.
         query_share: of an inference.
+        attack_numbers: of an assessment: (rows, numbers of the attack) int64 of the same rows (`protocols.attack_numbers`).
+        noise: of a private training on shares: (steps, used coordinates) of the sum of all owners' noise (`NoiseDesign`).
+        draw: gives this party's own noise, for an output of predictions or groups that has some.
     """
 
     features: RingArray | None
@@ -43,6 +51,9 @@ class Brought:
     training_state: Mapping[str, RingArray]
     model_share: Mapping[str, RingArray]
     query_share: RingArray | None
+    noise: RingArray | None = None
+    attack_numbers: RingArray | None = None
+    draw: Draw | None = None
 
 
 def schedule_of(job: Job) -> tuple[Stage, ...]:
@@ -53,15 +64,19 @@ def schedule_of(job: Job) -> tuple[Stage, ...]:
     """
     match job.job_type:
         case JobType.TRAIN:
-            return Steps.of(job).schedule()
+            return private_schedule(job) if bounds_rows(job) else Steps.of(job).schedule()
         case JobType.EVALUATE:
             return evaluate_schedule(job)
+        case JobType.ASSESS:
+            return assess_schedule(job)
         case JobType.SUMMARISE:
             return summarise_schedule(job)
         case JobType.INFER:
             return forward_stages(job, job.query_rows or 0)
         case JobType.SERVE:
             return serve_schedule(job)
+        case JobType.RELEASE:
+            return release_schedule()
         case JobType.INFER_ENCRYPTED:
             raise _no_program(job)
 
@@ -79,19 +94,38 @@ def program_of(job: Job, engine: Engine, brought: Brought) -> Program:
                 start = public_start(engine, brought.initial_weights)
             else:
                 start = shared_start(brought.training_state)
+            if bounds_rows(job):
+                noise = brought.noise
+                if noise is None:
+                    raise ConfideError(ErrorCode.INTERNAL, "a private training begins without its owners' noise")
+                return PrivateTrainProgram(job=job, features=features, labels=labels, start=start, noise=noise)
             return TrainProgram(job=job, features=features, labels=labels, start=start)
         case JobType.EVALUATE:
             features, labels = _rows(brought)
             return EvaluateProgram(job=job, model_share=brought.model_share, features=features, labels=labels)
+        case JobType.ASSESS:
+            features, labels = _rows(brought)
+            if brought.attack_numbers is None:
+                raise ConfideError(ErrorCode.INVALID_DATA, "rows lack what the owners' shadows say of them")
+            return AssessProgram(
+                job=job,
+                model_share=brought.model_share,
+                features=features,
+                labels=labels,
+                numbers=brought.attack_numbers,
+            )
         case JobType.SUMMARISE:
             features, labels = _rows(brought)
-            return SummariseProgram(job=job, features=features, labels=labels)
+            return SummariseProgram(job=job, features=features, labels=labels, draw=brought.draw)
         case JobType.INFER:
             if brought.query_share is None:
                 raise ConfideError(ErrorCode.INVALID_DATA, "no samples to predict")
-            return InferProgram(job=job, model_share=brought.model_share, query_share=brought.query_share)
+            model_share, query_share = brought.model_share, brought.query_share
+            return InferProgram(job=job, model_share=model_share, query_share=query_share, draw=brought.draw)
         case JobType.SERVE:
-            return ServeProgram(job=job, model_share=brought.model_share)
+            return ServeProgram(job=job, model_share=brought.model_share, draw=brought.draw)
+        case JobType.RELEASE:
+            return ReleaseProgram(job=job, model_share=brought.model_share)
         case JobType.INFER_ENCRYPTED:
             raise _no_program(job)
 

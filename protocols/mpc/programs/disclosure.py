@@ -148,3 +148,84 @@ def guard_mean(engine: Engine, mean: RingArray, *, groups: RingArray, min_cell: 
     kept = yield from nonnegative(engine, -small_groups)
     opened = yield from multiply(engine, kept, mean)
     return opened + np.int64(WITHHELD << VALUE_BITS) * (engine.public(np.ones(1, np.int64)) - kept)
+
+
+def keep_exact_count(engine: Engine, count: RingArray, *, num_rows: int, min_cell: int) -> Steps[RingArray]:
+    """Returns whether a count of correct rows is opened exactly, 0 or 1, (1,); arguments and leakage as `guard_count`."""
+    guarded = yield from guard_count(engine, count, num_rows=num_rows, min_cell=min_cell)
+    return guarded.is_exact
+
+
+def keep_all_of_table(engine: Engine, table: RingArray, *, num_rows: int, min_cell: int) -> Steps[RingArray]:
+    """Returns whether all four cells of a binary confusion table may be opened, 0 or 1, (1,); ten rounds.
+
+    Either both cells of its diagonal may be or none, and likewise the others: a single small cell takes the other with it.
+
+    Args:
+        engine: this party's engine.
+        table: (2, 2) int64 share at 16 fractional bits; secret.
+        num_rows: of all data sets; public.
+        min_cell: public, from 2.
+
+    Learns: nobody anything; everything opened is uniform.
+    """
+    diagonal = np.eye(2, dtype=np.int64).reshape(-1)
+    groups = np.stack([diagonal, 1 - diagonal])
+    kept, is_exact = yield from together(
+        keep_cells(engine, table.reshape(-1), groups=groups, min_cell=min_cell),
+        keep_exact_count(engine, np.trace(table).reshape(1), num_rows=num_rows, min_cell=min_cell),
+    )
+    both = yield from multiply(engine, kept[:1], kept[1:2])
+    return (yield from multiply(engine, both, is_exact))
+
+
+def guard_parts(
+    engine: Engine, cells: RingArray, *, groups: NDArray[np.int64], gate: Steps[RingArray], min_cell: int
+) -> Steps[RingArray]:
+    """Replaces those of a list of counts by -1 that must not be opened beside the sums of their groups.
+
+    Args:
+        engine: this party's engine.
+        cells: (cells,) int64 share at 16 fractional bits; secret.
+        groups: (groups, cells) of 0 and 1, as for `keep_cells`.
+        gate: gives whether the sums of all groups may be opened, 0 or 1, (1,); if not, no cell may be, since the cells of a group
+            would give away its sum, and that the others'.
+        min_cell: public, from 2.
+
+    Learns: nobody anything; everything opened is uniform.
+    """
+    kept = yield from _keep_parts(engine, cells, groups=groups, gate=gate, min_cell=min_cell)
+    return (yield from _opened_where(engine, kept, cells))
+
+
+def guard_bins(
+    engine: Engine, table: RingArray, *, cells: RingArray, groups: NDArray[np.int64], gate: Steps[RingArray], min_cell: int
+) -> Steps[RingArray]:
+    """Replaces rows of a table by -1 throughout unless both counts that a row stands for may be opened; as `guard_parts`.
+
+    Args:
+        engine: this party's engine.
+        table: (bins, columns) int64 share at 16 fractional bits; secret.
+        cells: (2 bins,): the one count of every bin, then the other; secret.
+        groups: (groups, 2 bins), as for `keep_cells`.
+        gate: as for `guard_parts`.
+        min_cell: public, from 2.
+
+    Learns: nobody anything; everything opened is uniform.
+    """
+    kept = yield from _keep_parts(engine, cells, groups=groups, gate=gate, min_cell=min_cell)
+    bins = len(table)
+    both = yield from multiply(engine, kept[:bins], kept[bins:])
+    return (yield from _opened_where(engine, both[:, None], table))
+
+
+def _keep_parts(
+    engine: Engine, cells: RingArray, *, groups: NDArray[np.int64], gate: Steps[RingArray], min_cell: int
+) -> Steps[RingArray]:
+    kept, whole = yield from together(keep_cells(engine, cells, groups=groups, min_cell=min_cell), gate)
+    return (yield from multiply(engine, kept, whole))
+
+
+def _opened_where(engine: Engine, kept: RingArray, values: RingArray) -> Steps[RingArray]:
+    opened = yield from multiply(engine, kept, values)
+    return opened + np.int64(WITHHELD << VALUE_BITS) * (engine.public(np.ones_like(kept)) - kept)

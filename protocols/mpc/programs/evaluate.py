@@ -16,14 +16,17 @@ from protocols.job import Job, OutputKind, Task
 from protocols.mpc.combination import Term
 from protocols.mpc.engine import together
 from protocols.mpc.programs.forward import OPEN_MODEL, Forward, forward_stages
+from protocols.mpc.programs.group_counts import GroupCounts
 from protocols.mpc.programs.measures import Block, Counts, LogLoss, Measure, SquaredError
 from protocols.mpc.programs.predict import plain_term
 from protocols.mpc.programs.program import Program, Results
 from protocols.mpc.programs.ranking import LAST_PAIRS, PAIRS, Ranking, ranking_stage
+from protocols.mpc.programs.reliability import Reliability
 from protocols.mpc.tensor import current_engine
 from protocols.mpc.values import SharedValue, ValueView
 from protocols.plan.plan import Part, Stage
 from protocols.ring import RingArray
+from protocols.schema_features import feature_names
 
 FINISH = "finish"
 
@@ -71,6 +74,12 @@ class EvaluateProgram(Program):
             self._measures.append(LogLoss(num_rows=job.num_rows, min_cell=min_cell))
         if OutputKind.SQUARED_ERROR in kinds:
             self._measures.append(SquaredError(num_rows=job.num_rows))
+        if OutputKind.RELIABILITY in kinds:
+            self._measures.append(Reliability(task=job.task, num_rows=job.num_rows, min_cell=min_cell))
+        for output in job.outputs:
+            if output.kind is OutputKind.GROUP_CONFUSION:
+                values = features[:, feature_names(job.schema).index(output.group_by)]
+                self._measures.append(GroupCounts(values=values, edges=output.group_edges, min_cell=min_cell))
         self._found: dict[OutputKind, RingArray] = {}
 
     def run_segment(self, name: str) -> None:
@@ -89,7 +98,10 @@ class EvaluateProgram(Program):
             engine.run(together(*(measure.add(engine, block) for measure in self._measures)))
 
     def results(self) -> Results:
-        """Returns every output at 16 fractional bits: counts (1,), a table (classes, classes), rates and means (1,)."""
+        """Returns every output at 16 fractional bits.
+
+        Counts (1,), a table (classes, classes), rates and means (1,), a reliability diagram (10, 3), groups' tables (groups, 4).
+        """
         bits = VALUE_BITS + 20
         shares = {output.name: self._found[output.kind] for output in self._job.outputs if output.kind in self._found}
         return Results(outputs={n: SharedValue(share, scale_bits=VALUE_BITS, magnitude_bits=bits) for n, share in shares.items()})

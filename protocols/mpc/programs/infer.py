@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from protocols.answer_noise import has_noise
 from protocols.fixed_point import VALUE_BITS
 from protocols.job import Job, Output, OutputKind, Task
-from protocols.mpc.programs.constraints import constrained, opened_scale_bits
+from protocols.mpc.programs.constraints import constrained, noisy_labels, opened_scale_bits
 from protocols.mpc.programs.forward import OPEN_MODEL, Forward
+from protocols.mpc.programs.noisy import Draw, with_noise, within_range
 from protocols.mpc.programs.predict import plain_term, predicted_classes
 from protocols.mpc.programs.program import Program, Results
 from protocols.mpc.tensor import SharedTensor, crypten, current_engine
@@ -17,6 +19,8 @@ from protocols.mpc.values import SharedValue
 from protocols.ring import RingArray
 
 _MAGNITUDE_BITS = VALUE_BITS + 20  # of what is opened: values stay below 2^20, and no number of decimals is finer than 16 bits
+# A mean is the sum of up to 10^4 numbers of at most 1, times 2^28 over their number, rounded: within 2^-15 of it, at 44 bits.
+_MEAN_BITS = 28
 
 
 class InferProgram(Program):
@@ -26,10 +30,14 @@ class InferProgram(Program):
         job: the agreed job.
         model_share: int64 share of every parameter at 24 fractional bits.
         query_share: (rows, features) int64 share at 16 fractional bits, from the querier.
+        draw: gives this party's noise, for an output that has some.
     """
 
-    def __init__(self, *, job: Job, model_share: Mapping[str, RingArray], query_share: RingArray) -> None:
+    def __init__(
+        self, *, job: Job, model_share: Mapping[str, RingArray], query_share: RingArray, draw: Draw | None = None
+    ) -> None:
         self._job = job
+        self._draw = draw
         self._output = job.outputs[0]
         self._forward = Forward(job=job, model_share=model_share, features=query_share)
         self._predicted = np.zeros((len(query_share), predicted_columns(job)), np.int64)
@@ -41,53 +49,68 @@ class InferProgram(Program):
             return
         window = current_engine().window
         rows = slice(None) if window is None else slice(window.start, window.stop)
-        self._predicted[rows] = predicted_share(self._job, logits=self._forward.logits, outputs=self._forward.outputs)
+        self._predicted[rows] = predicted_share(
+            self._job, logits=self._forward.logits, outputs=self._forward.outputs, draw=self._draw
+        )
 
     def results(self) -> Results:
         """Returns labels (rows,) as whole numbers; probabilities, scores, values at 16 bits: (rows,), several (rows, classes).
 
-        Rounded ones are whole numbers, in units of the last decimal.
+        Rounded ones are whole numbers, in units of the last decimal. A mean is (1,) or (classes,) at 44 bits.
         """
+        if self._output.kind is OutputKind.MEAN:
+            return Results(outputs={self._output.name: self._mean()})
         return Results(outputs={self._output.name: predicted_value(self._predicted, self._output)})
+
+    def _mean(self) -> SharedValue:
+        """Adds up this party's shares of all predictions, and one noise for the whole query; local."""
+        total, rows = self._predicted.sum(axis=0), len(self._predicted)
+        if has_noise(self._output):
+            total = with_noise(self._job, self._output, total, self._draw, times=rows)
+        factor = np.int64(((2 << _MEAN_BITS) // rows + 1) // 2)
+        return SharedValue(total * factor, scale_bits=VALUE_BITS + _MEAN_BITS, magnitude_bits=62)
 
 
 def predicted_columns(job: Job) -> int:
     """Returns how many columns `predicted_share` has: one per class if there are several and not only the label is opened."""
-    several = job.outputs[0].kind in (OutputKind.PROBABILITY, OutputKind.SCORE) and job.task is Task.CLASSES
+    kinds = (OutputKind.PROBABILITY, OutputKind.SCORE, OutputKind.MEAN)
+    several = job.outputs[0].kind in kinds and job.task is Task.CLASSES
     return job.label_width if several else 1
 
 
-def predicted_share(job: Job, *, logits: Callable[[], SharedTensor], outputs: Callable[[], SharedTensor]) -> RingArray:
+def predicted_share(
+    job: Job, *, logits: Callable[[], SharedTensor], outputs: Callable[[], SharedTensor], draw: Draw | None = None
+) -> RingArray:
     """Returns this party's share of what the output's constraint lets out of predictions: (rows, columns) int64.
 
     Args:
         job: the agreed job; its one output says what is predicted.
         logits: gives the input of the model's final sigmoid or softmax.
         outputs: gives the output of the whole model.
+        draw: gives this party's noise, for an output that has some.
 
     Learns: nobody anything; everything opened is uniform.
     """
     engine, output = current_engine(), job.outputs[0]
-    match output.kind:
-        case OutputKind.LABEL:
-            return engine.run(predicted_classes(engine, job.task, plain_term(logits()))).labels
-        case OutputKind.VALUE:
-            return _constrained(outputs(), output)
-        case OutputKind.SCORE:
-            return _constrained(logits(), output)
-        case _:
-            return _constrained(_probabilities(job, logits()), output)
+    if output.kind is OutputKind.LABEL and not has_noise(output) and output.abstain_below == "0":
+        return engine.run(predicted_classes(engine, job.task, plain_term(logits()))).labels
+    if output.kind is OutputKind.SCORE:
+        return engine.run(constrained(engine, logits().settle(VALUE_BITS).share, output))
+    predicted = (outputs() if job.task is Task.REAL else _probabilities(job, logits())).settle(VALUE_BITS).share
+    if has_noise(output) or output.kind is OutputKind.MEAN:
+        predicted = engine.run(within_range(engine, predicted, job.task))
+    if output.kind is OutputKind.MEAN:
+        return predicted
+    if has_noise(output):
+        predicted = with_noise(job, output, predicted, draw)
+    chosen = noisy_labels if output.kind is OutputKind.LABEL else constrained
+    return engine.run(chosen(engine, predicted, output))
 
 
 def predicted_value(share: RingArray, output: Output) -> SharedValue:
     """Returns predictions as a result: (rows, 1) becomes (rows,)."""
     flat = share[:, 0] if share.shape[1] == 1 else share
     return SharedValue(flat, scale_bits=opened_scale_bits(output), magnitude_bits=_MAGNITUDE_BITS)
-
-
-def _constrained(predicted: SharedTensor, output: Output) -> RingArray:
-    engine = current_engine()
-    return engine.run(constrained(engine, predicted.settle(VALUE_BITS).share, output))
 
 
 def _probabilities(job: Job, logits: SharedTensor) -> SharedTensor:

@@ -15,6 +15,7 @@ from protocols.job import Job, Serving
 from protocols.mpc.programs.forward import HeldModel
 from protocols.mpc.programs.infer import predicted_columns, predicted_share, predicted_value
 from protocols.mpc.programs.names import ANSWER, OPEN_MODEL
+from protocols.mpc.programs.noisy import Draw
 from protocols.mpc.programs.program import Program, Results
 from protocols.mpc.serving_supply import AHEAD_BYTES
 from protocols.plan.operations import Segment
@@ -59,10 +60,12 @@ class ServeProgram(Program):
     Args:
         job: the agreed job.
         model_share: int64 share of every parameter at 24 fractional bits.
+        draw: gives this party's noise, for an output that has some.
     """
 
-    def __init__(self, *, job: Job, model_share: Mapping[str, RingArray]) -> None:
+    def __init__(self, *, job: Job, model_share: Mapping[str, RingArray], draw: Draw | None = None) -> None:
         self._job = job
+        self._draw = draw
         self._model = HeldModel(job=job, model_share=model_share, for_session=True)
         shape = (serving_of(job).block_rows, job.model.input_features)
         self._block: RingArray | None = np.broadcast_to(np.int64(0), shape)
@@ -86,7 +89,7 @@ class ServeProgram(Program):
         if block is None:
             raise ConfideError(ErrorCode.INTERNAL, "a block of rows is answered once")
         self._predicted = predicted_share(
-            self._job, logits=lambda: self._model.logits(block), outputs=lambda: self._model.outputs(block)
+            self._job, logits=lambda: self._model.logits(block), outputs=lambda: self._model.outputs(block), draw=self._draw
         )
 
     def results(self) -> Results:

@@ -3,17 +3,21 @@
 Clusters are those of Lloyd (1982, "Least squares quantization in PCM"): every row goes to the nearest mean, every mean moves to
 the middle of its rows. The first means are rows drawn by a public seed; which rows is public, their values are not. Nothing is
 opened before the end, and then no group of fewer rows than the minimum (docs/protocols/summaries.md).
+
+With noise, sums and sizes by label are opened in place of means, each with noise of every computing party.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from protocols.answer_noise import has_noise
 from protocols.errors import ConfideError, ErrorCode
 from protocols.fixed_point import VALUE_BITS
 from protocols.job import Job, OutputKind, Summary
 from protocols.mpc.engine import Engine, Steps, together
 from protocols.mpc.inputs import shared_rows
+from protocols.mpc.primitives.comparison import nonnegative
 from protocols.mpc.primitives.maximum import equal_zero, maximum
 from protocols.mpc.primitives.multiplication import multiply
 from protocols.mpc.primitives.products import product
@@ -21,6 +25,7 @@ from protocols.mpc.primitives.reciprocal import reciprocal_of_positive
 from protocols.mpc.primitives.truncation import truncate
 from protocols.mpc.programs.disclosure import WITHHELD, keep_cells
 from protocols.mpc.programs.measures import class_columns
+from protocols.mpc.programs.noisy import Draw, with_noise
 from protocols.mpc.programs.program import Program, Results
 from protocols.mpc.row_order import row_order
 from protocols.mpc.tensor import current_engine
@@ -57,9 +62,11 @@ class SummariseProgram(Program):
         job: the agreed job.
         features: (rows, features) int64 share at 16 fractional bits.
         labels: (rows, label_width) int64 share at 16 fractional bits; not used where clusters are found.
+        draw: gives this party's noise, for an output that has some.
     """
 
-    def __init__(self, *, job: Job, features: RingArray, labels: RingArray) -> None:
+    def __init__(self, *, job: Job, features: RingArray, labels: RingArray, draw: Draw | None = None) -> None:
+        self._job, self._draw = job, draw
         self._summary, self._output = _summary_of(job), job.outputs[0]
         self._features, self._labels = features, labels
         groups = self._summary.groups
@@ -94,7 +101,7 @@ class SummariseProgram(Program):
     def results(self) -> Results:
         """Returns (groups, features + 1) at 16 fractional bits: means in [-1, 1], and last how many rows; -1 where withheld.
 
-        Means of a group that is withheld, or has no rows, are 0.
+        Means of a group that is withheld, or has no rows, are 0. With noise, sums stand in place of means.
         """
         bits = VALUE_BITS + 20
         return Results(outputs={self._output.name: SharedValue(self._told, scale_bits=VALUE_BITS, magnitude_bits=bits)})
@@ -121,6 +128,10 @@ class SummariseProgram(Program):
             # Whole numbers at 16 bits: cutting them is exact. Sums lose the bits of the label that they were multiplied with.
             cut = yield from truncate(engine, np.concatenate([sums.reshape(-1), sizes]), VALUE_BITS)
             sums, sizes = cut[: sums.size].reshape(sums.shape), cut[sums.size :]
+        if has_noise(self._output):
+            table = np.concatenate([sums, (sizes << np.int64(VALUE_BITS))[:, None]], axis=1)
+            self._told = with_noise(self._job, self._output, table, self._draw)
+            return
         inverse, empty = yield from together(
             reciprocal_of_positive(engine, sizes, 0, result_bits=_RECIPROCAL_BITS), equal_zero(engine, sizes)
         )
@@ -140,6 +151,9 @@ class SummariseProgram(Program):
 
     def _finish(self, engine: Engine) -> Steps[None]:
         """Withholds groups that are too small; a group without rows has no mean to tell: it would be one of former rows."""
+        if has_noise(self._output):
+            yield from self._finish_noisy(engine)
+            return
         sizes = self._counted << np.int64(VALUE_BITS)
         everything = np.ones((1, len(sizes)), np.int64)
         kept = yield from keep_cells(engine, sizes, groups=everything, min_cell=self._output.min_cell)
@@ -149,6 +163,14 @@ class SummariseProgram(Program):
         opened = yield from multiply(engine, factors, table)
         withheld = engine.public(np.ones_like(kept)) - kept
         opened[:, -1] += np.int64(WITHHELD << VALUE_BITS) * withheld
+        self._told = opened
+
+    def _finish_noisy(self, engine: Engine) -> Steps[None]:
+        """Withholds groups whose noisy size is below the minimum; what is opened follows from noisy numbers alone."""
+        least = engine.public(np.full(len(self._told), self._output.min_cell << VALUE_BITS, np.int64))
+        kept = yield from nonnegative(engine, self._told[:, -1] - least)
+        opened = yield from multiply(engine, np.repeat(kept[:, None], self._told.shape[1], axis=1), self._told)
+        opened[:, -1] += np.int64(WITHHELD << VALUE_BITS) * (engine.public(np.ones_like(kept)) - kept)
         self._told = opened
 
 

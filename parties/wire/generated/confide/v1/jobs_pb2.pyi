@@ -455,12 +455,15 @@ class FetchOutputReply(_message.Message):
     SHAPE_FIELD_NUMBER: _builtins.int
     SCALE_BITS_FIELD_NUMBER: _builtins.int
     NONCE_FIELD_NUMBER: _builtins.int
+    LICENCE_FIELD_NUMBER: _builtins.int
     party: _builtins.str
     share: _builtins.bytes
     """Little-endian int64."""
     scale_bits: _builtins.int
     nonce: _builtins.bytes
     """Opens the commitment that the ending shows for this party and output: 32 bytes."""
+    licence: _builtins.bytes
+    """Of a release: this party's signed licence for the weights; else empty."""
     @_builtins.property
     def shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     def __init__(
@@ -471,10 +474,11 @@ class FetchOutputReply(_message.Message):
         shape: _abc.Iterable[_builtins.int] | None = ...,
         scale_bits: _builtins.int = ...,
         nonce: _builtins.bytes = ...,
+        licence: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["nonce", b"nonce", "party", b"party", "scale_bits", b"scale_bits", "shape", b"shape", "share", b"share"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["licence", b"licence", "nonce", b"nonce", "party", b"party", "scale_bits", b"scale_bits", "shape", b"shape", "share", b"share"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

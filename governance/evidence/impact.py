@@ -1,0 +1,108 @@
+"""The impact assessment of a release: sentences that follow from the facts of a bundle, and what changed since the last one.
+
+Nothing in it is written by hand. A figure that nobody measured is named as missing, never left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from privacy.accounting.statement import NO_GUARANTEE
+from privacy.figures import Figure, Figures
+
+if TYPE_CHECKING:
+    from governance.evidence.bundle import EvidenceBundle
+    from governance.evidence.facts import TrainingEvidence
+
+Impact = Mapping[str, tuple[str, ...]]  # sentences by part
+# What an assessment of impact is expected to speak of; a group of figures that is missing is said to be.
+_RISKS = {
+    "membership.": "whether somebody was among the people of the rows",
+    "attribute_inference.": "what the model tells of a person's hidden attribute",
+    "reconstruction.": "whether features of a person can be drawn back out of the model",
+}
+_UTILITY = {"accuracy": "accuracy", "ece": "calibration", "group.": "differences between groups", "shift.": "rows from elsewhere"}
+
+
+def impact_of(bundle: EvidenceBundle) -> Impact:
+    """Returns the assessment, by part in their order."""
+    return {
+        "people": tuple(_people(bundle)),
+        "protection": tuple(_protection(bundle)),
+        "risks": tuple(_risks(bundle)),
+        "usefulness": tuple(_usefulness(bundle)),
+        "capacity": (f"The model has {bundle.parameters} parameters.",),
+    }
+
+
+def changes_of(before: Impact, after: Impact) -> tuple[str, ...]:
+    """Returns which sentences went and which came, part by part: `part - sentence` and `part + sentence`."""
+    said: list[str] = []
+    for part in dict.fromkeys((*before, *after)):
+        old, new = before.get(part, ()), after.get(part, ())
+        said += [f"{part} - {sentence}" for sentence in old if sentence not in new]
+        said += [f"{part} + {sentence}" for sentence in new if sentence not in old]
+    return tuple(said)
+
+
+def _people(bundle: EvidenceBundle) -> Iterator[str]:
+    for name in bundle.datasets:
+        prepared = bundle.preparations.get(name)
+        how = f"prepared as its owner signed ({prepared[:12]})" if prepared else "its preparation is not known to the issuer"
+        yield f"Rows of {name} went in; {how}."
+
+
+def _protection(bundle: EvidenceBundle) -> Iterator[str]:
+    for training in bundle.trainings:
+        yield from _of_training(training)
+    if bundle.spent is None:
+        yield f"The version has {NO_GUARANTEE}."
+    else:
+        epsilon, delta = bundle.spent
+        yield f"All trainings together: epsilon {epsilon:f}, delta {delta:f}."
+
+
+def _of_training(training: TrainingEvidence) -> Iterator[str]:
+    short, guarantee = training.job[:12], training.guarantee
+    if guarantee is None:
+        yield f"Training {short}: {NO_GUARANTEE}."
+        return
+    yield f"Training {short}: epsilon {guarantee.in_words()}."
+    test = training.noise_test
+    yield f"Training {short}: the noise test {'is missing' if test is None else f'says: {test.result}'}."
+    if not training.audits:
+        yield f"Training {short}: no canaries were planted."
+    for audit in training.audits:
+        yield f"Training {short}: {audit.party}'s canaries show epsilon of at least {audit.epsilon} ({audit.confidence})."
+
+
+def _risks(bundle: EvidenceBundle) -> Iterator[str]:
+    for report in sorted(bundle.assessed, key=lambda report: (report.owner, report.made)):
+        about = "" if report.ref == bundle.ref else f" about {report.ref.label}"
+        yield f"{report.owner} assessed{about} at {report.made:%Y-%m-%d}."
+        yield from _figures(report.owner, report.report.figures)
+        for prefix, question in _RISKS.items():
+            if not any(name.startswith(prefix) for name in report.report.figures):
+                yield f"{report.owner} did not measure {question}."
+    for owner in sorted(set(bundle.owners) - {report.owner for report in bundle.assessed}):
+        yield f"{owner} has not assessed it."
+
+
+def _usefulness(bundle: EvidenceBundle) -> Iterator[str]:
+    known: set[str] = set()
+    for report in bundle.utility:
+        yield from _figures(f"Evaluation {report.job[:12]} of {report.rows} rows", report.figures)
+        known |= set(report.figures)
+    for prefix, words in _UTILITY.items():
+        if not any(name.startswith(prefix) for name in known):
+            yield f"Nothing is known of {words}."
+
+
+def _figures(who: str, figures: Figures) -> Iterable[str]:
+    return (f"{who}: {name} is {_shown(figure)}." for name, figure in sorted(figures.items()))
+
+
+def _shown(figure: Figure) -> str:
+    alone = figure.low == figure.value == figure.high
+    return f"{figure.value:.4f}" if alone else f"{figure.value:.4f} ({figure.low:.4f} to {figure.high:.4f})"

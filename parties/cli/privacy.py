@@ -1,0 +1,17 @@
+"""`confide privacy`: what differential privacy costs and gives; all but `sweep` ask nobody, and nothing leaves this machine."""
+
+from __future__ import annotations
+
+import typer
+
+from parties.cli.privacy_check import check
+from parties.cli.privacy_choose import account, choose
+from parties.cli.privacy_forecast import forecast
+from parties.cli.privacy_sweep import sweep
+
+app = typer.Typer(help="Choose and account the noise of private trainings, and judge their evidence.", no_args_is_help=True)
+app.command("choose")(choose)
+app.command("account")(account)
+app.command("check")(check)
+app.command("forecast")(forecast)
+app.command("sweep")(sweep)

@@ -1,0 +1,363 @@
+"""Evidence at a holder: bundles are made of its own records and of what owners signed, and the gate decides by them.
+
+`require_release` is the one function that whoever is about to let a model leave its shares has to ask: the alias `released`, a
+release of weights, a publication for encrypted queries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, replace
+from datetime import datetime
+from math import prod
+from pathlib import Path
+
+from governance.audit.entries import EntryKind, Fact, read_entry
+from governance.documents import SignedDocument
+from governance.evidence.bundle import EvidenceBundle, sign_evidence, verify_evidence, with_changes
+from governance.evidence.facts import AuditBound, NoiseTest, TrainingEvidence
+from governance.evidence.gate import Asked, Decision, Verdict, decide_release
+from governance.identity.directory import Directory
+from governance.lineage.alias import AliasName
+from governance.lineage.standing import TrainingFacts, trainings_behind
+from governance.people.roles import Action
+from governance.policy.rules import Policy
+from governance.risk_report import verify_risk_report
+from parties.agreements import load_member
+from parties.authority import authorise, keep_authorisation
+from parties.config import PartyConfig
+from parties.lineage import find_training, model_records
+from parties.model_registry import Holder, fall_from_release, require_usable
+from parties.policy_file import load_policy
+from parties.storage.database import Tables, one_transaction
+from parties.storage.evidence import EvidenceRecord
+from parties.storage.files import read_public
+from privacy.accounting.statement import statement_of
+from privacy.utility.report import UtilityReport, read_utility_report
+from protocols.canonical import canonical_bytes, sha256_hex
+from protocols.errors import ConfideError, ErrorCode, Problem
+from protocols.job import Job, JobType, ModelRef
+from protocols.session.states import State
+
+MAX_FILE_BYTES = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A bundle that is kept, and what the gate says about it now."""
+
+    record: EvidenceRecord
+    decision: Decision
+
+
+def make_evidence(
+    config: PartyConfig,
+    person_folder: Path,
+    ref: ModelRef,
+    *,
+    risk_reports: Sequence[Path],
+    utility: Sequence[Path],
+    now: datetime,
+) -> Judged:
+    """Makes, signs and keeps a bundle of evidence about a model version that this party holds.
+
+    If `released` stands for the version and the gate blocks it by the new bundle, the alias falls, here at once.
+
+    Args:
+        config: the party's.
+        person_folder: of the person who has it done; a data steward or privacy officer.
+        ref: the version.
+        risk_reports: files that owners signed.
+        utility: files of reports on utility.
+        now: the time, UTC.
+
+    Raises:
+        ConfideError: UNKNOWN_MODEL or MODEL_REVOKED; INVALID_DOCUMENT or BAD_SIGNATURE: a report that nobody would believe;
+            NOT_AUTHORISED (the person's fault).
+    """
+    member, policy = load_member(config, now), load_policy(config.policy)
+    holder, now = Holder.of(member, member.directory), now.replace(microsecond=0)
+    reports = tuple(_report(path, member.directory) for path in risk_reports)
+    figures = tuple(read_utility_report(read_public(path, max_bytes=MAX_FILE_BYTES)) for path in utility)
+    authorisation = authorise(config, person_folder, Action.MAKE_EVIDENCE, ref.label, now)
+    warm_statements(lambda: one_transaction(config.folder.database_file), ref, party=config.party, now=now)
+    with one_transaction(config.folder.database_file) as tables:
+        require_usable(tables, ref, party=holder.party)
+        _require_known(tables, figures)
+        bundle = _bundle(tables, holder, ref, reports, figures, now)
+        before = _released_before(tables, member.directory, bundle.ref.name)
+        bundle = replace(bundle, previous=None if before is None else before.digest, changes=with_changes(bundle, before))
+        record = EvidenceRecord(bundle.digest, ref, sign_evidence(bundle, member.signing_key), now)
+        if tables.evidence.add(record):
+            facts: dict[str, Fact] = {
+                "model": ref.label,
+                "evidence": record.digest,
+                "previous": bundle.previous,
+                "risk_reports": [sha256_hex(report.body) for report in reports],
+                "authorisation": keep_authorisation(tables, authorisation, now=now),
+            }
+            tables.audit.append(EntryKind.EVIDENCE_SIGNED, facts, now=now)
+        found = decide(tables, party=holder.party, policy=policy, directory=member.directory, ref=ref, now=now)
+        if found.verdict is Verdict.BLOCKED:
+            fall_from_release(tables, holder, ref, now=now)
+    return Judged(record, found)
+
+
+def approve_release(config: PartyConfig, person_folder: Path, ref: ModelRef, *, now: datetime) -> Judged:
+    """Has a person approve the release of a version under the last bundle about it, and returns what the gate says then.
+
+    Raises:
+        ConfideError: EVIDENCE_MISSING: there is no bundle; NOT_AUTHORISED (the person's fault).
+    """
+    member, policy = load_member(config, now), load_policy(config.policy)
+    with one_transaction(config.folder.database_file) as tables:
+        record = tables.evidence.latest(ref)
+    authorisation = authorise(config, person_folder, Action.APPROVE_RELEASE, record.digest, now)
+    warm_statements(lambda: one_transaction(config.folder.database_file), ref, party=config.party, now=now)
+    with one_transaction(config.folder.database_file) as tables:
+        keep_authorisation(tables, authorisation, now=now)
+        return Judged(record, decide(tables, party=config.party, policy=policy, directory=member.directory, ref=ref, now=now))
+
+
+def judge_evidence(config: PartyConfig, ref: ModelRef, *, policy: Policy | None = None, now: datetime) -> Judged:
+    """Returns the last bundle about a version, and what the gate says about it now; writes no decision.
+
+    Args:
+        config: the party's.
+        ref: the version.
+        policy: to be tried out; None for the party's own.
+        now: the time, UTC.
+
+    Raises:
+        ConfideError: EVIDENCE_MISSING: there is no bundle.
+    """
+    member = load_member(config, now)
+    warm_statements(lambda: one_transaction(config.folder.database_file), ref, party=config.party, now=now)
+    with one_transaction(config.folder.database_file) as tables:
+        record = tables.evidence.latest(ref)
+        asked = policy or load_policy(config.policy)
+        found = judge(tables, record, party=config.party, policy=asked, directory=member.directory, now=now)
+    return Judged(record, found)
+
+
+def warm_statements(
+    transaction: Callable[[], AbstractContextManager[Tables]], ref: ModelRef, *, party: str, now: datetime
+) -> None:
+    """Derives the statements of privacy of a version's trainings before a transaction that decides by them opens.
+
+    The accountants take a second, and keep what they found: the transaction, for which every other writer waits, finds it there.
+    What is wrong is left for that transaction to say.
+
+    Args:
+        transaction: opens one, in which the trainings are read.
+        ref: the version.
+        party: this party.
+        now: the time, UTC.
+    """
+    with suppress(ConfideError):
+        with transaction() as tables:
+            behind = _behind(tables, ref, party=party, now=now)
+        for facts in behind:
+            statement_of(facts.job)
+
+
+def decide(tables: Tables, *, party: str, policy: Policy, directory: Directory, ref: ModelRef, now: datetime) -> Decision:
+    """Returns what the gate says about a version by the last bundle about it, and writes it into the audit log.
+
+    Raises:
+        ConfideError: EVIDENCE_MISSING: there is no bundle.
+    """
+    record = tables.evidence.latest(ref)
+    found = judge(tables, record, party=party, policy=policy, directory=directory, now=now)
+    facts: dict[str, Fact] = {
+        "model": ref.label,
+        "evidence": record.digest,
+        "verdict": found.verdict.value,
+        "reasons": sorted({reason.code.value for reason in found.reasons}),
+        "policy": policy.digest,
+    }
+    tables.audit.append(EntryKind.RELEASE_DECIDED, facts, now=now)
+    return found
+
+
+def require_release(
+    tables: Tables, *, party: str, policy: Policy, directory: Directory, ref: ModelRef, now: datetime
+) -> Decision:
+    """Checks that a version may leave its shares now: this party holds a bundle of evidence about it that the gate passes.
+
+    Args:
+        tables: of the transaction that lets it go.
+        party: this party.
+        policy: in force.
+        directory: whose keys are believed.
+        ref: the version.
+        now: the time, UTC.
+
+    Returns:
+        The decision, a pass; noted in the audit log, as a refusal is not: its transaction may be rolled back.
+
+    Raises:
+        ConfideError: EVIDENCE_MISSING, with every reason.
+    """
+    found = decide(tables, party=party, policy=policy, directory=directory, ref=ref, now=now)
+    require_pass(found, party=party)
+    tables.evidence.mark_released(found.bundle, now=now)
+    return found
+
+
+def require_pass(found: Decision, *, party: str) -> None:
+    """Checks a decision.
+
+    Raises:
+        ConfideError: EVIDENCE_MISSING, with every reason.
+    """
+    if found.verdict is Verdict.PASS:
+        return
+    label = found.ref.label if found.ref is not None else "the model"
+    problems = [Problem(reason.code.value, reason.what, _REMEDIES[reason.verdict]) for reason in found.reasons]
+    what = f"{label} may not be released: {found.verdict.value}"
+    raise ConfideError(ErrorCode.EVIDENCE_MISSING, what, problems=problems, party=party)
+
+
+def judge_file(path: Path, *, policy: Policy, party: str, directory: Directory, previous: Path | None, now: datetime) -> Decision:
+    """Returns what the gate says about a bundle in a file, with a policy in a file: for pipelines, which have no records.
+
+    Nobody has approved anything there, and the facts are those that the issuer has signed.
+
+    Raises:
+        ConfideError: INVALID_ARGUMENT or INVALID_DOCUMENT: the file holds no signed document; what is wrong inside is a reason.
+    """
+    signed = SignedDocument.from_bytes(read_public(path, max_bytes=MAX_FILE_BYTES))
+    before = None
+    if previous is not None:
+        before = verify_evidence(SignedDocument.from_bytes(read_public(previous, max_bytes=MAX_FILE_BYTES)), directory)
+    return decide_release(signed, Asked(directory, policy, party, before, (), now))
+
+
+_REMEDIES = {
+    Verdict.BLOCKED: "assess, train or prepare it anew, and make another bundle",
+    Verdict.NEEDS_OFFICER: "ask the people named for `confide model evidence approve`",
+}
+
+
+def judge(tables: Tables, record: EvidenceRecord, *, party: str, policy: Policy, directory: Directory, now: datetime) -> Decision:
+    """Returns what the gate says about a version by a bundle about it; nothing is written."""
+    before = tables.evidence.last_released(record.ref.name)
+    if before is not None and _goes_on(tables, record, before):
+        known = EvidenceBundle.from_bytes(record.signed.body).previous
+        before = next((each for each in tables.evidence.of_model(record.ref.name) if each.digest == known), None)
+    asked = Asked(
+        directory=directory,
+        policy=policy,
+        party=party,
+        previous=None if before is None else verify_evidence(before.signed, directory),
+        approvals=tables.authorisations.all(),
+        now=now,
+        expected=record.ref,
+        records=_trainings(tables, _behind(tables, record.ref, party=party, now=now), party=party),
+    )
+    return decide_release(record.signed, asked)
+
+
+def _goes_on(tables: Tables, record: EvidenceRecord, last: EvidenceRecord) -> bool:
+    """Whether a bundle follows the one that it did when its version was released under it, and not the last one.
+
+    So it is for the last release, and for one that `released` stands for or would again after moves back.
+    """
+    released = tables.registry.alias_history(record.ref.name, AliasName.RELEASED)
+    return record.digest == last.digest or (record.released is not None and released.holds(record.ref.version))
+
+
+def _released_before(tables: Tables, directory: Directory, name: str) -> EvidenceBundle | None:
+    before = tables.evidence.last_released(name)
+    return None if before is None else verify_evidence(before.signed, directory)
+
+
+def _bundle(
+    tables: Tables,
+    holder: Holder,
+    ref: ModelRef,
+    reports: tuple[SignedDocument, ...],
+    utility: tuple[UtilityReport, ...],
+    now: datetime,
+) -> EvidenceBundle:
+    behind = _behind(tables, ref, party=holder.party, now=now)
+    spec = behind[0].job.model
+    records = model_records(tables, party=holder.party, now=now)
+    trainings = _trainings(tables, behind, party=holder.party)
+    used = {name for training in trainings for name in training.datasets}
+    return EvidenceBundle(
+        consortium=holder.consortium,
+        issuer=holder.party,
+        ref=ref,
+        time=now,
+        previous=None,
+        trainings=trainings,
+        architecture=sha256_hex(canonical_bytes(spec.to_document())),
+        parameters=sum(prod(parameter.shape) for parameter in spec.parameters),
+        preparations={name: by.statement for name, by in sorted(records.preparations.items()) if name in used},
+        risk_reports=reports,
+        utility=utility,
+    )
+
+
+def _behind(tables: Tables, ref: ModelRef, *, party: str, now: datetime) -> tuple[TrainingFacts, ...]:
+    records = model_records(tables, party=party, now=now)
+    return trainings_behind(find_training(records, ref).job.job_id, records.trainings)
+
+
+def _trainings(tables: Tables, behind: Iterable[TrainingFacts], *, party: str) -> tuple[TrainingEvidence, ...]:
+    return tuple(
+        TrainingEvidence(
+            job=facts.job.job_id,
+            datasets=tuple(sorted({f"{d.party}/{d.name}/{d.version}" for d in facts.job.datasets})),
+            guarantee=statement_of(facts.job),
+            noise_test=_noise_test(tables, facts.job.job_id),
+            audits=_audits(tables, facts.job.job_id, party=party),
+        )
+        for facts in behind
+    )
+
+
+def _noise_test(tables: Tables, job_id: str) -> NoiseTest | None:
+    """The last test of the noise of a job that this party's log tells of."""
+    for logged in reversed(tables.audit.naming({job_id})):
+        entry = read_entry(logged.body)
+        if entry.kind is EntryKind.NOISE_TESTED and entry.facts.get("job") == job_id:
+            return NoiseTest(entry.index, str(entry.facts.get("result", "")))
+    return None
+
+
+def _audits(tables: Tables, job_id: str, *, party: str) -> tuple[AuditBound, ...]:
+    """What this party's own canaries showed; the others' stand in their logs, and in their bundles."""
+    found = [read_entry(logged.body) for logged in tables.audit.naming({job_id})]
+    return tuple(
+        AuditBound(party, str(entry.facts.get("epsilon", "")), str(entry.facts.get("confidence", "")))
+        for entry in found
+        if entry.kind is EntryKind.CANARIES_SCORED and entry.facts.get("job") == job_id
+    )
+
+
+def _report(path: Path, directory: Directory) -> SignedDocument:
+    signed = SignedDocument.from_bytes(read_public(path, max_bytes=MAX_FILE_BYTES))
+    verify_risk_report(signed, directory)
+    return signed
+
+
+def _require_known(tables: Tables, reports: Iterable[UtilityReport]) -> None:
+    """Checks that what reports on utility speak of has happened here; what it opened, only its recipient knows.
+
+    Raises:
+        ConfideError: UNKNOWN_JOB (the author's fault).
+    """
+    for report in reports:
+        record = tables.jobs.find(report.job)
+        job = None if record is None else Job.from_bytes(record.document)
+        is_one = job is not None and job.job_type is JobType.EVALUATE and job.model_ref is not None
+        if record is None or not is_one or record.state != State.COMPLETED.value:
+            what = f"no completed evaluation {report.job} is known here"
+            raise ConfideError(ErrorCode.UNKNOWN_JOB, what, remedy="Bring the report of one that this party took part in.")
+        if job is not None and job.model_ref is not None and job.model_ref.label != report.model:
+            what = f"evaluation {report.job} was of {job.model_ref.label}, not of {report.model}"
+            raise ConfideError(ErrorCode.INVALID_DOCUMENT, what)

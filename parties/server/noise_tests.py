@@ -1,0 +1,49 @@
+"""The result of the test of a private training's noise, from the worker into the audit log, where evidence is taken from."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from governance.audit.entries import EntryKind, Fact
+from parties.storage.database import Tables
+from protocols.errors import ConfideError, ErrorCode
+from protocols.job import Job
+from protocols.mpc.noise_test import MILLION, NoiseTest, OwnerFigures
+from protocols.private_job_checks import contributors
+
+PASSED = "passed"
+
+
+def note_noise_test(tables: Tables, job: Job, document: Any, *, party: str, now: datetime) -> None:
+    """Notes what a worker says of the test of the noise; of jobs without noise, and at a dealer without rows, nothing.
+
+    Raises:
+        ConfideError: INTERNAL (ours) if the worker finished without a test that passed.
+    """
+    if job.training is None or job.training.privacy is None or party not in (*job.computing_parties, *contributors(job)):
+        return
+    try:
+        tested = NoiseTest.from_document(document)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfideError(ErrorCode.INTERNAL, "the worker made no test of the noise of a private training") from error
+    if not tested.has_passed or tuple(figures.owner for figures in tested.owners) != contributors(job):
+        raise ConfideError(ErrorCode.INTERNAL, "the worker finished a private training whose noise did not pass its test")
+    tables.audit.append(EntryKind.NOISE_TESTED, _facts(job, tested), now=now)
+
+
+def _facts(job: Job, tested: NoiseTest) -> dict[str, Fact]:
+    return {
+        "job": job.job_id,
+        "result": PASSED,
+        "steps": tested.steps,
+        "spares": tested.spares,
+        "deviation": tested.deviation,
+        "owners": [_in_words(figures) for figures in tested.owners],
+    }
+
+
+def _in_words(figures: OwnerFigures) -> str:
+    """The figures of an owner; the variance is over the one that was agreed, p of variance, means and pairs of steps."""
+    shown = [f"{number / MILLION:.6f}" for number in figures.numbers]
+    return f"{figures.owner}: variance {shown[0]}, p {', '.join(shown[1:])}"

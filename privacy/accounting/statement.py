@@ -1,0 +1,216 @@
+"""What is said of a job's privacy wherever an epsilon would stand: a statement, or that there is none.
+
+Epsilon and delta are those that the job claims and that are charged; the figures of the accountants stand beside them. A job that
+claims less than they give has no statement: it is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from privacy.accounting.samplers import PrivatePoisson, TruncatedPoisson
+from protocols.errors import ConfideError, ErrorCode, Problem
+from protocols.job import Job, JobType
+from protocols.job_fields import read_object, read_text, read_whole
+from protocols.private_job_checks import contributors
+from protocols.private_training import RELATION, Mechanism, PrivateTraining, Unit
+
+if TYPE_CHECKING:
+    from privacy.accounting.accountant import Guarantee
+
+NO_GUARANTEE = "no formal guarantee"
+_MAX_TEXT = 128
+_UNITS = {
+    Unit.ROW: "one row",
+    Unit.PERSON: "one person with at most {rows} row(s) at one institution, as the owners declare",
+    Unit.PERSON_EVERYWHERE: "one person with at most {rows} row(s) at each institution, as the owners declare",
+}
+_WHOLES = ("steps", "colluders", "owners", "nominal_rows", "nominal_people", "rows_per_person")
+
+
+@dataclass(frozen=True)
+class PrivacyStatement:
+    """See the module; public. Decimals are texts, rounded up where they are figures of an accountant.
+
+    Attributes:
+        epsilon: claimed by the job, and charged.
+        delta: likewise.
+        relation: between neighbouring data sets.
+        unit: what is protected as one: `row`, `person` or `person_everywhere`.
+        rows_per_person: that a person has at most, at an institution.
+        mechanism: `shared_gradients` or `noisy_sums`.
+        sampler: the type of `privacy.accounting.samplers` by which it is accounted.
+        noise_multiplier: sigma: of the noise of the owners that do not collude, in units of the sensitivity of one unit.
+        sampling_rate: q, with which a row is in a step, as a fraction; "1" if all rows are in all steps.
+        steps: T.
+        colluders: how many owners may pool.
+        owners: how many draw noise.
+        nominal_rows: agreed.
+        nominal_people: agreed.
+        accounted_epsilon: by privacy loss distributions, for this delta.
+        rdp_epsilon: by Renyi differential privacy, for this delta.
+        distance: of what is drawn from what is accounted, in total variation; charged to delta.
+        tpr_at_1_percent: the most members that any attack finds, at one false alarm in 100 others.
+        tpr_at_0_1_percent: likewise in 1,000.
+        advantage: the largest difference of the two rates.
+        accountant: the libraries and their versions.
+    """
+
+    epsilon: str
+    delta: str
+    relation: str
+    unit: str
+    rows_per_person: int
+    mechanism: str
+    sampler: str
+    noise_multiplier: str
+    sampling_rate: str
+    steps: int
+    colluders: int
+    owners: int
+    nominal_rows: int
+    nominal_people: int
+    accounted_epsilon: str
+    rdp_epsilon: str
+    distance: str
+    tpr_at_1_percent: str
+    tpr_at_0_1_percent: str
+    advantage: str
+    accountant: str
+
+    def to_document(self) -> dict[str, Any]:
+        """Returns the statement as a document."""
+        return dict(vars(self))
+
+    def in_words(self) -> str:
+        """Returns the statement in one line for people: relation and unit always stand beside epsilon and delta."""
+        unit = _UNITS[Unit(self.unit)].format(rows=self.rows_per_person)
+        return (
+            f"{self.epsilon} at delta {self.delta}, {self.relation}, for {unit}, against {self.colluders} of {self.owners} owners"
+            f" together; no attack finds more than {_percent(self.tpr_at_1_percent)} of members at 1 % false alarms"
+        )
+
+
+def statement_of(job: Job) -> PrivacyStatement | None:
+    """Returns what is said of a job's privacy; None for a job without terms of differential privacy.
+
+    Args:
+        job: whose checks have passed.
+
+    Raises:
+        ConfideError: INVALID_JOB (the querier's fault): it claims less than the accountant gives, or nothing can be claimed.
+    """
+    terms = terms_of(job)
+    if terms is None:
+        return None
+    # The accountants take a second to import: a party that never sees a private job need not wait for them.
+    from privacy.accounting.accountant import ACCOUNTANT
+    from privacy.accounting.jobs import noise_of, sampler_of
+
+    found = _guarantee(job, terms)
+    if problems := tuple(_claims(terms, found)):
+        raise ConfideError(ErrorCode.INVALID_JOB, "the job claims more privacy than it gives", problems=problems)
+    sampler = sampler_of(job)
+    return PrivacyStatement(
+        epsilon=terms.epsilon,
+        delta=terms.delta,
+        relation=RELATION,
+        unit=terms.unit.value,
+        rows_per_person=terms.rows_per_person,
+        mechanism=terms.mechanism.value,
+        sampler=type(sampler).__name__,
+        noise_multiplier=noise_of(job).multiplier,
+        sampling_rate=str(sampler.rate) if isinstance(sampler, PrivatePoisson | TruncatedPoisson) else "1",
+        steps=0 if job.training is None else job.training.epochs,
+        colluders=terms.colluders,
+        owners=len(contributors(job)),
+        nominal_rows=terms.nominal_rows,
+        nominal_people=terms.nominal_people,
+        accounted_epsilon=f"{found.epsilon:f}",
+        rdp_epsilon=f"{found.rdp_epsilon:f}",
+        distance=f"{found.distance:.3e}",
+        tpr_at_1_percent=f"{found.tpr_at_1_percent:f}",
+        tpr_at_0_1_percent=f"{found.tpr_at_0_1_percent:f}",
+        advantage=f"{found.advantage:f}",
+        accountant=ACCOUNTANT,
+    )
+
+
+def claim_problems(job: Job) -> Iterable[Problem]:
+    """Yields why a job's claim of privacy does not hold, with the number that would; nothing for a job without one.
+
+    Args:
+        job: whose checks have passed.
+    """
+    terms = terms_of(job)
+    if terms is None:
+        return
+    try:
+        yield from _claims(terms, _guarantee(job, terms))
+    except ConfideError as error:
+        if error.code is not ErrorCode.INVALID_JOB:
+            raise
+        fallback = Problem("training.privacy", error.what, error.remedy or "correct the terms")
+        yield from error.problems or (fallback,)
+
+
+def privacy_in_words(job: Job) -> str:
+    """Returns what is said of a training wherever an epsilon would stand.
+
+    A training without terms has no guarantee, and neither has one whose claim does not hold: that one is refused.
+    """
+    try:
+        statement = statement_of(job)
+    except ConfideError as error:
+        return f"{NO_GUARANTEE}: {error.what}"
+    return NO_GUARANTEE if statement is None else statement.in_words()
+
+
+def privacy_in_short(job: Job) -> str:
+    """Returns what a training that was agreed to claims, for a line of a list; nothing is computed again."""
+    terms = terms_of(job)
+    if terms is None:
+        return NO_GUARANTEE
+    return f"epsilon {terms.epsilon} at delta {terms.delta}, {RELATION}, {terms.unit.value.replace('_', ' ')}"
+
+
+def terms_of(job: Job) -> PrivateTraining | None:
+    """Returns the terms of differential privacy of a job, if it has any."""
+    return job.training.privacy if job.job_type is JobType.TRAIN and job.training is not None else None
+
+
+def read_statement(entry: Any) -> PrivacyStatement:
+    """Reads what `to_document` returned; refuses unknown and missing fields and other types.
+
+    Raises:
+        ValueError: it is no statement.
+    """
+    document = read_object(entry)
+    if set(document) != set(PrivacyStatement.__annotations__):
+        raise ValueError(f"a statement has the fields {', '.join(PrivacyStatement.__annotations__)}")
+    read: dict[str, Any] = {name: (read_whole if name in _WHOLES else read_text)(value) for name, value in document.items()}
+    if any(isinstance(value, str) and len(value) > _MAX_TEXT for value in read.values()):
+        raise ValueError(f"a text of a statement has at most {_MAX_TEXT} characters")
+    Unit(read["unit"]), Mechanism(read["mechanism"])
+    return PrivacyStatement(**read)
+
+
+def _guarantee(job: Job, terms: PrivateTraining) -> Guarantee:
+    from privacy.accounting.accountant import guarantee
+    from privacy.accounting.jobs import noise_of, sampler_of
+
+    noise = noise_of(job)
+    return guarantee(sampler_of(job), noise_multiplier=noise.multiplier, delta=terms.delta, distance=noise.distance)
+
+
+def _claims(terms: PrivateTraining, found: Guarantee) -> Iterable[Problem]:
+    if Decimal(terms.epsilon) < found.epsilon:
+        what = f"{terms.epsilon} is claimed; the accountant gives {found.epsilon:f} at delta {terms.delta}"
+        yield Problem("training.privacy.epsilon", what, f'write "{found.epsilon:f}" or more, or use more noise or fewer steps')
+
+
+def _percent(rate: str) -> str:
+    return f"{Decimal(rate) * 100:.1f} %"

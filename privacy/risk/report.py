@@ -1,0 +1,31 @@
+"""What an assessment of a model or a table found: figures with intervals, and what they were measured with; public."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from privacy.figures import Figures
+
+ATTACKED_IN_THE_CLEAR = "own"  # by an owner that has the model's answers to all of its rows in the clear
+ATTACKED_IN_SHARES = "joint"  # by a job over the rows of several owners, of which counts were opened
+
+
+@dataclass(frozen=True, eq=False)
+class RiskReport:
+    """One assessment; what its figures are named is said in docs/risk.md.
+
+    Attributes:
+        figures: by name.
+        members: how many rows that the model was trained on took part.
+        others: how many other rows.
+        shadows: shadow models in all, or of each owner where several trained their own; 0 if none were needed.
+        seeds: of every random choice, in the order of the runs; empty where they are secret, as shadows' in a joint job are.
+        method: `own` or `joint`.
+    """
+
+    figures: Figures
+    members: int
+    others: int
+    shadows: int
+    seeds: tuple[int, ...]
+    method: str

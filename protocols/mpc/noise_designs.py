@@ -1,0 +1,61 @@
+"""The noise of a private training by its mechanism, with the spares that test it; public, from the job alone."""
+
+from __future__ import annotations
+
+from protocols.discrete_gaussian import MAX_DEVIATION
+from protocols.errors import ConfideError, ErrorCode, Problem
+from protocols.job import Job
+from protocols.mpc import noisy_sums_design, shared_gradients_design
+from protocols.mpc.noise_design import NoiseDesign, private_terms
+from protocols.mpc.noise_test import MIN_DEVIATION, spares_for
+from protocols.plan.noise import PlannedNoise
+from protocols.private_job_checks import contributors
+from protocols.private_training import Mechanism
+
+MAX_INTEGERS = 1 << 28
+"""Of all owners and steps together: a computing party holds a share of each, 2 GiB of them."""
+
+
+def noise_design(job: Job) -> NoiseDesign:
+    """Returns the noise of a private training.
+
+    Raises:
+        ConfideError: INVALID_JOB (the querier's fault) if the job is none, its noise would be too coarse on the grid or too large
+            for it, or there is more of it than a computing party can hold.
+    """
+    spares = spares_for(job.training.epochs if job.training is not None else 1, len(contributors(job)))
+    match private_terms(job).mechanism:
+        case Mechanism.SHARED_GRADIENTS:
+            design = shared_gradients_design.design(job, spares)
+        case Mechanism.NOISY_SUMS:
+            design = noisy_sums_design.design(job, spares)
+    problems = []
+    if not MIN_DEVIATION <= design.deviation <= MAX_DEVIATION:
+        what = f"one owner's noise has a deviation of {design.deviation} units of the grid, outside {MIN_DEVIATION} to 2^44"
+        problems.append(Problem("training.privacy", what, "choose another noise multiplier or norm bound"))
+    if design.num_elements * len(design.owners) > MAX_INTEGERS:
+        what = f"{design.num_elements:,} numbers of noise of each of {len(design.owners)} owners, more than 2^28 in all"
+        problems.append(Problem("training.epochs", what, "use fewer steps, or a smaller model"))
+    if problems:
+        raise ConfideError(ErrorCode.INVALID_JOB, "the noise of this training cannot be drawn", problems=problems)
+    return design
+
+
+def planned_noise(job: Job) -> PlannedNoise | None:
+    """Returns the noise of a job as its plan names it; None unless it is a private training.
+
+    Raises:
+        ConfideError: as `noise_design`.
+    """
+    if job.training is None or job.training.privacy is None:
+        return None
+    design = noise_design(job)
+    return PlannedNoise(
+        owners=design.owners,
+        steps=design.steps,
+        used=design.used,
+        spares=design.spares,
+        scale_bits=design.scale_bits,
+        sensitivity=design.sensitivity,
+        deviation=design.deviation,
+    )

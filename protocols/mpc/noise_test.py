@@ -1,0 +1,231 @@
+"""The test of noise by its opened spares: is each owner's share of it there, fresh in every step, and unlike anybody else's?
+
+Of every owner the spares are opened alone: `steps` rows of `spares` integers, which ought to be independent discrete Gaussians of
+one known deviation. Divided by it, they are standard normal up to the grid, and four sums of squares have known distributions:
+
+| figure | of | finds |
+|---|---|---|
+| variance | all values | noise that is missing, or of another deviation |
+| means | the means of the coordinates over the steps | the same share again in many steps |
+| pairs, twice | sums against differences of rows next to each other, from the first row and from the second | correlated rows |
+
+Beside that no row may occur twice, up to its sign, among those of all steps, of all owners and of their opened draws: that finds
+every row that is used again. The figures are tested two-sided, and share `ALARM`, the chance that a sound job is refused. The
+number of spares is chosen so that an owner that draws at 90 % of its deviation is found with a chance of `POWER`; a share that is
+missing is always found. What is not found: an owner that leaves out the noise of few coordinates, or makes it a little smaller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import betainc, gammainc, gammaincc, gammaincinv  # type: ignore[import-untyped]
+
+from protocols.ring import RingArray
+
+ALARM = 2.0**-20
+POWER = 0.999
+MIN_SPARES = 16
+MIN_DEVIATION = 16  # of which rows of 16 spares hardly ever agree, and the grid does not show
+_FOUND_DEVIATION = 0.9
+_NAMES = ("variance", "variance_p", "means_p", "pairs_p")
+MILLION = 1_000_000
+
+
+class Finding(IntEnum):
+    """What is wrong with an owner's noise; the first that is found."""
+
+    NOTHING = 0
+    OTHER_DRAW = 1
+    VARIANCE = 2
+    REPEATED = 3
+    CORRELATED = 4
+
+    @property
+    def in_words(self) -> str:
+        """The finding for people."""
+        return _WORDS[self]
+
+
+_WORDS = {
+    Finding.NOTHING: "nothing is wrong with it",
+    Finding.OTHER_DRAW: "the draw that was opened is not the one that it committed to",
+    Finding.VARIANCE: "it has not the variance that was agreed",
+    Finding.REPEATED: "noise occurs twice",
+    Finding.CORRELATED: "the noise of different steps is correlated",
+}
+
+
+@dataclass(frozen=True)
+class OwnerFigures:
+    """What the spares of one owner showed, in millionths; public to the participants.
+
+    Attributes:
+        owner: party id.
+        variance: of the spares, over the one that was agreed.
+        variance_p: how probable a variance so far away is for sound noise.
+        means_p: the same for the means of coordinates.
+        pairs_p: the same for rows next to each other; the smaller of two.
+        finding: what is wrong.
+    """
+
+    owner: str
+    variance: int
+    variance_p: int
+    means_p: int
+    pairs_p: int
+    finding: Finding
+
+    @property
+    def numbers(self) -> tuple[int, int, int, int]:
+        """The four figures in order."""
+        return self.variance, self.variance_p, self.means_p, self.pairs_p
+
+    @staticmethod
+    def of(owner: str, numbers: Sequence[int], finding: Finding) -> OwnerFigures:
+        """Returns the figures of an owner from `numbers`."""
+        variance, variance_p, means_p, pairs_p = numbers
+        return OwnerFigures(owner, variance, variance_p, means_p, pairs_p, finding)
+
+
+@dataclass(frozen=True)
+class NoiseTest:
+    """The result of the test at one party.
+
+    Attributes:
+        steps: of the training.
+        spares: of a step and an owner.
+        deviation: that was agreed, in units of the grid.
+        owners: the figures of each, in order.
+    """
+
+    steps: int
+    spares: int
+    deviation: int
+    owners: tuple[OwnerFigures, ...]
+
+    @property
+    def has_passed(self) -> bool:
+        """Whether nothing is wrong with anybody's noise."""
+        return all(figures.finding is Finding.NOTHING for figures in self.owners)
+
+    def to_document(self) -> dict[str, Any]:
+        """Returns the result as a document."""
+        owners = [{**vars(figures), "finding": figures.finding.name.lower()} for figures in self.owners]
+        return {"steps": self.steps, "spares": self.spares, "deviation": self.deviation, "owners": owners}
+
+    @staticmethod
+    def from_document(document: Any) -> NoiseTest:
+        """Reads what `to_document` gave.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is not that.
+        """
+        owners = tuple(
+            OwnerFigures.of(str(entry["owner"]), [_whole(entry[name]) for name in _NAMES], Finding[entry["finding"].upper()])
+            for entry in document["owners"]
+        )
+        return NoiseTest(_whole(document["steps"]), _whole(document["spares"]), _whole(document["deviation"]), owners)
+
+
+@cache
+def spares_for(steps: int, owners: int) -> int:
+    """Returns how many coordinates of every step are opened of every owner; public.
+
+    The least, and at least 16, with which an owner at 90 % of its deviation is found with a chance of `POWER`.
+
+    Args:
+        steps: of the training, 1 or more.
+        owners: that draw.
+    """
+    few, many = 1, 1 << 20
+    while few < many:
+        middle = (few + many) // 2
+        few, many = (few, middle) if _power(middle, owners) >= POWER else (middle + 1, many)
+    return max(MIN_SPARES, -(-few // steps))
+
+
+def examine(spares: Mapping[str, RingArray], opened: Mapping[str, RingArray], deviation: int) -> tuple[OwnerFigures, ...]:
+    """Returns the figures of every owner.
+
+    Args:
+        spares: by owner, (steps, spares) int64: opened, of the noise that is used.
+        opened: by owner, (steps, spares) int64: the same places of the draw that was opened; of owners whose opening was sound.
+        deviation: that was agreed.
+
+    Learns: whoever calls it; the spares are used for nothing else.
+    """
+    repeated = _repeated(spares, opened)
+    return tuple(_figures(owner, values / deviation, len(spares), owner in repeated) for owner, values in spares.items())
+
+
+def _figures(owner: str, values: NDArray[np.float64], owners: int, is_repeated: bool) -> OwnerFigures:
+    steps, spares = values.shape
+    total = float(np.sum(values**2))
+    variance_p = _chi_square_p(total, values.size)
+    means_p = _chi_square_p(float(np.sum(values.sum(axis=0) ** 2)) / steps, spares) if steps > 1 else 1.0
+    pairs_p = min(_pairs_p(values), _pairs_p(values[1:]))
+    limit = _limit(owners)
+    finding = Finding.NOTHING
+    if variance_p < limit:
+        finding = Finding.VARIANCE
+    elif is_repeated:
+        finding = Finding.REPEATED
+    elif min(means_p, pairs_p) < limit:
+        finding = Finding.CORRELATED
+    shown = (min(total / values.size, 1e9), variance_p, means_p, pairs_p)
+    return OwnerFigures.of(owner, [round(MILLION * value) for value in shown], finding)
+
+
+def _limit(owners: int) -> float:
+    return ALARM / (2 * len(_NAMES) * owners)  # the other half is left to rows that agree by chance
+
+
+def _chi_square_p(value: float, freedom: int) -> float:
+    return min(1.0, 2 * min(float(gammainc(freedom / 2, value / 2)), float(gammaincc(freedom / 2, value / 2))))
+
+
+def _pairs_p(values: NDArray[np.float64]) -> float:
+    """Returns how probable the sums of neighbouring rows, against their differences, are: their squares' share is Beta."""
+    paired = values[: len(values) // 2 * 2].reshape(-1, 2, values.shape[1])
+    sums, differences = (float(np.sum((paired[:, 0] + sign * paired[:, 1]) ** 2)) for sign in (1, -1))
+    if sums + differences == 0:
+        return 1.0  # nothing to compare; the variance says what is wrong
+    half = paired.shape[0] * paired.shape[2] / 2
+    share = sums / (sums + differences)
+    return min(1.0, 2 * min(float(betainc(half, half, share)), float(betainc(half, half, 1 - share))))
+
+
+def _repeated(spares: Mapping[str, RingArray], opened: Mapping[str, RingArray]) -> set[str]:
+    """Returns the owners of which a row occurs again, up to its sign: at them or others, among spares or in an opened draw."""
+    seen: dict[bytes, str] = {}
+    found = set()
+    for owner, values in (*spares.items(), *opened.items()):
+        for row in _rows(values):
+            if row in seen:
+                found |= {owner, seen[row]}
+            seen[row] = owner
+    return found
+
+
+def _rows(values: RingArray) -> Sequence[bytes]:
+    first = values[:, :1]
+    return [row.tobytes() for row in np.ascontiguousarray(np.where(first < 0, -values, values))]
+
+
+def _power(count: int, owners: int) -> float:
+    """Returns the chance that `count` values at 90 % of their deviation fall below the limit of the variance."""
+    limit = gammaincinv(count / 2, _limit(owners) / 2)
+    return float(gammainc(count / 2, limit / _FOUND_DEVIATION**2))
+
+
+def _whole(value: Any) -> int:
+    if type(value) is not int:
+        raise ValueError("a whole number is expected")
+    return value

@@ -1,0 +1,73 @@
+"""Targets that read evidence about model versions, and what policies ask of it."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import cast
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from governance.documents import DocumentKind, sign_bytes
+from governance.evidence.bundle import EvidenceBundle
+from governance.evidence.gate import Asked, decide_release
+from governance.identity.directory import Directory
+from governance.identity.keys import SigningKey
+from parties.policy_file import load_policy
+from tests.fuzz.files import from_file
+from tests.fuzz.target import Target
+from tests.support.evidence import Case
+from tests.support.members import World
+from tests.support.people import NOW, Signer, an_officer
+
+# A key that every process of a campaign knows, so that altered bundles can be signed again and reach what comes after.
+_KEY = SigningKey(Ed25519PrivateKey.from_private_bytes(b"\x0c" * 32))
+_KEYS = SimpleNamespace(signing=_KEY)
+_DIRECTORY = SimpleNamespace(consortium="cardio", party=lambda _party: SimpleNamespace(signing_key=_KEY.public))
+_WORLD = cast(World, SimpleNamespace(hospital_a=_KEYS, hospital_b=_KEYS, directory=cast(Directory, _DIRECTORY)))
+_OFFICERS: tuple[Signer, ...] = (an_officer("nora", key=_KEY),)
+_CASE = Case(_WORLD, _OFFICERS)
+
+_POLICY = f"""api_version: confide.policy/1
+people:
+  - {{id: nora, roles: [privacy-officer], key: "{_KEY.public.hex}"}}
+otherwise: {{decision: refuse}}
+release:
+  default_class: confidential
+  datasets: {{hospital-a/hearts/2: special, hospital-b/*: confidential}}
+  classes:
+    confidential:
+      requires_guarantee: false
+      max_figures: {{membership.lira.tpr_at_1_percent: "0.03"}}
+      max_age_days: 90
+      approvals: null
+    special:
+      requires_guarantee: true
+      max_epsilon: "3"
+      max_delta: "0.00001"
+      unit: person
+      max_figures: {{group.accuracy_gap: "0.1"}}
+      min_figures: {{accuracy: "0.8"}}
+      max_age_days: 30
+      approvals: {{needed: 1, of: [privacy-officers]}}
+"""
+
+
+def _seeds() -> list[bytes]:
+    before = _CASE.bundle(parameters=30)
+    plain = _CASE.bundle(training={"guarantee": None, "noise_test": None, "audits": ()}, risk_reports=(), utility=())
+    return [_CASE.bundle().to_bytes(), _CASE.after(before).to_bytes(), plain.to_bytes()]
+
+
+def _judge(body: bytes) -> object:
+    """Signed by its issuer whatever it says, so that the gate itself must cope with it."""
+    made = EvidenceBundle.from_bytes(body)
+    signed = sign_bytes(body, kind=DocumentKind.EVIDENCE, signer=made.issuer, key=_KEY)
+    asked = Asked(_WORLD.directory, _CASE.policy(), "hospital-a", _CASE.bundle(parameters=30), (), NOW)
+    return decide_release(signed, asked)
+
+
+TARGETS = (
+    Target("evidence", EvidenceBundle.from_bytes, _seeds),
+    Target("release-gate", _judge, _seeds),
+    Target("release-policy", from_file(load_policy), lambda: [_POLICY.encode()]),
+)

@@ -1,0 +1,24 @@
+"""Targets that read what is said about how useful a model is."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from privacy.utility.report import read_utility_report, utility_report
+from protocols.job import Output, OutputKind
+from tests.fuzz.target import Target
+from tests.support.jobs import an_evaluation
+
+
+def _seeds() -> list[bytes]:
+    counted = (Output("correct", OutputKind.CORRECT_COUNT, "alice", 5),)
+    groups = Output("groups", OutputKind.GROUP_CONFUSION, "alice", 5, group_by="radius", group_edges=("0.5",))
+    table = np.array([[90, 10, 12, 40], [-1, 8, 9, 70]])
+    one = an_evaluation(outputs=counted)
+    both = an_evaluation(outputs=(*counted, groups))
+    usual = utility_report(one, {"correct": np.array([200])}, groups=())
+    grouped = utility_report(both, {"correct": np.array([150]), "groups": table}, groups=("below 5", "from 5"))
+    return [usual.to_bytes(), grouped.to_bytes(), grouped.after_shift(usual).to_bytes()]
+
+
+TARGETS = (Target("utility-report", lambda data: read_utility_report(data).to_bytes(), _seeds),)

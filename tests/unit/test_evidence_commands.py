@@ -1,0 +1,152 @@
+"""Evidence at a holder, by commands: made, judged, approved, released under, and taken away again; and in a pipeline."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from governance.audit.entries import EntryKind, Fact
+from governance.documents import SignedDocument
+from governance.evidence.bundle import EvidenceBundle
+from parties import harness
+from parties.cli.main import app
+from parties.storage.database import one_transaction
+from tests.support.evidence_holder import PARTIES, Holder, a_holder, reasons
+from tests.support.private_training import private_sgd
+from tests.support.private_training import terms as private_terms
+
+
+@pytest.fixture(scope="module")
+def consortium(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("consortium")
+    harness.make_consortium(folder, PARTIES)
+    return folder
+
+
+@pytest.fixture
+def holder(consortium: Path, tmp_path: Path) -> Holder:
+    return a_holder(shutil.copytree(consortium, tmp_path / "consortium"))
+
+
+def test_version_is_released_with_evidence_and_approval_and_falls_with_a_worse_assessment(holder: Holder) -> None:
+    ref = holder.keep("1a")
+    release = ("model", "alias", "set", "diagnosis@released", ref.version)
+    refused = holder.run(*release, person="officer", code=5)
+    assert (refused["code"], "no bundle" in refused["what"]) == ("EVIDENCE_MISSING", True)
+
+    bare = holder.run("model", "evidence", "make", ref.label, person="steward")
+    assert (bare["verdict"], set(reasons(bare))) == ("blocked", {"owner-without-risk-report"})
+    refused = holder.run(*release, person="officer", code=5)
+    assert [problem["where"] for problem in refused["problems"]] == ["owner-without-risk-report"] * 3
+
+    made = holder.run("model", "evidence", "make", ref.label, *holder.reports(ref, 0.02), person="steward")
+    assert (made["verdict"], reasons(made), made["classes"]) == (
+        "needs-officer",
+        ["approvals-missing"],
+        ["confidential", "internal"],
+    )
+    assert holder.run("privacy", "check", ref.label, code=2)["verdict"] == "needs-officer"
+    assert holder.run("model", "evidence", "approve", ref.label, person="operator", code=5)["code"] == "NOT_AUTHORISED"
+    assert holder.run("model", "evidence", "approve", ref.label, person="officer")["verdict"] == "pass"
+    assert holder.run("privacy", "check", ref.label)["verdict"] == "pass"
+    assert holder.run(*release, person="officer")["version"] == ref.version
+    assert holder.released() == [ref.version]
+    shown = holder.run("model", "evidence", "show", ref.label)
+    assert (shown["verdict"], shown["evidence"]["previous"]) == ("pass", None)  # it goes on under the same bundle
+
+    worse = holder.run("model", "evidence", "make", ref.label, *holder.reports(ref, 0.2), person="steward")
+    assert (worse["verdict"], holder.released()) == ("blocked", [])
+    with one_transaction(holder.config.folder.database_file) as tables:
+        kinds = [json.loads(tables.audit.entry(index).body)["kind"] for index in range(tables.audit.size())]
+    assert kinds.count("evidence-signed") == 3
+    assert "release-decided" in kinds
+
+
+def test_next_version_with_a_higher_figure_needs_more_than_the_first_release(holder: Holder) -> None:
+    first, second = holder.keep("1a"), holder.keep("2a")
+    holder.run("model", "evidence", "make", first.label, *holder.reports(first, 0.01), person="steward")
+    holder.run("model", "evidence", "approve", first.label, person="officer")
+    holder.run("model", "alias", "set", "diagnosis@released", first.version, person="officer")
+    options = holder.reports(second, 0.02)
+    for _ in range(2):  # made once more, it is still a rise over what was released
+        made = holder.run("model", "evidence", "make", second.label, *options, person="steward")
+        assert set(reasons(made)) == {"risk-has-risen", "approvals-missing"}
+        assert made["verdict"] == "blocked"  # the class names nobody who may approve a rise
+    same = holder.reports(second, 0.01)
+    made = holder.run("model", "evidence", "make", second.label, *same, person="steward")
+    assert reasons(made) == ["approvals-missing"]
+    changes = holder.run("model", "evidence", "show", second.label)["evidence"]["changes"]
+    assert any(change.startswith(("risks", "protection")) for change in changes)
+
+
+def test_pipeline_judges_a_bundle_by_a_policy_and_a_directory_in_files(holder: Holder, tmp_path: Path) -> None:
+    ref = holder.keep("1a")
+    bundle = tmp_path / "bundle.json"
+    made = holder.reports(ref, 0.02)
+    holder.run("model", "evidence", "make", ref.label, *made, "--out", str(bundle), person="steward")
+    assert holder.run("model", "evidence", "verify", str(bundle))["risk_reports_of"] == list(PARTIES)
+    member = holder.config.folder.member
+    founder = member.pinned_founder() or ""
+    pipeline = [
+        "privacy", "check", str(bundle), "--directory", str(member.directory_file), "--founder-fingerprint", founder,
+        "--format", "json",
+    ]  # fmt: skip
+    policies = {}
+    for name, old, new in (
+        ("strict", '"0.03"', '"0.019"'),
+        ("own", "", ""),
+        ("lenient", "      approvals: {needed: 1, of: [privacy-officers]}", "      approvals: null"),
+    ):
+        policies[name] = tmp_path / f"{name}.yaml"
+        policies[name].write_text(holder.config.policy.read_text().replace(old, new) if old else holder.config.policy.read_text())
+    for name, code, verdict in (("strict", 1, "blocked"), ("own", 2, "needs-officer"), ("lenient", 0, "pass")):
+        result = CliRunner().invoke(app, [*pipeline, "--policy", str(policies[name])])
+        assert (result.exit_code, json.loads(result.stdout)["data"]["verdict"]) == (code, verdict)
+    bundle.write_bytes(bundle.read_bytes().replace(b"0.020000", b"0.010000"))
+    result = CliRunner().invoke(app, [*pipeline, "--policy", str(policies["lenient"])])
+    assert (result.exit_code, reasons(json.loads(result.stdout)["data"])) == (1, ["document-not-believed"])
+
+
+@pytest.mark.parametrize(
+    "arguments", [("nothing-there.json",), ("diagnosis@000000000000",), ("diagnosis@live",)], ids=["file", "unknown", "label"]
+)
+def test_what_cannot_be_judged_does_not_pass(holder: Holder, arguments: tuple[str, ...]) -> None:
+    assert holder.run("privacy", "check", *arguments, code=1)["code"] in {"INVALID_ARGUMENT", "EVIDENCE_MISSING"}
+
+
+def test_report_that_nobody_would_believe_makes_no_bundle(holder: Holder) -> None:
+    ref = holder.keep("1a")
+    option, path = holder.reports(ref, 0.02, owners=("hospital-b",))
+    Path(path).write_bytes(Path(path).read_bytes().replace(b"0.020000", b"0.010000"))
+    assert holder.run("model", "evidence", "make", ref.label, option, path, person="steward", code=7)["code"] == "BAD_SIGNATURE"
+
+
+def test_private_training_brings_its_statement_noise_test_and_canaries_from_the_records(holder: Holder) -> None:
+    terms = private_terms(300, noise_multiplier="40", epsilon="2", delta="0.0001")
+    ref = holder.keep("5a", training=private_sgd(10, "0.5", privacy=terms))
+    bundle = holder.folder / "bundle.json"
+    options = (*holder.reports(ref, 0.005), "--out", str(bundle))
+    untested = holder.run("model", "evidence", "make", ref.label, *options, person="steward")
+    assert reasons(untested) == ["noise-test-missing"]
+    made = EvidenceBundle.from_bytes(SignedDocument.from_bytes(bundle.read_bytes()).body).trainings[0]
+    assert made.guarantee is not None
+    assert (made.guarantee.epsilon, made.guarantee.relation, made.noise_test) == ("2", "zero-out", None)
+
+    note(holder, EntryKind.NOISE_TESTED, {"job": made.job, "result": "passed"})
+    stale = holder.run("privacy", "check", ref.label, code=1)  # the bundle does not say what the records say now
+    assert set(reasons(stale)) == {"noise-test-missing", "facts-differ-from-the-records"}
+    assert holder.run("model", "evidence", "make", ref.label, *options, person="steward")["verdict"] == "needs-officer"
+
+    note(holder, EntryKind.CANARIES_SCORED, {"job": made.job, "epsilon": "2.5", "confidence": "0.999"})
+    audited = holder.run("model", "evidence", "make", ref.label, *options, person="steward")
+    assert reasons(audited) == ["audit-above-the-claim"]
+
+
+def note(holder: Holder, kind: EntryKind, facts: dict[str, Fact]) -> None:
+    with one_transaction(holder.config.folder.database_file) as tables:
+        tables.audit.append(kind, facts, now=datetime.now(UTC))

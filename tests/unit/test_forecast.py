@@ -1,0 +1,221 @@
+"""The forecast of what joining gains: its noise, its simulated training, and its sign where that is known."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from hashlib import shake_256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from dp_accounting import GaussianDpEvent, SelfComposedDpEvent
+from dp_accounting.dp_event import ComposedDpEvent
+from dp_accounting.pld import PLDAccountant
+from sklearn.datasets import load_breast_cancer
+from typer.testing import CliRunner
+
+from parties.cli.main import app
+from privacy.forecasting import forecast as forecasts
+from privacy.forecasting.forecast import MIN_ROWS_OF_A_CLASS, forecast
+from privacy.forecasting.lone import rank_quality, train_linear
+from privacy.forecasting.simulation import bounded_rows, gradient_bound, norm_bound, simulate, training_of
+from privacy.forecasting.terms import STEPS, JointTerms, gaussian_delta, signal_to_noise
+from protocols.errors import ConfideError, ErrorCode
+from protocols.job import JobType, check
+from protocols.model.layers import Linear
+from protocols.model.spec import ModelSpec
+from protocols.mpc.shared_gradients_design import check_fits
+from tests.support.mpc_world import a_job
+
+
+def random(count: int) -> bytes:
+    return shake_256(b"forecast").digest(count)
+
+
+def some_terms(rows: int, *, epsilon: float = 3.0, colluders: int = 1, institutions: int = 3) -> JointTerms:
+    return JointTerms(institutions, colluders, rows, epsilon, 0.1 / rows)
+
+
+def a_linear_world(rows: int, features: int, *, seed: int = 1, strength: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """Rows whose labels follow a logistic model of all features."""
+    generator = np.random.default_rng(seed)
+    weights = np.random.default_rng(99).normal(0, strength, features)
+    values = generator.uniform(-1, 1, (rows, features))
+    labels = generator.random(rows) < 1 / (1 + np.exp(-values @ weights))
+    return values, labels.astype(np.int64)
+
+
+@pytest.mark.parametrize("epsilon", [0.5, 1.0, 3.0])
+@pytest.mark.parametrize("colluders", [1, 2])
+def test_noise_of_all_steps_gives_the_epsilon_by_the_accountant(epsilon: float, colluders: int) -> None:
+    terms = some_terms(5_000, epsilon=epsilon, colluders=colluders)
+    accountant = PLDAccountant(value_discretization_interval=1e-4)
+    # What is left when the colluders subtract theirs.
+    honest = [multiplier / terms.noise_factor for multiplier in (terms.statistics_multiplier, terms.step_multiplier)]
+    steps = SelfComposedDpEvent(GaussianDpEvent(honest[1]), STEPS)
+    accountant.compose(ComposedDpEvent([GaussianDpEvent(honest[0]), steps]))
+    # A pessimistic discretisation: each of 61 releases is rounded up by at most its interval.
+    assert epsilon - 1e-6 <= accountant.get_epsilon(terms.delta) <= epsilon + 61 * 1e-4
+
+
+def test_closed_form_is_that_of_balle_and_wang() -> None:
+    # delta(epsilon) by the difference of tails, integrated numerically.
+    ratio, epsilon = 0.8, 1.2
+    grid = np.linspace(-12, 12, 2_000_001)
+    density = np.exp(-(grid**2) / 2) / math.sqrt(2 * math.pi)
+    other = np.exp(-((grid + ratio) ** 2) / 2) / math.sqrt(2 * math.pi)
+    expected = np.maximum(density - math.exp(epsilon) * other, 0).sum() * (grid[1] - grid[0])
+    assert gaussian_delta(ratio, epsilon) == pytest.approx(expected, rel=1e-5)
+    assert signal_to_noise(epsilon, gaussian_delta(ratio, epsilon)) == pytest.approx(ratio, rel=1e-9)
+
+
+def test_rows_of_the_simulation_keep_the_bound_that_its_noise_is_for() -> None:
+    values, labels = a_linear_world(500, 7)
+    rows = bounded_rows(values, np.zeros(7), np.full(7, 0.2))
+    lengths = np.sqrt((rows.astype(float) ** 2).sum(axis=1)) / 2**16
+    assert lengths.max() <= norm_bound(7)
+    residuals = 1.0 - 0.0 * labels
+    assert (np.sqrt(lengths**2 + 1) * np.abs(residuals)).max() <= gradient_bound(7)
+
+
+@pytest.mark.parametrize(("rows", "features"), [(426, 30), (1_785, 13), (4_893, 7), (22_500, 51)])
+@pytest.mark.parametrize(("epsilon", "colluders"), [(1.0, 2), (3.0, 1)])
+def test_settings_that_are_simulated_are_those_of_a_job_that_parties_accept(
+    rows: int, features: int, epsilon: float, colluders: int
+) -> None:
+    training = training_of(some_terms(rows, epsilon=epsilon, colluders=colluders), features, rows=rows)
+    plain = a_job(
+        JobType.TRAIN,
+        rows={"alpha": rows // 3, "beta": rows // 3, "delta": rows - 2 * (rows // 3)},
+        computing=("alpha", "beta", "delta"),
+        model=ModelSpec.chain(features, linear=Linear(1)),
+    )
+    job = replace(plain, training=training)
+    assert list(check(job)) == []
+    check_fits(job)
+
+
+def test_simulation_without_noise_is_about_as_good_as_the_best_linear_model() -> None:
+    values, labels = a_linear_world(4_000, 10, strength=2.0)
+    test, truth = a_linear_world(4_000, 10, seed=2, strength=2.0)
+    quality = rank_quality(truth, simulate(values, labels, some_terms(4_000), noise=None).scores(test))
+    best = rank_quality(truth, train_linear(values, labels, 0)(test))
+    assert best - 0.005 < quality <= best + 0.005
+
+
+def test_less_budget_or_more_colluders_cost_more() -> None:
+    values, labels = a_linear_world(600, 12)
+    test, truth = a_linear_world(4_000, 12, seed=2)
+
+    def quality(**changes: Any) -> float:
+        terms = some_terms(600, **changes)
+        models = [simulate(values, labels, terms, noise=np.random.default_rng(seed)) for seed in range(20)]
+        return float(np.mean([rank_quality(truth, model.scores(test)) for model in models]))
+
+    assert quality(epsilon=0.3) < quality(epsilon=1.0) < quality(epsilon=8.0)
+    assert quality(epsilon=1.0, colluders=2) < quality(epsilon=1.0)
+
+
+def test_own_rows_stand_for_all_with_the_noise_of_the_agreed_size() -> None:
+    values, labels = a_linear_world(2_000, 12)
+    test, truth = a_linear_world(4_000, 12, seed=2)
+
+    def loss(rows: int) -> float:
+        noisy = [simulate(values, labels, some_terms(rows, epsilon=0.5), noise=np.random.default_rng(seed)) for seed in range(10)]
+        clean = rank_quality(truth, simulate(values, labels, some_terms(rows), noise=None).scores(test))
+        return clean - float(np.mean([rank_quality(truth, model.scores(test)) for model in noisy]))
+
+    assert loss(200_000) < 0.25 * loss(2_000)
+
+
+@pytest.mark.parametrize(
+    ("own", "features", "rows", "epsilon", "gains"),
+    [(120, 20, 60_000, 3.0, True), (3_000, 5, 9_000, 0.05, False)],
+    ids=["few own rows of many columns", "many own rows and strong noise"],
+)
+def test_sign_is_right_where_it_is_beyond_doubt(own: int, features: int, rows: int, epsilon: float, *, gains: bool) -> None:
+    values, labels = a_linear_world(own, features)
+    (found,) = forecast(values, labels, [some_terms(rows, epsilon=epsilon)], random=random)
+    assert (found.gain.value > 0) is gains
+    assert found.gain.low <= found.gain.value <= found.gain.high
+    assert found.verdict.endswith("gains" if gains else "loses")
+
+
+def test_forecast_draws_from_what_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forecasts, "SPLITS", 2)
+    values, labels = a_linear_world(120, 4)
+    one, two = (forecast(values, labels, [some_terms(600)], random=random)[0].gain for _ in range(2))
+    assert one == two
+    other = forecast(values, labels, [some_terms(600)], random=lambda count: b"\x01" * count)[0].gain
+    assert other != one
+
+
+@pytest.mark.parametrize(
+    ("labels", "rows", "code"),
+    [
+        (np.r_[np.zeros(90), np.ones(MIN_ROWS_OF_A_CLASS - 1)], 900, ErrorCode.INVALID_DATA),
+        (np.zeros(100), 900, ErrorCode.INVALID_DATA),
+        (np.arange(100) % 3, 900, ErrorCode.INVALID_DATA),
+        (np.arange(100) % 2, 100, ErrorCode.INVALID_ARGUMENT),
+    ],
+    ids=["few of a class", "one class", "three classes", "no others"],
+)
+def test_rows_that_tell_nothing_are_refused(labels: np.ndarray, rows: int, code: ErrorCode) -> None:
+    values = np.zeros((len(labels), 2))
+    with pytest.raises(ConfideError) as caught:
+        forecast(values, labels.astype(np.int64), [some_terms(rows)], random=random)
+    assert caught.value.code is code
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"institutions": 1},
+        {"colluders": 0},
+        {"colluders": 3},
+        {"epsilon": 0.0},
+        {"epsilon": 1e9},
+        {"delta": 0.01},
+        {"delta": 0.0},
+        {"rows_per_person": 0},
+    ],
+)
+def test_terms_that_protect_nobody_are_refused(changes: dict[str, Any]) -> None:
+    usual: dict[str, Any] = {"institutions": 3, "colluders": 1, "rows": 1_000, "epsilon": 1.0, "delta": 1e-5}
+    with pytest.raises(ConfideError) as caught:
+        JointTerms(**usual | changes)
+    assert caught.value.code is ErrorCode.INVALID_ARGUMENT
+
+
+def write_own_rows(folder: Path) -> tuple[Path, Path]:
+    data = load_breast_cancer()
+    names = ["radius", "texture", "perimeter"]
+    file, schema = folder / "own.csv", folder / "schema.yaml"
+    lines = [",".join([*names, "benign"])]
+    lines += [
+        ",".join([*(f"{value:.4f}" for value in row[:3]), "true" if label else "false"])
+        for row, label in zip(data.data[::3], data.target[::3], strict=True)
+    ]
+    file.write_text("\n".join(lines) + "\n")
+    label = "  - {name: benign, role: label, type: boolean}"
+    columns = [f"  - {{name: {name}, role: feature, type: float, range: [0, 250]}}" for name in names]
+    schema.write_text(
+        "\n".join(["api_version: confide/v1", "kind: TableSchema", "name: tumours", "columns:", *columns, label, ""])
+    )
+    return file, schema
+
+
+def test_command_forecasts_for_several_budgets(tmp_path: Path) -> None:
+    file, schema = write_own_rows(tmp_path)
+    common = ["privacy", "forecast", "--file", str(file), "--schema", str(schema), "--institutions", "3", "--rows", "569"]
+    told = CliRunner().invoke(app, [*common, "--epsilon", "0.2", "--epsilon", "3", "--format", "json"])
+    assert told.exit_code == 0, told.output
+    found = json.loads(told.stdout)["data"]
+    assert found["own_rows"] == 190
+    low, high = found["forecasts"]
+    assert low["gain"][0] < high["gain"][0]
+    assert low["terms"]["delta"] == pytest.approx(0.1 / 569)
+    assert CliRunner().invoke(app, [*common[:-1], "100"]).exit_code != 0

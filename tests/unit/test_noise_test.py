@@ -1,0 +1,147 @@
+"""The test of noise, by simulation: how often it alarms for sound noise, and how often it finds what is wrong."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from scipy.stats import chi2, kstest  # type: ignore[import-untyped]
+
+from protocols.mpc.noise_test import ALARM, MILLION, MIN_SPARES, POWER, Finding, NoiseTest, examine, spares_for
+from protocols.ring import RingArray
+
+DEVIATION = 1 << 20
+TRIALS = 2_000
+Change = Callable[[RingArray], RingArray]
+
+
+def draw(rng: np.random.Generator, steps: int, spares: int) -> RingArray:
+    """Rounded normal values: at this deviation nothing tells them from a discrete Gaussian."""
+    return np.rint(rng.normal(0, DEVIATION, (steps, spares))).astype(np.int64)
+
+
+def findings(
+    change: Change, *, steps: int, trials: int, owners: int = 3, seed: int = 0
+) -> tuple[Counter[Finding], Counter[Finding]]:
+    """What the first owner, whose noise is changed, and the others are found out of."""
+    rng = np.random.default_rng(seed)
+    changed: Counter[Finding] = Counter()
+    others: Counter[Finding] = Counter()
+    for _ in range(trials):
+        drawn = {f"owner-{i}": draw(rng, steps, spares_for(steps, owners)) for i in range(owners)}
+        opened = {owner: draw(rng, *values.shape) for owner, values in drawn.items()}
+        drawn["owner-0"] = change(drawn["owner-0"])
+        first, *rest = examine(drawn, opened, DEVIATION)
+        changed[first.finding] += 1
+        others.update(figures.finding for figures in rest)
+    return changed, others
+
+
+def unchanged(noise: RingArray) -> RingArray:
+    return noise
+
+
+@pytest.mark.parametrize("steps", [1, 20, 300])
+def test_sound_noise_raises_no_alarm(steps: int) -> None:
+    changed, others = findings(unchanged, steps=steps, trials=TRIALS)
+    # A chance of an alarm of `ALARM` a job makes 0.002 of them in 2,000 jobs; 10 would be 0.5 % of them.
+    assert TRIALS * ALARM < 0.002
+    assert changed + others == Counter({Finding.NOTHING: 3 * TRIALS})
+
+
+@pytest.mark.parametrize("steps", [1, 20, 300])
+@pytest.mark.parametrize(
+    ("change", "finding"),
+    [
+        (np.zeros_like, Finding.VARIANCE),
+        (lambda noise: noise // 2, Finding.VARIANCE),
+        (lambda noise: 2 * noise, Finding.VARIANCE),
+    ],
+)
+def test_missing_or_scaled_noise_is_always_found(change: Change, finding: Finding, steps: int) -> None:
+    changed, others = findings(change, steps=steps, trials=200)
+    assert changed == Counter({finding: 200})
+    assert set(others) == {Finding.NOTHING}
+
+
+@pytest.mark.parametrize("steps", [2, 20, 300])
+def test_replayed_noise_is_always_found(steps: int) -> None:
+    def replay(noise: RingArray) -> RingArray:
+        return np.broadcast_to(noise[:1], noise.shape).copy()
+
+    changed, others = findings(replay, steps=steps, trials=TRIALS // 4)
+    assert Finding.NOTHING not in changed
+    assert set(others) == {Finding.NOTHING}
+
+
+@pytest.mark.parametrize("steps", [1, 20, 60])
+def test_owner_at_nine_tenths_of_its_deviation_is_found_with_the_power_that_the_spares_are_for(steps: int) -> None:
+    changed, _ = findings(lambda noise: np.rint(0.9 * noise).astype(np.int64), steps=steps, trials=TRIALS)
+    missed = changed[Finding.NOTHING]
+    # Misses are Poisson with a mean of at most 2; more than 12 have a chance below 1e-6.
+    assert missed <= 12
+    assert pytest.approx(2.0) == TRIALS * (1 - POWER)
+
+
+def test_spares_are_the_fewest_with_that_power() -> None:
+    for owners in (2, 5, 40):
+        count = spares_for(1, owners)
+        limit = ALARM / 2 / 4 / owners / 2
+        powers = [chi2.cdf(chi2.ppf(limit, n) / 0.81, n) for n in (count - 1, count)]
+        assert powers[0] < POWER <= powers[1]
+        assert spares_for(7, owners) == -(-count // 7)
+        assert spares_for(10_000, owners) == MIN_SPARES
+
+
+@pytest.mark.parametrize("steps", [20, 60])
+def test_noise_correlated_from_step_to_step_is_found(steps: int) -> None:
+    def correlate(noise: RingArray) -> RingArray:
+        mixed = noise.astype(np.float64)
+        for step in range(1, len(mixed)):
+            mixed[step] = 0.5 * mixed[step - 1] + 0.75**0.5 * noise[step]
+        return np.rint(mixed).astype(np.int64)
+
+    changed, _ = findings(correlate, steps=steps, trials=200)
+    assert changed == Counter({Finding.CORRELATED: 200})
+
+
+def test_a_row_of_another_owner_names_both() -> None:
+    rng = np.random.default_rng(3)
+    drawn = {name: draw(rng, 20, 170) for name in ("a", "b", "c")}
+    drawn["b"][7] = -drawn["c"][3]
+    found = examine(drawn, {}, DEVIATION)
+    assert [figures.finding for figures in found] == [Finding.NOTHING, Finding.REPEATED, Finding.REPEATED]
+
+
+def test_a_row_of_an_opened_draw_is_found() -> None:
+    rng = np.random.default_rng(4)
+    drawn = {name: draw(rng, 20, 170) for name in ("a", "b")}
+    opened = {"b": drawn["a"][::-1].copy()}
+    assert {figures.owner for figures in examine(drawn, opened, DEVIATION) if figures.finding} == {"a", "b"}
+
+
+def test_probabilities_of_sound_noise_are_uniform() -> None:
+    rng = np.random.default_rng(5)
+    shown = [examine({"a": draw(rng, 21, 40)}, {}, DEVIATION)[0] for _ in range(TRIALS)]
+    for values in ([figures.variance_p for figures in shown], [figures.means_p for figures in shown]):
+        assert kstest(np.array(values) / MILLION, "uniform").pvalue > 1e-6
+    # The smaller of two probabilities of overlapping pairs: below x with a chance of at most 2 x, and at least x.
+    smallest = np.mean(np.array([figures.pairs_p for figures in shown]) < 0.05 * MILLION)
+    allowed = 5 * (0.1 / TRIALS) ** 0.5
+    assert 0.05 - allowed < smallest < 0.1 + allowed
+
+
+def test_variance_is_shown_in_millionths() -> None:
+    rows = np.full((4, 20), 2 * DEVIATION)
+    assert examine({"a": rows}, {}, DEVIATION)[0].variance == 4 * MILLION
+
+
+@pytest.mark.parametrize(
+    "change", [{"owners": [{}]}, {"owners": None}, {"steps": "1"}, {"spares": True}, {"owners": [{"owner": "a", "variance": 1}]}]
+)
+def test_document_that_is_no_result_is_refused(change: dict[str, object]) -> None:
+    document = NoiseTest(3, 16, 100, ()).to_document() | change
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        NoiseTest.from_document(document)

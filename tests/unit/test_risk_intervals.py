@@ -1,0 +1,97 @@
+"""Intervals of shares and areas against what is known of them, and the figures that opened counts give."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import binom
+from sklearn.metrics import roc_auc_score
+
+from privacy.risk.intervals import area, clopper_pearson, difference, wilson
+from privacy.risk.rates import figures_of_counts, figures_of_scores
+from protocols.errors import ConfideError
+
+
+@pytest.mark.parametrize(("successes", "trials"), [(0, 10), (1, 10), (5, 10), (10, 10), (3, 1000)])
+def test_ends_of_the_exact_interval_leave_a_fortieth_on_each_side(successes: int, trials: int) -> None:
+    found = clopper_pearson(successes, trials)
+    if successes > 0:
+        assert binom.sf(successes - 1, trials, found.low) == pytest.approx(0.025, rel=1e-6)
+    if successes < trials:
+        assert binom.cdf(successes, trials, found.high) == pytest.approx(0.025, rel=1e-6)
+
+
+def test_score_interval_and_difference_are_the_published_ones() -> None:
+    # Newcombe (1998), Statistics in Medicine 17, table II: 56/70 and 48/80, method 10, to four places.
+    found = difference((56, 70), (48, 80))
+    assert (found.value, found.low, found.high) == pytest.approx((0.2, 0.0524, 0.3339), abs=5e-5)
+    # Newcombe (1998), Statistics in Medicine 17, 857-872, table I: 81/263, score method.
+    share = wilson(81, 263)
+    assert (share.low, share.high) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    assert wilson(0, 20).low == 0
+    assert wilson(20, 20).high == 1
+
+
+def test_area_is_that_of_scikit_learn_and_its_interval_covers() -> None:
+    drawn, covered = np.random.default_rng(2), 0
+    truth = 0.7602499389065233  # of normal scores one deviation apart: the normal distribution at 1 / sqrt 2
+    for _ in range(200):
+        members = np.arange(160) < 60
+        scores = drawn.normal(members, 1.0)
+        found = figures_of_scores(scores, members, prefix="m")["m.auc"]
+        assert found.value == pytest.approx(roc_auc_score(members, scores), abs=1e-12)
+        covered += found.low <= truth <= found.high
+    # 200 intervals of 95 %: fewer than 179 cover in one of a thousand such tests.
+    assert covered >= 179
+
+
+def test_scores_that_tell_nothing_have_an_area_of_a_half() -> None:
+    assert area(np.array([5]), np.array([7])).value == 0.5
+
+
+def test_members_alone_are_refused() -> None:
+    with pytest.raises(ConfideError):
+        figures_of_scores(np.zeros(3), np.ones(3, bool), prefix="m")
+    with pytest.raises(ConfideError):
+        figures_of_counts(np.zeros((1, 2), np.int64), members=0, others=3, min_cell=2, prefix="m")
+
+
+def test_counts_that_are_all_told_give_the_figures_of_the_scores() -> None:
+    drawn = np.random.default_rng(3)
+    members = np.arange(3000) < 1000
+    scores = drawn.normal(members, 1.0)
+    thresholds = np.unique(scores)[1:]
+    counts = np.stack([(scores[side][:, None] >= thresholds).sum(axis=0) for side in (members, ~members)], axis=1)
+    found = figures_of_counts(counts, members=1000, others=2000, min_cell=1, prefix="m")
+    expected = figures_of_scores(scores, members, prefix="m")
+    assert found["m.auc"].value == pytest.approx(expected["m.auc"].value, abs=1e-12)
+    for name in ("m.tpr_at_1_percent", "m.tpr_at_0_1_percent"):
+        assert found[name].value == pytest.approx(expected[name].value, abs=0.002)  # between two thresholds: two members
+
+
+@pytest.mark.parametrize("min_cell", [2, 5, 20])
+def test_interval_of_withheld_counts_holds_what_all_counts_say(min_cell: int) -> None:
+    drawn = np.random.default_rng(4)
+    members = np.arange(2000) < 800
+    scores = drawn.normal(members * 1.5, 1.0)
+    thresholds = np.linspace(-3, 4, 40)
+    counts = np.stack([(scores[side][:, None] >= thresholds).sum(axis=0) for side in (members, ~members)], axis=1)
+    told = np.full_like(counts, -1)
+    for side, rows in enumerate((800, 1200)):
+        last = 0
+        for place in reversed(range(len(counts))):
+            count = int(counts[place, side])
+            if count - last >= min_cell and rows - count >= min_cell:
+                told[place, side] = last = count
+    found = figures_of_counts(told, members=800, others=1200, min_cell=min_cell, prefix="m")
+    expected = figures_of_scores(scores, members, prefix="m")
+    assert (told == -1).any()
+    for name, figure in found.items():
+        assert figure.low <= expected[name].value <= figure.high
+        assert figure.low <= figure.value <= figure.high
+
+
+def test_nothing_told_says_nothing() -> None:
+    found = figures_of_counts(np.full((4, 2), -1), members=50, others=50, min_cell=5, prefix="m")
+    assert found["m.auc"].value == 0.5
+    assert (found["m.tpr_at_1_percent"].low, found["m.tpr_at_1_percent"].high) == (0.0, 1.0)
