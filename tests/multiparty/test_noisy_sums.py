@@ -27,9 +27,9 @@ pytestmark = pytest.mark.multiparty
 NOMINAL, BATCH, CANARIES = 420, 105, 48
 TRAINING = TrainingRequest(epochs=40, batch_size=BATCH, learning_rate="2")
 LONG = TrainingRequest(epochs=1000, batch_size=BATCH, learning_rate="0.01")
-TERMS = private_terms(nominal_rows=NOMINAL, canaries=CANARIES, noise_multiplier="2", epsilon="20", delta="0.0001")
-# Of the rows held out. A step's mean gradient has noise of 2 sqrt(3 / 2) / 105 = 0.023 a coordinate: 40 of them of rate 2 move a
-# weight by 0.3, and a logit of 30 features within [-1, 1] by less than what separates nine rows in ten.
+TERMS = private_terms(nominal_rows=NOMINAL, canaries=CANARIES, noise_multiplier="1", epsilon="20", delta="0.0001")
+# Of the rows held out. The same training in the clear, with noise of sqrt(3 / 2), is right on 0.955 of them over 200 seeds, and
+# at the worst on 0.909.
 LEAST_ACCURACY = 0.85
 
 
