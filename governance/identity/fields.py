@@ -92,11 +92,15 @@ class Fields:
 
     def time(self, name: str) -> datetime:
         """Reads a time, UTC, whole seconds."""
+        text = self.text(name)
         try:
-            return datetime.strptime(self.text(name), TIME_FORMAT).replace(tzinfo=UTC)
+            time = datetime.strptime(text, TIME_FORMAT).replace(tzinfo=UTC)
         except ValueError:
+            time = None
+        if time is None or time.strftime(TIME_FORMAT) != text:  # one time has one text, or its digest would not be one
             self._note(name, "a time such as 2026-01-31T12:00:00Z is expected")
             return datetime(1970, 1, 1, tzinfo=UTC)
+        return time
 
     def _member(self, name: str, value: object, kind: type[E]) -> E | None:
         for member in kind:

@@ -65,3 +65,11 @@ def test_report_of_another_owner_or_consortium_is_not_believed() -> None:
         with pytest.raises(ConfideError) as refused:
             verify_risk_report(wrong, DIRECTORY)
         assert refused.value.code is code
+
+
+@pytest.mark.parametrize("text", ["0230-01-01T00:00:00Z", "2026-1-31T12:00:00Z"])
+def test_time_in_another_form_than_its_one_is_refused(text: str) -> None:
+    document = {**a_stated_risk().to_document(), "time": text}
+    with pytest.raises(ConfideError) as refused:
+        read_risk_report(document)
+    assert "time" in {problem.where for problem in refused.value.problems}
