@@ -15,10 +15,11 @@ from privacy.accounting.samplers import FullBatch, Sampler, TruncatedPoisson
 from protocols.discrete_gaussian import MAX_DEVIATION, rounded_gaussian, sampler_distance, sum_distance
 from protocols.errors import ConfideError, ErrorCode, Problem
 from protocols.job import Job
-from protocols.mpc.noise_design import NoiseDesign, private_terms
+from protocols.mpc.noise_design import private_terms
 from protocols.mpc.noisy_sums_design import design as noisy_sums_design
 from protocols.mpc.noisy_sums_sampling import overflow_delta, sampling_rate
 from protocols.mpc.shared_gradients_design import design as shared_gradients_design
+from protocols.plan.noise import PlannedNoise
 from protocols.private_training import Mechanism
 
 _LEAST_DEVIATION = 64  # far below any design; the proofs of distances need 8
@@ -59,21 +60,21 @@ def noise_of(job: Job) -> AccountedNoise:
     Raises:
         ConfideError: INVALID_JOB (the querier's fault): the job is none, or so much or so little noise has no exact sampler.
     """
-    match private_terms(job).mechanism:
+    terms = private_terms(job)
+    match terms.mechanism:
         case Mechanism.SHARED_GRADIENTS:
             design = shared_gradients_design(job, 0)
         case Mechanism.NOISY_SUMS:
             design = noisy_sums_design(job, 0)
-    return accounted_noise(design)
+    return _accounted(design, honest=len(design.owners) - terms.colluders)
 
 
-def accounted_noise(design: NoiseDesign) -> AccountedNoise:
-    """Returns the noise of a design as it is accounted.
+def _accounted(design: PlannedNoise, *, honest: int) -> AccountedNoise:
+    """Returns the noise of a design as it is accounted, of which so many owners' remains unknown to those that collude.
 
     Raises:
         ConfideError: INVALID_JOB (the querier's fault): so much noise has no exact sampler, or it is no noise at all.
     """
-    honest = len(design.owners) - design.colluders
     if honest < 1:
         raise _refused("training.privacy.colluders", "nobody is left whose noise is unknown to the colluders", "write fewer")
     if design.deviation > MAX_DEVIATION:

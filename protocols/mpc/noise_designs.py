@@ -6,7 +6,7 @@ from protocols.discrete_gaussian import MAX_DEVIATION
 from protocols.errors import ConfideError, ErrorCode, Problem
 from protocols.job import Job
 from protocols.mpc import noisy_sums_design, shared_gradients_design
-from protocols.mpc.noise_design import NoiseDesign, private_terms
+from protocols.mpc.noise_design import private_terms
 from protocols.mpc.noise_test import MIN_DEVIATION, spares_for
 from protocols.plan.noise import PlannedNoise
 from protocols.private_job_checks import contributors
@@ -16,7 +16,7 @@ MAX_INTEGERS = 1 << 28
 """Of all owners and steps together: a computing party holds a share of each, 2 GiB of them."""
 
 
-def noise_design(job: Job) -> NoiseDesign:
+def noise_design(job: Job) -> PlannedNoise:
     """Returns the noise of a private training.
 
     Raises:
@@ -47,15 +47,4 @@ def planned_noise(job: Job) -> PlannedNoise | None:
     Raises:
         ConfideError: as `noise_design`.
     """
-    if job.training is None or job.training.privacy is None:
-        return None
-    design = noise_design(job)
-    return PlannedNoise(
-        owners=design.owners,
-        steps=design.steps,
-        used=design.used,
-        spares=design.spares,
-        scale_bits=design.scale_bits,
-        sensitivity=design.sensitivity,
-        deviation=design.deviation,
-    )
+    return None if job.training is None or job.training.privacy is None else noise_design(job)

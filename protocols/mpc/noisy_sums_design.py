@@ -13,8 +13,9 @@ from fractions import Fraction
 
 from protocols.errors import ConfideError, ErrorCode
 from protocols.job import Job
-from protocols.mpc.noise_design import NoiseDesign, owner_deviation, private_terms
+from protocols.mpc.noise_design import owner_deviation, private_terms
 from protocols.mpc.noisy_sums_sampling import padded_batch, sampling_rate, training_of
+from protocols.plan.noise import PlannedNoise
 from protocols.private_job_checks import contributors
 from protocols.private_training import Mechanism
 from protocols.ring import TOP
@@ -85,7 +86,7 @@ def check_room(job: Job) -> None:
         raise ConfideError(ErrorCode.INVALID_JOB, f"{what}; use a smaller norm bound or smaller batches")
 
 
-def design(job: Job, spares: int) -> NoiseDesign:
+def design(job: Job, spares: int) -> PlannedNoise:
     """Returns the noise of a training by noisy sums.
 
     Args:
@@ -97,9 +98,8 @@ def design(job: Job, spares: int) -> NoiseDesign:
     """
     check_room(job)
     bound = sensitivity(job)
-    return NoiseDesign(
+    return PlannedNoise(
         owners=contributors(job),
-        colluders=private_terms(job).colluders,
         steps=training_of(job).epochs,
         used=num_coordinates(job),
         spares=spares,

@@ -19,10 +19,11 @@ from protocols.errors import ConfideError, ErrorCode
 from protocols.fixed_point import PARAMETER_LIMIT_BITS, VALUE_BITS, VALUE_LIMIT_BITS
 from protocols.job import Job, Partition, Task
 from protocols.model.layers import Linear
-from protocols.mpc.noise_design import NoiseDesign, owner_deviation, private_terms
+from protocols.mpc.noise_design import owner_deviation, private_terms
 from protocols.mpc.primitives.sigmoid import MAX_ERROR
 from protocols.mpc.programs.rates import LearningRates
 from protocols.mpc.values import MAX_MAGNITUDE_BITS
+from protocols.plan.noise import PlannedNoise
 from protocols.private_job_checks import contributors
 from protocols.private_training import Unit
 from protocols.training import Training
@@ -52,7 +53,7 @@ class GradientBounds:
         return (self.sum + self.noise).bit_length()
 
 
-def design(job: Job, spares: int) -> NoiseDesign:
+def design(job: Job, spares: int) -> PlannedNoise:
     """Returns the noise of a private training on shares; its coordinates are the trained parameters, in the model's order.
 
     Args:
@@ -62,11 +63,9 @@ def design(job: Job, spares: int) -> NoiseDesign:
     Raises:
         ConfideError: INVALID_JOB (the querier's fault) for other jobs.
     """
-    terms = private_terms(job)
     sensitivity = unit_rows(job) * _row_bound(job)
-    return NoiseDesign(
+    return PlannedNoise(
         owners=contributors(job),
-        colluders=terms.colluders,
         steps=training_of(job).epochs,
         used=sum(_sizes(job)),
         spares=spares,

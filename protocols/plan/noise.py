@@ -16,16 +16,20 @@ FIGURES = 4  # of an owner, 8 bytes each, with one byte for what was found
 
 @dataclass(frozen=True)
 class PlannedNoise:
-    """See `protocols.mpc.noise_design.NoiseDesign`, of which this is the part that all parties agree on.
+    """The noise of a private training.
+
+    Each owner draws `steps` times `used` + `spares` integers from a discrete Gaussian of standard deviation `deviation`, before
+    the first step. Which of the coordinates are the spares, nobody knows before the noise is shared.
 
     Attributes:
         owners: who draws, in order.
         steps: of the training.
         used: coordinates of a step that are added to a sum.
         spares: coordinates of a step that are opened, each owner's for itself, to test the noise.
-        scale_bits: fractional bits of the grid.
-        sensitivity: of the sum of a step to one unit, in units of the grid.
-        deviation: of one owner's draw, in units of the grid.
+        scale_bits: fractional bits of the grid: 32 where it is added to products of shares (16 + 16), 20 for sums of owners.
+        sensitivity: of the sum of a step to one unit, Euclidean, in units of the grid, rounded up.
+        deviation: of one owner's draw, in units of the grid, rounded up: noise multiplier times sensitivity, over the root of
+            the number of owners that do not collude.
     """
 
     owners: tuple[str, ...]

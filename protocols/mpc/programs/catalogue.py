@@ -41,7 +41,7 @@ class Brought:
         model_share: of an evaluation or inference, or of serving.
         query_share: of an inference.
         attack_numbers: of an assessment: (rows, numbers of the attack) int64 of the same rows (`protocols.attack_numbers`).
-        noise: of a private training on shares: (steps, used coordinates) of the sum of all owners' noise (`NoiseDesign`).
+        noise: of a private training on shares: (steps, used coordinates) of the sum of all owners' noise (`PlannedNoise`).
         draw: gives this party's own noise, for an output of predictions or groups that has some.
     """
 
