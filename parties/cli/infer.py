@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +10,7 @@ import typer
 from parties.cli import serve
 from parties.cli.default_command import DefaultCommandGroup
 from parties.cli.infer_bars import bars
+from parties.cli.opened_client import opened_client
 from parties.cli.options import ResearcherConfigOption, now
 from parties.cli.output import FormatOption, Json, Output, OutputFormat, reported, table
 from protocols.errors import ConfideError, ErrorCode
@@ -58,7 +57,7 @@ app.command("shared")(serve.infer)
 @reported
 def models(*, config: ResearcherConfigOption, output_format: FormatOption = OutputFormat.TEXT) -> None:
     """List the models that parties have published for encrypted queries, with what a query takes in each lane."""
-    with _client(config) as client:
+    with opened_client(config) as client:
         found = client.all_published()
     output = Output(output_format)
     for party, what in found.unheard.items():
@@ -83,7 +82,7 @@ def keygen(
     from parties.client.encrypted.keys import make_key, most_opened
     from parties.client.encrypted.published import find_published
 
-    with _client(config) as client:
+    with opened_client(config) as client:
         found = find_published(client, model)
         plan = found.plan(lane)
         unlock = _unlock(passphrase_file, key_file, new=True)
@@ -103,7 +102,7 @@ def keys(*, config: ResearcherConfigOption, output_format: FormatOption = Output
     """List your keys."""
     output = Output(output_format)
     found: list[StoredKey] = []
-    with _client(config) as client:
+    with opened_client(config) as client:
         files = _keys(client)
         for name in files.names():
             try:
@@ -125,7 +124,7 @@ def forget(
     output_format: FormatOption = OutputFormat.TEXT,
 ) -> None:
     """Remove a key; answers that were not opened cannot be opened any more."""
-    with _client(config) as client:
+    with opened_client(config) as client:
         _keys(client).remove(name)
     Output(output_format).result({"key": name}, f"key {name} is removed")
 
@@ -156,7 +155,7 @@ def run(
 
     output = Output(output_format)
     require_place(out)
-    with _client(config) as client:
+    with opened_client(config) as client:
         found = find_published(client, model)
         file = read_samples(samples, found, id_column=id_column)
         stored = None if key_name is None else _matching(_keys(client).about(key_name), lane)
@@ -199,7 +198,7 @@ def submit(
     from parties.client.encrypted.sample_files import read_samples
 
     output = Output(output_format)
-    with _client(config) as client:
+    with opened_client(config) as client:
         found = find_published(client, model)
         values = read_samples(samples, found).values
         request = prepare_request(client, found, values, lane=_keys(client).about(key_name).lane)
@@ -233,7 +232,7 @@ def fetch(
     from parties.client.encrypted.sample_files import require_place, write_answers
 
     require_place(out)
-    with _client(config) as client:
+    with opened_client(config) as client:
         kept = _requests(client)
         pending = kept.find(enquiry)
         evaluator = RemoteEvaluator(client.calls, pending.enquiry.evaluator)
@@ -242,17 +241,6 @@ def fetch(
         write_answers(out, answers, decimals=pending.model.published.decimals)
         kept.remove(pending.enquiry.enquiry_id)
     Output(output_format).result(_describe_answers(answers, out), _in_words(answers, out))
-
-
-@contextmanager
-def _client(config: Path) -> Iterator[Client]:
-    from parties.client.client import Client
-
-    client = Client.open(config, now=now())
-    try:
-        yield client
-    finally:
-        client.close()
 
 
 def _keys(client: Client) -> KeyFiles:

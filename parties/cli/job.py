@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,6 +23,7 @@ from parties.cli.job_words import (
     plan_in_words,
     progress_in_words,
 )
+from parties.cli.opened_client import opened_client
 from parties.cli.options import ResearcherConfigOption, now
 from parties.cli.output import FormatOption, Json, Output, OutputFormat, exit_code, reported, table
 from parties.cli.range_words import describe_ranges, ranges_in_words
@@ -49,7 +48,7 @@ app.add_typer(approvals.app)  # without a name: its commands stand among those o
 @reported
 def plan(*, request: RequestArgument, config: ResearcherConfigOption, output_format: FormatOption = OutputFormat.TEXT) -> None:
     """Show what a job would do, send and open; nothing runs."""
-    with _client(config) as client:
+    with opened_client(config) as client:
         prepared = _prepared(client, request)
         found = client.plan(prepared.job)
     data, lines = describe_plan(found), [plan_in_words(found, prepared.job)]
@@ -64,7 +63,7 @@ def plan(*, request: RequestArgument, config: ResearcherConfigOption, output_for
 def submit(*, request: RequestArgument, config: ResearcherConfigOption, output_format: FormatOption = OutputFormat.TEXT) -> None:
     """Sign a job and give it to every participant; prints its id."""
     output = Output(output_format)
-    with _client(config) as client:
+    with opened_client(config) as client:
         prepared = _prepared(client, request)
         for warning in prepared.warnings:
             output.note(f"warning: {warning}")
@@ -76,7 +75,7 @@ def submit(*, request: RequestArgument, config: ResearcherConfigOption, output_f
 @reported
 def list_all(*, config: ResearcherConfigOption, output_format: FormatOption = OutputFormat.TEXT) -> None:
     """List the jobs that were submitted from here, with their state now."""
-    with _client(config) as client:
+    with opened_client(config) as client:
         jobs = client.jobs()
         states = {job.job_id: _state(client, job) for job in jobs}
     rows = [
@@ -96,7 +95,7 @@ def show(*, job_id: JobArgument, config: ResearcherConfigOption, output_format: 
     unheard: list[str] = []
     heard: dict[str, Progress] = {}
     ending: Ending | None = None
-    with _client(config) as client:
+    with opened_client(config) as client:
         job = client.job(job_id)
         for party in job.participants:
             try:
@@ -126,7 +125,7 @@ def watch(*, job_id: JobArgument, config: ResearcherConfigOption, output_format:
     """Follow a job to its end: progress bars on a terminal, lines of JSON otherwise."""
     on_terminal = output_format is OutputFormat.TEXT and sys.stdout.isatty()
     output = Output(OutputFormat.JSONL if output_format is OutputFormat.TEXT and not on_terminal else output_format)
-    with _client(config) as client:
+    with opened_client(config) as client:
         job = client.job(job_id)
         ending = _with_bars(client, job) if on_terminal else _with_records(client, job, output)
     _finish(output, job, ending)
@@ -142,7 +141,7 @@ def wait(
     output_format: FormatOption = OutputFormat.TEXT,
 ) -> None:
     """Wait for a job's end and print it; exit code 0 only if the job completed."""
-    with _client(config) as client:
+    with opened_client(config) as client:
         job = client.job(job_id)
         ending = client.wait(job, timeout_s=timeout_s)
     _finish(Output(output_format), job, ending)
@@ -157,7 +156,7 @@ def explain(
     output_format: FormatOption = OutputFormat.TEXT,
 ) -> None:
     """Say all reasons of all parties against a job, or whom it waits for; it need not have been submitted."""
-    with _client(config) as client:
+    with opened_client(config) as client:
         answers = client.explain(_prepared(client, Path(job)) if Path(job).is_file() else job)
     data: dict[str, Json] = {"refused": answers.refuse, "parties": [describe_answer(answer) for answer in answers]}
     Output(output_format).result(data, str(answers))
@@ -167,7 +166,7 @@ def explain(
 @reported
 def cancel(*, job_id: JobArgument, config: ResearcherConfigOption, output_format: FormatOption = OutputFormat.TEXT) -> None:
     """Ask for a job's cancellation; `wait` shows whether it came in time."""
-    with _client(config) as client:
+    with opened_client(config) as client:
         job = client.job(job_id)
         client.cancel(job)
     Output(output_format).result(describe_job(job), f"Asked to cancel {job.job_id}.")
@@ -180,7 +179,7 @@ def resume(*, job_id: JobArgument, config: ResearcherConfigOption, output_format
     from parties.client.resume import resume_job
 
     output = Output(output_format)
-    with _client(config) as client:
+    with opened_client(config) as client:
         prepared = resume_job(client, client.job(job_id), now())
         _submit(client, prepared, output)
     output.result(describe_job(prepared.job), prepared.job.job_id)
@@ -206,24 +205,13 @@ def result(
     """Fetch the shares of a completed job's outputs and open them here."""
     from parties.cli.utility_files import check_utility_files, write_utility_files
 
-    with _client(config) as client:
+    with opened_client(config) as client:
         job = client.job(job_id)
         # Before the outputs are fetched, since they are handed out once.
         check_utility_files(job, report=report, usual=usual, picture=picture)
         values = client.result(job)
     Output(output_format).result({"job": job.job_id, "outputs": describe_outputs(values)}, outputs_in_words(job, values))
     write_utility_files(job, values, report=report, usual=usual, picture=picture)
-
-
-@contextmanager
-def _client(config: Path) -> Iterator[Client]:
-    from parties.client.client import Client
-
-    client = Client.open(config, now=now())
-    try:
-        yield client
-    finally:
-        client.close()
 
 
 def _submit(client: Client, prepared: PreparedJob, output: Output) -> None:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from parties.cli.options import ResearcherConfigOption, now
+from parties.cli.opened_client import opened_client
+from parties.cli.options import ResearcherConfigOption
 from parties.cli.output import FormatOption, Output, OutputFormat, exit_code, reported
 from parties.cli.sweep_words import charges_in_words, describe_sweep, sweep_in_words
 from protocols.errors import ConfideError
 
 if TYPE_CHECKING:
-    from parties.client.client import Client
+    pass
 
 
 class MeasureName(Enum):
@@ -88,7 +87,7 @@ def sweep(
     )
     training = read_training(request)
     asked = sweep_request(training, terms)
-    with _client(config) as client:
+    with opened_client(config) as client:
         jobs = ClientJobs(client, folder=request.parent, timeout_s=timeout_s)
         file = sweep_file(client.folder, training, asked, folder=request.parent)
         planned = plan_sweep(asked, jobs, file.read())
@@ -109,14 +108,3 @@ def sweep(
     stopped = ConfideError(error.code, what, problems=error.problems, remedy=error.remedy, party=error.party)
     output.error(stopped, data=data)
     raise typer.Exit(exit_code(stopped))
-
-
-@contextmanager
-def _client(config: Path) -> Iterator[Client]:
-    from parties.client.client import Client
-
-    client = Client.open(config, now=now())
-    try:
-        yield client
-    finally:
-        client.close()

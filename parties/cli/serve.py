@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from parties.cli.job_words import describe_job, describe_outputs, outputs_in_words
+from parties.cli.opened_client import opened_client
 from parties.cli.options import PartyConfigOption, PersonOption, ResearcherConfigOption, now
 from parties.cli.output import FormatOption, Json, Output, OutputFormat, reported, table
 from protocols.errors import ConfideError
@@ -57,7 +56,7 @@ def start(
     output_format: FormatOption = OutputFormat.TEXT,
 ) -> None:
     """Keep a model warm for your queries; prints the serving's job once it is warm, and leaves it so."""
-    with _client(config) as client:
+    with opened_client(config) as client:
         handle = client.serve(
             model,
             output=kind,
@@ -81,7 +80,7 @@ def start(
 @reported
 def list_all(*, config: ResearcherConfigOption, output_format: FormatOption = OutputFormat.TEXT) -> None:
     """List your servings that are open at any party, with what is left of their quota."""
-    with _client(config) as client:
+    with opened_client(config) as client:
         states = client.servings.listed([party.id for party in client.directory.parties])
     data: list[Json] = [_describe(state) for state in states]
     heads = ("job", "model", "opens", "state", "queries left", "rows left", "ends at the latest")
@@ -98,7 +97,7 @@ def stop(
     output_format: FormatOption = OutputFormat.TEXT,
 ) -> None:
     """End a serving, once the queries under way are answered; what is left of its quota goes back into the budgets."""
-    with _client(config) as client:
+    with opened_client(config) as client:
         handle = client.serving(job_id)
         handle.stop(timeout_s)
     Output(output_format).result(describe_job(handle.job.job), f"serving {handle.id} has ended")
@@ -135,7 +134,7 @@ def infer(
 ) -> None:
     """Predict your samples with a model that nobody holds: by a serving of yours if one is warm, else in a job of its own."""
     constraint = {"decimals": decimals, "top_k": top_k, "clip": clip}
-    with _client(config) as client:
+    with opened_client(config) as client:
         found = None if cold else _ask_warm(client, model, samples, kind, constraint)
         job, values = found or _ask_cold(
             client, model, samples, kind, constraint, dealer=dealer, purpose=purpose, timeout_s=timeout_s
@@ -177,17 +176,6 @@ def _ask_cold(
     who = _placement(dealer, purpose).or_else(client.placement.beside_holders)
     handle = client.submit(prepare_file(client, model, samples, output=kind, constraint=constraint, placement=who))
     return handle.job, handle.result(timeout_s)
-
-
-@contextmanager
-def _client(config: Path) -> Iterator[Client]:
-    from parties.client.client import Client
-
-    client = Client.open(config, now=now())
-    try:
-        yield client
-    finally:
-        client.close()
 
 
 def _placement(dealer: str | None, purpose: str | None) -> Placement:
