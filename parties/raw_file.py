@@ -1,15 +1,17 @@
-"""Opens an owner's raw file for reading in batches, and writes documents that people keep beside it."""
+"""Opens an owner's raw file as it lies on the disk, and writes documents that people keep beside it."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import yaml
 
-from parties.storage.files import read_public
+from parties.storage.files import read_public, regular_file
 from privacy.preparation.contract_file import MAX_CONTRACT_BYTES, contract_from_yaml
 from privacy.preparation.data_contract import DataContract
 from privacy.preparation.raw import RawTable, open_raw
@@ -19,21 +21,44 @@ from protocols.errors import ConfideError, ErrorCode
 _FORMATS = {".csv": FileFormat.CSV, ".parquet": FileFormat.PARQUET}
 
 
+@dataclass(frozen=True)
+class RawSource:
+    """An open raw file, secret, what messages call it, and how it is written."""
+
+    file: BinaryIO
+    name: str
+    file_format: FileFormat
+
+
+@contextmanager
+def raw_source(path: Path) -> Iterator[RawSource]:
+    """Opens a raw file, secret; at the end of the block, the path must still lead to it, unchanged.
+
+    What is read may be compared byte by byte elsewhere; this also finds a file that was replaced by another.
+
+    Raises:
+        ConfideError: INVALID_ARGUMENT (the caller's fault): not to be read, or no file of rows; FILE_CHANGED (the owner's).
+    """
+    file_format = format_of(path)
+    with regular_file(path) as (file, before):
+        yield RawSource(file, path.name, file_format)
+        try:
+            after = path.stat()
+        except OSError:
+            after = None
+        if after is None or _state(before) != _state(after):
+            raise ConfideError(ErrorCode.FILE_CHANGED, f"{path.name} changed while it was read; nothing was kept of it")
+
+
 @contextmanager
 def raw_file(path: Path) -> Iterator[RawTable]:
     """Opens a file of rows, secret, for as long as the context lasts.
 
     Raises:
-        ConfideError: INVALID_ARGUMENT (the caller's fault): neither `.csv` nor `.parquet`, or not to be read; INVALID_DATA (the
-            owner's): the file as a whole.
+        ConfideError: as for `raw_source`; INVALID_DATA (the owner's): the file as a whole.
     """
-    file_format = format_of(path)
-    try:
-        source = path.open("rb")
-    except OSError as error:
-        raise ConfideError(ErrorCode.INVALID_ARGUMENT, f"{path}: {error.strerror or 'cannot be read'}") from error
-    with source:
-        yield open_raw(source, file_format=file_format, name=path.name)
+    with raw_source(path) as source:
+        yield open_raw(source.file, file_format=source.file_format, name=source.name)
 
 
 def format_of(path: Path) -> FileFormat:
@@ -71,3 +96,7 @@ def write_document(path: Path, document: Mapping[str, Any]) -> None:
         raise ConfideError(ErrorCode.INVALID_ARGUMENT, f"{path} exists and is not overwritten", remedy=remedy) from None
     except OSError as error:
         raise ConfideError(ErrorCode.INVALID_ARGUMENT, f"{path}: {error.strerror or 'cannot be written'}") from error
+
+
+def _state(found: os.stat_result) -> tuple[int, int, int, int]:
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns

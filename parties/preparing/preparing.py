@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
 from parties.config import PartyConfig
-from parties.preparing.files import new_file, raw_source
+from parties.preparing.files import new_file
 from parties.preparing.process import PreparingProcess
-from parties.raw_file import read_contract_file
+from parties.raw_file import raw_source, read_contract_file
 from parties.storage.files import read_public
 from privacy.preparation.contract import OnViolation
 from privacy.preparation.data_contract import DataContract

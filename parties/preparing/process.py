@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
+from parties.raw_file import RawSource
+from parties.worker import environment
 from parties.worker.channel import Channel, ChannelClosed, Parcel
 from privacy.preparation.contract import OnViolation
 from privacy.preparation.data_contract import DataContract
 from privacy.preparation.outcome import Outcome
 from privacy.preparation.recipes.recipe import Recipe
 from privacy.preparation.recipes.steps.redact_text import RedactText
-from privacy.preparation.table import FileFormat
 from protocols.canonical import canonical_bytes
 from protocols.errors import ConfideError, ErrorCode, Problem
 from protocols.secrets import SecretBytes
@@ -26,28 +25,11 @@ from protocols.secrets import SecretBytes
 MEMORY_BYTES = 3 << 29  # 1.5 GiB of address space beside the libraries
 PROCESSOR_S = 4 * 3_600
 _ENVIRONMENT = {
-    "PATH": os.defpath,
-    "LANG": "C.UTF-8",
-    "PYTHONDONTWRITEBYTECODE": "1",
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "ARROW_NUM_THREADS": "1",
-    # Its own allocator would reserve a gigabyte of the address space, which is bounded.
-    "ARROW_DEFAULT_MEMORY_POOL": "system",
+    **environment.ENVIRONMENT,
     # One arena: every batch allocates anew, and freed memory that lies in many arenas is not given back.
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_TRIM_THRESHOLD_": str(1 << 24),
 }
-
-
-@dataclass(frozen=True)
-class RawSource:
-    """An open raw file, secret, what messages call it, and how it is written."""
-
-    file: BinaryIO
-    name: str
-    file_format: FileFormat
 
 
 class PreparingProcess:

@@ -21,6 +21,7 @@ from typing import Any
 import structlog
 
 from parties import defect
+from parties.worker import environment
 from parties.worker.channel import MAX_HEADER_BYTES, Channel, ChannelClosed, Parcel
 from protocols.errors import ConfideError, ErrorCode
 from protocols.job import Job
@@ -29,16 +30,7 @@ BIRTH_TIMEOUT_S = 60.0  # the template loads its libraries first
 PLAN_TIMEOUT_S = 60.0
 _log = structlog.get_logger()
 ENVIRONMENT = {  # of the template and its workers
-    "PATH": os.defpath,
-    "LANG": "C.UTF-8",
-    "PYTHONDONTWRITEBYTECODE": "1",
-    # One thread each: sessions share the cores, and a process with several threads could not be forked.
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "ARROW_NUM_THREADS": "1",
-    # Its own allocator would reserve a gigabyte of the address space, which is bounded in evaluators.
-    "ARROW_DEFAULT_MEMORY_POOL": "system",
+    **environment.ENVIRONMENT,
     # glibc gives the memory of every large array back and has it zeroed again, page by page, for the next one: a quarter of a
     # training step. A worker keeps it until it ends.
     "MALLOC_MMAP_MAX_": "0",

@@ -10,6 +10,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from protocols.errors import ConfideError, ErrorCode
 
@@ -94,6 +95,26 @@ def read_public(path: Path, *, max_bytes: int) -> bytes:
 
 
 @contextmanager
+def regular_file(path: Path) -> Iterator[tuple[BinaryIO, os.stat_result]]:
+    """Opens a file for reading; yields it, and its status when it was opened.
+
+    Raises:
+        ConfideError: INVALID_ARGUMENT (the operator's fault): it cannot be read, or is a folder, a pipe or a device.
+    """
+    try:
+        # O_NONBLOCK: opening a pipe or a device must not hang; the check below refuses them.
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise _unusable(path, error) from error
+    status = os.fstat(handle)  # of the file that is open, so nobody can swap it after the check
+    if not stat.S_ISREG(status.st_mode):
+        os.close(handle)
+        raise ConfideError(ErrorCode.INVALID_ARGUMENT, f"{path} is not a file")
+    with os.fdopen(handle, "rb") as file:
+        yield file, status
+
+
+@contextmanager
 def exclusive_lock(path: Path, *, busy: str) -> Iterator[None]:
     """Holds an exclusive lock on a file for the length of a `with` block; the system drops it if the process ends.
 
@@ -119,16 +140,7 @@ def exclusive_lock(path: Path, *, busy: str) -> Iterator[None]:
 
 
 def _read(path: Path, *, max_bytes: int, forbidden: int) -> bytes:
-    try:
-        # O_NONBLOCK: opening a pipe or a device must not hang; the check below refuses them.
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError as error:
-        raise _unusable(path, error) from error
-    status = os.fstat(handle)  # of the file that is open, so nobody can swap it after the check
-    if not stat.S_ISREG(status.st_mode):
-        os.close(handle)
-        raise ConfideError(ErrorCode.INVALID_ARGUMENT, f"{path} is not a file")
-    with os.fdopen(handle, "rb") as file:
+    with regular_file(path) as (file, status):
         if status.st_mode & forbidden:
             raise ConfideError(ErrorCode.FILE_MODE, f"{path} has mode {stat.S_IMODE(status.st_mode):04o}")
         data = file.read(max_bytes + 1)

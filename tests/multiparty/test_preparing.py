@@ -16,10 +16,11 @@ import pytest
 from governance.audit.entries import EntryKind, read_entry
 from governance.documents import DocumentKind, verify
 from parties.config import PartyConfig, load_party_config, write_party_config
-from parties.preparing.files import new_file, raw_source
+from parties.preparing.files import new_file
 from parties.preparing.preparing import Instructions, prepare_file, prepare_to_file
 from parties.preparing.process import PreparingProcess
 from parties.preparing.registering import register_prepared, reproduce
+from parties.raw_file import raw_source
 from parties.registration import open_rows
 from parties.storage.database import one_transaction
 from parties.worker.channel import Channel

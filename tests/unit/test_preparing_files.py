@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from parties.preparing.files import new_file, raw_source
+from parties.preparing.files import new_file
+from parties.raw_file import raw_source
 from protocols.errors import ConfideError, ErrorCode
 
 
