@@ -25,7 +25,7 @@ from parties.server import access, linking_desk
 from parties.server.linking_desk import IntersectionDesk
 from parties.server.linking_service import LinkingService
 from parties.storage.database import Database
-from parties.storage.linking import IntersectionRecord
+from parties.storage.linking import IntersectionRecord, IntersectionState
 from parties.storage.sealed import Purpose
 from parties.wire import methods
 from protocols.identifiers.group import Exponent
@@ -243,3 +243,30 @@ def a_linking_world(folder: Path, monkeypatch: pytest.MonkeyPatch) -> LinkingWor
     desk = IntersectionDesk(waits.party)
     world = LinkingWorld(dials, waits, desk, LocalCalls(lambda: world.service()))
     return world
+
+
+def assert_nothing_is_left(world: LinkingWorld) -> None:
+    """Neither side has registered anything or keeps a part of a run."""
+    for hospital in (world.dials, world.waits):
+        assert hospital.registered() is None
+        assert hospital.sealed_files() == 0
+        with hospital.database.transaction() as tables:
+            assert all(r.state.is_over for r in tables.linking.in_states(*IntersectionState))
+
+
+def session_of(world: LinkingWorld, offer: Any) -> str:
+    """The session of an offer's run, at the side that waits."""
+    return world.waits.record(offer.intersection_id).session
+
+
+def before(name: str, act: Callable[[], object]) -> Callable[[str, Any], Any]:
+    """Does something once, before the first message of a name."""
+    done: list[object] = []
+
+    def alter(called: str, message: Any) -> Any:
+        if called == name and not done:
+            done.append("done")
+            act()
+        return message
+
+    return alter
