@@ -76,9 +76,8 @@ def compile_model(plan: EncryptedPlan, spec: ModelSpec, weights: Mapping[str, ND
         if not (isinstance(step, LinearStep) and isinstance(node, Affine) and isinstance(shape, Affine)):
             continue
         for term, number, vector in diagonal_vectors(program, step, node, shape):
-            where = step.terms[term]
-            diagonals[index, term, number] = engine.encode(vector, where.level, where.weight_scale)
-        constants[index] = engine.encode(constant_vector(program, step, node), step.level, step.scale)
+            diagonals[index, term, number] = engine.encode(vector, *program.diagonal_form(index, term))
+        constants[index] = engine.encode(constant_vector(program, step, node), *program.constants_form(index))
     return CompiledModel(plan, program, engine, diagonals, constants)
 
 

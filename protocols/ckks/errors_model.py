@@ -5,7 +5,8 @@ operation has, drawn from a generator of fixed seed, so that what folds and copi
 degree, an error of variance v in each coefficient has the variance v N / 2 in the real part of a slot, since a slot is the
 polynomial's value at a root of unity (Cheon et al., ASIACRYPT 2017):
 
-- encoding rounds coefficients: 1/12;
+- encoding rounds coefficients: 1/12, but that of real numbers leaves all of its error in the real parts: N / 12 in a slot and
+  not N / 24 (see `encoding_errors`);
 - fresh encryption: the square of SEAL's standard deviation 3.2;
 - rescaling rounds both parts, one of which meets the ternary key: (1 + 2N/3) / 12;
 - key switching multiplies the error of a key, of deviation 3.2, with digits, and divides by the special prime. SEAL's digits are
@@ -16,28 +17,33 @@ polynomial's value at a root of unity (Cheon et al., ASIACRYPT 2017):
 Rows are points spread evenly in the declared range, and rows whose features are all alike, which make sums large. The bound is
 `DEVIATIONS` standard deviations of the worst output. Nothing in it is fitted to models. It is a statistical bound for samples
 within the range and not a worst case: rows that make values inside a model larger than these rows do can exceed it. What is
-typical is the root mean square over all outputs of rows that are uniform in the range, over several draws of the errors.
+typical is the root mean square over all outputs of rows that are uniform in the range, over several draws of the errors. There
+the rounding of weights is not drawn but computed: a model's weights are rounded once, the same way for every query and key, and
+what that does to ten outputs may well be twice or half of what rounding does on the mean.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from protocols.ckks.encoding_errors import constant_encoding_error, encoding_error
 from protocols.ckks.latency import run_program
 from protocols.ckks.linear_operators import Float64
 from protocols.ckks.parameters import ParameterSet
 from protocols.ckks.program import Program
+from protocols.ckks.slots import slot_exponents
 
 DEVIATIONS = 6.0
 _SPREAD_ROWS = 6
 _EVEN_ROWS = 2
 _ENCRYPTION_DEVIATION = 3.2
 _TYPICAL_ROWS = 4
-_TYPICAL_DRAWS = 8
+_TYPICAL_DRAWS = range(8, 33)  # at least, and at most
+_TYPICAL_NUMBERS = 320  # of which the root mean square is off by a twenty-fifth on the mean, were all independent
 _SEED = 20260101  # of what stands for errors: the same plan comes out everywhere
 
 
@@ -56,9 +62,10 @@ class PredictedError:
 
 @dataclass(frozen=True)
 class Weighted:
-    """A plaintext: its values `(slots,)`, or one for all slots, level and scale."""
+    """A plaintext: its values and what encoding adds to them, both `(slots,)` or one number for all slots; level and scale."""
 
     values: Float64
+    errors: Float64
     level: int
     scale: float
 
@@ -86,7 +93,7 @@ class ErrorArithmetic:
     def __init__(self, parameters: ParameterSet, seed: int = _SEED) -> None:
         self.parameters = parameters
         ring_degree = parameters.ring_degree
-        self.encoding = ring_degree / 24
+        self.encoding = ring_degree / 12
         self.encryption = _ENCRYPTION_DEVIATION**2 * ring_degree / 2 + self.encoding
         self.rounding = (1 + 2 * ring_degree / 3) / 12 * ring_degree / 2
         self._generator = np.random.default_rng(seed)
@@ -94,11 +101,8 @@ class ErrorArithmetic:
 
     def _key_switch(self, level: int) -> Float64:
         ring_degree = self.parameters.ring_degree
-        powers, power = np.empty(self.parameters.slots), 1
-        for slot in range(self.parameters.slots):
-            powers[slot], power = power, power * 3 % (2 * ring_degree)
         digits = sum((prime / self.parameters.special_prime) ** 2 for prime in self.parameters.primes[: level + 1])
-        sizes = ring_degree / 12 + 1 / (4 * np.sin(np.pi * powers / (2 * ring_degree)) ** 2)
+        sizes = ring_degree / 12 + 1 / (4 * np.sin(np.pi * slot_exponents(ring_degree) / (2 * ring_degree)) ** 2)
         return np.asarray(digits * sizes * _ENCRYPTION_DEVIATION**2 * ring_degree / 2 + self.rounding, np.float64)
 
     def fresh(self, values: Float64, level: int, scale: float) -> Uncertain:
@@ -110,7 +114,7 @@ class ErrorArithmetic:
     def multiply_plain(self, ciphertext: Uncertain, plaintext: Weighted, /) -> Uncertain:
         """See `Engine`."""
         errors = ciphertext.errors * plaintext.values
-        errors[1] += ciphertext.values * self._rounded(plaintext)
+        errors[1] += ciphertext.values * plaintext.errors
         scale = ciphertext.scale * plaintext.scale
         return Uncertain(ciphertext.values * plaintext.values, errors, ciphertext.level, scale)
 
@@ -123,7 +127,7 @@ class ErrorArithmetic:
         """See `Engine`."""
         ciphertext.values = ciphertext.values + plaintext.values
         ciphertext.errors = ciphertext.errors.copy()
-        ciphertext.errors[1] += self._rounded(plaintext)
+        ciphertext.errors[1] += plaintext.errors
 
     def rotate(self, ciphertext: Uncertain, step: int, _keys: None, /) -> Uncertain:
         """See `Engine`."""
@@ -164,16 +168,18 @@ class ErrorArithmetic:
 
     def encode_constant(self, value: float, level: int, scale: float, /) -> Weighted:
         """See `Engine`."""
-        return Weighted(np.array(value), level, scale)
+        return Weighted(np.array(value), np.array(constant_encoding_error(value, scale)), level, scale)
+
+    def encode(self, values: Float64, level: int, scale: float) -> Weighted:
+        """Returns a plaintext whose error is drawn, since it depends on digits of weights that may be any."""
+        deviation = math.sqrt(self.encoding) / scale
+        drawn = self._generator.standard_normal(self.parameters.slots) * deviation
+        return Weighted(values, np.asarray(drawn, np.float64), level, scale)
 
     def add_noise(self, ciphertext: Uncertain, variance: float | Float64) -> None:
         """Adds an error of this variance in every slot, in units of the plaintext."""
         drawn = self._generator.standard_normal(ciphertext.values.shape)
         ciphertext.errors[0] += drawn * (np.sqrt(variance) / ciphertext.scale)
-
-    def _rounded(self, plaintext: Weighted) -> Float64:
-        deviation = math.sqrt(self.encoding) / plaintext.scale
-        return np.asarray(self._generator.standard_normal(self.parameters.slots) * deviation, np.float64)
 
 
 def spread_rows(features: int, low: float, high: float) -> Float64:
@@ -201,7 +207,13 @@ def predicted_error(
         high: likewise.
     """
     rows = spread_rows(int(program.feature_slots().max()) + 1, low, high)
-    variances = (_opened_errors(program, vectors, constants, rows, seed=_SEED) ** 2).mean(axis=1)
+    arithmetic = ErrorArithmetic(program.parameters)
+    opened = _opened_errors(
+        program, arithmetic, rows,
+        diagonals=lambda *key: arithmetic.encode(vectors[key], *program.diagonal_form(*key[:2])),
+        constants=lambda step: arithmetic.encode(constants[step], *program.constants_form(step)),
+    )  # fmt: skip
+    variances = (opened**2).mean(axis=1)
     total, own = float(variances.sum(axis=0).max()), float(variances[0].max())
     return PredictedError(DEVIATIONS * math.sqrt(total), DEVIATIONS * math.sqrt(own))
 
@@ -217,37 +229,39 @@ def typical_error(
     features = int(program.feature_slots().max()) + 1
     period = program.steps[-1].layout.period
     outputs = np.repeat(program.output_slots()[:period] >= 0, program.samples)
+    diagonals = {key: _rounded(vector, *program.diagonal_form(*key[:2])) for key, vector in vectors.items()}
+    added = {step: _rounded(vector, *program.constants_form(step)) for step, vector in constants.items()}
+    wanted = -(-_TYPICAL_NUMBERS // (_TYPICAL_ROWS * int(outputs.sum())))
     squares = []
-    for draw in range(_TYPICAL_DRAWS):
+    for draw in range(min(max(wanted, _TYPICAL_DRAWS[0]), _TYPICAL_DRAWS[-1])):
         seed = _SEED + 1 + draw
         rows = np.random.default_rng(seed).uniform(low, high, (_TYPICAL_ROWS, features))
-        opened = _opened_errors(program, vectors, constants, rows, seed=seed)
+        opened = _opened_errors(
+            program, ErrorArithmetic(program.parameters, seed), rows,
+            diagonals=lambda *key: diagonals[key], constants=added.__getitem__,
+        )  # fmt: skip
         squares.append((opened.sum(axis=0)[:, outputs] ** 2).mean())
     return math.sqrt(float(np.mean(squares)))
 
 
+def _rounded(values: Float64, level: int, scale: float) -> Weighted:
+    return Weighted(values, encoding_error(values, scale), level, scale)
+
+
 def _opened_errors(
     program: Program,
-    vectors: Mapping[tuple[int, int, int], Float64],
-    constants: Mapping[int, Float64],
+    arithmetic: ErrorArithmetic,
     rows: Float64,
     *,
-    seed: int,
+    diagonals: Callable[[int, int, int], Weighted],
+    constants: Callable[[int], Weighted],
 ) -> Float64:
     """Returns `(2, rows, period)`: how far off each number is that is opened, from keys and from the rounding of weights."""
-    arithmetic = ErrorArithmetic(program.parameters, seed)
     features = program.feature_slots()
     values = np.repeat(np.where(features < 0, 0.0, rows[:, np.maximum(features, 0)]), program.samples, axis=1)
-
-    def diagonal(step: int, term: int, number: int) -> Weighted:
-        where = program.steps[step].terms[term]  # type: ignore[union-attr]
-        return Weighted(vectors[step, term, number], where.level, where.weight_scale)
-
     answer = run_program(
         program, arithmetic, arithmetic.fresh(values, program.fresh_level, program.fresh_scale), None,
-        diagonals=diagonal,
-        constants=lambda step: Weighted(constants[step], program.steps[step].level, program.steps[step].scale),
-        constant=arithmetic.encode_constant,
+        diagonals=diagonals, constants=constants, constant=arithmetic.encode_constant,
     )  # fmt: skip
     # The encryption of zero that re-randomises an answer is made one prime higher, and rounded as a rescale does.
     arithmetic.add_noise(answer, arithmetic.rounding)

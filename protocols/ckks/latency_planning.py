@@ -129,17 +129,10 @@ def plan_latency(
 def rehearse(program: Program) -> Rehearsal:
     """Answers a query without computing, and returns what was counted."""
     rehearsal = Rehearsal(program.parameters)
-
-    def diagonal(step: int, term: int, _number: int) -> Token:
-        linear = program.steps[step]
-        if not isinstance(linear, LinearStep):
-            raise TypeError("a diagonal of a polynomial")
-        return Token(linear.terms[term].level, linear.terms[term].weight_scale)
-
     answer = run_program(
         program, rehearsal, Standing(program.fresh_level, program.fresh_scale), None,
-        diagonals=diagonal,
-        constants=lambda step: Token(program.steps[step].level, program.steps[step].scale),
+        diagonals=lambda step, term, _: Token(*program.diagonal_form(step, term)),
+        constants=lambda step: Token(*program.constants_form(step)),
         constant=rehearsal.encode_constant,
     )  # fmt: skip
     if answer.level:

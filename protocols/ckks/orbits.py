@@ -15,8 +15,8 @@ The trace is divided by the number of rotations, modulo the prime, before it is 
 alone add up to that number times the coefficients at every N / (2 period)-th place, and cancel elsewhere. So what is read is no
 larger than a slot, and summing up costs no room below the prime but for the one bit of the two conjugates.
 
-References: SEAL keeps values in bit-reversed order; place i holds the value at exponent 2 * reversed(i) + 1. Slot j of CKKS is
-the value at exponent 3^j (Cheon, Han, Kim, Kim and Song 2018, with 3 for 5).
+References: SEAL keeps values in bit-reversed order; place i holds the value at exponent 2 * reversed(i) + 1. For slots
+see `slots`.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols.ckks.seal_format import Residues
+from protocols.ckks.slots import slot_exponents
 from protocols.prg import AesCtrStream
 from protocols.secrets import SecretBytes
 
@@ -44,11 +45,7 @@ def orbits(ring_degree: int, period: int) -> Places:
     place_of = np.zeros(2 * ring_degree, np.int64)
     for place in range(ring_degree):
         place_of[2 * int(f"{place:0{bits}b}"[::-1], 2) + 1] = place
-    exponents = np.empty(slots, np.int64)
-    exponent = 1
-    for slot in range(slots):
-        exponents[slot] = exponent
-        exponent = exponent * 3 % (2 * ring_degree)
+    exponents = slot_exponents(ring_degree)
     both = np.concatenate([place_of[exponents].reshape(-1, period), place_of[2 * ring_degree - exponents].reshape(-1, period)])
     found = np.ascontiguousarray(both.T)
     found.flags.writeable = False

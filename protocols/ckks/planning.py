@@ -83,7 +83,8 @@ class Predictions:
         max_error: of an output, absolute, before flooding and rounding. Derived from the errors of single operations and not
             fitted to models. A statistical bound: six standard deviations of the output that is worst at rows spread over the
             declared range and at its ends. Not a worst case: a sample made to have larger values inside a model can exceed it.
-        typical_error: root mean square over the outputs of samples spread evenly over the declared range; from the same errors.
+        typical_error: root mean square over the outputs of samples spread evenly over the declared range; from the same errors,
+            with the rounding that this model's weights have.
         noise_bound: the part of `max_error` that depends on keys: all but the rounding of weights.
         output_limit: no output of a sample within the declared range is larger in absolute value.
     """

@@ -112,6 +112,17 @@ class Program:
         numbers = np.tile(self.input_layout.one_period, self.parameters.slots // self.samples // self.input_layout.period)
         return np.where(numbers < 0, -1, self.input_features[np.maximum(numbers, 0)])
 
+    def diagonal_form(self, step: int, term: int) -> tuple[int, float]:
+        """Returns the level and the scale at which the diagonals of a linear step's term are encoded."""
+        linear = self.steps[step]
+        if not isinstance(linear, LinearStep):
+            raise TypeError("a diagonal of a polynomial")
+        return linear.terms[term].level, linear.terms[term].weight_scale
+
+    def constants_form(self, step: int) -> tuple[int, float]:
+        """Returns the same for a step's constants."""
+        return self.steps[step].level, self.steps[step].scale
+
     @property
     def answer_replicas(self) -> int:
         """How many times an output is the sum of all slots that are equal modulo the period of the last layout."""

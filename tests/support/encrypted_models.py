@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols.ckks.diagonal_vectors import constant_vector, diagonal_vectors
-from protocols.ckks.errors_model import ErrorArithmetic, Weighted
+from protocols.ckks.errors_model import ErrorArithmetic
 from protocols.ckks.latency import run_program
 from protocols.ckks.network import Affine, network, support
 from protocols.ckks.planning import EncryptedPlan
@@ -103,14 +103,10 @@ def evaluated_in_the_clear(plan: EncryptedPlan, spec: ModelSpec, weights: Weight
             vectors |= {(index, term, number): vector for term, number, vector in diagonal_vectors(program, step, node, shape)}
             constants[index] = constant_vector(program, step, node)
 
-    def diagonal(step: int, term: int, number: int) -> Weighted:
-        where = program.steps[step].terms[term]
-        return Weighted(vectors[step, term, number], where.level, where.weight_scale)
-
     answer = run_program(
         program, arithmetic, arithmetic.fresh(plan.lay_out(rows), plan.fresh_level, plan.fresh_scale), None,
-        diagonals=diagonal,
-        constants=lambda step: Weighted(constants[step], program.steps[step].level, program.steps[step].scale),
+        diagonals=lambda *key: arithmetic.encode(vectors[key], *program.diagonal_form(*key[:2])),
+        constants=lambda step: arithmetic.encode(constants[step], *program.constants_form(step)),
         constant=arithmetic.encode_constant,
     )  # fmt: skip
     return opened_numbers(plan, answer.values[0])

@@ -172,8 +172,27 @@ def test_typical_error_is_that_of_samples_within_the_range() -> None:
     for row, right in zip(rows, reference.logits(spec, weights, rows), strict=True):
         result = evaluate(compiled, engine.load(decode_query(shape, owner.encrypt_query(plan, row[np.newaxis]))[0]), keys)
         errors.append(plan.read_outputs(opened(engine, secret, result, form)[np.newaxis], 1)[0] - right)
-    # The mean square of 24 times 8 errors: what depends on keys is fresh in each, what depends on weights is one draw for each
-    # of 8 outputs, at most all of it: then a relative deviation of sqrt(2 / 8), so of the root a quarter, at four deviations a
-    # factor of two to either side.
+    # The mean square of 24 times 8 errors: what depends on weights is computed, what depends on keys is fresh in each or, in
+    # a few slots, the same under the one key, at most all of it: then a relative deviation of sqrt(2 / 8), so of the root a
+    # quarter, at four deviations a factor of two to either side.
     ratio = plan.predictions.typical_error / float(np.sqrt(np.mean(np.square(errors))))
     assert 0.5 < ratio < 2.0
+
+
+def test_typical_error_knows_how_the_weights_themselves_are_rounded() -> None:
+    """Weights that are all alike are one coefficient; at a scale of a power of two it is rounded by nothing, or by a half."""
+    features = 32
+    spec, declared = ModelSpec.chain(features, out=Linear(1)), Declared(0.0, 1.0, 2.0 * features)
+
+    def typical(weight: float) -> tuple[float, float]:
+        plan = plan_latency(spec, {"out.weight": np.full((1, features), weight), "out.bias": np.zeros(1)}, declared)
+        return plan.predictions.typical_error, plan.answer_scale / plan.fresh_scale
+
+    noise, scale = typical(0.5)
+    rounded, same_scale = typical(0.5 + 0.499 / scale)
+    assert same_scale == scale
+    # The sum of 32 uniform numbers has the mean 16 and the variance 32 / 12. Their number is drawn 128 times, so the mean square
+    # of the sum deviates by 2 %; two digits of each figure, by 5 % at most, are the larger part.
+    expected = 0.499 / scale * np.sqrt(16**2 + features / 12)
+    assert expected > 2 * noise
+    assert rounded == pytest.approx(np.hypot(expected, noise), rel=0.15)
