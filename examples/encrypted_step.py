@@ -7,7 +7,7 @@ researcher opens.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -53,7 +53,8 @@ def ask_encrypted(network: harness.Harness, client: Client, out: Path, console: 
     """Publishes the digits network of the first party, has it permitted, and asks it in both lanes."""
     owner, own = network.parties[0], digits_network()
     steward = harness.person_folder(owner.config, harness.STEWARD)
-    published = publish_model(owner.config, steward, own.write(out / "model"), own.terms, now=datetime.now(UTC))
+    terms = replace(own.terms, datasets=(f"{owner.party}/digits/1",))
+    published = publish_model(owner.config, steward, own.write(out / "model"), terms, now=datetime.now(UTC))
     label = published.ref.label
     console.print(f"  {owner.party} publishes {label}, a network 64-32-10; lanes: {', '.join(published.plans)}")
     try:

@@ -167,7 +167,7 @@ def run(network: harness.Harness, split: Split, out: Path) -> dict[str, object]:
     holdouts = [f"{hospital}/holdout" for hospital in HOSPITALS]
     assess = AssessRequest(**WHO, type="assess", datasets=trains + holdouts, members=trains, model=model)
     assessed = submit(client, assess, out / "model", "assess", counted)
-    released = release(network, trained.job, assessed.job, client.result(assessed.job), out, console)
+    released = release(network, trained.job, assessed.job, client.opened(assessed.job), out, console)
 
     console.rule("8. A researcher's private inference on samples of her own")
     infer = InferRequest(**WHO, type="infer", model=model, samples="(in memory)", output="probability", decimals=2)
@@ -383,7 +383,7 @@ def closing_table(
     )
     learned.add_row("hospital-c (dealer)", "shapes and schedule from the plan; no message of the computation")
     learned.add_row("hospital-a (its own model, encrypted)", "how many queries are asked in which lane, and when")
-    learned.add_row("every hospital", "of the others' rows, how many there are")
+    learned.add_row("every hospital", "of the others' rows, how many there are; the counts of the attack that it signs")
     learned.add_row("the researcher", "how many held-out rows are right; two decimals, or scores, for each of her own samples")
     learned.add_row("nobody", "another one's rows, the weights, losses, gradients, the researcher's samples")
     console.print(learned)

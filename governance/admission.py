@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 from governance.identity.directory import Directory
 from governance.identity.names import Role
-from governance.private_rows import row_problems
+from governance.private_rows import people_problems, row_problems
 from privacy.accounting.statement import claim_problems, terms_of
 from privacy.preparation.fit import fit_or_refuse
 from privacy.preparation.parts import check_part
@@ -20,6 +21,7 @@ from privacy.preparation.schema import TableSchema
 from protocols.canonical import canonical_bytes, sha256_hex
 from protocols.errors import ConfideError, ErrorCode, Problem
 from protocols.job import DatasetRef, Job, JobType, ModelRef, Partition, Resumption
+from protocols.row_noise import stands_in_for_minimum
 from protocols.session.states import State
 from protocols.training import OptimiserKind
 
@@ -80,6 +82,7 @@ class Holdings:
         resumed: the job that this one resumes, if the party knows it.
         schemas: of those data sets, by name.
         prepared: the statements of preparation of those that were prepared, as documents, by name.
+        rows_per_person: so many rows one person has at most in those where it is known, by name.
     """
 
     party: str
@@ -94,6 +97,7 @@ class Holdings:
     resumed: PastJob | None
     schemas: Mapping[str, TableSchema]
     prepared: Mapping[str, Mapping[str, Any]]
+    rows_per_person: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -187,8 +191,10 @@ def _datasets(job: Job, holdings: Holdings) -> Iterable[Finding]:
         else:
             if job.partition is Partition.COLUMNS:
                 yield from _part(job, position, holdings.schemas[dataset.name])
-            if (terms := terms_of(job)) is not None and (statement := holdings.prepared.get(dataset.name)) is not None:
-                for problem in row_problems(terms, statement, where=where):
+            if (terms := terms_of(job)) is not None:
+                known_people = holdings.rows_per_person.get(dataset.name)
+                problems = [*row_problems(terms, holdings.prepared.get(dataset.name), where=where)]
+                for problem in (*problems, *people_problems(terms, known_people, where=where)):
                     yield Finding(ErrorCode.INVALID_JOB, problem)
 
 
@@ -235,6 +241,11 @@ def _evaluation(job: Job, holdings: Holdings) -> Iterable[Finding]:
                 what = f"may tell of {output.min_cell} row(s); {holdings.party} permits at least {holdings.min_cell}"
                 where = f"outputs.{output.name}.min_cell"
                 yield _finding(ErrorCode.NOT_ENOUGH_ROWS, where, what, f"write at least {holdings.min_cell}")
+            if not stands_in_for_minimum(output):
+                # Else next to no noise would be a way around the rules for exact counts, which noise switches off.
+                what = f"noise {output.noise} does not hide that a count is of fewer rows than its minimum cell {output.min_cell}"
+                remedy = f"write at least {Decimal(output.min_cell) / 2:f}, or a smaller min_cell"
+                yield _finding(ErrorCode.NOT_ENOUGH_ROWS, f"outputs.{output.name}.noise", what, remedy)
 
 
 def _resumption(job: Job, resumes: Resumption, holdings: Holdings) -> Iterable[Finding]:

@@ -40,7 +40,9 @@ class DocumentKind(Enum):
     ENQUIRY = "enquiry"  # a researcher's request to ask such a model for a while
     DELETION_RECEIPT = "deletion-receipt"  # a holder has destroyed what it held of a model
     RISK_REPORT = "risk-report"  # what an owner found when it attacked a model with its own rows
+    UTILITY_REPORT = "utility-report"  # what a researcher's evaluation told of a model
     EVIDENCE = "evidence"  # what a holder has in hand about a model version that is to be released
+    STANDING_ASSESSMENT = "standing-assessment"  # a party repeats the assessment of a model version by itself
     LICENCE = "licence"  # for what, by whom and until when released weights may be used
     PREPARATION = "preparation"  # how an owner made the rows of a data set from its raw file
 
@@ -151,7 +153,7 @@ def verify(signed: SignedDocument, *, kind: DocumentKind, signer: str, key: Veri
         ConfideError: BAD_SIGNATURE (the sender's fault): other kind, other signer, or a signature that does not fit.
     """
     if signed.kind is not kind:
-        raise ConfideError(ErrorCode.BAD_SIGNATURE, f"a {signed.kind.value} was signed where a {kind.value} is expected")
+        raise ConfideError(ErrorCode.BAD_SIGNATURE, f"it was signed as {signed.kind.value}, and {kind.value} is expected")
     if signed.signer != signer:
         raise ConfideError(ErrorCode.BAD_SIGNATURE, f"{signed.signer} signed where {signer} is expected", party=signed.signer)
     if not key.is_valid(signed.signature, _message(kind, signer, signed.body)):

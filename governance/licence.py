@@ -19,18 +19,19 @@ from governance.identity.directory import Directory
 from governance.identity.fields import fields_of
 from governance.identity.keys import SigningKey
 from governance.identity.names import check_id
+from governance.privacy_claims import MAX_TRAININGS, TrainingClaim, read_claims
 from governance.statement import verify_statement
 from protocols.canonical import Document, canonical_bytes, parse_canonical, sha256_hex
 from protocols.errors import ConfideError, ErrorCode, Problem
 from protocols.job import MAX_COMPUTING_PARTIES, ModelRef
 from protocols.job_fields import check_hex
 
-FORMAT = "confide.licence/1"
+FORMAT = "confide.licence/2"
 MAX_RECIPIENTS = 16
 MAX_PARAMETERS = 1 << 26  # of a model in a file of weights
 _NAMES = {
     "format", "consortium", "issuer", "job", "attempt", "output", "model", "version", "manifest_sha256", "parameters", "purpose",
-    "recipients", "commitments", "issued", "expires",
+    "recipients", "commitments", "issued", "expires", "claims",
 }  # fmt: skip
 _REMEDY = "keep to the licence, or ask its issuers for another release"
 
@@ -53,6 +54,7 @@ class Licence:
         commitments: to the shares of the weights, by party: all that computed, the issuer among them.
         issued: UTC, whole seconds.
         expires: UTC, whole seconds: from then on nobody may use them.
+        claims: what all trainings behind the weights claim of differential privacy, the latest first.
     """
 
     consortium: str
@@ -68,6 +70,7 @@ class Licence:
     commitments: Mapping[str, str]
     issued: datetime
     expires: datetime
+    claims: tuple[TrainingClaim, ...]
 
     def to_document(self) -> Document:
         """Returns the licence as a document."""
@@ -87,6 +90,7 @@ class Licence:
             "commitments": dict(self.commitments),
             "issued": time_text(self.issued),
             "expires": time_text(self.expires),
+            "claims": [claim.to_document() for claim in self.claims],
         }
 
     def to_bytes(self) -> bytes:
@@ -117,6 +121,7 @@ class Licence:
             commitments=_commitments(document.get("commitments"), problems),
             issued=fields.time("issued"),
             expires=fields.time("expires"),
+            claims=read_claims(fields.items("claims", most=MAX_TRAININGS), problems, where="claims"),
         )
         refuse(problems or check_licence(licence), what="the licence")
         require_one_form(licence.to_document(), body, what="the licence")
@@ -159,6 +164,8 @@ def check_licence(licence: Licence) -> Iterable[Problem]:
         yield from check_id("commitments", party)
         yield from check_hex(f"commitments.{party}", commitment, 64)
     yield from check_period("expires", licence.issued, licence.expires)
+    if not licence.claims or len({claim.job for claim in licence.claims}) != len(licence.claims):
+        yield Problem("claims", "what each training behind the weights claims is expected once", "ask its author")
 
 
 def sign_licence(licence: Licence, key: SigningKey) -> SignedDocument:

@@ -8,65 +8,39 @@ that parties compare.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from governance.consent.limits import ABOUT_ROWS
 from governance.identity.directory import Directory
 from governance.identity.fields import Fields, fields_of, finish
+from governance.preview_flows import Flow, receives, sends
 from governance.preview_learns import who_learns_what
 from privacy.accounting.noisy_answers import spent_in_words
 from privacy.accounting.statement import privacy_in_words
-from protocols.answer_noise import has_noise
 from protocols.canonical import Document, canonical_bytes, parse_canonical
 from protocols.errors import ConfideError, Problem
 from protocols.job import MAX_DATASETS, MAX_OUTPUTS, Job, Output, OutputKind
 from protocols.job_parts import SUMMARISED
 from protocols.plan.estimate import Estimate
-from protocols.plan.plan import Direction, Plan
+from protocols.plan.plan import Plan
 
-FORMAT = "confide.preview/3"
+FORMAT = "confide.preview/4"
 WITHOUT_NOISE = "none: opened without noise"
 NOTHING_OPENED = "0: nothing is opened"
 MAX_GRANTS = 64
 MAX_NUMBERS = 8
+MAX_BUDGETS = 1_024
 _MAX_PEERS = 128
 _MAX_WORDS = 512
 _NAMES = {
     "format", "party", "job", "job_digest", "plan_digest", "type", "purpose", "querier", "institution", "agreement",
     "agreement_digest", "grants", "roles", "sends", "receives", "rounds", "seconds", "memory_bytes", "disk_bytes", "epsilon",
-    "outputs", "learns", "model", "retention", "numbers",
+    "outputs", "learns", "model", "retention", "numbers", "budgets",
 }  # fmt: skip
 _FLOW_NAMES = {"peer", "rows", "openings", "corrections", "signals", "noise", "outputs"}
 _OUTPUT_NAMES = {"name", "kind", "recipient", "shape", "constraint"}
 _LEARNS_NAMES = {"who", "what"}
-
-
-@dataclass(frozen=True)
-class Flow:
-    """Payload bytes between this party and one other member, by purpose.
-
-    Attributes:
-        peer: the other party, or the querier.
-        rows: shares of an owner's rows; each alone is uniformly random.
-        openings: masked values among computing parties, uniformly random; in a training by noisy sums the sums, also to owners.
-        corrections: correlated randomness from the dealer; independent of all rows.
-        signals: one byte each: whether a checkpoint is made now.
-        noise: of a private training: shares of an owner's noise, each uniformly random, and what tests it.
-        outputs: shares of outputs, to the querier; of the samples of an inference, from the querier.
-    """
-
-    peer: str
-    rows: int = 0
-    openings: int = 0
-    corrections: int = 0
-    signals: int = 0
-    noise: int = 0
-    outputs: int = 0
-
-    @property
-    def total(self) -> int:
-        """All of them, in bytes."""
-        return self.rows + self.openings + self.corrections + self.signals + self.noise + self.outputs
 
 
 @dataclass(frozen=True)
@@ -109,6 +83,7 @@ class Preview:
         model: the model that the job leaves behind, `name@version`; empty if none.
         retention: what stays at this site for how long, in words.
         numbers: how numbers are held, and what is not proven to stay within its limit, in words.
+        budgets: what this party's accounts would stand at with the job, in words; empty where others than its people read this.
     """
 
     party: str
@@ -135,6 +110,7 @@ class Preview:
     model: str
     retention: str
     numbers: tuple[str, ...]
+    budgets: tuple[str, ...]
 
     def to_document(self) -> Document:
         """Returns the preview as a document."""
@@ -149,6 +125,7 @@ class Preview:
             "outputs": [{**vars(output), "shape": list(output.shape)} for output in self.outputs],
             "learns": [{"who": who, "what": what} for who, what in self.learns],
             "numbers": list(self.numbers),
+            "budgets": list(self.budgets),
         }
 
     def to_bytes(self) -> bytes:
@@ -175,6 +152,7 @@ def make_preview(
     agreement: str,
     grants: Iterable[str],
     ranges: Iterable[str],
+    budgets: Iterable[str],
 ) -> Preview:
     """Makes the preview of a job at a party.
 
@@ -187,6 +165,7 @@ def make_preview(
         agreement: name of the agreement; empty if it is unknown here.
         grants: ids of the party's grants that the job uses.
         ranges: what is known of the limits of numbers, in words.
+        budgets: what the party's accounts would stand at with the job, in words, for its own people.
     """
     computes = party in job.computing_parties
     return Preview(
@@ -202,8 +181,8 @@ def make_preview(
         agreement_digest=job.agreement,
         grants=tuple(grants),
         roles=_roles(job, party),
-        sends=tuple(_sends(job, plan, party)),
-        receives=tuple(_receives(job, plan, party)),
+        sends=tuple(sends(job, plan, party)),
+        receives=tuple(receives(job, plan, party)),
         rounds=plan.rounds if computes else 0,
         seconds=math.ceil(cost.seconds),
         memory_bytes=cost.memory_bytes,
@@ -214,6 +193,7 @@ def make_preview(
         model="" if job.produced_model is None else job.produced_model.label,
         retention=_retention(job, computes),
         numbers=(_numbers(plan), *ranges),
+        budgets=tuple(budgets),
     )
 
 
@@ -224,14 +204,19 @@ def constraint_in_words(output: Output) -> str:
         words.append("the class only")
     if output.kind is OutputKind.ATTACK_COUNTS:
         words.append(f"counts in steps of at least {output.min_cell} rows, of members and of others")
-    elif output.kind in SUMMARISED and has_noise(output):
-        words.append(f"sums and sizes of groups; none with a noisy size below {output.min_cell}")
+    elif output.kind is OutputKind.MOMENTS:
+        words.append(f"sums of each feature and of its square over all rows, {output.min_cell} or more")
+    elif output.kind in SUMMARISED and output.has_noise:
+        told = "sums and sizes of groups" if output.kind is OutputKind.GROUP_MEANS else "means and sizes of clusters"
+        words.append(f"{told}; none with a noisy size below {output.min_cell}")
     elif output.kind in SUMMARISED:
         words.append(f"no group of fewer than {output.min_cell} rows; exact means of the others")
     elif output.kind is OutputKind.MEAN:
         words.append(f"the mean over the query's samples only, of at least {output.min_cell}")
     elif output.kind is OutputKind.WEIGHTS:
         words.append("every parameter of the model, for good")
+    elif output.min_cell and output.has_noise:
+        words.append(f"no count that is below {output.min_cell} with its noise" if output.min_cell > 1 else "all counts")
     elif output.min_cell:
         words.append(f"nothing about fewer than {output.min_cell} rows")
     if output.group_by:
@@ -242,16 +227,12 @@ def constraint_in_words(output: Output) -> str:
         words.append(f"rounded to {output.decimals} decimal(s)")
     if output.clip.strip("0."):
         words.append(f"clipped to [{output.clip}, 1 - {output.clip}]")
-    if has_noise(output):
-        words.append(f"noise of deviation {output.noise} on each number, against {output.noise_colluders} who pool")
+    if output.has_noise:
+        whose = " of the rows' owners" if output.kind in ABOUT_ROWS else ""
+        words.append(f"noise{whose} of deviation {output.noise} on each number, against {output.noise_colluders} who pool")
     if output.abstain_below != "0":
         words.append(f"no answer for samples below {output.abstain_below}")
     return "; ".join(words) or "none"
-
-
-def flows_by_peer(flows: Iterable[Flow], *, querier: str) -> Mapping[str, int]:
-    """Returns the planned payload bytes by peer as the links of a session count them: without what goes to the querier."""
-    return {flow.peer: flow.total for flow in flows if flow.peer != querier}
 
 
 def _epsilon(job: Job) -> str:
@@ -276,30 +257,6 @@ def _roles(job: Job, party: str) -> tuple[str, ...]:
         "dealer": party == job.dealer,
     }
     return tuple(role for role, held in roles.items() if held)
-
-
-def _sends(job: Job, plan: Plan, party: str) -> Iterable[Flow]:
-    yield from (_flow(direction, direction.receiver) for direction in plan.directions if direction.sender == party)
-    if party in job.computing_parties and plan.outputs:
-        blocks = 1 if job.serving is None else -(-job.serving.max_rows // job.serving.block_rows)
-        yield Flow(job.querier, outputs=blocks * sum(output.num_bytes for output in plan.outputs))
-
-
-def _receives(job: Job, plan: Plan, party: str) -> Iterable[Flow]:
-    yield from (_flow(direction, direction.sender) for direction in plan.directions if direction.receiver == party)
-    if party in job.computing_parties and job.most_samples:
-        yield Flow(job.querier, outputs=8 * job.most_samples * job.model.input_features)
-
-
-def _flow(direction: Direction, peer: str) -> Flow:
-    return Flow(
-        peer,
-        direction.input_bytes,
-        direction.opening_bytes,
-        direction.correction_bytes,
-        direction.signal_bytes,
-        direction.noise_bytes,
-    )
 
 
 def _disk_bytes(job: Job, plan: Plan) -> int:
@@ -362,6 +319,7 @@ def _read(document: Document) -> Preview:
         model=fields.text("model"),
         retention=fields.text("retention", most=_MAX_WORDS),
         numbers=_texts(fields, "numbers", MAX_NUMBERS, problems),
+        budgets=_texts(fields, "budgets", MAX_BUDGETS, problems),
     )
     finish(problems, what="the preview")
     return preview

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from protocols.job import Job, Partition
 from protocols.plan.plan import ADVERSARY, Plan
 from protocols.private_training import Mechanism
+from protocols.row_noise import adds_row_noise
 
 
 def who_learns_what(job: Job, plan: Plan) -> Iterable[tuple[str, str]]:
@@ -17,7 +18,7 @@ def who_learns_what(job: Job, plan: Plan) -> Iterable[tuple[str, str]]:
     if job.assessment is not None:
         labels = [f"{job.datasets[place].party}/{job.datasets[place].name}" for place in job.assessment.members]
         yield "everybody", f"that {', '.join(labels)} is said to be among the rows that the model was trained on"
-    if job.summary is not None:
+    if job.summary is not None and not adds_row_noise(job):
         yield job.querier, "how many rows of a group have 1 in a column of 0 and 1, however few"
     computing = ", ".join(job.computing_parties)
     if plan.revealed_bits:

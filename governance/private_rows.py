@@ -1,9 +1,10 @@
-"""Whether each row of a prepared data set tells of one person alone, as a training with differential privacy counts them.
+"""Whether a row of a data set tells of one person alone, and a person has few enough, as a private training counts them.
 
 Sensitivity is of the rows that are registered. A recipe may make several of one row, or make a row of other people's: then a
 person stands behind more of them than the job says, or behind an unknown number, and its epsilon would be too small. Only the
-owner knows how its rows were made, so only its party can refuse. It refuses what the recipe shows; a person that has several rows
-in the raw file shows nowhere, and is declared.
+owner knows how its rows were made, so only its party can refuse. It refuses what the recipe shows, and more rows of one person
+than the job counts where the registration has counted them, by a column that names people, or its owner has declared them. Of
+other rows nobody knows whose they are, and the job's number is as declared.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 from privacy.augmentation.technique import Reads, Use
 from protocols.errors import Problem
-from protocols.private_training import PrivateTraining
+from protocols.private_training import PrivateTraining, Unit
 
 _DRAWS_CELLS, _LEAVES_OUT_GROUPS, _LEAVES_OUT_EQUAL, _AUGMENTS = (
     "impute-draw",
@@ -24,14 +25,33 @@ _DRAWS_CELLS, _LEAVES_OUT_GROUPS, _LEAVES_OUT_EQUAL, _AUGMENTS = (
 _REMEDY = "register the rows again without this step, or train without them"
 
 
-def row_problems(terms: PrivateTraining, statement: Mapping[str, Any], *, where: str) -> Iterable[Problem]:
+def people_problems(terms: PrivateTraining, rows_per_person: int | None, *, where: str) -> Iterable[Problem]:
+    """Yields why a person has more rows than the terms count.
+
+    Args:
+        terms: of the training.
+        rows_per_person: of the data set, as it is registered; None if that is unknown. Rows that are protected one by one may be
+            of whom they like.
+        where: the data set, for the problems.
+    """
+    if terms.unit is not Unit.ROW and rows_per_person is not None and rows_per_person > terms.rows_per_person:
+        what = f"it has up to {rows_per_person} rows of one person; the terms count {terms.rows_per_person}"
+        yield Problem(
+            where, what, f"protect persons with rows_per_person {rows_per_person} or more, or register fewer rows of one"
+        )
+
+
+def row_problems(terms: PrivateTraining, statement: Mapping[str, Any] | None, *, where: str) -> Iterable[Problem]:
     """Yields why rows are not those of single people, or more of one than the terms say.
 
     Args:
         terms: of the training.
-        statement: the owner's, of the preparation of a data set (`governance.preparation`), as a document.
+        statement: the owner's, of the preparation of a data set (`governance.preparation`), as a document; None if it was
+            registered as it was.
         where: the data set, for the problems.
     """
+    if statement is None:
+        return
     keys = {column["name"] for column in statement["contract"]["columns"] if column["role"] == "linkage-key"}
     rows = 1
     for step in statement["recipe"]["steps"]:

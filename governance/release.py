@@ -33,6 +33,7 @@ class GateRule(Enum):
 
     PLAN_AGREED = "plan-agreed"
     CONSENT_IN_FORCE = "consent-in-force"
+    EVIDENCE_IN_FORCE = "evidence-in-force"
     CONSTRAINT_SATISFIED = "constraint-satisfied"
     DEBIT_COMMITTED = "debit-committed"
     COMMITMENTS_COMPLETE = "commitments-complete"
@@ -49,6 +50,7 @@ class Evidence:
         countersignatures: for each participant, the plan digest in its verified countersignature.
         missing_consent: every reason for which the party's consent, or another participant's as far as is known here, does not
             cover the job now; empty if it does.
+        missing_evidence: every reason for which the gate on evidence blocks the release of weights now; empty for other jobs.
         output_rules: what each grant permits to be opened, by the grant's id.
     """
 
@@ -57,6 +59,7 @@ class Evidence:
     sealed: Mapping[str, tuple[int, ...]] | None
     countersignatures: Mapping[str, str]
     missing_consent: Sequence[Problem]
+    missing_evidence: Sequence[Problem]
     output_rules: Mapping[str, Sequence[OutputRule]]
 
 
@@ -79,6 +82,7 @@ class Withheld:
 
     rule: GateRule
     reason: str
+    remedy: str = "ask the party whose rule it is"
 
     def __str__(self) -> str:
         """Returns the sentence for people."""
@@ -115,6 +119,7 @@ def withheld_answers(job: Job, evidence: Evidence) -> tuple[Withheld, ...]:
     """
     found = [*_plan_agreed(job, evidence)]
     found += [Withheld(GateRule.CONSENT_IN_FORCE, problem.what) for problem in evidence.missing_consent]
+    found += [Withheld(GateRule.EVIDENCE_IN_FORCE, each.what, each.remedy) for each in evidence.missing_evidence]
     found += _constraints(job, evidence)
     return tuple(found)
 
@@ -152,7 +157,7 @@ def openings(job: Job, evidence: Evidence, settlement: Settlement) -> tuple[Open
 
 def release_withheld(reasons: Sequence[Withheld]) -> ConfideError:
     """Returns the error that says by which rules outputs are withheld."""
-    problems = [Problem(reason.rule.value, reason.reason, "ask the party whose rule it is") for reason in reasons]
+    problems = [Problem(reason.rule.value, reason.reason, reason.remedy) for reason in reasons]
     return ConfideError(ErrorCode.RELEASE_WITHHELD, "; ".join(str(reason) for reason in reasons), problems=problems)
 
 

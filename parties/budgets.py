@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from governance.budget.amounts import Amount, dataset_account, model_account, policy_caps
-from governance.budget.ledger import LedgerEntry, Step, spent
+from governance.budget.ledger import LedgerEntry, Step, spent, spent_with_noise
 from governance.people.roles import Action
 from governance.policy.budgets import Budgets, Caps, check_budgets
 from parties.authority import authorise, keep_authorisation
@@ -24,8 +24,9 @@ class AccountState:
     """How one account stands.
 
     Attributes:
-        account: `dataset/NAME/VERSION`, `model/NAME@VERSION` or `consumer/RESEARCHER/NAME@VERSION`.
+        account: `dataset/NAME`, `model/NAME@VERSION` or `consumer/RESEARCHER/NAME@VERSION`.
         spent: what is reserved or committed.
+        with_noise: how much of it has a bound on epsilon; all, unless something was opened without noise.
         reserved: how much of it is only reserved.
         caps: the most that may ever be spent.
         set_by: the caps that a person has set for this account, or None if they are those of the policy.
@@ -33,6 +34,7 @@ class AccountState:
 
     account: str
     spent: Amount
+    with_noise: Amount
     reserved: Amount
     caps: Caps
     set_by: CapsRecord | None
@@ -46,7 +48,7 @@ def budgets(config: PartyConfig) -> tuple[AccountState, ...]:
     """
     policy = load_policy(config.policy)
     with one_transaction(config.folder.database_file) as tables:
-        datasets = [dataset_account(record.name, record.version) for record in tables.datasets.latest()]
+        datasets = [dataset_account(record.name) for record in tables.datasets.latest()]
         models = [model_account(record.ref) for record in tables.models.usable()]
         accounts = sorted({*datasets, *models, *tables.ledger.accounts()})
         return tuple(_state(tables, policy.budgets, account) for account in accounts)
@@ -113,8 +115,7 @@ def _require_known(tables: Tables, account: str) -> None:
         return
     kind, _, label = account.partition("/")
     if kind == "dataset":
-        name, _, version = label.partition("/")
-        tables.datasets.get(name, int(version))
+        tables.datasets.get(label)
     else:
         name, _, version = label.rpartition("/")[2].partition("@")
         tables.models.get(ModelRef(name, version))
@@ -127,6 +128,7 @@ def _state(tables: Tables, known: Budgets, account: str) -> AccountState:
     return AccountState(
         account=account,
         spent=spent(entries),
+        with_noise=spent_with_noise(entries),
         reserved=spent([entry for entry in entries if entry.job_id not in settled]),
         caps=caps if own is None else own.caps,
         set_by=own,

@@ -85,6 +85,7 @@ class PartyConfig(_Strict):
         evaluator_memory_mib: memory of each of them; None for an equal part of half of the machine's.
         key_cache_mib: memory for uploaded evaluation keys and queries; one researcher's may take half of it.
         max_key_mib: larger evaluation keys or queries are refused.
+        assessor: `researcher.yaml` of the researcher in whose name the party repeats assessments by itself; None for nobody.
         metrics: `host:port` of the private listener for Prometheus, on a loopback or private address; None for no listener.
         log_level: how much is logged; no level logs values.
     """
@@ -105,6 +106,7 @@ class PartyConfig(_Strict):
     evaluator_memory_mib: Annotated[int, Field(ge=256, le=1 << 20)] | None = None
     key_cache_mib: Annotated[int, Field(ge=16, le=1 << 20)] = 1_024
     max_key_mib: Annotated[int, Field(ge=1, le=512)] = 256
+    assessor: Annotated[Path, Field(strict=False)] | None = None
     metrics: PrivateEndpoint | None = None
     log_level: LogLevel = "info"
 

@@ -73,6 +73,7 @@ OutputName = Literal[
     "weights",
     "centroids",
     "group_means",
+    "moments",
     "label",
     "probability",
     "score",

@@ -10,32 +10,29 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
-from math import prod
 from pathlib import Path
 
-from governance.audit.entries import EntryKind, Fact, read_entry
+from governance.audit.entries import EntryKind, Fact
 from governance.documents import SignedDocument
-from governance.evidence.bundle import EvidenceBundle, sign_evidence, verify_evidence, with_changes
-from governance.evidence.facts import AuditBound, NoiseTest, TrainingEvidence
-from governance.evidence.gate import Asked, Decision, Verdict, decide_release
+from governance.evidence.bundle import EvidenceBundle, verify_evidence
+from governance.evidence.gate import Asked, Decision, Reason, ReasonCode, Verdict, decide_release
 from governance.identity.directory import Directory
 from governance.lineage.alias import AliasName
-from governance.lineage.standing import TrainingFacts, trainings_behind
 from governance.people.roles import Action
 from governance.policy.rules import Policy
 from governance.risk_report import verify_risk_report
+from governance.utility_report import read_stated_utility, verify_utility_report
 from parties.agreements import load_member
 from parties.authority import authorise, keep_authorisation
 from parties.config import PartyConfig
-from parties.lineage import find_training, model_records
+from parties.evidence_records import behind, keep_evidence, trainings_of
 from parties.model_registry import Holder, fall_from_release, require_usable
 from parties.policy_file import load_policy
 from parties.storage.database import Tables, one_transaction
 from parties.storage.evidence import EvidenceRecord
 from parties.storage.files import read_public
 from privacy.accounting.statement import statement_of
-from privacy.utility.report import UtilityReport, read_utility_report
-from protocols.canonical import canonical_bytes, sha256_hex
+from privacy.utility.report import conditions_of
 from protocols.errors import ConfideError, ErrorCode, Problem
 from protocols.job import Job, JobType, ModelRef
 from protocols.session.states import State
@@ -45,10 +42,17 @@ MAX_FILE_BYTES = 4 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Judged:
-    """A bundle that is kept, and what the gate says about it now."""
+    """A bundle that is kept, and what the gate says about it now.
+
+    Attributes:
+        record: the bundle.
+        decision: what the gate says.
+        ended_release: whether `released` stood for the version, or would have again after moves back, until this bundle.
+    """
 
     record: EvidenceRecord
     decision: Decision
+    ended_release: bool = False
 
 
 def make_evidence(
@@ -69,7 +73,7 @@ def make_evidence(
         person_folder: of the person who has it done; a data steward or privacy officer.
         ref: the version.
         risk_reports: files that owners signed.
-        utility: files of reports on utility.
+        utility: files of reports that queriers signed.
         now: the time, UTC.
 
     Raises:
@@ -79,29 +83,26 @@ def make_evidence(
     member, policy = load_member(config, now), load_policy(config.policy)
     holder, now = Holder.of(member, member.directory), now.replace(microsecond=0)
     reports = tuple(_report(path, member.directory) for path in risk_reports)
-    figures = tuple(read_utility_report(read_public(path, max_bytes=MAX_FILE_BYTES)) for path in utility)
+    figures = tuple(_utility(path, member.directory) for path in utility)
     authorisation = authorise(config, person_folder, Action.MAKE_EVIDENCE, ref.label, now)
     warm_statements(lambda: one_transaction(config.folder.database_file), ref, party=config.party, now=now)
     with one_transaction(config.folder.database_file) as tables:
         require_usable(tables, ref, party=holder.party)
         _require_known(tables, figures)
-        bundle = _bundle(tables, holder, ref, reports, figures, now)
-        before = _released_before(tables, member.directory, bundle.ref.name)
-        bundle = replace(bundle, previous=None if before is None else before.digest, changes=with_changes(bundle, before))
-        record = EvidenceRecord(bundle.digest, ref, sign_evidence(bundle, member.signing_key), now)
-        if tables.evidence.add(record):
-            facts: dict[str, Fact] = {
-                "model": ref.label,
-                "evidence": record.digest,
-                "previous": bundle.previous,
-                "risk_reports": [sha256_hex(report.body) for report in reports],
-                "authorisation": keep_authorisation(tables, authorisation, now=now),
-            }
-            tables.audit.append(EntryKind.EVIDENCE_SIGNED, facts, now=now)
+        kept = keep_authorisation(tables, authorisation, now=now)
+        record = keep_evidence(
+            tables,
+            holder,
+            ref,
+            directory=member.directory,
+            risk_reports=reports,
+            utility=figures,
+            authorisation=kept,
+            now=now,
+        )
         found = decide(tables, party=holder.party, policy=policy, directory=member.directory, ref=ref, now=now)
-        if found.verdict is Verdict.BLOCKED:
-            fall_from_release(tables, holder, ref, now=now)
-    return Judged(record, found)
+        ended = found.verdict is Verdict.BLOCKED and fall_from_release(tables, holder, ref, now=now)
+    return Judged(record, found, ended_release=ended)
 
 
 def approve_release(config: PartyConfig, person_folder: Path, ref: ModelRef, *, now: datetime) -> Judged:
@@ -157,8 +158,8 @@ def warm_statements(
     """
     with suppress(ConfideError):
         with transaction() as tables:
-            behind = _behind(tables, ref, party=party, now=now)
-        for facts in behind:
+            found = behind(tables, ref, party=party, now=now)
+        for facts in found:
             statement_of(facts.job)
 
 
@@ -170,15 +171,20 @@ def decide(tables: Tables, *, party: str, policy: Policy, directory: Directory, 
     """
     record = tables.evidence.latest(ref)
     found = judge(tables, record, party=party, policy=policy, directory=directory, now=now)
+    note_decision(tables, ref, replace(found, bundle=record.digest), policy=policy, now=now)
+    return found
+
+
+def note_decision(tables: Tables, ref: ModelRef, found: Decision, *, policy: Policy, now: datetime) -> None:
+    """Writes what the gate said about a version into the audit log."""
     facts: dict[str, Fact] = {
         "model": ref.label,
-        "evidence": record.digest,
+        "evidence": found.bundle,
         "verdict": found.verdict.value,
         "reasons": sorted({reason.code.value for reason in found.reasons}),
         "policy": policy.digest,
     }
     tables.audit.append(EntryKind.RELEASE_DECIDED, facts, now=now)
-    return found
 
 
 def require_release(
@@ -215,7 +221,7 @@ def require_pass(found: Decision, *, party: str) -> None:
     if found.verdict is Verdict.PASS:
         return
     label = found.ref.label if found.ref is not None else "the model"
-    problems = [Problem(reason.code.value, reason.what, _REMEDIES[reason.verdict]) for reason in found.reasons]
+    problems = [Problem(reason.code.value, reason.what, remedy_for(reason)) for reason in found.reasons]
     what = f"{label} may not be released: {found.verdict.value}"
     raise ConfideError(ErrorCode.EVIDENCE_MISSING, what, problems=problems, party=party)
 
@@ -235,9 +241,20 @@ def judge_file(path: Path, *, policy: Policy, party: str, directory: Directory, 
     return decide_release(signed, Asked(directory, policy, party, before, (), now))
 
 
+def remedy_for(reason: Reason) -> str:
+    """Returns what is to be done about a reason against a release, for people."""
+    return _REMEDIES_BY_CODE.get(reason.code) or _REMEDIES[reason.verdict]
+
+
 _REMEDIES = {
     Verdict.BLOCKED: "assess, train or prepare it anew, and make another bundle",
     Verdict.NEEDS_OFFICER: "ask the people named for `confide model evidence approve`",
+}
+_REMEDIES_BY_CODE = {
+    ReasonCode.NO_TERMS: "write a block `release` into policy.yaml: classes, and what a model of their rows must keep to",
+    ReasonCode.STALE: "have its owner assess this version anew and sign the report, then make another bundle",
+    ReasonCode.NO_REPORT: "have its owner assess this version and sign the report, then make another bundle",
+    ReasonCode.FEW_SHADOWS: "have its owner assess this version with more shadow models, then make another bundle",
 }
 
 
@@ -247,6 +264,15 @@ def judge(tables: Tables, record: EvidenceRecord, *, party: str, policy: Policy,
     if before is not None and _goes_on(tables, record, before):
         known = EvidenceBundle.from_bytes(record.signed.body).previous
         before = next((each for each in tables.evidence.of_model(record.ref.name) if each.digest == known), None)
+    try:
+        records = trainings_of(tables, behind(tables, record.ref, party=party, now=now), party=party)
+    except ConfideError as error:
+        if error.code is not ErrorCode.INVALID_JOB:
+            raise
+        # The accountant of today gives more than a training claims.
+        what = "; ".join([error.what, *(problem.what for problem in error.problems)])
+        why = Reason(ReasonCode.ACCOUNTED_MORE, Verdict.BLOCKED, what)
+        return Decision(record.ref, record.digest, Verdict.BLOCKED, (why,))
     asked = Asked(
         directory=directory,
         policy=policy,
@@ -255,7 +281,7 @@ def judge(tables: Tables, record: EvidenceRecord, *, party: str, policy: Policy,
         approvals=tables.authorisations.all(),
         now=now,
         expected=record.ref,
-        records=_trainings(tables, _behind(tables, record.ref, party=party, now=now), party=party),
+        records=records,
     )
     return decide_release(record.signed, asked)
 
@@ -269,89 +295,26 @@ def _goes_on(tables: Tables, record: EvidenceRecord, last: EvidenceRecord) -> bo
     return record.digest == last.digest or (record.released is not None and released.holds(record.ref.version))
 
 
-def _released_before(tables: Tables, directory: Directory, name: str) -> EvidenceBundle | None:
-    before = tables.evidence.last_released(name)
-    return None if before is None else verify_evidence(before.signed, directory)
-
-
-def _bundle(
-    tables: Tables,
-    holder: Holder,
-    ref: ModelRef,
-    reports: tuple[SignedDocument, ...],
-    utility: tuple[UtilityReport, ...],
-    now: datetime,
-) -> EvidenceBundle:
-    behind = _behind(tables, ref, party=holder.party, now=now)
-    spec = behind[0].job.model
-    records = model_records(tables, party=holder.party, now=now)
-    trainings = _trainings(tables, behind, party=holder.party)
-    used = {name for training in trainings for name in training.datasets}
-    return EvidenceBundle(
-        consortium=holder.consortium,
-        issuer=holder.party,
-        ref=ref,
-        time=now,
-        previous=None,
-        trainings=trainings,
-        architecture=sha256_hex(canonical_bytes(spec.to_document())),
-        parameters=sum(prod(parameter.shape) for parameter in spec.parameters),
-        preparations={name: by.statement for name, by in sorted(records.preparations.items()) if name in used},
-        risk_reports=reports,
-        utility=utility,
-    )
-
-
-def _behind(tables: Tables, ref: ModelRef, *, party: str, now: datetime) -> tuple[TrainingFacts, ...]:
-    records = model_records(tables, party=party, now=now)
-    return trainings_behind(find_training(records, ref).job.job_id, records.trainings)
-
-
-def _trainings(tables: Tables, behind: Iterable[TrainingFacts], *, party: str) -> tuple[TrainingEvidence, ...]:
-    return tuple(
-        TrainingEvidence(
-            job=facts.job.job_id,
-            datasets=tuple(sorted({f"{d.party}/{d.name}/{d.version}" for d in facts.job.datasets})),
-            guarantee=statement_of(facts.job),
-            noise_test=_noise_test(tables, facts.job.job_id),
-            audits=_audits(tables, facts.job.job_id, party=party),
-        )
-        for facts in behind
-    )
-
-
-def _noise_test(tables: Tables, job_id: str) -> NoiseTest | None:
-    """The last test of the noise of a job that this party's log tells of."""
-    for logged in reversed(tables.audit.naming({job_id})):
-        entry = read_entry(logged.body)
-        if entry.kind is EntryKind.NOISE_TESTED and entry.facts.get("job") == job_id:
-            return NoiseTest(entry.index, str(entry.facts.get("result", "")))
-    return None
-
-
-def _audits(tables: Tables, job_id: str, *, party: str) -> tuple[AuditBound, ...]:
-    """What this party's own canaries showed; the others' stand in their logs, and in their bundles."""
-    found = [read_entry(logged.body) for logged in tables.audit.naming({job_id})]
-    return tuple(
-        AuditBound(party, str(entry.facts.get("epsilon", "")), str(entry.facts.get("confidence", "")))
-        for entry in found
-        if entry.kind is EntryKind.CANARIES_SCORED and entry.facts.get("job") == job_id
-    )
-
-
 def _report(path: Path, directory: Directory) -> SignedDocument:
     signed = SignedDocument.from_bytes(read_public(path, max_bytes=MAX_FILE_BYTES))
     verify_risk_report(signed, directory)
     return signed
 
 
-def _require_known(tables: Tables, reports: Iterable[UtilityReport]) -> None:
-    """Checks that what reports on utility speak of has happened here; what it opened, only its recipient knows.
+def _utility(path: Path, directory: Directory) -> SignedDocument:
+    signed = SignedDocument.from_bytes(read_public(path, max_bytes=MAX_FILE_BYTES))
+    verify_utility_report(signed, directory)
+    return signed
+
+
+def _require_known(tables: Tables, reports: Iterable[SignedDocument]) -> None:
+    """Checks that what reports on utility speak of has happened here, for whoever signed it; only she knows what it opened.
 
     Raises:
-        ConfideError: UNKNOWN_JOB (the author's fault).
+        ConfideError: UNKNOWN_JOB, INVALID_DOCUMENT or NOT_AUTHORISED (the author's fault).
     """
-    for report in reports:
+    for signed in reports:
+        report = read_stated_utility(signed.document).report
         record = tables.jobs.find(report.job)
         job = None if record is None else Job.from_bytes(record.document)
         is_one = job is not None and job.job_type is JobType.EVALUATE and job.model_ref is not None
@@ -361,3 +324,13 @@ def _require_known(tables: Tables, reports: Iterable[UtilityReport]) -> None:
         if job is not None and job.model_ref is not None and job.model_ref.label != report.model:
             what = f"evaluation {report.job} was of {job.model_ref.label}, not of {report.model}"
             raise ConfideError(ErrorCode.INVALID_DOCUMENT, what)
+        if job is not None and job.querier != signed.signer:
+            what = f"evaluation {report.job} was {job.querier}'s, and {signed.signer} has signed what it opened"
+            raise ConfideError(ErrorCode.NOT_AUTHORISED, what, remedy="Have its querier sign the report.")
+        if job is not None:
+            for name, known in conditions_of(job).items():
+                if getattr(report, name) != known:
+                    what = f"evaluation {report.job} had {name} {known}, and its report says {getattr(report, name)}"
+                    raise ConfideError(
+                        ErrorCode.INVALID_DOCUMENT, what, remedy="Have its querier sign the report as it was made."
+                    )

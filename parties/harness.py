@@ -135,8 +135,14 @@ def up(folder: Path, *, parties: Sequence[str]) -> Harness:
     return Harness(folder, tuple(started))
 
 
-def make_consortium(folder: Path, parties: Sequence[str]) -> None:
-    """Makes keys and people, enrols everybody, hands out the directory and has all sign one agreement; starts nothing."""
+def make_consortium(folder: Path, parties: Sequence[str], *, institution: str | None = None) -> None:
+    """Makes keys and people, enrols everybody, hands out the directory and has all sign one agreement; starts nothing.
+
+    Args:
+        folder: of the whole consortium.
+        parties: ids.
+        institution: the party that the researcher belongs to; None for none.
+    """
     now = datetime.now(UTC)
     founder = folder / "consortium"
     fingerprint = consortium.init_consortium(founder, consortium=CONSORTIUM, now=now).founder_key.fingerprint
@@ -144,7 +150,7 @@ def make_consortium(folder: Path, parties: Sequence[str]) -> None:
     for party, port in zip(parties, free_ports(len(parties)), strict=True):
         endpoint = f"127.0.0.1:{port}"
         enrolments.append(init_party(folder / party, party=party, endpoint=endpoint, listen=endpoint, roles=tuple(Role)))
-    enrolments.append(init_researcher(folder / RESEARCHER, researcher=RESEARCHER, institution=None))
+    enrolments.append(init_researcher(folder / RESEARCHER, researcher=RESEARCHER, institution=institution))
     for enrolment in enrolments:
         data = read_public(enrolment.request_file, max_bytes=MAX_DOCUMENT_BYTES)
         consortium.approve(founder, data, fingerprint=enrolment.request.fingerprint, roles=None, now=now)

@@ -19,6 +19,7 @@ from governance.lineage.card import LogReference, ModelCard, card_of
 from governance.lineage.graph import ModelRecords, PreparedBy
 from governance.lineage.receipt import DeletionReceipt
 from governance.lineage.standing import Basis, End, TrainingFacts, Withdrawal, ends, training_of, trainings_behind
+from governance.privacy_claims import claim_of, claims_in_words, claims_of
 from parties.storage.database import Tables
 from parties.storage.grants import GrantRecord
 from parties.storage.jobs import JobRecord
@@ -231,11 +232,13 @@ def explain_model(tables: Tables, records: ModelRecords, ref: ModelRef, *, party
     verdict = "may not be used" if ended else "may be used, as far as consent goes"
     said = [f"{ref.label} {verdict}, as {party} sees it at {now:%Y-%m-%d %H:%M:%S} UTC."]
     said += [f"Because {why}." for why in ended]
+    said.append(f"Privacy: {claims_in_words(claims_of(facts.job for facts in behind))}.")
     for facts in behind:
         job = facts.job
         rows = ", ".join(f"{d.party}/{d.name}/{d.version}" for d in job.datasets)
         agreement = _agreement(tables, job.agreement, now)
         said.append(f"Job {job.job_id[:12]} trained it for {job.purpose} on {rows}, under agreement {agreement}.")
+        said.append(f"That training: {claim_of(job).in_words}.")
         said += [_consent(tables, basis, party=party) for basis in facts.bases]
         silent = sorted(facts.owners - {basis.party for basis in facts.bases})
         said += [f"No grant of {owner} is shown for that job." for owner in silent]

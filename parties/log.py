@@ -102,6 +102,7 @@ FIELDS: Mapping[str, Form] = {
     "alias": _label,
     "model": _label,
     "digest": _matching(r"[0-9a-f]{8,64}"),
+    "order": _matching(r"[0-9a-f]{8,64}"),
     "directory": _number,
     "version": _number,
     "number": _number,

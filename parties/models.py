@@ -17,12 +17,14 @@ from governance.lineage.alias import AliasName, AliasStatement
 from governance.lineage.blast import HolderAlias
 from governance.lineage.card import ModelCard
 from governance.lineage.graph import Lineage, lineage_of, lineage_text
+from governance.lineage.standing import trainings_behind
 from governance.people.roles import Action
+from governance.privacy_claims import claims_in_words, claims_of
 from parties.agreements import load_member
 from parties.authority import authorise, keep_authorisation
 from parties.config import PartyConfig
 from parties.evidence import require_release, warm_statements
-from parties.lineage import aliases_everywhere, explain_model, find_training, model_card, model_records
+from parties.lineage import aliases_everywhere, explain_model, find_training, model_card, model_records, trainings_behind_job
 from parties.model_registry import (
     Holder,
     destroy_marked,
@@ -35,11 +37,9 @@ from parties.model_registry import (
 )
 from parties.policy_file import load_policy
 from parties.storage.database import Tables, one_transaction, open_database
-from parties.storage.jobs import JobRecord
 from parties.storage.registry import MarkRecord
-from privacy.accounting.statement import NO_GUARANTEE, privacy_in_short
 from protocols.errors import ConfideError, ErrorCode
-from protocols.job import Job, ModelRef
+from protocols.job import ModelRef
 from protocols.job_fields import check_hex, check_id
 
 _VERSION_DIGITS = 12
@@ -58,7 +58,7 @@ class HeldModel:
         aliases: what this party calls it.
         why_not: why it is not used any more; empty if it may be used.
         deleted: whether this party has destroyed its share.
-        privacy: what its training claims of differential privacy, in words.
+        privacy: what all trainings behind it claim of differential privacy, in words.
     """
 
     ref: ModelRef
@@ -265,14 +265,15 @@ def _held(tables: Tables) -> tuple[HeldModel, ...]:
             aliases=tuple(alias.value for alias in tables.registry.aliases_of(record.ref)),
             why_not=tuple(why_marked(mark) for mark in tables.registry.marks(record.ref)),
             deleted=tables.registry.deletion(record.ref) is not None,
-            privacy=_privacy(tables.jobs.find(record.job_id)),
+            privacy=_privacy(tables, record.job_id),
         )
         for record in tables.models.usable()
     )
 
 
-def _privacy(training: JobRecord | None) -> str:
-    return NO_GUARANTEE if training is None else privacy_in_short(Job.from_bytes(training.document))
+def _privacy(tables: Tables, job_id: str) -> str:
+    behind = trainings_behind(job_id, trainings_behind_job(tables, job_id))
+    return claims_in_words(claims_of(facts.job for facts in behind))
 
 
 def _read(config: PartyConfig, read: Callable[[Tables], T]) -> T:

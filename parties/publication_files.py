@@ -9,6 +9,7 @@ output_limit: 20                               # no output is larger; left out: 
 decimals: 3                                    # answers are not told finer; left out: as fine as their noise allows
 key_lifetime_s: 86400
 expires: 2027-01-31T00:00:00Z
+datasets: [hospital-a/hearts/2]                # own rows behind it; their sensitivity class may refuse it
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from governance.encrypted.published import MAX_DECIMALS, MAX_FEATURES, MAX_KEY_LIFETIME_S, MAX_OUTPUTS
+from governance.evidence.facts import MAX_ITEMS, is_dataset
 from parties.consent_files import Identifier, Moment
 from parties.policy_file import field_problem
 from parties.storage.files import read_public
@@ -41,8 +43,17 @@ MAX_VALIDATION_BYTES = 256 * 1024 * 1024
 DEFAULT_KEY_LIFETIME_S = 24 * 3600
 _SHOWN = 8
 Weights = dict[str, NDArray[np.float32]]
+
+
+def _dataset(label: str) -> str:
+    if not is_dataset(label):
+        raise ValueError("party/name/version is expected")
+    return label
+
+
 _Ends = Annotated[list[float], Field(min_length=2, max_length=2)]
 _Name = Annotated[str, Field(min_length=1, max_length=128)]
+_Dataset = Annotated[str, AfterValidator(_dataset)]
 
 
 @dataclass(frozen=True)
@@ -61,6 +72,7 @@ class PublicationTerms:
         key_lifetime_s: keys are taken for so long.
         valid_from: None for now.
         expires: from then on nothing is answered.
+        datasets: `party/name/version` of own data sets behind it; empty if that is not said.
     """
 
     name: str
@@ -74,6 +86,7 @@ class PublicationTerms:
     key_lifetime_s: int
     valid_from: datetime | None
     expires: datetime
+    datasets: tuple[str, ...] = ()
 
 
 class PublicationFields(BaseModel):
@@ -96,6 +109,7 @@ class PublicationFields(BaseModel):
     key_lifetime_s: Annotated[int, Field(ge=1, le=MAX_KEY_LIFETIME_S)] = DEFAULT_KEY_LIFETIME_S
     valid_from: Moment | None = None
     expires: Moment
+    datasets: Annotated[list[_Dataset], Field(max_length=MAX_ITEMS)] = []
 
 
 def load_publication_terms(path: Path) -> PublicationTerms:
@@ -134,6 +148,7 @@ def load_publication_terms(path: Path) -> PublicationTerms:
         key_lifetime_s=fields.key_lifetime_s,
         valid_from=fields.valid_from,
         expires=fields.expires,
+        datasets=tuple(fields.datasets),
     )
 
 

@@ -25,7 +25,7 @@ from parties.agreements import load_member
 from parties.authority import authorise, keep_authorisation
 from parties.config import PartyConfig
 from parties.publication_files import PublicationTerms, read_model, read_validation
-from parties.released import is_released, require_own_use
+from parties.publication_gate import publication_case, require_published
 from parties.storage.database import one_transaction
 from parties.storage.encrypted import EnquiryRecord, PublishedRecord, sealed_id
 from parties.storage.sealed import Purpose, SealedFiles
@@ -148,6 +148,7 @@ def publish_model(
     *,
     now: datetime,
     approximation: Choice | None = None,
+    purpose: str | None = None,
 ) -> PublishedModel:
     """Publishes a model: it answers encrypted queries of whoever holds a grant for it, from the transaction on.
 
@@ -158,15 +159,18 @@ def publish_model(
         terms: what the owner declares.
         now: the time, UTC.
         approximation: the polynomials that the owner has chosen; None for a model that needs none.
+        purpose: of released weights: for which purpose of their licence.
 
     Returns:
         Its description.
 
     Raises:
         ConfideError: INVALID_MODEL (the owner's fault): among others, nobody has chosen polynomials that it needs;
-            INVALID_DOCUMENT: the terms make no description; NOT_AUTHORISED (the person's); DISK_FULL (the operator's).
+            INVALID_DOCUMENT: the terms make no description; NOT_AUTHORISED (the person's); DISK_FULL (the operator's);
+            LICENCE_REFUSED, EVIDENCE_MISSING, MODEL_REVOKED: see `parties.publication_gate`.
     """
     member = load_member(config, now)
+    case = publication_case(config, files.weights, terms, purpose=purpose, now=now)
     prepared = _prepare(files, terms, approximation)
     spec, weights = prepared.answered
     waiting = replaced_layers(spec)
@@ -179,7 +183,13 @@ def publish_model(
     manifest, secret = canonical_bytes(spec.to_document()), weights_to_safetensors(weights, spec)
     salt = secrets.token_bytes(SALT_BYTES)
     described = _described(terms, spec, lanes, consortium=member.directory.consortium, issuer=config.party, now=now)
-    model = replace(described, commitment=commit_model(manifest, secret, salt=salt))
+    licence = case.licence
+    model = replace(
+        described,
+        commitment=commit_model(manifest, secret, salt=salt),
+        origin=None if licence is None else licence.ref,
+        claims=() if licence is None else licence.claims,
+    )
     signed = sign_published(model, member.signing_key)
     authorisation = authorise(config, person_folder, Action.PUBLISH_MODEL, model.digest, now)
     sealed = config.folder.open_sealed()
@@ -187,6 +197,7 @@ def publish_model(
     try:
         with one_transaction(config.folder.database_file) as tables:
             kept = keep_authorisation(tables, authorisation, now=now)
+            require_published(tables, case, terms, now=now)
             # Once the transaction has begun: a party process that starts removes, in one of its own, what no table names.
             name = sealed.write(Purpose.PUBLISHED_MODEL, sealed_id(model.ref), secret)
             tables.encrypted.publish(signed, manifest=manifest, salt=salt, sealed_name=name, now=now)
@@ -196,6 +207,7 @@ def publish_model(
                 "commitment": model.commitment,
                 "lanes": sorted(model.plans),
                 "expires": time_text(model.expires),
+                "origin": None if model.origin is None else model.origin.label,
                 "authorisation": kept,
             }
             tables.audit.append(EntryKind.MODEL_PUBLISHED, facts, now=now)
@@ -235,28 +247,6 @@ def withdraw_model(config: PartyConfig, person_folder: Path, ref: ModelRef, *, r
     # After the decision is durable; a crash in between leaves the file to the next start, which removes what no table names.
     config.folder.open_sealed().delete(record.sealed_name)
     return record
-
-
-def require_licence_of(config: PartyConfig, files: PublicationFiles, *, purpose: str | None, now: datetime) -> None:
-    """Checks that released weights may be published by this party; weights of its own need no licence.
-
-    Args:
-        config: the owner's.
-        files: the model.
-        purpose: for which purpose of the licence.
-        now: the time, UTC.
-
-    Raises:
-        ConfideError: LICENCE_REFUSED: the licence does not permit it, or is stripped or altered; INVALID_ARGUMENT: no purpose.
-    """
-    folder = files.weights.parent
-    if not is_released(folder):
-        return
-    if purpose is None:
-        what = f"{folder} holds released weights"
-        raise ConfideError(ErrorCode.INVALID_ARGUMENT, what, remedy="Say for which purpose of their licence, with --purpose.")
-    member = load_member(config, now)
-    require_own_use(folder, member.directory, party=config.party, purpose=purpose, now=now)
 
 
 def published_models(config: PartyConfig) -> tuple[PublishedRecord, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
@@ -28,6 +29,7 @@ from parties.storage.sealed import Purpose, SealedFiles
 from privacy.preparation.alignment import align, identifiers_of
 from privacy.preparation.commitment import SALT_BYTES, commit, verify
 from privacy.preparation.contract import OnViolation, PreparedRows, prepare
+from privacy.preparation.people import are_same_rows, bound_of_people, most_rows_of_one
 from privacy.preparation.schema import TableSchema
 from privacy.preparation.schema_file import MAX_SCHEMA_BYTES, schema_from_yaml
 from privacy.preparation.table import Content, Table, read_table
@@ -45,6 +47,7 @@ def register_dataset(
     on_violation: OnViolation,
     now: datetime,
     align_by: AlignBy | None = None,
+    rows_per_person: int | None = None,
 ) -> DatasetRecord:
     """Registers the rows of a file as the next version of a data set; works while the party serves.
 
@@ -56,29 +59,52 @@ def register_dataset(
         on_violation: whether rows that break the contract stop everything or are left out and counted.
         now: the time, UTC.
         align_by: if other columns of the same people lie at other owners: under what all of them align their rows.
+        rows_per_person: so many a person has at most, as the owner declares; None for as many as are counted, if they can be.
 
     Returns:
         The registration.
 
     Raises:
-        ConfideError: INVALID_DATA (the owner's fault): file, rows or identifiers, with every problem; INVALID_SCHEMA: the schema,
-            also one without a label or with other than one identifier where that does not do; INVALID_ARGUMENT: name, files,
-            alignment or more rows than the configuration allows; STATE_SCHEMA or FILE_MODE: the state folder.
+        ConfideError: INVALID_DATA (the owner's fault): file, rows or identifiers, with every problem, or more rows of one person
+            than are declared; INVALID_SCHEMA: the schema, also one without a label or with other than one identifier where that
+            does not do; INVALID_ARGUMENT: name, files, alignment, more rows than the configuration allows, or rows that are
+            registered under another name; STATE_SCHEMA or FILE_MODE: the state folder.
     """
     check_dataset_name(name)
     schema = schema_from_yaml(read_public(schema_file, max_bytes=MAX_SCHEMA_BYTES))
     check_use(schema, align_by)
     table = read_rows(file, schema, content_for(align_by))
     alignment = "" if align_by is None else align_rows(table, schema, align_by, on_violation)
+    people = people_in(table, schema, rows_per_person)
     rows = prepare(table, schema, on_violation)
     check_size(config, rows)
     salt = secrets.token_bytes(SALT_BYTES)
     sealed = config.folder.open_sealed()
     database = open_database(config.folder.database_file)
     try:
-        return keep_rows(database, sealed, name=name, schema=schema, rows=rows, alignment=alignment, salt=salt, now=now)
+        return keep_rows(
+            database, sealed, name=name, schema=schema, rows=rows, alignment=alignment, people=people, salt=salt, now=now
+        )
     finally:
         database.close()
+
+
+@dataclass(frozen=True)
+class People:
+    """So many rows a person has at most, None if nobody knows; and whether they were counted, or declared."""
+
+    most_rows: int | None
+    is_counted: bool
+
+
+def people_in(table: Table, schema: TableSchema, declared: int | None) -> People:
+    """Returns how many rows a person has, counted where a column names people.
+
+    Raises:
+        ConfideError: INVALID_DATA (the owner's fault): more than are declared.
+    """
+    counted = most_rows_of_one(table, schema)
+    return People(bound_of_people(counted, declared), counted is not None)
 
 
 def check_dataset_name(name: str) -> None:
@@ -108,7 +134,7 @@ def check_use(schema: TableSchema, align_by: AlignBy | None) -> None:
 
 def content_for(align_by: AlignBy | None) -> Content:
     """Returns what a file of rows must hold."""
-    return Content.LABELLED_ROWS if align_by is None else Content.ALIGNED_ROWS
+    return Content.COUNTED_ROWS if align_by is None else Content.ALIGNED_ROWS
 
 
 def check_size(config: PartyConfig, rows: PreparedRows) -> None:
@@ -161,6 +187,7 @@ def keep_rows(
     schema: TableSchema,
     rows: PreparedRows,
     alignment: str,
+    people: People,
     salt: bytes,
     now: datetime,
     besides: Mapping[str, NDArray[Any]] = MappingProxyType({}),
@@ -175,6 +202,7 @@ def keep_rows(
         schema: of the rows, public.
         rows: secret.
         alignment: public; empty if there is none.
+        people: how many rows one of them has.
         salt: of the commitment, 32 random bytes, secret.
         now: the time, UTC.
         besides: what is sealed with the rows, secret.
@@ -182,8 +210,10 @@ def keep_rows(
             registration besides.
 
     Raises:
-        ConfideError: DISK_FULL or INVALID_ARGUMENT (the operator's fault): nothing is kept; else what `also` raises.
+        ConfideError: DISK_FULL or INVALID_ARGUMENT (the operator's fault), the latter also for rows that are registered under
+            another name: nothing is kept; else what `also` raises.
     """
+    _refuse_known_rows(database, sealed, name=name, rows=rows, alignment=alignment)
     salted = {"salt": np.frombuffer(salt, dtype=np.uint8)}
     contents = arrays_to_bytes({**besides, **salted, "features": rows.features, "labels": rows.labels})
     written = ""
@@ -202,6 +232,8 @@ def keep_rows(
                 alignment=alignment,
                 sealed_name=written,
                 created=now,
+                rows_per_person=people.most_rows,
+                is_counted=people.is_counted,
             )
             tables.datasets.add(record)
             facts: dict[str, Fact] = {
@@ -209,6 +241,7 @@ def keep_rows(
                 "commitment": record.commitment,
                 "schema": schema.digest,
                 "rows": rows.num_rows,
+                "rows_per_person": people.most_rows,
             }
             more = also(tables, record) or {}
             tables.audit.append(EntryKind.DATASET_REGISTERED, {**facts, **more}, now=now)
@@ -217,6 +250,23 @@ def keep_rows(
             sealed.delete(written)
         raise
     return record
+
+
+def _refuse_known_rows(database: Database, sealed: SealedFiles, *, name: str, rows: PreparedRows, alignment: str) -> None:
+    """Refuses rows that are registered under another name, where their budget would begin anew.
+
+    Rows that are aligned for different projects have a name for each of them.
+
+    Raises:
+        ConfideError: INVALID_ARGUMENT (the owner's fault); STATE_DAMAGED (the operator's): a sealed file of as many rows.
+    """
+    with database.transaction() as tables:
+        others = [record for record in tables.datasets.all() if record.name != name and record.num_rows == rows.num_rows]
+    for record in others:
+        if record.alignment == alignment and are_same_rows(rows, open_rows(sealed, record)):
+            what = f"these are the rows of {record.name}, version {record.version}; under another name nothing was spent of them"
+            remedy = f"Register them as the next version of {record.name}."
+            raise ConfideError(ErrorCode.INVALID_ARGUMENT, what, remedy=remedy)
 
 
 def align_rows(table: Table, schema: TableSchema, align_by: AlignBy, on_violation: OnViolation) -> str:

@@ -11,6 +11,7 @@ release:
       unit: person
       max_figures: {membership.lira.tpr_at_1_percent: "0.03", group.accuracy_gap: "0.1"}
       min_figures: {accuracy: "0.8"}
+      min_shadows: 128
       max_age_days: 30
       approvals: {needed: 1, of: [privacy-officers]}
       more_approvals: {needed: 2, of: [privacy-officers]}
@@ -23,8 +24,17 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from governance.policy.budgets import read_decimal
-from governance.policy.release import MAX_AGE_DAYS, MAX_CLASSES, MAX_LIMITS, Quorum, ReleaseClass, ReleaseTerms
+from governance.policy.release import (
+    DEFAULT_MIN_SHADOWS,
+    MAX_AGE_DAYS,
+    MAX_CLASSES,
+    MAX_LIMITS,
+    Quorum,
+    ReleaseClass,
+    ReleaseTerms,
+)
 from parties.policy_values import DecimalText, Identifier
+from protocols.job_parts import MAX_SHADOWS, MIN_SHADOWS
 from protocols.private_training import Unit
 
 _MAX_PEOPLE = 200
@@ -55,6 +65,7 @@ class ReleaseClassFields(_Strict):
     unit: Literal["row", "person", "person_everywhere"] = "row"
     max_figures: _Limits
     min_figures: _Limits = {}
+    min_shadows: Annotated[int, Field(ge=MIN_SHADOWS, le=MAX_SHADOWS)] = DEFAULT_MIN_SHADOWS
     max_age_days: Annotated[int, Field(ge=1, le=MAX_AGE_DAYS)]
     approvals: ReleaseQuorumFields | None
     more_approvals: ReleaseQuorumFields | None = None
@@ -82,6 +93,7 @@ def _class(fields: ReleaseClassFields) -> ReleaseClass:
         unit=Unit(fields.unit),
         max_figures={name: read_decimal(limit) for name, limit in fields.max_figures.items()},
         min_figures={name: read_decimal(limit) for name, limit in fields.min_figures.items()},
+        min_shadows=fields.min_shadows,
         max_age_days=fields.max_age_days,
         approvals=_quorum(fields.approvals),
         more_approvals=_quorum(fields.more_approvals),

@@ -11,14 +11,13 @@ from datetime import datetime
 
 import structlog
 
-from governance.audit.entries import EntryKind, Fact
 from governance.evidence.bundle import EvidenceBundle
 from governance.evidence.gate import Decision, Reason, ReasonCode, Verdict
 from governance.evidence.renewal import Renewal, next_renewal
 from governance.identity.directory import Directory
 from governance.lineage.alias import AliasName
 from governance.policy.rules import Policy
-from parties.evidence import judge
+from parties.evidence import judge, note_decision
 from parties.model_registry import Holder, fall_from_release
 from parties.storage.database import Tables
 from parties.storage.evidence import EvidenceRecord
@@ -89,14 +88,7 @@ def review_release(
     if found.verdict is Verdict.PASS:
         tables.evidence.mark_released(found.bundle, now=now)
     if found.verdict is Verdict.BLOCKED:
-        facts: dict[str, Fact] = {
-            "model": ref.label,
-            "evidence": found.bundle,
-            "verdict": found.verdict.value,
-            "reasons": sorted({reason.code.value for reason in found.reasons}),
-            "policy": policy.digest,
-        }
-        tables.audit.append(EntryKind.RELEASE_DECIDED, facts, now=now)
+        note_decision(tables, ref, found, policy=policy, now=now)
         fall_from_release(tables, holder, ref, now=now)
         first = found.reasons[0]
         _log.warning("release_ended", model=ref.label, reason=first.code.value, what=first.what, reasons=len(found.reasons))

@@ -1,26 +1,30 @@
 """Exact samples of the discrete Gaussian, many at once, from the bytes of a stream.
 
 The discrete Gaussian of deviation s has on every whole number x a probability proportional to exp(-x^2 / (2 s^2)) (Canonne,
-Kamath, Steinke, "The Discrete Gaussian for Differential Privacy", NeurIPS 2020). A candidate is
+Kamath, Steinke, "The Discrete Gaussian for Differential Privacy", NeurIPS 2020). With cells of h = s / 16 numbers, rounded up, a
+candidate is
 
-    sign * (k * s + j),    k >= 0 with probability proportional to exp(-k^2 / 2),    j uniform below s,
+    sign * (k h + j),    k >= 0 with probability proportional to exp(-k^2 / 512),    j uniform below h,
 
-kept with probability exp(-j (2 k s + j) / (2 s^2)): the product of both is exp(-x^2 / (2 s^2)), the same constant for all x. A
-zero with a negative sign is dropped, else it would count twice. (The decomposition is that of Karney, "Sampling exactly from the
-normal distribution", 2016.)
+kept with probability exp(-((k h + j)^2 / (2 s^2) - k^2 / 512)), which is at most 1: the product of both is exp(-x^2 / (2 s^2)),
+the same constant for all x. A zero with a negative sign is dropped, else it would count twice. (The decomposition is that of
+Karney, "Sampling exactly from the normal distribution", 2016, with narrower cells: 97 % of the candidates are kept, and 95 % of
+them by a comparison with the least probability of their cell.) k comes from a table of 512 columns with two cells each (Walker,
+"An efficient method for generating discrete random variables with general distributions", ACM TOMS 1977).
 
-All three choices compare uniform words of 64 bits with thresholds that floats give only nearly. Where a word is so near a
-threshold that an error of the float could matter, which is about once in 2^39 words, the comparison is made again on whole
-numbers with 192 further bits of the stream. So no float decides anything that it may get wrong, and equal streams give equal
-samples on every machine.
+All choices compare uniform words of 64 bits with thresholds that words and floats give only nearly. Where a word is so near a
+threshold that its further bits or an error of the float could matter, less than once in 2^40 words, the comparison is made on
+whole numbers with 192 further bits of the stream. So no float decides anything that it may get wrong, and equal streams give
+equal samples on every machine.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from decimal import Decimal, localcontext
 from fractions import Fraction
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,15 +40,18 @@ MAX_DEVIATION = 1 << 44
 VALUE_DISTANCE = 2.0**-200
 MIN_SUM_DEVIATION = 8
 
-_CELLS = 19  # k from 0 to 18; beyond is a mass below 2^-255
+_PARTS = 16  # of a deviation: the width of a cell
+_CELLS = 19 * _PARTS  # what is beyond has a mass below 2^-255
+_COLUMN_BITS = 9
+_COLUMNS = 1 << _COLUMN_BITS
+_MASS_BITS = 255  # the cells' probabilities are multiples of 2^-255; those of a column add up to 2^-9
 _MARGIN = 2.0**-40
 _WORD_BITS = 64
-_FURTHER_WORDS = 3
-_FURTHER_BITS = _WORD_BITS * _FURTHER_WORDS
-_RESERVE = 32  # further words for so many near comparisons of a batch, of which there is hardly ever one
+_FURTHER_BITS = 192
 _BATCH = 1 << 18
-_KEPT = 0.70  # of the candidates, a little less than for the smallest deviations but 1
-_DIGITS = 110
+_KEPT = 0.97  # of the candidates, where s is a multiple of 16
+_DIGITS = 140
+_WEIGHT_BITS = 400
 _SMOOTHING_DEVIATION = 6  # of the randomised rounding in `rounded_gaussian`
 
 Words = NDArray[np.uint64]
@@ -64,8 +71,9 @@ def sample(source: ByteSource, count: int, deviation: int) -> RingArray:
     _check_deviation(deviation)
     samples = np.empty(count, np.int64)
     filled = 0
+    kept_share = _KEPT * deviation / (_PARTS * _width(deviation))
     while filled < count:
-        size = min(_BATCH, int((count - filled) / _KEPT) + 64)
+        size = min(_BATCH, int((count - filled) / kept_share) + 64)
         kept = _candidates(source, size, deviation)[: count - filled]
         samples[filled : filled + kept.size] = kept
         filled += kept.size
@@ -75,12 +83,11 @@ def sample(source: ByteSource, count: int, deviation: int) -> RingArray:
 def sampler_distance(count: int, deviation: int) -> float:
     """Returns a bound of the total variation distance of `count` samples from as many exact ones, for uniform bytes.
 
-    A candidate differs from an exact one in three places. The table of k ends at 18 (mass beyond: below 2^-255) and its
-    thresholds are rounded down to 2^-255 (19 of them). A near comparison that even 256 bits leave equal drops the candidate
-    (2^-256), and the exponential at 110 digits errs by less than 2^-300. That `_RESERVE` comparisons of a batch are near has a
-    probability below (2^18 * 2^-39)^32 / 32! < 2^-780; the next would use equal further bits, which changes no distribution of a
-    single one. A candidate is kept with a probability of at least 1/4, so a sample is within 4 * 20 * 2^-255 < 2^-200 of an exact
-    one. Distances of independent samples add.
+    A candidate differs from an exact one in three places. The probabilities of the 304 cells are rounded down to multiples of
+    2^-255, and the first gets what is left, the mass beyond the last included: together below 2^-245. Words give the cells just
+    these probabilities. A comparison that all 256 bits leave equal drops the candidate (2^-256), and the exponential at 140
+    digits errs by less than 2^-400. A candidate is kept with a probability of at least 1/20, so a sample is within
+    20 * 2^-244 < 2^-200 of an exact one. Distances of independent samples add.
 
     A mechanism within distance d of an (epsilon, delta) private one is (epsilon, delta + (1 + e^epsilon) d) private.
 
@@ -161,78 +168,162 @@ def _check_deviation(deviation: int) -> None:
 
 
 def _candidates(source: ByteSource, size: int, deviation: int) -> RingArray:
-    """Returns the kept ones among `size` candidates; how many bytes it takes depends on `size` alone."""
-    first, second, third = (draw(source, (size,), "uint64") for _ in range(3))
-    further = _Further(source)
-    cells = _cells(first >> np.uint64(1), further)
-    is_negative = (first & np.uint64(1)).astype(bool)
-    # Words beyond the largest multiple of s are dropped with their candidate, whatever else it is: the rest is uniform.
-    is_kept = second < np.uint64((1 << _WORD_BITS) // deviation * deviation) if (1 << _WORD_BITS) % deviation else np.True_
-    offsets = second % np.uint64(deviation)
-    is_kept = is_kept & _accepted(third, cells, offsets, deviation, further)
-    values = cells.astype(np.int64) * deviation + offsets.astype(np.int64)
-    is_kept &= ~(is_negative & (values == 0))
-    signed: RingArray = np.where(is_negative, -values, values)[is_kept]
-    return signed
-
-
-def _cells(words: Words, further: _Further) -> NDArray[np.intp]:
-    """Returns k for uniform words of 63 bits: how many thresholds are not above the number whose first bits the word is."""
-    coarse, fine = _thresholds()
-    cells = np.searchsorted(coarse, words, side="right")
-    # A word that is the first 63 bits of a threshold was counted as beyond it; its further bits decide.
-    for at in np.flatnonzero(coarse[np.maximum(cells, 1) - 1] == words):
-        number = (int(words[at]) << _FURTHER_BITS) | further.take()
-        cells[at] = sum(number >= threshold for threshold in fine)
-    return np.minimum(cells, _CELLS - 1)
-
-
-def _accepted(words: Words, cells: NDArray[np.intp], offsets: Words, deviation: int, further: _Further) -> NDArray[np.bool_]:
-    """Returns which candidates are kept: the word, as a number below 1, is below exp(-j (2 k s + j) / (2 s^2))."""
-    share = offsets.astype(np.float64) / deviation
-    thresholds = np.exp(-share * (cells + 0.5 * share))
-    uniform = words.astype(np.float64) * 2.0**-_WORD_BITS
-    # The exponent is below 19 and errs by four roundings, the exponential by a few units of its last place, the word by 2^-54:
-    # together below 2^-45, and the margin is 2^-40.
-    kept: NDArray[np.bool_] = uniform < thresholds
-    for at in np.flatnonzero(np.abs(uniform - thresholds) < _MARGIN):
-        offset = int(offsets[at])
-        exponent = Fraction(offset * (2 * int(cells[at]) * deviation + offset), 2 * deviation**2)
-        number = (int(words[at]) << _FURTHER_BITS) | further.take()
-        kept[at] = number < _scaled_exponential(exponent, _WORD_BITS + _FURTHER_BITS)
+    """Returns the kept ones among `size` candidates."""
+    cells, table = _cells(), _table(deviation)
+    width = np.uint64(table.width)
+    first, second = draw(source, (2, size), "uint64")
+    is_negative = first.view(np.int64) >> np.int64(_WORD_BITS - 1)  # 0 or -1
+    first <<= np.uint64(1)
+    slots = _slots(first, cells, source)
+    # The second word is a multiple of the width and an offset. Offsets are uniform but for the words beyond the largest multiple.
+    digits = second // width
+    second -= digits * width
+    values = table.starts.take(slots)
+    values += second.view(np.int64)
+    is_kept = digits < table.surely_kept.take(slots)
+    at = np.flatnonzero(~is_kept)
+    is_kept[at] = _accepted(digits[at], cells.cells[slots[at]], values[at], table, source)
+    if not values.all():
+        is_kept &= (values != 0) | (is_negative == 0)
+    values ^= is_negative  # what a number and its negative differ by, up to 1
+    values -= is_negative
+    kept: RingArray = values[is_kept]
     return kept
 
 
-class _Further:
-    """The further bits of a batch: taken from the stream in any case, so that what follows does not depend on their use."""
+def _slots(words: Words, cells: _Cells, source: ByteSource) -> NDArray[np.int64]:
+    """Returns twice the column of a word's first 9 bits, and 1 more if its other 54 bits take the column's second cell."""
+    columns = (words >> np.uint64(_WORD_BITS - _COLUMN_BITS)).view(np.int64)
+    edges = cells.edges.take(columns)
+    takes_second = words >= edges
+    # A word that is the first bits of a threshold was counted as beyond it; its further bits decide.
+    for at in np.flatnonzero(words == edges):
+        threshold = cells.thresholds[columns[at]]
+        takes_second[at] = _further(source) >= threshold & ((1 << _FURTHER_BITS) - 1)
+    columns += columns
+    columns += takes_second
+    return columns
 
-    def __init__(self, source: ByteSource) -> None:
-        self._words = draw(source, (_RESERVE, _FURTHER_WORDS), "uint64")
-        self._used = 0
 
-    def take(self) -> int:
-        """Returns 192 bits."""
-        words = self._words[self._used % _RESERVE]
-        self._used += 1
-        return int.from_bytes(words.astype("<u8").tobytes(), "little")
+def _accepted(digits: Words, cells: NDArray[np.int64], values: RingArray, table: _Table, source: ByteSource) -> NDArray[np.bool_]:
+    """Returns which candidates are kept: digits and a further word, as a number below 1, are below the probability."""
+    words = draw(source, digits.shape, "uint64")
+    uniform = (digits + words * 2.0**-_WORD_BITS) / table.num_digits
+    thresholds = _probabilities(cells, values, table.deviation)
+    # Both factors of the exponent are exact whole numbers before they are divided. The probability errs by a few units of its
+    # last place, as the number does: together below 2^-49, and the margin is 2^-40.
+    kept: NDArray[np.bool_] = (uniform < thresholds) & (digits <= np.uint64(table.num_digits - 1))
+    for at in np.flatnonzero(np.abs(uniform - thresholds) < _MARGIN):
+        exponent = _exponent(int(cells[at]), int(values[at]), table.deviation)
+        number = (((int(digits[at]) << _WORD_BITS) | int(words[at])) << _FURTHER_BITS) | _further(source)
+        scaled = _scaled_exponential(exponent, _WORD_BITS + _FURTHER_BITS, table.num_digits)
+        kept[at] = number < scaled and int(digits[at]) < table.num_digits
+    return kept
+
+
+def _probabilities(cells: NDArray[np.int64], values: RingArray, deviation: int) -> NDArray[np.float64]:
+    """Returns exp(-(x^2 / (2 s^2) - k^2 / 512)) = exp(-(16 x - k s) (16 x + k s) / (512 s^2)) to within 2^-49."""
+    places, edges = _PARTS * values, cells * deviation
+    factor = (places - edges) / (_PARTS * deviation)
+    probabilities: NDArray[np.float64] = np.exp(factor * ((places + edges) / (-2 * _PARTS * deviation)))
+    return probabilities
+
+
+def _exponent(cell: int, value: int, deviation: int) -> Fraction:
+    return Fraction((_PARTS * value) ** 2 - (cell * deviation) ** 2, 2 * (_PARTS * deviation) ** 2)
+
+
+def _further(source: ByteSource) -> int:
+    """Returns 192 bits."""
+    return int.from_bytes(source.take(_FURTHER_BITS // 8).tobytes(), "little")
+
+
+def _width(deviation: int) -> int:
+    return -(-deviation // _PARTS)
+
+
+@dataclass(frozen=True, eq=False)
+class _Cells:
+    """How a word becomes a cell, for any deviation.
+
+    Attributes:
+        edges: (512,) by column: the word from which on it takes its second cell, but for further bits.
+        thresholds: by column: the same without the column, as a number of 246 bits.
+        cells: (1024,) int64: of every column the first and the second cell.
+    """
+
+    edges: Words
+    thresholds: tuple[int, ...]
+    cells: NDArray[np.int64]
 
 
 @cache
-def _thresholds() -> tuple[Words, tuple[int, ...]]:
-    """Returns the distribution function of k at 0 to 18, as whole numbers of 63 bits and of 255, both rounded down."""
-    bits = _WORD_BITS - 1 + _FURTHER_BITS
-    with localcontext() as context:
-        context.prec = _DIGITS
-        weights = [(-Decimal(k * k) / 2).exp() for k in range(_CELLS + 6)]
-        total = sum(weights, Decimal(0))
-        below = [sum(weights[: k + 1], Decimal(0)) / total for k in range(_CELLS)]
-        fine = tuple(int(part * 2**bits) for part in below)
-    coarse = np.array([threshold >> _FURTHER_BITS for threshold in fine], np.uint64)
-    return coarse, fine
+def _cells() -> _Cells:
+    column_mass = 1 << (_MASS_BITS - _COLUMN_BITS)
+    masses = _masses() + [0] * (_COLUMNS - _CELLS)
+    thresholds, others = [0] * _COLUMNS, list(range(_COLUMNS))
+    small = [cell for cell, mass in enumerate(masses) if mass < column_mass]
+    large = [cell for cell, mass in enumerate(masses) if mass >= column_mass]
+    while small:
+        # A column takes what is left of a cell that does not fill it, and the rest of a cell that does. The masses add up to that
+        # of all columns, so there is such a cell; what is left in the end fills its columns alone.
+        cell, other = small.pop(), large[-1]
+        thresholds[cell], others[cell] = masses[cell], other
+        masses[other] -= column_mass - masses[cell]
+        if masses[other] < column_mass:
+            small.append(large.pop())
+    starts = (column << (_WORD_BITS - _COLUMN_BITS) for column in range(_COLUMNS))
+    edges = [start | (threshold >> _FURTHER_BITS << 1) for start, threshold in zip(starts, thresholds, strict=True)]
+    return _Cells(np.array(edges, np.uint64), tuple(thresholds), np.array(list(enumerate(others)), np.int64).reshape(-1))
 
 
-def _scaled_exponential(exponent: Fraction, bits: int) -> int:
-    """Returns exp(-exponent) * 2^bits, rounded down."""
+def _masses() -> list[int]:
+    """Returns the probabilities of the cells times 2^255, rounded down; the first has what is left."""
     with localcontext() as context:
         context.prec = _DIGITS
-        return int((-Decimal(exponent.numerator) / Decimal(exponent.denominator)).exp() * 2**bits)
+        ratio = int((Decimal(-1) / (2 * _PARTS**2)).exp() * 2**_WEIGHT_BITS)
+    # exp(-(k + 1)^2 / 512) is exp(-k^2 / 512) times a ratio, which itself falls by one factor. Each of the 600 roundings costs a
+    # unit of 2^-400.
+    factor, weights = ratio * ratio >> _WEIGHT_BITS, [1 << _WEIGHT_BITS]
+    for _ in range(_CELLS - 1):
+        weights.append(weights[-1] * ratio >> _WEIGHT_BITS)
+        ratio = ratio * factor >> _WEIGHT_BITS
+    total = sum(weights)
+    masses = [(weight << _MASS_BITS) // total for weight in weights]
+    masses[0] += (1 << _MASS_BITS) - sum(masses)
+    return masses
+
+
+@dataclass(frozen=True, eq=False)
+class _Table:
+    """What depends on the deviation.
+
+    Attributes:
+        deviation: s.
+        width: of a cell, h.
+        num_digits: how many multiples of the width a word can be: 2^64 / h, rounded down.
+        starts: (1024,) int64: k h, by column and which of its cells.
+        surely_kept: (1024,): below how many digits a candidate is kept wherever in its cell it is.
+    """
+
+    deviation: int
+    width: int
+    num_digits: int
+    starts: RingArray
+    surely_kept: Words
+
+
+@lru_cache(maxsize=64)
+def _table(deviation: int) -> _Table:
+    width, cells = _width(deviation), _cells().cells
+    num_digits = (1 << _WORD_BITS) // width
+    starts = cells * width
+    least = _probabilities(cells, starts + (width - 1), deviation) * (1 - _MARGIN)
+    return _Table(deviation, width, num_digits, starts, (least * num_digits).astype(np.uint64))
+
+
+def _scaled_exponential(exponent: Fraction, bits: int, factor: int) -> int:
+    """Returns exp(-exponent) * 2^bits * factor, rounded down."""
+    with localcontext() as context:
+        context.prec = _DIGITS
+        return int((-Decimal(exponent.numerator) / Decimal(exponent.denominator)).exp() * 2**bits * factor)

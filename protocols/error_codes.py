@@ -175,7 +175,7 @@ class ErrorCode(Enum):
     NOISE_MISSING = Entry(
         Fault.PEER,
         Kind.ENDED,
-        "The noise of a private training failed its test, so nothing was trained.",
+        "The noise of the owners of rows failed its test, so nothing that it protects was opened.",
         "Ask the owner that is named to restart and update its party; what the job has reserved stays spent.",
     )
     EVIDENCE_MISSING = Entry(
@@ -227,7 +227,7 @@ class ErrorCode(Enum):
         Fault.POLICY,
         Kind.DENIED,
         "An output was withheld by a rule.",
-        "Read which rule; ask the owner named for a grant that permits it, then submit a new job.",
+        "Read which rule; have the party named mend what is missing (a grant, an agreement, evidence), then submit a new job.",
     )
     # consent
     NO_AGREEMENT = Entry(

@@ -47,7 +47,7 @@ from protocols.job_parts import Task as Task
 from protocols.model.spec import ModelSpec
 from protocols.training import Training, read_training
 
-FORMAT = "confide.job/6"
+FORMAT = "confide.job/7"
 
 
 @dataclass(frozen=True)

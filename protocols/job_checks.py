@@ -45,6 +45,7 @@ from protocols.model.spec import ModelSpec
 from protocols.output_checks import check_constraint
 from protocols.partition_checks import check_datasets
 from protocols.private_job_checks import check_private_job
+from protocols.row_noise_checks import check_row_noise
 from protocols.schema_features import feature_names
 from protocols.training import MAX_STEPS, Loss, check_training
 
@@ -179,6 +180,7 @@ def _check_evaluate(job: Job) -> Iterable[Problem]:
         if output.kind is OutputKind.GROUP_CONFUSION and output.group_by and output.group_by not in known_features:
             remedy = f"name one of {', '.join(known_features[:6]) or 'none'}"
             yield Problem(f"outputs.{output.name}.group_by", f"{output.group_by!r} is no feature of these rows", remedy)
+    yield from check_row_noise(job)
 
 
 def _check_assess(job: Job) -> Iterable[Problem]:
@@ -245,28 +247,43 @@ def _check_summarise(job: Job) -> Iterable[Problem]:
         yield from check_constraint(output, job.task, classes=job.label_width)
     if job.num_rows > MAX_SUMMARISED_ROWS:
         yield Problem("datasets", f"more than {MAX_SUMMARISED_ROWS} rows are not summarised", "use fewer rows")
+    yield from check_row_noise(job)
     if job.summary is None:
         yield Problem("summary", "missing", "say into which groups")
     else:
-        yield from _check_summary(job, job.summary, clusters=OutputKind.CENTROIDS in kinds)
+        yield from _check_summary(job, job.summary, kinds)
 
 
-def _check_summary(job: Job, summary: Summary, *, clusters: bool) -> Iterable[Problem]:
+def _check_summary(job: Job, summary: Summary, kinds: list[OutputKind]) -> Iterable[Problem]:
     if (summary.label_width == 1) == (job.task is Task.CLASSES) or not 1 <= summary.label_width <= MAX_CLASSES:
         yield Problem("summary.label_width", f"{summary.label_width} does not fit a {job.task.value} label", "read the schema")
-    if clusters:
+    if OutputKind.CENTROIDS in kinds:
         if not 1 <= summary.groups <= min(MAX_CLUSTERS, job.num_rows):
             yield Problem("summary.groups", f"must be 1 to {MAX_CLUSTERS}, and no more than rows", "choose another")
         if not 1 <= summary.iterations <= MAX_ITERATIONS:
             yield Problem("summary.iterations", f"must be 1 to {MAX_ITERATIONS}", "choose another")
         yield from check_hex("summary.start_seed", summary.start_seed, 32)
         return
-    if job.task is Task.REAL:
+    if OutputKind.MOMENTS in kinds:
+        yield from _check_moments(job, summary)
+    elif job.task is Task.REAL:
         yield Problem("outputs", "a label that is a number makes no groups", "open centroids, or register classes as label")
     elif summary.groups != max(2, summary.label_width):
         yield Problem("summary.groups", f"the label has {max(2, summary.label_width)} classes", "write that")
     if summary.iterations or summary.start_seed:
-        yield Problem("summary", "groups by label are not searched for", 'write iterations 0 and start_seed ""')
+        yield Problem("summary", "only clusters are searched for", 'write iterations 0 and start_seed ""')
+
+
+def _check_moments(job: Job, summary: Summary) -> Iterable[Problem]:
+    if summary.groups != 1:
+        yield Problem("summary.groups", "means and deviations are over all rows", "write 1")
+    for output in job.outputs:
+        if output.noise == "0":
+            what = "sums of all rows without noise, told once before and once after a row comes, tell that row"
+            yield Problem(f"outputs.{output.name}.noise", what, "write its deviation")
+        if job.num_rows < output.min_cell:
+            what = f"{job.num_rows} rows are fewer than its minimum"
+            yield Problem(f"outputs.{output.name}.min_cell", what, "use more rows")
 
 
 def _check_infer(job: Job) -> Iterable[Problem]:

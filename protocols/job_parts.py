@@ -79,6 +79,7 @@ class OutputKind(Enum):
     WEIGHTS = "weights"  # release: all parameters, one after the other, as they are held
     CENTROIDS = "centroids"  # summarise: (clusters, features + 1): means of the rows of each cluster, and how many it has
     GROUP_MEANS = "group_means"  # summarise: (classes, features + 1): likewise of the rows with each label
+    MOMENTS = "moments"  # summarise: (features, 2): mean and deviation of each feature over all rows, from two noisy sums
     LABEL = "label"  # infer, serve: the predicted class per sample
     PROBABILITY = "probability"  # infer, serve: the model's probability per sample; one per class if there are several
     SCORE = (
@@ -88,7 +89,7 @@ class OutputKind(Enum):
     MEAN = "mean"  # infer: of the probabilities, or values within [-1, 1], of all samples of the query, which are c or more
 
 
-SUMMARISED = (OutputKind.CENTROIDS, OutputKind.GROUP_MEANS)
+SUMMARISED = (OutputKind.CENTROIDS, OutputKind.GROUP_MEANS, OutputKind.MOMENTS)
 EVALUATED = {
     Task.BINARY: (
         OutputKind.CORRECT_COUNT,
@@ -198,11 +199,10 @@ class Summary:
     """Into which groups the rows of all owners are put together, and how clusters are found; public.
 
     Attributes:
-        groups: centroids: how many clusters; group means: how many labels there are.
+        groups: centroids: how many clusters; group means: how many labels there are; moments: 1.
         label_width: columns of the shared labels: one for each of several classes, else one.
-        iterations: centroids: how often means are moved; group means: 0.
-        start_seed: centroids: hexadecimal; says which rows are the first means, their numbers and not their values; group means:
-            empty.
+        iterations: centroids: how often means are moved; else 0.
+        start_seed: centroids: hexadecimal; says which rows are the first means, their numbers and not their values; else empty.
     """
 
     groups: int
@@ -244,10 +244,11 @@ class Output:
         group_by: group confusion: the feature by which rows are grouped; else empty.
         group_edges: group confusion: where one group ends and the next begins, in values of that feature as it is shared, from
             -1 to 1; decimals in ascending order; n edges make n + 1 groups.
-        noise: predictions and group means: standard deviation of the discrete Gaussian noise that is added to each number before
-            anything is chosen or opened, as a decimal; probabilities are clipped to [0, 1] before, values to [-1, 1]; of groups
-            it is added to sums and sizes; "0" for none.
-        noise_colluders: of the computing parties, how many may pool what they know; the others' noise alone has that deviation.
+        noise: predictions, counts, group means and moments: standard deviation of the discrete Gaussian noise that is added to
+            each number before anything is chosen or opened, as a decimal; probabilities are clipped to [0, 1] before, values to
+            [-1, 1]; of groups and moments it is added to sums and sizes; "0" for none.
+        noise_colluders: of those that draw the noise, how many may pool what they know; the others' noise alone has that
+            deviation. Of predictions the computing parties draw it, of all else the owners of the rows.
         abstain_below: predictions of classes: a sample whose largest probability is below it gets no answer; a decimal, "0" for
             none.
     """
@@ -264,3 +265,8 @@ class Output:
     noise: str = "0"
     noise_colluders: int = 0
     abstain_below: str = "0"
+
+    @property
+    def has_noise(self) -> bool:
+        """Whether noise is added before it is opened."""
+        return self.noise != "0"

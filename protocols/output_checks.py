@@ -6,7 +6,7 @@ docs/protocols/outputs.md says what they do.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from decimal import ROUND_FLOOR, Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
 from protocols.errors import Problem
 from protocols.job_fields import check_ascending, check_decimal
@@ -20,7 +20,19 @@ _FITS = {
     "decimals": (OutputKind.PROBABILITY, OutputKind.SCORE, OutputKind.VALUE),
     "clip": (OutputKind.PROBABILITY,),
     "group_by": (OutputKind.GROUP_CONFUSION,),
-    "noise": (OutputKind.LABEL, OutputKind.PROBABILITY, OutputKind.VALUE, OutputKind.MEAN, OutputKind.GROUP_MEANS),
+    "noise": (
+        OutputKind.LABEL,
+        OutputKind.PROBABILITY,
+        OutputKind.VALUE,
+        OutputKind.MEAN,
+        OutputKind.GROUP_MEANS,
+        OutputKind.MOMENTS,
+        OutputKind.CENTROIDS,
+        OutputKind.CORRECT_COUNT,
+        OutputKind.CONFUSION,
+        OutputKind.RELIABILITY,
+        OutputKind.GROUP_CONFUSION,
+    ),
     "abstain_below": (OutputKind.LABEL, OutputKind.PROBABILITY),
 }
 _NONE = {"top_k": "0", "decimals": "null", "clip": '"0"', "group_by": '""', "noise": '"0"', "abstain_below": '"0"'}
@@ -60,7 +72,10 @@ def check_constraint(output: Output, task: Task, *, classes: int) -> Iterable[Pr
         if not 1 <= output.noise_colluders <= 63:
             yield _problem(output, "noise_colluders", "must be 1 or more, and fewer than the computing parties", "write 1")
     if asked["abstain_below"]:
-        yield from check_decimal(f"outputs.{output.name}.abstain_below", output.abstain_below, Decimal("0.000001"), Decimal(1))
+        # Independent noise on each class may take all of them below this; without, the largest of k is 1/k or more.
+        is_noisy = output.noise != "0" and task is Task.CLASSES
+        least = Decimal("0.000001") if is_noisy else (Decimal(1) / max(classes, 2)).quantize(_PLACES, ROUND_CEILING)
+        yield from check_decimal(f"outputs.{output.name}.abstain_below", output.abstain_below, least, Decimal(1))
     if asked["clip"]:
         yield from _check_clip(output, task, classes, decimals=output.decimals if asked["decimals"] else None)
 

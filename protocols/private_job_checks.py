@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from protocols.errors import Problem
 from protocols.job_parts import Partition, Task
 from protocols.model.layers import BatchNorm, Dropout, Flatten, Linear, Sigmoid
 from protocols.private_training import (
-    MAX_PRIVATE_STEPS,
     Mechanism,
     PrivateTraining,
     Unit,
@@ -40,9 +40,10 @@ def check_private_job(job: Job, training: Training, terms: PrivateTraining) -> I
         yield Problem(f"{_WHERE}colluders", what, f"write 1 to {len(owners) - 1}")
     if not tuple(check_private_training(terms)):
         # Sizes are public: people whom the agreed number leaves out must not be published either.
-        yield from check_delta(terms, _fewest_people(job, terms, len(owners)))
-    if training.epochs > MAX_PRIVATE_STEPS:
-        yield Problem("training.epochs", f"more than {MAX_PRIVATE_STEPS} private steps", "use fewer")
+        people = _fewest_people(job, terms, len(owners))
+        for problem in check_delta(terms, people):
+            what = f"{problem.what}; {_WHERE}nominal_rows and nominal_people say {terms.nominal_rows} and {terms.nominal_people}"
+            yield problem if people <= terms.nominal_people else replace(problem, what=what)
     if job.resumes is not None:
         what = "the steps before the checkpoint and those after it would be accounted apart"
         yield Problem("resumes", what, "submit the training anew; what it spent so far stays spent")
@@ -97,7 +98,8 @@ def _check_noisy_sums(job: Job, training: Training, terms: PrivateTraining) -> I
         what = "rows of one person would be sampled apart, and that has no accountant here"
         yield Problem(f"{_WHERE}unit", what, "bring one row a person, at one institution, or use shared_gradients")
     if training.batch_size * 2 > terms.nominal_rows:
-        what = f"a sample of {training.batch_size} in {terms.nominal_rows} rows"
-        yield Problem("training.batch_size", what, "sample at most half of the nominal rows")
+        what = f"a sample of {training.batch_size} in {terms.nominal_rows} nominal rows"
+        remedy = f"sample at most half of them, or agree on more ({_WHERE}nominal_rows)"
+        yield Problem("training.batch_size", what, remedy)
     if training.optimiser.kind is OptimiserKind.ADAM and training.optimiser.weight_decay.strip("0."):
         yield Problem("training.optimiser.weight_decay", "Adam has none here", 'write "0"')

@@ -14,7 +14,7 @@ from typing import Any
 
 from protocols.errors import Problem
 from protocols.job_fields import check_decimal, check_hex, read_object, read_text, read_whole
-from protocols.private_training import PrivateTraining, check_private_training, read_private_training
+from protocols.private_training import MAX_PRIVATE_STEPS, PrivateTraining, check_private_training, read_private_training
 
 MAX_EPOCHS = 1_000
 MAX_BATCH = 65_536
@@ -167,7 +167,7 @@ def read_training(entry: Any) -> Training:
 def check_training(training: Training) -> Iterable[Problem]:
     """Yields everything wrong with hyper-parameters that were read."""
     for where, value, least, most in (
-        ("epochs", training.epochs, 1, MAX_EPOCHS),
+        ("epochs", training.epochs, 1, MAX_EPOCHS if training.privacy is None else MAX_PRIVATE_STEPS),
         ("batch_size", training.batch_size, 1, MAX_BATCH if training.privacy is None else MAX_STEPS),
         ("steps_before", training.steps_before, 0, MAX_STEPS),
         ("checkpoints.every_epochs", training.checkpoints.every_epochs, 0, MAX_EPOCHS),

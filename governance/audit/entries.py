@@ -79,9 +79,10 @@ class EntryKind(Enum):
     ENQUIRY_REFUSED = "enquiry-refused"
     ENQUIRY_ENDED = "enquiry-ended"
     ANSWERED = "answered"  # an encrypted query; how many numbers its answer can hold
-    NOISE_TESTED = "noise-tested"  # of a private training; with which result
+    NOISE_TESTED = "noise-tested"  # of the owners of rows, in a private training or on opened counts and sums; with which result
     CANARIES_SCORED = "canaries-scored"  # of a private training, this party's; which epsilon they show at least
     RISK_ASSESSED = "risk-assessed"  # of a model, by attacks with this party's rows; with which figures
+    STANDING_ASSESSMENT = "standing-assessment"  # one was ordered, submitted a job, was refused or served, or ended
     EVIDENCE_SIGNED = "evidence-signed"  # about a model version
     RELEASE_DECIDED = "release-decided"  # by the gate on evidence: with which verdict, for which reasons
     ALIAS = "alias"

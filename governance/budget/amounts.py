@@ -1,12 +1,12 @@
 """What jobs spend at an owner: amounts, the accounts they are charged to, and what a job charges.
 
-An owner keeps one account for each version of a data set and for each model that it holds a share of, and one for each researcher
-whom such a model has answered with noise. An account counts in four
-ways, each with its own cap: jobs that opened something (queries), numbers that were opened (answers), and the epsilon and delta
-of differential privacy. An output opened without noise has no finite epsilon; such a job is permitted only where epsilon has no
-cap, and there queries and answers are what bounds it. Epsilons and deltas of several jobs add up (basic composition), which is
-sound for jobs that depend on each other's results; a sum over jobs with different units of privacy holds for the narrowest of
-them: who protects a person protects each of the person's rows.
+An owner keeps one account for each data set, all its versions together since they tell about the same people, one for each model
+that it holds a share of, and one for each researcher whom such a model has answered with noise. An account counts in four ways,
+each with its own cap: jobs that opened something (queries), numbers that were opened (answers), and the epsilon and delta of
+differential privacy. An output opened without noise has no finite epsilon; such a job is permitted only where epsilon has no cap,
+and there queries and answers are what bounds it. Epsilons of one unit of privacy compose where that is less than their sum
+(`privacy.accounting.composition`). Those of different units add up, and the sum holds for the narrowest of them: who protects a
+person protects each of the person's rows. Deltas add up.
 
 Decimals are exact: an amount is rounded up to `PLACES` once, when it is made, and sums are never rounded.
 """
@@ -15,12 +15,15 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import ROUND_CEILING, Context, Decimal, InvalidOperation
+from functools import reduce
 
 from governance.policy.budgets import Budgets, Caps
-from privacy.accounting.noisy_answers import spent_by
-from protocols.answer_noise import has_noise
+from privacy.accounting.composition import Composition, by_unit
+from privacy.accounting.noisy_answers import spent_together
+from privacy.accounting.normal_bound import NormalBound
+from privacy.accounting.training_bound import training_bound
 from protocols.errors import ConfideError, ErrorCode
 from protocols.job import ID_PATTERN, Job, JobType, ModelRef
 from protocols.job_parts import Output, OutputKind, Task
@@ -28,10 +31,10 @@ from protocols.mpc.query import RELIABILITY_BINS
 from protocols.private_training import PrivateTraining
 
 PLACES = 12
+WITHOUT_NOISE = "something is opened without noise"
 # Sums of any number of jobs fit: no addition rounds.
 EXACT = Context(prec=80, rounding=ROUND_CEILING)
 _QUANTUM = Decimal(1).scaleb(-PLACES)
-_DATASET = re.compile(rf"(?P<name>{ID_PATTERN.pattern})/(?P<version>[1-9][0-9]{{0,8}})")
 _CONSUMER = re.compile(rf"(?P<researcher>{ID_PATTERN.pattern})/{ID_PATTERN.pattern}@{ID_PATTERN.pattern}")
 _MODEL = re.compile(rf"(?P<name>{ID_PATTERN.pattern})@(?P<version>{ID_PATTERN.pattern})")
 
@@ -57,16 +60,19 @@ class Amount:
     """What one or several jobs spend on one account; public among the owner's people.
 
     Attributes:
-        epsilon: of differential privacy, at most `PLACES` places; None if something is opened without noise.
+        epsilon: of differential privacy, added up, at most `PLACES` places; None if something is opened without noise.
         delta: likewise; 0 without noise.
         queries: jobs that open something.
         answers: numbers that are opened: see `charges`.
+        parts: of epsilon, what has a bound by which it composes, one for each unit of privacy; the rest only adds up. It follows
+            from the same jobs as the numbers, which alone are compared.
     """
 
     epsilon: Decimal | None
     delta: Decimal
     queries: int
     answers: int
+    parts: tuple[Composition, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         """Refuses what is no amount.
@@ -86,10 +92,27 @@ class Amount:
             delta=EXACT.add(self.delta, other.delta),
             queries=self.queries + other.queries,
             answers=self.answers + other.answers,
+            parts=() if one is None or two is None else by_unit((*self.parts, *other.parts)),
         )
 
+    @property
+    def composed_epsilon(self) -> Decimal | None:
+        """What is spent of differential privacy: composed by units where that is less than added up; None without a bound."""
+        if self.epsilon is None:
+            return None
+        saved = (EXACT.subtract(part.added, part.epsilon) for part in self.parts)
+        return EXACT.subtract(self.epsilon, sum(saved, Decimal(0)))
+
+    @property
+    def epsilon_in_words(self) -> str:
+        """What is spent of differential privacy, and which rule gives it, for people."""
+        found = self.composed_epsilon
+        if self.epsilon is None or found is None:
+            return "no bound"
+        return f"{self.epsilon:f}" if found == self.epsilon else f"{found:f} (composed; added up {self.epsilon:f})"
+
     def less(self, part: Amount) -> Amount:
-        """Returns what remains of this amount without a part of it; without noise, the rest is so too.
+        """Returns what remains of one job's amount without a part of it; without noise, the rest is so too.
 
         Raises:
             ConfideError: INTERNAL (ours): the part is more than the whole.
@@ -100,16 +123,22 @@ class Amount:
             delta=EXACT.subtract(self.delta, part.delta),
             queries=self.queries - part.queries,
             answers=self.answers - part.answers,
+            parts=tuple(_without(whole, part.parts) for whole in self.parts),
         )
 
-    def over(self, caps: Caps) -> tuple[str, ...]:
-        """Returns in which ways this is more than the caps permit; empty if it is not."""
+    def over(self, caps: Caps, *, without_bound: str = WITHOUT_NOISE) -> tuple[str, ...]:
+        """Returns in which ways this is more than the caps permit; empty if it is not.
+
+        Args:
+            caps: the most.
+            without_bound: why epsilon has no bound, if it has none, for people.
+        """
         found = []
         if caps.epsilon is not None:
             if self.epsilon is None:
-                found.append(f"epsilon without bound (something is opened without noise), {caps.epsilon:f} permitted")
-            elif self.epsilon > caps.epsilon:
-                found.append(f"epsilon {self.epsilon:f}, {caps.epsilon:f} permitted")
+                found.append(f"epsilon without bound ({without_bound}), {caps.epsilon:f} permitted")
+            elif self.composed_epsilon is not None and self.composed_epsilon > caps.epsilon:
+                found.append(f"epsilon {self.epsilon_in_words}, {caps.epsilon:f} permitted")
         if caps.delta is not None and self.delta > caps.delta:
             found.append(f"delta {self.delta:f}, {caps.delta:f} permitted")
         if self.queries > caps.queries:
@@ -127,9 +156,9 @@ class Amount:
 NOTHING = Amount(Decimal(0), Decimal(0), 0, 0)
 
 
-def dataset_account(name: str, version: int) -> str:
-    """Returns the account of a version of a data set."""
-    return f"dataset/{name}/{version}"
+def dataset_account(name: str) -> str:
+    """Returns the account of a data set, of all its versions."""
+    return f"dataset/{name}"
 
 
 def model_account(model: ModelRef) -> str:
@@ -138,7 +167,7 @@ def model_account(model: ModelRef) -> str:
 
 
 def consumer_account(researcher: str, model: ModelRef) -> str:
-    """Returns the account of what one researcher has been answered with noise by a model."""
+    """Returns the account of what one researcher has been told by a model, with noise or without."""
     return f"consumer/{researcher}/{model.label}"
 
 
@@ -146,10 +175,10 @@ def charges(job: Job, party: str) -> dict[str, Amount]:
     """Returns what a job spends at a party, by account.
 
     The outputs of an evaluation, an assessment or a summary tell about the rows of every owner alike, so each owner is charged
-    all of them; what an inference opens is charged to the model at every holder of its shares, and if it has noise to the
-    researcher's account of that model too; the weights that a release opens likewise to the model; a serving is charged all that
-    it may answer, and what it did not is given back with its end (`served`); a private training is charged the epsilon and delta
-    that it claims, to the data sets of every owner alike, in its unit of privacy; another training opens nothing. Every number
+    all of them; what an inference opens is charged to the model at every holder of its shares, and to the researcher's account
+    of that model; the weights that a release opens likewise; a serving is charged all that it may answer, and what it did not is
+    given back with its end (`served`); a private training is charged the epsilon and delta that it claims, to the data sets of
+    every owner alike, in its unit of privacy; another training opens nothing. Every number
     counts: each cell of a confusion table, each mean and size of a group, and of each sample the probability of each class, or of
     the largest where only those are opened.
 
@@ -158,9 +187,8 @@ def charges(job: Job, party: str) -> dict[str, Amount]:
         party: whose accounts.
     """
     if job.job_type in (JobType.EVALUATE, JobType.ASSESS, JobType.SUMMARISE):
-        epsilon, delta = _spent(job)
-        amount = Amount(epsilon, delta, queries=1, answers=sum(_numbers(job, output) for output in job.outputs))
-        own = {dataset_account(dataset.name, dataset.version): amount for dataset in job.datasets if dataset.party == party}
+        amount = _spent(job, queries=1, answers=sum(_numbers(job, output) for output in job.outputs))
+        own = {dataset_account(dataset.name): amount for dataset in job.datasets if dataset.party == party}
         return dict(sorted(own.items()))
     if job.training is not None and job.training.privacy is not None:
         return _trained(job, party, job.training.privacy)
@@ -175,8 +203,9 @@ def charges(job: Job, party: str) -> dict[str, Amount]:
 
 def _trained(job: Job, party: str, terms: PrivateTraining) -> dict[str, Amount]:
     """Returns what a private training spends: it is one query, and opens no number that is not covered by its epsilon."""
-    amount = Amount(rounded_up(Decimal(terms.epsilon)), rounded_up(Decimal(terms.delta)), queries=1, answers=0)
-    own = {dataset_account(dataset.name, dataset.version): amount for dataset in job.datasets if dataset.party == party}
+    epsilon, delta, bound = rounded_up(Decimal(terms.epsilon)), rounded_up(Decimal(terms.delta)), training_bound(job)
+    amount = Amount(epsilon, delta, queries=1, answers=0, parts=() if bound is None else _parts(bound, epsilon, delta))
+    own = {dataset_account(dataset.name): amount for dataset in job.datasets if dataset.party == party}
     return dict(sorted(own.items()))
 
 
@@ -197,29 +226,32 @@ def _predicted(job: Job, party: str, *, queries: int, rows: int) -> dict[str, Am
         return {}
     is_mean = any(output.kind is OutputKind.MEAN for output in job.outputs)
     answers = sum(_numbers(job, output) for output in job.outputs) * (1 if is_mean else rows)
-    epsilon, delta = _spent(job, rows=rows)
-    amount = Amount(epsilon, delta, queries=queries, answers=answers)
-    charged = {model_account(job.model_ref): amount}
-    if all(has_noise(output) for output in job.outputs):
-        charged[consumer_account(job.querier, job.model_ref)] = amount
-    return dict(sorted(charged.items()))
+    amount = _spent(job, rows=rows, queries=queries, answers=answers)
+    # Without noise too: a cap on what one researcher may be told would otherwise end where she asks for exact answers.
+    return {consumer_account(job.querier, job.model_ref): amount, model_account(job.model_ref): amount}
 
 
-def _spent(job: Job, *, rows: int | None = None) -> tuple[Decimal | None, Decimal]:
-    """Returns epsilon and delta of all outputs together, rounded up; without noise on one of them there is no epsilon."""
-    found = [spent_by(job, output, answers=_answers(output, rows)) for output in job.outputs]
-    finite = [each for each in found if each is not None]
-    if len(finite) < len(found):
-        return None, Decimal(0)
-    return rounded_up(sum((each.epsilon for each in finite), Decimal(0))), sum((each.delta for each in finite), Decimal(0))
+def _spent(job: Job, *, queries: int, answers: int, rows: int | None = None) -> Amount:
+    """Returns what all outputs spend together, decimals rounded up; without noise on one of them there is no epsilon."""
+    found = spent_together(job, rows=rows)
+    if found is None:
+        return Amount(None, Decimal(0), queries, answers)
+    epsilon = rounded_up(found.epsilon)
+    return Amount(epsilon, found.delta, queries, answers, _parts(found.bound, epsilon, found.delta))
 
 
-def _answers(output: Output, rows: int | None) -> int | None:
-    return rows if rows is None or output.kind is not OutputKind.MEAN else min(rows, 1)
+def _parts(bound: NormalBound, epsilon: Decimal, delta: Decimal) -> tuple[Composition, ...]:
+    return (Composition.of(bound, epsilon=epsilon, delta=delta),)
+
+
+def _without(whole: Composition, parts: tuple[Composition, ...]) -> Composition:
+    return reduce(Composition.less, (part for part in parts if part.bound.unit == whole.bound.unit), whole)
 
 
 def _numbers(job: Job, output: Output) -> int:
     """Returns how many numbers an output opens, of a prediction for each sample."""
+    if output.kind is OutputKind.MOMENTS:
+        return 2 * job.model.input_features
     if job.summary is not None:
         return job.summary.groups * (job.model.input_features + 1)
     if output.kind is OutputKind.CONFUSION:
@@ -246,12 +278,12 @@ def policy_caps(budgets: Budgets, account: str) -> Caps:
         ConfideError: INVALID_ARGUMENT (the asker's fault): it is no account.
     """
     kind, _, name = account.partition("/")
-    if kind == "dataset" and (found := _DATASET.fullmatch(name)) is not None:
-        return budgets.of_dataset(found["name"], int(found["version"]))
+    if kind == "dataset" and ID_PATTERN.fullmatch(name) is not None:
+        return budgets.of_dataset(name)
     if kind == "model" and (found := _MODEL.fullmatch(name)) is not None:
         return budgets.of_model(found["name"], found["version"])
     if kind == "consumer" and (found := _CONSUMER.fullmatch(name)) is not None:
         return budgets.of_consumer(found["researcher"])
-    known = "dataset/NAME/VERSION, model/NAME@VERSION and consumer/RESEARCHER/NAME@VERSION"
+    known = "dataset/NAME, model/NAME@VERSION and consumer/RESEARCHER/NAME@VERSION"
     what = f"{account[:128]} is no account; accounts are {known}"
     raise ConfideError(ErrorCode.INVALID_ARGUMENT, what)

@@ -15,15 +15,22 @@ entries in the same transaction. `parties/storage/ledger.py` does that on disk.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 from functools import reduce
 
-from governance.budget.amounts import NOTHING, Amount
+from governance.budget.amounts import NOTHING, WITHOUT_NOISE, Amount
 from governance.policy.budgets import Caps
 from protocols.errors import ConfideError, ErrorCode, Problem
+
+# Names the types of jobs, by their ids, for people.
+TypesOf = Callable[[Sequence[str]], Sequence[str]]
+
+
+def _unnamed(_job_ids: Sequence[str]) -> Sequence[str]:
+    return ()
 
 
 class Step(Enum):
@@ -55,11 +62,21 @@ class LedgerEntry:
 
 def spent(entries: Iterable[LedgerEntry]) -> Amount:
     """Returns what is reserved or committed, over all entries given, of one account."""
-    return reduce(Amount.__add__, _standing(entries), NOTHING)
+    return reduce(Amount.__add__, (amount for _, amount in _standing(entries)), NOTHING)
+
+
+def spent_with_noise(entries: Iterable[LedgerEntry]) -> Amount:
+    """Returns what of `spent` has a bound on epsilon: what was opened without noise is left out."""
+    return reduce(Amount.__add__, (amount for _, amount in _standing(entries) if amount.epsilon is not None), NOTHING)
 
 
 def problems(
-    entries: Sequence[LedgerEntry], *, job_id: str, charges: Mapping[str, Amount], caps: Mapping[str, Caps]
+    entries: Sequence[LedgerEntry],
+    *,
+    job_id: str,
+    charges: Mapping[str, Amount],
+    caps: Mapping[str, Caps],
+    types_of: TypesOf = _unnamed,
 ) -> tuple[Problem, ...]:
     """Returns which caps a job's charges would break, all of them; what the job itself has reserved does not count twice.
 
@@ -68,6 +85,7 @@ def problems(
         job_id: the job.
         charges: by account.
         caps: of every charged account.
+        types_of: names the types of earlier jobs, asked only where they are why a cap is broken.
 
     Raises:
         ConfideError: INTERNAL (ours): an account without caps.
@@ -77,14 +95,21 @@ def problems(
         if account not in caps:
             raise ConfideError(ErrorCode.INTERNAL, f"account {account} has no caps")
         others = [entry for entry in entries if entry.account == account and entry.job_id != job_id]
-        for what in (spent(others) + amount).over(caps[account]):
+        why = WITHOUT_NOISE if amount.epsilon is None or caps[account].epsilon is None else _spent_before(others, types_of)
+        for what in (spent(others) + amount).over(caps[account], without_bound=why):
             remedy = "use less of it, or ask its owner to permit more"
             found.append(Problem(f"budget.{account}", f"with this job {what}", remedy))
     return tuple(found)
 
 
 def reserve(
-    entries: Sequence[LedgerEntry], *, job_id: str, charges: Mapping[str, Amount], caps: Mapping[str, Caps], now: datetime
+    entries: Sequence[LedgerEntry],
+    *,
+    job_id: str,
+    charges: Mapping[str, Amount],
+    caps: Mapping[str, Caps],
+    types_of: TypesOf = _unnamed,
+    now: datetime,
 ) -> tuple[LedgerEntry, ...]:
     """Returns the entries that set a job's charges aside; none if it has done so before.
 
@@ -93,6 +118,7 @@ def reserve(
         job_id: the job.
         charges: by account.
         caps: of every charged account.
+        types_of: as of `problems`.
         now: the time, UTC.
 
     Raises:
@@ -105,7 +131,7 @@ def reserve(
         raise ConfideError(ErrorCode.JOB_CONFLICT, f"the charges of job {job_id} are settled, or were others")
     if before:
         return ()
-    found = problems(entries, job_id=job_id, charges=charges, caps=caps)
+    found = problems(entries, job_id=job_id, charges=charges, caps=caps, types_of=types_of)
     if found:
         raise ConfideError(ErrorCode.BUDGET_EXHAUSTED, f"{len(found)} budget(s) do not suffice", problems=found)
     return tuple(LedgerEntry(account, job_id, Step.RESERVE, amount, now) for account, amount in charges.items())
@@ -183,11 +209,20 @@ def _of(entries: Iterable[LedgerEntry], job_id: str) -> list[LedgerEntry]:
     return [entry for entry in entries if entry.job_id == job_id]
 
 
-def _standing(entries: Iterable[LedgerEntry]) -> Iterable[Amount]:
+def _spent_before(entries: Iterable[LedgerEntry], types_of: TypesOf) -> str:
+    """Why an account has no bound on epsilon, though the job at hand has one; empty if it has one."""
+    jobs = list(dict.fromkeys(job for job, amount in _standing(entries) if amount.epsilon is None))
+    if not jobs:
+        return ""
+    by = ", ".join(sorted(set(types_of(jobs))))
+    return f"spent before this job, which opens nothing without noise{f'; by {by}' if by else ''}"
+
+
+def _standing(entries: Iterable[LedgerEntry]) -> Iterable[tuple[str, Amount]]:
     """What counts of each job's charge, committed or not: what was reserved, less what was refunded."""
     listed = list(entries)
     refunded = {(entry.account, entry.job_id): entry.amount for entry in listed if entry.step is Step.REFUND}
     for entry in listed:
         back = refunded.get((entry.account, entry.job_id))
         if entry.step is Step.RESERVE and back != entry.amount:
-            yield entry.amount if back is None else entry.amount.less(back)
+            yield entry.job_id, entry.amount if back is None else entry.amount.less(back)

@@ -12,7 +12,7 @@ from governance.consent.facts import JobFacts
 from governance.consent.grant import ANYBODY, INSTITUTION, DatasetSubject, Grant
 from governance.consent.reading import time_text
 from governance.consent.revocation import Revocation
-from privacy.accounting.noisy_answers import spent_by
+from privacy.accounting.noisy_answers import spent_together
 from protocols.canonical import canonical_bytes, sha256_hex
 from protocols.errors import ConfideError, ErrorCode, Problem
 from protocols.job import DatasetRef, Job, JobType, ModelRef
@@ -160,13 +160,12 @@ def over_epsilon(job: Job, cap: str | None) -> Iterable[Problem]:
         return
     if not job.outputs:
         return
-    spent = [spent_by(job, output) for output in job.outputs]
-    unbounded = sum(each is None for each in spent)
-    if unbounded:
-        what = f"the job opens {unbounded} output(s) without noise; at most epsilon {cap} may be spent"
+    spent = spent_together(job)
+    if spent is None:
+        what = f"the job opens outputs without noise, or with next to none; at most epsilon {cap} may be spent"
         yield Problem("epsilon_cap", what, "ask for outputs with noise, or under a permission without a cap")
-    elif (epsilon := sum((each.epsilon for each in spent if each is not None), Decimal(0))) > Decimal(cap):
-        what = f"the job spends epsilon {epsilon:f}; at most {cap} may be spent"
+    elif spent.epsilon > Decimal(cap):
+        what = f"the job spends epsilon {spent.epsilon:f}; at most {cap} may be spent"
         yield Problem("epsilon_cap", what, "ask for more noise, or for fewer answers")
 
 

@@ -12,6 +12,8 @@ from protocols.canonical import Document
 from protocols.errors import Problem
 from protocols.job import MAX_CLASSES, MAX_COMPUTING_PARTIES, MAX_QUERY_ROWS, MAX_ROWS, Job, Output, OutputKind
 from protocols.job_fields import check_decimal
+from protocols.private_training import MAX_PRIVATE_STEPS
+from protocols.row_noise import COUNTED
 from protocols.training import MAX_BATCH, MAX_EPOCHS, MAX_STEPS, OptimiserKind
 
 MAX_DECIMALS = 9
@@ -24,7 +26,8 @@ _GROUP_NAMES = {"group_by"}  # in the document only where it says something
 MAX_GROUPINGS = 64
 _MAX_FEATURE_CHARS = 128
 _MAX_NOISE = Decimal(1_000)
-NOISY = (OutputKind.GROUP_MEANS, OutputKind.LABEL, OutputKind.PROBABILITY, OutputKind.VALUE, OutputKind.MEAN)
+ABOUT_ROWS = (*COUNTED, OutputKind.CENTROIDS, OutputKind.GROUP_MEANS, OutputKind.MOMENTS)
+NOISY = (*ABOUT_ROWS, OutputKind.LABEL, OutputKind.PROBABILITY, OutputKind.VALUE, OutputKind.MEAN)
 ABSTAINING = (OutputKind.LABEL, OutputKind.PROBABILITY)
 # Kinds of outputs whose constraints mean something for them.
 PER_CLASS = (OutputKind.PROBABILITY,)
@@ -211,7 +214,7 @@ def _texts(items: list[object]) -> tuple[str, ...]:
 def check_parameter_limits(where: str, limits: ParameterLimits) -> Iterable[Problem]:
     """Yields everything wrong with bounds on parameters."""
     for name, value, most in (
-        ("max_epochs", limits.max_epochs, MAX_EPOCHS),
+        ("max_epochs", limits.max_epochs, max(MAX_EPOCHS, MAX_PRIVATE_STEPS)),  # of a private training they are steps
         ("max_steps", limits.max_steps, MAX_STEPS),
         ("min_batch_size", limits.min_batch_size, MAX_BATCH),
         ("max_query_rows", limits.max_query_rows, MAX_QUERY_ROWS),

@@ -19,13 +19,14 @@ from governance.identity.directory import Directory
 from governance.identity.fields import fields_of
 from governance.identity.keys import SigningKey
 from governance.identity.names import check_id
+from governance.privacy_claims import MAX_TRAININGS, TrainingClaim, claims_in_words, read_claims
 from governance.statement import verify_statement
 from protocols.canonical import Document, canonical_bytes, parse_canonical, sha256_hex
 from protocols.errors import Problem
 from protocols.job import ModelRef
 from protocols.job_fields import check_hex
 
-FORMAT = "confide.published-model/1"
+FORMAT = "confide.published-model/2"
 LANES = ("latency", "packed", "batch")
 MAX_OUTPUTS = 4_096
 MAX_FEATURES = 1 << 16
@@ -37,7 +38,7 @@ _DECIMAL = re.compile(r"-?(0|[1-9][0-9]{0,11})(\.[0-9]{1,12})?")
 MAX_KEY_LIFETIME_S = 30 * 24 * 3600
 _NAMES = {
     "format", "consortium", "issuer", "name", "commitment", "plans", "features", "ranges", "outputs", "client_activation",
-    "decimals", "known_after", "key_lifetime_s", "valid_from", "expires",
+    "decimals", "known_after", "key_lifetime_s", "valid_from", "expires", "origin", "claims",
 }  # fmt: skip
 
 
@@ -62,6 +63,9 @@ class PublishedModel:
         key_lifetime_s: the owner takes evaluation keys for so long.
         valid_from: UTC, whole seconds.
         expires: UTC, whole seconds; from then on nothing is answered.
+        origin: the model held as shares whose released weights these are; None for a model of the owner's own.
+        claims: what the trainings behind released weights claim of differential privacy, as their licence says; empty for a model
+            of the owner's own, of which nobody but it knows how it was trained.
     """
 
     consortium: str
@@ -78,6 +82,13 @@ class PublishedModel:
     key_lifetime_s: int
     valid_from: datetime
     expires: datetime
+    origin: ModelRef | None = None
+    claims: tuple[TrainingClaim, ...] = ()
+
+    @property
+    def privacy(self) -> str:
+        """What is said of its privacy in a line; `no formal guarantee` unless all trainings behind it are known to have one."""
+        return claims_in_words(self.claims)
 
     @cached_property  # plans have tens of thousands of numbers, and the digest is asked for with every query
     def digest(self) -> str:
@@ -111,6 +122,8 @@ class PublishedModel:
             "key_lifetime_s": self.key_lifetime_s,
             "valid_from": time_text(self.valid_from),
             "expires": time_text(self.expires),
+            "origin": None if self.origin is None else self.origin.label,
+            "claims": [claim.to_document() for claim in self.claims],
         }
 
     @staticmethod
@@ -138,6 +151,8 @@ class PublishedModel:
             key_lifetime_s=fields.whole("key_lifetime_s", least=1),
             valid_from=fields.time("valid_from"),
             expires=fields.time("expires"),
+            origin=_origin(fields.optional_text("origin")),
+            claims=read_claims(fields.items("claims", most=MAX_TRAININGS), problems, where="claims"),
         )
         refuse(problems or _check(model), what="the published model")
         require_one_form(model.to_document(), body, what="the published model")
@@ -224,3 +239,22 @@ def _check(model: PublishedModel) -> Iterable[Problem]:
     if model.key_lifetime_s > MAX_KEY_LIFETIME_S:
         yield Problem("key_lifetime_s", f"at most {MAX_KEY_LIFETIME_S} seconds", "choose a shorter time")
     yield from check_period("expires", model.valid_from, model.expires)
+    yield from _origin_problems(model)
+
+
+def _origin(label: str | None) -> ModelRef | None:
+    if label is None:
+        return None
+    name, _, version = label.partition("@")
+    return ModelRef(name, version)
+
+
+def _origin_problems(model: PublishedModel) -> Iterable[Problem]:
+    if model.origin is None:
+        if model.claims:
+            yield Problem("claims", "a model of the owner's own claims nothing", "publish the model again")
+        return
+    yield from check_id("origin", model.origin.name)
+    yield from check_hex("origin", model.origin.version, 12)
+    if len({claim.job for claim in model.claims}) != len(model.claims):
+        yield Problem("claims", "a training stands there twice", "publish the model again")

@@ -1,13 +1,14 @@
 """The bundle of evidence of a model version: what a holder has in hand when it decides whether the version may be released.
 
 One signed document: the trainings with their guarantees, noise tests and audits; the owners' risk reports as they signed them;
-figures of utility; lineage; and the impact assessment. The assessment is made from the other fields alone and is part of the one
-form that they have, so that nobody words it by hand. What has changed in it since the last release stands beside it.
+figures of utility as queriers signed them; lineage; and the impact assessment. The assessment is made from the other fields alone
+and is part of the one form that they have, so that nobody words it by hand. What has changed in it since the last release stands
+beside it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -20,24 +21,23 @@ from governance.evidence.facts import (
     TrainingEvidence,
     is_dataset,
     read_training,
-    read_utility,
 )
 from governance.evidence.impact import Impact, changes_of, impact_of
 from governance.identity.directory import Directory
-from governance.identity.fields import fields_of
+from governance.identity.fields import Fields, fields_of
 from governance.identity.keys import SigningKey
 from governance.identity.names import check_id
 from governance.risk_report import StatedRisk, read_risk_report
 from governance.statement import verify_statement
+from governance.utility_report import StatedUtility, read_stated_utility
 from privacy.accounting.statement import PrivacyStatement
-from privacy.utility.report import UtilityReport
 from protocols.canonical import Document, canonical_bytes, parse_canonical, sha256_hex
 from protocols.errors import ConfideError, ErrorCode, Problem
 from protocols.job import ModelRef
 from protocols.job_fields import check_hex
 from protocols.private_training import Unit
 
-FORMAT = "confide.evidence/1"
+FORMAT = "confide.evidence/2"
 _MAX_REPORT = 256 * 1024
 _NAMES = {
     "format", "consortium", "issuer", "model", "version", "time", "previous", "trainings", "architecture", "parameters",
@@ -62,7 +62,7 @@ class EvidenceBundle:
         parameters: how many numbers the model has.
         preparations: digest of the owner's statement by data set, `party/name/version`, as far as the issuer holds it.
         risk_reports: signed by the owners.
-        utility: how useful it is, by evaluations.
+        utility: how useful it is, by evaluations; signed by their queriers.
         changes: of the impact assessment since that bundle, in words; empty if there is none.
     """
 
@@ -76,7 +76,7 @@ class EvidenceBundle:
     parameters: int
     preparations: Mapping[str, str]
     risk_reports: tuple[SignedDocument, ...]
-    utility: tuple[UtilityReport, ...]
+    utility: tuple[SignedDocument, ...]
     changes: tuple[str, ...] = ()
 
     @property
@@ -93,6 +93,11 @@ class EvidenceBundle:
     def assessed(self) -> tuple[StatedRisk, ...]:
         """What the risk reports say; who signed them is not verified by reading."""
         return tuple(read_risk_report(report.document) for report in self.risk_reports)
+
+    @cached_property
+    def evaluated(self) -> tuple[StatedUtility, ...]:
+        """What the reports on utility say; who signed them is not verified by reading."""
+        return tuple(read_stated_utility(report.document) for report in self.utility)
 
     @property
     def guarantees(self) -> tuple[PrivacyStatement, ...] | None:
@@ -139,7 +144,7 @@ class EvidenceBundle:
             "parameters": self.parameters,
             "preparations": dict(self.preparations),
             "risk_reports": [report.to_bytes().decode() for report in self.risk_reports],
-            "utility": [report.to_document() for report in self.utility],
+            "utility": [report.to_bytes().decode() for report in self.utility],
             "impact": {part: list(sentences) for part, sentences in self.impact.items()},
             "changes": list(self.changes),
         }
@@ -150,7 +155,7 @@ class EvidenceBundle:
 
     @staticmethod
     def from_bytes(body: bytes) -> EvidenceBundle:
-        """Reads a bundle; nothing about it is believed before its signature and those of the risk reports are verified.
+        """Reads a bundle; nothing about it is believed before its signature and those of the reports are verified.
 
         Raises:
             ConfideError: INVALID_DOCUMENT (the author's fault), with all problems; an impact assessment that its facts do not
@@ -159,7 +164,6 @@ class EvidenceBundle:
         problems: list[Problem] = []
         fields = fields_of(parse_canonical(body), names=_NAMES, form=FORMAT, problems=problems)
         trainings = fields.items("trainings", most=MAX_ITEMS)
-        utility = [read_utility(e, f"utility.{n}", problems) for n, e in enumerate(fields.items("utility", most=MAX_ITEMS))]
         bundle = EvidenceBundle(
             consortium=fields.text("consortium"),
             issuer=fields.text("issuer"),
@@ -170,8 +174,8 @@ class EvidenceBundle:
             architecture=fields.text("architecture"),
             parameters=fields.whole("parameters", least=1),
             preparations=_preparations(parse_canonical(body).get("preparations"), problems),
-            risk_reports=_reports(fields.items("risk_reports", most=MAX_ITEMS), problems),
-            utility=tuple(report for report in utility if report is not None),
+            risk_reports=_reports(fields, "risk_reports", read_risk_report, problems),
+            utility=_reports(fields, "utility", read_stated_utility, problems),
             changes=tuple(
                 entry if isinstance(entry, str) and len(entry) <= _MAX_REPORT else ""
                 for entry in fields.items("changes", most=4 * MAX_ITEMS)
@@ -200,7 +204,7 @@ def sign_evidence(bundle: EvidenceBundle, key: SigningKey) -> SignedDocument:
 def verify_evidence(signed: SignedDocument, directory: Directory) -> EvidenceBundle:
     """Checks that the holder that it names has signed the bundle in this consortium, and returns it.
 
-    The risk reports in it are verified one by one where they are judged: `verify_risk_report`.
+    The reports in it are verified one by one where they are judged: `verify_risk_report`, `verify_utility_report`.
 
     Raises:
         ConfideError: INVALID_DOCUMENT, BAD_SIGNATURE or NOT_ENROLLED (the signer's fault).
@@ -226,20 +230,28 @@ def _preparations(entry: object, problems: list[Problem]) -> dict[str, str]:
     return dict(entry)
 
 
-def _reports(entries: Iterable[object], problems: list[Problem]) -> tuple[SignedDocument, ...]:
+def _reports(
+    fields: Fields, name: str, read: Callable[[Document], object], problems: list[Problem]
+) -> tuple[SignedDocument, ...]:
     found = []
-    for place, entry in enumerate(entries):
+    for place, entry in enumerate(fields.items(name, most=MAX_ITEMS)):
         try:
             if not isinstance(entry, str) or len(entry) > _MAX_REPORT:
                 raise ConfideError(ErrorCode.INVALID_DOCUMENT, "a signed document is expected, as a text")
             report = SignedDocument.from_bytes(entry.encode())
-            read_risk_report(report.document)
+            read(report.document)
         except (ConfideError, UnicodeEncodeError) as error:
             what = error.what if isinstance(error, ConfideError) else "not a text"
-            problems.append(Problem(f"risk_reports.{place}", what, "ask its author"))
+            problems.append(Problem(f"{name}.{place}", what, "ask its author"))
+            problems.extend(_inside(error, f"{name}.{place}"))
         else:
             found.append(report)
     return tuple(found)
+
+
+def _inside(error: Exception, where: str) -> Iterable[Problem]:
+    inner = error.problems if isinstance(error, ConfideError) else ()
+    return (Problem(f"{where}.{each.where}", each.what, each.remedy) for each in inner)
 
 
 def _check(bundle: EvidenceBundle) -> Iterable[Problem]:

@@ -10,9 +10,7 @@ from typing import Any
 from governance.identity.fields import Fields
 from governance.identity.names import check_id
 from privacy.accounting.statement import PrivacyStatement, read_statement
-from privacy.utility.report import UtilityReport, read_utility_report
-from protocols.canonical import canonical_bytes
-from protocols.errors import ConfideError, Problem
+from protocols.errors import Problem
 from protocols.job_fields import check_decimal, check_hex
 
 MAX_ITEMS = 64
@@ -95,16 +93,6 @@ def read_training(entry: object, where: str, problems: list[Problem]) -> Trainin
     found = TrainingEvidence(fields.text("job"), datasets, guarantee, noise_test, audits)
     problems.extend(_check_training(found, where))
     return found
-
-
-def read_utility(entry: object, where: str, problems: list[Problem]) -> UtilityReport | None:
-    """Reads a report on utility; notes what is wrong, and returns None then."""
-    try:
-        return read_utility_report(canonical_bytes(entry if isinstance(entry, dict) else {}))
-    except ConfideError as error:
-        problems.append(Problem(where, error.what, "ask its author"))
-        problems.extend(Problem(f"{where}.{each.where}", each.what, each.remedy) for each in error.problems)
-        return None
 
 
 def _statement(entry: object, where: str, problems: list[Problem]) -> PrivacyStatement | None:

@@ -20,16 +20,18 @@ from governance.documents import SignedDocument
 from governance.evidence.approvals import approvers_of, counted
 from governance.evidence.bundle import EvidenceBundle, verify_evidence, with_changes
 from governance.evidence.facts import TrainingEvidence
+from governance.evidence.records import are_same_claims, given_more
 from governance.identity.directory import Directory
 from governance.policy.release import ATTACKS, RISK_FIGURES, Quorum, ReleaseClass, is_protected
 from governance.policy.rules import Policy
 from governance.risk_report import StatedRisk, verify_risk_report
+from governance.utility_report import verify_utility_report
 from privacy.figures import Figure
 from protocols.errors import ConfideError
 from protocols.job import ModelRef
 
 # Clocks of honest parties may differ by this much; a report from further ahead is not believed.
-_CLOCK_SKEW = timedelta(minutes=5)
+CLOCK_SKEW = timedelta(minutes=5)
 PASSED = "passed"  # of a noise test
 
 
@@ -48,6 +50,7 @@ class ReasonCode(Enum):
     NOT_BELIEVED = "document-not-believed"
     OTHER_MODEL = "evidence-about-another-model"
     FACTS_DIFFER = "facts-differ-from-the-records"
+    ACCOUNTED_MORE = "accountant-gives-more"
     FROM_THE_FUTURE = "made-in-the-future"
     CHANGES_NOT_TOLD = "changes-not-told"
     NO_GUARANTEE = "no-formal-guarantee"
@@ -61,6 +64,7 @@ class ReasonCode(Enum):
     NO_REPORT = "owner-without-risk-report"
     OTHER_VERSION = "assessment-of-another-version"
     STALE = "assessment-too-old"
+    FEW_SHADOWS = "too-few-shadows"
     NOT_MEASURED = "figure-missing"
     FIGURE = "figure-over-the-limit"
     USEFULNESS = "figure-under-the-limit"
@@ -137,11 +141,11 @@ def decide_release(signed: SignedDocument, asked: Asked) -> Decision:
     try:
         bundle = verify_evidence(signed, asked.directory)
     except ConfideError as error:
-        return _decision(None, "", [_blocked(ReasonCode.NOT_BELIEVED, f"the bundle: {error.what}")])
+        return _decision(None, "", [_blocked(ReasonCode.NOT_BELIEVED, f"the bundle is not believed: {error.what}")])
     terms = asked.policy.release
     if terms is None:
-        why = _blocked(ReasonCode.NO_TERMS, f"{asked.party}'s policy says nothing about releases, so there are none")
-        return _decision(bundle.ref, bundle.digest, [why])
+        what = f"{asked.party}'s policy has no block `release`, so nothing is released"
+        return _decision(bundle.ref, bundle.digest, [_blocked(ReasonCode.NO_TERMS, what)])
     names = terms.classes_of(bundle.datasets)
     reasons = [*_about_the_bundle(bundle, asked), *_reports(bundle, asked)]
     for name in names:
@@ -165,17 +169,26 @@ def _decision(ref: ModelRef | None, digest: str, reasons: Sequence[Reason], name
 def _about_the_bundle(bundle: EvidenceBundle, asked: Asked) -> Iterator[Reason]:
     if asked.expected is not None and bundle.ref != asked.expected:
         yield _blocked(ReasonCode.OTHER_MODEL, f"the bundle is about {bundle.ref.label}, not about {asked.expected.label}")
-    if bundle.time > asked.now + _CLOCK_SKEW:
+    if bundle.time > asked.now + CLOCK_SKEW:
         yield _blocked(ReasonCode.FROM_THE_FUTURE, f"the bundle was made at {bundle.time:%Y-%m-%d %H:%M:%S} UTC")
     before = asked.previous
     if (bundle.previous is None) != (before is None) or (before is not None and bundle.previous != before.digest):
         yield _blocked(ReasonCode.CHANGES_NOT_TOLD, "the bundle does not follow the one of the last release here")
     elif tuple(bundle.changes) != with_changes(bundle, before):
         yield _blocked(ReasonCode.CHANGES_NOT_TOLD, "what it says has changed since the last release is not what has changed")
-    if asked.records is not None and bundle.trainings != asked.records:
+    yield from _records(bundle, asked)
+    yield from _protection(bundle)
+
+
+def _records(bundle: EvidenceBundle, asked: Asked) -> Iterator[Reason]:
+    if asked.records is None:
+        return
+    if not are_same_claims(bundle.trainings, asked.records):
         what = f"what the bundle says of the trainings is not what {asked.party}'s records say now"
         yield _blocked(ReasonCode.FACTS_DIFFER, what)
-    yield from _protection(bundle)
+        return
+    for what in given_more(bundle.trainings, asked.records):
+        yield _blocked(ReasonCode.ACCOUNTED_MORE, what)
 
 
 def _protection(bundle: EvidenceBundle) -> Iterator[Reason]:
@@ -207,14 +220,20 @@ def _reports(bundle: EvidenceBundle, asked: Asked) -> Iterator[Reason]:
         if report.ref != bundle.ref:
             what = f"{report.owner}'s risk report is about {report.ref.label}, not about {bundle.ref.label}"
             yield _blocked(ReasonCode.OTHER_VERSION, what)
-        if report.made > asked.now + _CLOCK_SKEW:
+        if report.made > asked.now + CLOCK_SKEW:
             what = f"{report.owner}'s risk report is of {report.made:%Y-%m-%d %H:%M:%S} UTC"
             yield _blocked(ReasonCode.FROM_THE_FUTURE, what)
     about = {name for report in latest_reports(bundle) for name in report.datasets if name.startswith(f"{report.owner}/")}
     for name in sorted(set(bundle.datasets) - about):
         owner = name.partition("/")[0]
         yield _blocked(ReasonCode.NO_REPORT, f"{owner} has not assessed this version with its rows of {name}")
-    for measured in bundle.utility:
+    for document, stated in zip(bundle.utility, bundle.evaluated, strict=True):
+        measured = stated.report
+        try:
+            verify_utility_report(document, asked.directory)
+        except ConfideError as error:
+            what = f"the report of {stated.querier} on evaluation {measured.job[:12]}: {error.what}"
+            yield _blocked(ReasonCode.NOT_BELIEVED, what)
         if measured.model != bundle.ref.label:
             what = f"evaluation {measured.job[:12]} is of {measured.model}, not of {bundle.ref.label}"
             yield _blocked(ReasonCode.OTHER_VERSION, what)
@@ -256,6 +275,9 @@ def _class_reasons(bundle: EvidenceBundle, asked: ReleaseClass, name: str, now: 
         if age > timedelta(days=asked.max_age_days):
             what = f"{report.owner}'s risk report is {age.days} days old; class {name} takes {asked.max_age_days}"
             yield _blocked(ReasonCode.STALE, what)
+        if report.report.shadows < asked.shadows_asked:
+            what = f"{report.owner}'s risk report is of an attack with {report.report.shadows} shadow models; class {name} takes"
+            yield _blocked(ReasonCode.FEW_SHADOWS, f"{what} {asked.shadows_asked} or more")
     for figure, limit in asked.max_figures.items():
         measured = [(report.owner, report.report.figures.get(figure)) for report in reports]
         if not figure.startswith(RISK_FIGURES):
@@ -283,7 +305,8 @@ def _guarantee(bundle: EvidenceBundle, asked: ReleaseClass, name: str) -> Iterat
 
 
 def _measured(bundle: EvidenceBundle, figure: str) -> list[tuple[str, Figure | None]]:
-    found = [(f"evaluation {report.job[:12]}", report.figures[figure]) for report in bundle.utility if figure in report.figures]
+    reports = [stated.report for stated in bundle.evaluated]
+    found = [(f"evaluation {report.job[:12]}", report.figures[figure]) for report in reports if figure in report.figures]
     return [*found] or [("usefulness", None)]
 
 
@@ -337,8 +360,7 @@ def _risen(bundle: EvidenceBundle, before: EvidenceBundle | None) -> Iterator[Re
                 yield _officer(ReasonCode.RISEN, what)
     yield from _less_protected(bundle, before)
     if bundle.parameters > before.parameters:
-        what = f"the model has {bundle.parameters} parameters; the last one had {before.parameters}"
-        yield _officer(ReasonCode.GROWN, what)
+        yield _officer(ReasonCode.GROWN, f"the model has {bundle.parameters} parameters; the last one had {before.parameters}")
 
 
 def _less_protected(bundle: EvidenceBundle, before: EvidenceBundle) -> Iterator[Reason]:

@@ -91,8 +91,9 @@ def _risks(bundle: EvidenceBundle) -> Iterator[str]:
 
 def _usefulness(bundle: EvidenceBundle) -> Iterator[str]:
     known: set[str] = set()
-    for report in bundle.utility:
-        yield from _figures(f"Evaluation {report.job[:12]} of {report.rows} rows", report.figures)
+    for stated in bundle.evaluated:
+        report = stated.report
+        yield from _figures(f"Evaluation {report.job[:12]} of {report.rows} rows by {stated.querier}", report.figures)
         known |= set(report.figures)
     for prefix, words in _UTILITY.items():
         if not any(name.startswith(prefix) for name in known):

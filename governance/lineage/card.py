@@ -12,6 +12,7 @@ from datetime import datetime
 
 from governance.lineage.graph import ModelRecords, holders_of
 from governance.lineage.standing import End, TrainingFacts, trainings_behind
+from governance.privacy_claims import claims_in_words, claims_of
 from privacy.accounting.statement import NO_GUARANTEE, privacy_in_words, terms_of
 from protocols.canonical import Document, canonical_bytes, sha256_hex
 from protocols.job import Job, JobType, ModelRef, Partition
@@ -186,7 +187,7 @@ def card_of(
         schema=made_by.job.schema,
         architecture=made_by.job.model.to_document(),
         trainings=tuple(facts.job.training.to_document() for facts in behind if facts.job.training is not None),
-        privacy=tuple(dict.fromkeys(_privacy(facts.job) for facts in behind)),
+        privacy=_said_of_privacy([facts.job for facts in behind]),
         holders=holders_of(made_by, records),
         evaluations=sum(job.job_type is JobType.EVALUATE for job in uses),
         inferences=(len(inferred), sum(inferred)),
@@ -196,6 +197,11 @@ def card_of(
         ends=tuple(end.sentence for end in ends),
         log=tuple(log),
     )
+
+
+def _said_of_privacy(behind: Sequence[Job]) -> tuple[str, ...]:
+    each = tuple(dict.fromkeys(_privacy(job) for job in behind))
+    return each if len(behind) == 1 else (*each, f"All {len(behind)} trainings together: {claims_in_words(claims_of(behind))}.")
 
 
 def _privacy(job: Job) -> str:

@@ -13,6 +13,7 @@ from enum import Enum
 from governance.lineage.blast import HolderAlias
 from governance.lineage.receipt import DeletionReceipt, missing_receipts
 from governance.lineage.standing import Basis, End, TrainingFacts, training_of, trainings_behind
+from governance.privacy_claims import claim_of, claims_in_words, claims_of
 from protocols.canonical import Document
 from protocols.errors import ErrorCode
 from protocols.job import DatasetRef, Job, JobType, ModelRef, Partition
@@ -167,6 +168,8 @@ def _tree(ref: ModelRef, records: ModelRecords, *, depth: int, seen: set[ModelRe
     if ref in seen:
         return
     seen.add(ref)
+    if made is not None:
+        yield f"{pad}  privacy: {_privacy(ref, records)}"
     for end in records.ends.get(ref, ()):
         yield f"{pad}  not used any more: {end.sentence}"
     yield from (f"{pad}  {line}" for line in receipt_lines(ref, made, records))
@@ -309,10 +312,18 @@ def _job(job: Job, state: str) -> Node:
         "agreement": job.agreement,
         "state": state,
         "query_rows": job.most_samples or None,
+        "privacy": claim_of(job).in_words if job.job_type is JobType.TRAIN else None,
     }
     return Node(NodeKind.JOB, job.job_id, facts)
 
 
 def _model(ref: ModelRef, records: ModelRecords) -> Node:
     ended = [end.sentence for end in records.ends.get(ref, ())]
-    return Node(NodeKind.MODEL, ref.label, {"usable": "no" if ended else "yes", "why": "; ".join(ended) or None})
+    usable = {"usable": "no" if ended else "yes", "why": "; ".join(ended) or None}
+    return Node(NodeKind.MODEL, ref.label, {**usable, "privacy": _privacy(ref, records)})
+
+
+def _privacy(ref: ModelRef, records: ModelRecords) -> str:
+    made = training_of(ref, records.trainings)
+    behind = () if made is None else trainings_behind(made.job.job_id, records.trainings)
+    return claims_in_words(claims_of(facts.job for facts in behind))

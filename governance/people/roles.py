@@ -41,6 +41,8 @@ class Action(Enum):
     WITHDRAW_MODEL = "withdraw-model"
     MAKE_EVIDENCE = "make-evidence"
     APPROVE_RELEASE = "approve-release"
+    ORDER_ASSESSMENT = "order-assessment"
+    END_ASSESSMENT = "end-assessment"
 
 
 _OFFICERS = frozenset({PersonRole.PRIVACY_OFFICER})
@@ -63,6 +65,8 @@ PERMITTED: Mapping[Action, frozenset[PersonRole]] = {
     Action.WITHDRAW_MODEL: _STEWARDS_AND_OFFICERS,
     Action.MAKE_EVIDENCE: _STEWARDS_AND_OFFICERS,
     Action.APPROVE_RELEASE: _STEWARDS_AND_OFFICERS,
+    Action.ORDER_ASSESSMENT: _STEWARDS_AND_OFFICERS,
+    Action.END_ASSESSMENT: _STEWARDS_AND_OFFICERS,
 }
 
 _APPROVALS = frozenset({Action.APPROVE_JOB, Action.APPROVE_RELEASE})

@@ -17,7 +17,6 @@ DEFAULT_MODEL_QUERIES = 1_000
 MAX_COUNT = 1_000_000_000
 _MAX_DECIMAL_TEXT = 20
 _PLACES = 12  # of a decimal; the ledger adds them exactly
-_DATASET = re.compile(rf"{ID_PATTERN.pattern}(/[1-9][0-9]{{0,8}})?")
 _MODEL = re.compile(rf"{ID_PATTERN.pattern}(@[0-9a-f]{{12}})?")
 
 
@@ -37,6 +36,13 @@ class Caps:
     epsilon: Decimal | None = None
     delta: Decimal | None = None
 
+    @property
+    def in_words(self) -> tuple[str, str, str, str]:
+        """Queries, answers, epsilon and delta for people; as many as can be written is no cap."""
+        queries, answers = ("no cap" if cap == MAX_COUNT else f"{cap}" for cap in (self.queries, self.answers))
+        epsilon, delta = ("no cap" if cap is None else f"{cap:f}" for cap in (self.epsilon, self.delta))
+        return queries, answers, epsilon, delta
+
     def to_document(self) -> dict[str, object]:
         """Returns the caps as a document; decimals are texts."""
         return {
@@ -53,7 +59,7 @@ class Budgets:
 
     Attributes:
         default: of every data set that is not named.
-        datasets: by `name` or `name/version`; the latter comes first.
+        datasets: by name; all versions of a data set count together.
         models: by `name` or `name@version`; the latter comes first.
         default_model: of every model that is not named.
         consumers: by researcher: of what each of the models may answer her with noise, above the model's own caps.
@@ -67,9 +73,9 @@ class Budgets:
     consumers: Mapping[str, Caps] = field(default_factory=dict)
     default_consumer: Caps = Caps(MAX_COUNT, MAX_COUNT)
 
-    def of_dataset(self, name: str, version: int) -> Caps:
-        """Returns the caps of a version of a data set."""
-        return self.datasets.get(f"{name}/{version}") or self.datasets.get(name) or self.default
+    def of_dataset(self, name: str) -> Caps:
+        """Returns the caps of a data set."""
+        return self.datasets.get(name) or self.default
 
     def of_model(self, name: str, version: str) -> Caps:
         """Returns the caps of a version of a model."""
@@ -109,8 +115,9 @@ def read_decimal(text: str) -> Decimal:
 def check_budgets(budgets: Budgets) -> Iterable[Problem]:
     """Yields what is wrong with budgets; a name that nothing can have would leave what it means under the default caps."""
     for name in budgets.datasets:
-        if not _DATASET.fullmatch(name):
-            yield Problem(f"budgets.datasets.{name}", "no data set is called so", "write name or name/version, without a party")
+        if not ID_PATTERN.fullmatch(name):
+            remedy = "write its name without party or version: all versions count together"
+            yield Problem(f"budgets.datasets.{name}", "no data set is called so", remedy)
     for name in budgets.models:
         if not _MODEL.fullmatch(name):
             yield Problem(f"budgets.models.{name}", "no model is called so", "write name or name@version, of 12 digits")

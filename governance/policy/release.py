@@ -16,6 +16,9 @@ MAX_LIMITS = 64
 # Groups of figures that the gate knows; a limit on a name that no report can have would never be looked at.
 ATTACKS = ("membership.", "attribute_inference.", "reconstruction.", "canaries.", "table.")
 RISK_FIGURES = (*ATTACKS, "capacity.")
+# Figures that fewer shadow models make smaller. An assessment has so many by itself.
+OF_SHADOWS = ("membership.", "canaries.")
+DEFAULT_MIN_SHADOWS = 64
 GAPS = (".accuracy_gap", ".fnr_gap", ".fpr_gap", ".selection_gap", ".accuracy_drop")
 _UNITS = (Unit.ROW, Unit.PERSON, Unit.PERSON_EVERYWHERE)
 _MAX_NAME = 64
@@ -44,6 +47,7 @@ class ReleaseClass:
         unit: what must be protected at least.
         max_figures: by name, of risk reports and of gaps and drops: the most that each may be.
         min_figures: by name, of utility: the least.
+        min_shadows: of every risk report, where a figure is limited that shadow models make: an attack with few of them is weak.
         max_age_days: of every risk report.
         approvals: who must approve every release; None for nobody.
         more_approvals: who must if the risk has risen, the model has grown or is larger than needed, or an interval reaches over
@@ -56,9 +60,15 @@ class ReleaseClass:
     unit: Unit
     max_figures: Mapping[str, Decimal]
     min_figures: Mapping[str, Decimal]
+    min_shadows: int
     max_age_days: int
     approvals: Quorum | None
     more_approvals: Quorum | None
+
+    @property
+    def shadows_asked(self) -> int:
+        """With how many shadow models a risk report must have attacked at least; 0 where no limit is on what they find."""
+        return self.min_shadows if any(name.startswith(OF_SHADOWS) for name in self.max_figures) else 0
 
     def to_document(self) -> dict[str, object]:
         """Returns the class as a document; decimals are texts."""
@@ -69,6 +79,7 @@ class ReleaseClass:
             "unit": self.unit.value,
             "max_figures": {name: _shown(limit) for name, limit in sorted(self.max_figures.items())},
             "min_figures": {name: _shown(limit) for name, limit in sorted(self.min_figures.items())},
+            "min_shadows": self.min_shadows,
             "max_age_days": self.max_age_days,
             "approvals": None if self.approvals is None else self.approvals.to_document(),
             "more_approvals": None if self.more_approvals is None else self.more_approvals.to_document(),

@@ -48,7 +48,7 @@ KINDS = frozenset(
         "debited refunded model-kept model-marked model-deleted output-committed output-released output-withheld query alias "
         "model-published model-withdrawn enquiry-accepted enquiry-refused enquiry-ended answered "
         "pseudonym-project pseudonyms-evaluated sets-intersected fork-seen "
-        "noise-tested canaries-scored risk-assessed evidence-signed release-decided",
+        "noise-tested canaries-scored risk-assessed standing-assessment evidence-signed release-decided",
     )
 )
 OF_A_JOB = frozenset({"job-received", "countersigned", "session-ended", "reserved", "debited", "refunded", "output-released"})

@@ -6,10 +6,12 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from protocols.job_parts import OutputKind
+
 if TYPE_CHECKING:
     from parties.client.client import Values
     from privacy.preparation.columns import Column
-    from protocols.job import Output
+    from protocols.job import Job, Output
 
 NO_ANSWER = "no answer"
 
@@ -25,6 +27,21 @@ def answer_constraints(output: Output) -> Iterable[str]:
 def number_in_words(item: float, places: str) -> str:
     """Returns a probability or score of a sample; it may have no answer."""
     return NO_ANSWER if math.isnan(item) else f"{item:{places}}"
+
+
+def answer_noise_note(job: Job, output: Output) -> str:
+    """Returns a line about the noise in the numbers of predictions, and what was done with them for it; empty without."""
+    if output.noise == "0":
+        return ""
+    from protocols.answer_noise import own_deviation  # loads numpy
+    from protocols.fixed_point import VALUE_BITS
+
+    drawers = len(job.computing_parties)
+    deviation = own_deviation(output, drawers=drawers) * math.sqrt(drawers) / 2**VALUE_BITS
+    note = f"\nevery number had noise of deviation {deviation:.3g} added"
+    if output.kind is OutputKind.LABEL:
+        return f"{note}, from which the class follows"
+    return f"{note}; probabilities are brought back to 0 to 1" if output.kind is OutputKind.PROBABILITY else note
 
 
 def mean_in_words(label: Column, output: Output, value: Values) -> str:

@@ -16,11 +16,10 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from governance.budget.amounts import Amount
-    from governance.policy.budgets import Caps
     from parties.budgets import AccountState
 
 app = typer.Typer(help="Look at what was spent of data sets and models, and set the most that may be.", no_args_is_help=True)
-AccountArgument = Annotated[str, typer.Argument(metavar="ACCOUNT", help="dataset/NAME/VERSION or model/NAME@VERSION.")]
+AccountArgument = Annotated[str, typer.Argument(metavar="ACCOUNT", help="dataset/NAME, of all versions, or model/NAME@VERSION.")]
 SHOWN_DIGITS = 12
 MAX_COUNT = 1_000_000_000  # as in a policy
 
@@ -38,7 +37,7 @@ def show(
 
     loaded = load_party_config(config)
     states = budgets(loaded) if account is None else (budget(loaded, account),)
-    rows = [(state.account, *_in_words(state.spent, state.caps), _source(state)) for state in states]
+    rows = [(state.account, *_in_words(state), _source(state)) for state in states]
     text = table(("account", "queries", "answers", "epsilon", "delta", "caps of"), rows)
     Output(output_format).result({"budgets": [_describe(state) for state in states]}, text)
 
@@ -82,7 +81,7 @@ def set_caps(
 
     caps = Caps(queries, answers, _decimal("--epsilon", epsilon), _decimal("--delta", delta))
     state = set_budget(load_party_config(config), person, account, caps, now=now().replace(microsecond=0))
-    spent_queries, spent_answers, *_ = _in_words(state.spent, state.caps)
+    spent_queries, spent_answers, *_ = _in_words(state)
     text = f"{account}: {spent_queries} queries and {spent_answers} answers are spent."
     Output(output_format).result(_describe(state), text)
 
@@ -97,12 +96,14 @@ def _decimal(option: str, text: str | None) -> Decimal | None:
 
 
 def _values(amount: Amount) -> tuple[int, int, str, str]:
-    return amount.queries, amount.answers, "no bound" if amount.epsilon is None else f"{amount.epsilon:f}", f"{amount.delta:f}"
+    return amount.queries, amount.answers, amount.epsilon_in_words, f"{amount.delta:f}"
 
 
-def _in_words(amount: Amount, caps: Caps) -> tuple[str, ...]:
-    most = (caps.queries, caps.answers, *("no cap" if cap is None else f"{cap:f}" for cap in (caps.epsilon, caps.delta)))
-    return tuple(f"{used} of {cap}" for used, cap in zip(_values(amount), most, strict=True))
+def _in_words(state: AccountState) -> tuple[str, ...]:
+    queries, answers, epsilon, delta = _values(state.spent)
+    if state.spent.epsilon is None and state.with_noise.queries:
+        epsilon = f"{epsilon} (with noise: {state.with_noise.epsilon_in_words})"
+    return tuple(f"{used} of {cap}" for used, cap in zip((queries, answers, epsilon, delta), state.caps.in_words, strict=True))
 
 
 def _source(state: AccountState) -> str:
@@ -119,7 +120,25 @@ def _describe(state: AccountState) -> dict[str, Json]:
     return {
         "account": state.account,
         "spent": dict(state.spent.to_facts()),
+        "with_noise": dict(state.with_noise.to_facts()),
+        "composed": _composed(state.spent),
         "reserved": dict(state.reserved.to_facts()),
         "caps": caps,
         "authorisation": None if state.set_by is None else state.set_by.authorisation,
     }
+
+
+def _composed(amount: Amount) -> dict[str, Json]:
+    """Returns epsilon as it counts against a cap, and what each unit of privacy has of it; what is in no unit adds up."""
+    epsilon = amount.composed_epsilon
+    units: list[Json] = [
+        {
+            "unit": part.bound.unit,
+            "charges": part.charges,
+            "added": f"{part.added:f}",
+            "epsilon": f"{part.epsilon:f}",
+            "at_delta": f"{part.at_delta:f}",
+        }
+        for part in amount.parts
+    ]
+    return {"epsilon": None if epsilon is None else f"{epsilon:f}", "units": units}

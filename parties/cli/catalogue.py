@@ -76,7 +76,8 @@ def show(
         {"name": column.name, "role": column.role.value, "expected": column.expected if column.column_type else ""}
         for column in schema.columns
     ]
-    lines = [f"{name}: {', '.join(value) if isinstance(value, list) else value}" for name, value in data.items()]
+    shown = {name: value for name, value in data.items() if name != "claims"}  # they stand in words beside
+    lines = [f"{name}: {', '.join(map(str, value)) if isinstance(value, list) else value}" for name, value in shown.items()]
     lines += [f"  {column.name} ({column.role.value}): {column.expected}" for column in schema.columns if column.column_type]
     Output(output_format).result({**data, "columns": columns}, "\n".join(lines))
 
@@ -128,4 +129,6 @@ def _model(entry: ModelEntry) -> dict[str, Json]:
         "aliases": list(entry.aliases),
         "revoked": list(entry.revoked),
         "deleted_at": list(entry.deleted_at),
+        "privacy": entry.privacy,
+        "claims": [claim.to_document() for claim in entry.claims],
     }

@@ -53,6 +53,12 @@ def register(
     alignment_label: Annotated[
         str | None, typer.Option("--alignment-label", help="Likewise: what the owners call this set of people.")
     ] = None,
+    rows_per_person: Annotated[
+        int | None,
+        typer.Option(
+            "--rows-per-person", min=1, help="So many rows one person has at most; counted where identifiers are there."
+        ),
+    ] = None,
     output_format: FormatOption = OutputFormat.TEXT,
 ) -> None:
     """Check rows against their schema and keep them, sealed, as the next version of a data set."""
@@ -70,7 +76,14 @@ def register(
     settings, outcome = load_party_config(config), None
     if schema is not None and contract is None and recipe is None:
         record = register_dataset(
-            settings, name=name, file=file, schema_file=schema, on_violation=on_violation, now=now(), align_by=align_by
+            settings,
+            name=name,
+            file=file,
+            schema_file=schema,
+            on_violation=on_violation,
+            now=now(),
+            align_by=align_by,
+            rows_per_person=rows_per_person,
         )
         left_out = sum(record.left_out.values())
     elif schema is None and contract is not None and recipe is not None:
@@ -79,7 +92,14 @@ def register(
 
         instructions = Instructions.read(contract, recipe)
         record, made = register_prepared(
-            settings, name=name, file=file, instructions=instructions, on_violation=on_violation, now=now(), align_by=align_by
+            settings,
+            name=name,
+            file=file,
+            instructions=instructions,
+            on_violation=on_violation,
+            now=now(),
+            align_by=align_by,
+            rows_per_person=rows_per_person,
         )
         outcome = made.to_document()
         left_out = made.rows_read - made.rows_out
@@ -169,6 +189,8 @@ def _describe(record: DatasetRecord) -> dict[str, Json]:
         "commitment": record.commitment,
         "alignment": record.alignment,
         "left_out": dict(record.left_out),
+        "rows_per_person": record.rows_per_person,
+        "rows_per_person_from": "counted" if record.is_counted else "declared" if record.rows_per_person else "unknown",
         "registered": record.created.strftime(TIME_FORMAT),
     }
 

@@ -50,7 +50,10 @@ def make(
     )
     if out is not None:
         write_public(out, judged.record.signed.to_bytes())
-    Output(output_format).result(decision_data(judged.decision), decision_text(judged.decision))
+    text = decision_text(judged.decision)
+    if judged.ended_release:
+        text += f"\nThe release of {judged.record.ref.label} has ended by this: `released` does not stand for it any more."
+    Output(output_format).result({**decision_data(judged.decision), "ended_release": judged.ended_release}, text)
 
 
 @app.command("state")
@@ -61,15 +64,20 @@ def state(
     config: PartyConfigOption,
     person: PersonOption,
     out: Annotated[Path, typer.Option("--out", help="Where the signed risk report is written.", dir_okay=False)],
+    in_the_clear: Annotated[
+        bool, typer.Option("--in-the-clear", help="This party attacked the model itself; nobody checks the figures.")
+    ] = False,
     output_format: FormatOption = OutputFormat.TEXT,
 ) -> None:
-    """State and sign, for this party, what an assessment with its rows found; every holder's gate reads it."""
+    """Check, state and sign, for this party, what an assessment with its rows found; every holder's gate reads it."""
     from governance.risk_report import read_risk_report
     from parties.cli.risk_words import figures_in_words
     from parties.risk_statements import state_risk
     from parties.storage.files import write_public
+    from privacy.risk.report import ATTACKED_IN_SHARES, ATTACKED_IN_THE_CLEAR
 
-    signed = state_risk(load_party_config(config), person, report, now=now())
+    method = ATTACKED_IN_THE_CLEAR if in_the_clear else ATTACKED_IN_SHARES
+    signed = state_risk(load_party_config(config), person, report, method=method, now=now())
     write_public(out, signed.to_bytes())
     stated = read_risk_report(signed.document)
     data: dict[str, Json] = {"model": stated.ref.label, "owner": stated.owner, "report": stated.digest}

@@ -51,7 +51,10 @@ def plan(*, request: RequestArgument, config: ResearcherConfigOption, output_for
     with opened_client(config) as client:
         prepared = _prepared(client, request)
         found = client.plan(prepared.job)
-    data, lines = describe_plan(found), [plan_in_words(found, prepared.job)]
+    from privacy.accounting.statement import privacy_in_words
+
+    privacy = None if prepared.job.training is None else privacy_in_words(prepared.job)
+    data, lines = {**describe_plan(found), "privacy": privacy}, [plan_in_words(found, prepared.job)]
     if prepared.ranges is not None:
         data |= {"ranges": describe_ranges(prepared.ranges)}
         lines.append(ranges_in_words(prepared.ranges))
@@ -200,18 +203,25 @@ def result(
     picture: Annotated[
         Path | None, typer.Option("--picture", help="Write the reliability diagram (SVG).", dir_okay=False)
     ] = None,
+    schema: Annotated[
+        Path | None, typer.Option("--schema", help="Moments: write a schema with standardising ranges.", dir_okay=False)
+    ] = None,
     output_format: FormatOption = OutputFormat.TEXT,
 ) -> None:
     """Fetch the shares of a completed job's outputs and open them here."""
+    from parties.cli.schema_files import check_schema_file, write_schema_file
     from parties.cli.utility_files import check_utility_files, write_utility_files
 
     with opened_client(config) as client:
         job = client.job(job_id)
         # Before the outputs are fetched, since they are handed out once.
         check_utility_files(job, report=report, usual=usual, picture=picture)
-        values = client.result(job)
+        check_schema_file(job, schema)
+        opened = client.opened(job)
+    values = {name: output.value for name, output in opened.items()}
     Output(output_format).result({"job": job.job_id, "outputs": describe_outputs(values)}, outputs_in_words(job, values))
-    write_utility_files(job, values, report=report, usual=usual, picture=picture)
+    write_utility_files(job, opened, report=report, usual=usual, picture=picture, sign=client.calls.signed_utility)
+    write_schema_file(job, values, schema)
 
 
 def _submit(client: Client, prepared: PreparedJob, output: Output) -> None:

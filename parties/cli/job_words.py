@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from parties.cli.answer_words import NO_ANSWER, answer_constraints, mean_in_words, number_in_words
+from parties.cli.answer_words import NO_ANSWER, answer_constraints, answer_noise_note, mean_in_words, number_in_words
+from parties.cli.noise_words import is_withheld, noise_note, noisy_count_in_words, shown_count
 from parties.cli.output import Json, table
 from parties.cli.risk_words import attack_in_words
 from parties.cli.utility_words import groups_in_words, reliability_in_words
-from privacy.accounting.statement import privacy_in_short
+from privacy.accounting.statement import privacy_in_short, privacy_in_words
 from protocols.job import TIME_FORMAT
 from protocols.job import OutputKind as Kind
 from protocols.session.states import State
@@ -62,6 +63,8 @@ def plan_in_words(plan: Plan, job: Job | None = None) -> str:
         table(heads, rows),
         "",
     ]
+    if job is not None and job.training is not None:
+        lines.append(f"epsilon: {privacy_in_words(job)}")
     if plan.noise is not None:
         lines += _noise_in_words(plan.noise)
     if plan.revealed_bits:
@@ -214,14 +217,16 @@ def _output_in_words(job: Job, label: Column, output: JobOutput, value: Values) 
     # One job computes all its counts under the strictest of its minimum cells.
     least = max(output.min_cell for output in job.outputs)
     match output.kind:
+        case Kind.CORRECT_COUNT if output.noise != "0":
+            return f"{output.name}: {noisy_count_in_words(job, float(value[0]), min_cell=least)}"
         case Kind.CORRECT_COUNT:
             return f"{output.name}: {count_in_words(int(value[0]), num_rows=job.num_rows, min_cell=least)}"
         case Kind.CONFUSION:
-            return f"{output.name}:\n{_confusion_in_words(label.class_names, value, min_cell=least)}"
+            return f"{output.name}:\n{_confusion_in_words(label.class_names, value, min_cell=least)}{noise_note(job, output)}"
         case Kind.RELIABILITY:
-            return f"{output.name}:\n{reliability_in_words(value, min_cell=least)}"
+            return f"{output.name}:\n{reliability_in_words(value, min_cell=least)}{noise_note(job, output)}"
         case Kind.GROUP_CONFUSION:
-            return f"{output.name}:\n{groups_in_words(job, output, value, min_cell=least)}"
+            return f"{output.name}:\n{groups_in_words(job, output, value, min_cell=least)}{noise_note(job, output)}"
         case Kind.ATTACK_COUNTS:
             return f"{output.name}:\n{attack_in_words(job, value, min_cell=least)}"
         case Kind.ROC_AUC | Kind.LOG_LOSS:
@@ -231,12 +236,14 @@ def _output_in_words(job: Job, label: Column, output: JobOutput, value: Values) 
             low, high = label.bounds
             own_unit = math.sqrt(value[0]) * (high - low) / 2
             return f"{output.name}: {value[0]:.6f} of labels scaled to [-1, 1]; its root in the label's own unit: {own_unit:.4g}"
+        case Kind.MOMENTS:
+            return f"{output.name}:\n{_moments_in_words(job, value)}{noise_note(job, output)}"
         case Kind.CENTROIDS | Kind.GROUP_MEANS:
-            return f"{output.name}:\n{_groups_in_words(job, label, output, value)}"
+            return f"{output.name}:\n{_groups_in_words(job, label, output, value)}{noise_note(job, output)}"
         case Kind.LABEL | Kind.PROBABILITY | Kind.SCORE | Kind.VALUE:
-            return _predictions_in_words(label, output, value)
+            return f"{_predictions_in_words(label, output, value)}{answer_noise_note(job, output)}"
         case Kind.MEAN:
-            return mean_in_words(label, output, value)
+            return f"{mean_in_words(label, output, value)}{answer_noise_note(job, output)}"
         case Kind.WEIGHTS:
             return f"{output.name}: {len(value):,} parameters; `confide model receive` keeps them with their licence"
 
@@ -251,11 +258,11 @@ def count_in_words(count: int, *, num_rows: int, min_cell: int) -> str:
 
 
 def _confusion_in_words(names: Sequence[str], counts: Values, *, min_cell: int) -> str:
-    cells = [["-" if count < 0 else f"{count:g}" for count in line] for line in counts.tolist()]
+    cells = [[shown_count(count) for count in line] for line in counts.tolist()]
     text = table(("true \\ predicted", *names), [(name, *line) for name, line in zip(names, cells, strict=True)])
     return (
         f"{text}\n-: withheld: it, or what could be computed from it, is of fewer than {min_cell} rows"
-        if counts.min() < 0
+        if is_withheld(counts)
         else text
     )
 
@@ -281,6 +288,18 @@ def _groups_in_words(job: Job, label: Column, output: JobOutput, value: Values) 
     if not any(line[1] == "-" for line in lines):
         return text
     return f"{text}\n-: withheld: it, or what could be computed from it, is of fewer than {output.min_cell} rows"
+
+
+def _moments_in_words(job: Job, value: Values) -> str:
+    """Returns means and deviations for people, in the columns' own units."""
+    from privacy.preparation.schema import TableSchema
+
+    lines = []
+    for column, (mean, deviation) in zip(TableSchema.from_document(job.schema).features, value.tolist(), strict=True):
+        low, high = column.bounds
+        half = (high - low) / 2
+        lines.append((column.name, f"{low + (mean + 1) * half:.6g}", f"{deviation * half:.6g}" if deviation else "lost in noise"))
+    return table(("feature", "mean", "deviation"), lines)
 
 
 def _predictions_in_words(label: Column, output: JobOutput, value: Values) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from parties.cli.assessment import app as assessment_app
 from parties.cli.evidence import app as evidence_app
 from parties.cli.options import PartyConfigOption, PersonOption, now
 from parties.cli.output import FormatOption, Json, Output, OutputFormat, reported, table
@@ -26,6 +27,7 @@ app = typer.Typer(help="See where models come from and what may be done with the
 alias_app = typer.Typer(help="What live, candidate and released stand for, at every holder.", no_args_is_help=True)
 app.add_typer(alias_app, name="alias")
 app.add_typer(evidence_app, name="evidence")
+app.add_typer(assessment_app, name="assessment")
 app.command("publish")(publish)
 app.command("published")(published)
 app.command("withdraw")(withdraw)

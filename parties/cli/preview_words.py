@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from governance.preview import Flow, Preview, flows_by_peer
+from governance.preview import Preview
+from governance.preview_flows import Flow, flows_by_peer
 from parties.cli.output import Json, table
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def preview_in_words(preview: Preview) -> str:
         f"cost: {preview.rounds:,} rounds, about {duration(preview.seconds)}, {_mib(preview.memory_bytes)} of memory, "
         f"{_mib(preview.disk_bytes)} of disk",
         f"epsilon: {preview.epsilon}",
+        *(f"budget: {line}" for line in preview.budgets),
         *(f"numbers: {line}" for line in preview.numbers),
     ]
     if preview.outputs:

@@ -77,6 +77,10 @@ def _decide(
         if party is None:
             what = f"{target[:130]} is no file, and without a party there are no model versions"
             raise ConfideError(ErrorCode.INVALID_ARGUMENT, what, remedy="Name a signed bundle, or add --config.")
+        if "@" not in target:
+            what = f"{target[:130]} is no file, and no name@version of a model"
+            remedy = "Name a signed bundle, or a version of `confide model list`."
+            raise ConfideError(ErrorCode.INVALID_ARGUMENT, what, remedy=remedy)
         return judge_evidence(party, read_label(target), policy=terms, now=now()).decision
     if terms is None:
         if party is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from enum import Enum
 from fractions import Fraction
 from typing import TYPE_CHECKING, Annotated
@@ -92,10 +93,17 @@ def _sampler(mechanism: MechanismName, steps: int, rows: int | None, batch: int 
 
 def _delta(delta: str | None, rows: int | None) -> str:
     from parties.client.private_request import delta_for
+    from privacy.accounting.accountant import read_number
 
     if delta is None and rows is None:
         raise ConfideError(ErrorCode.INVALID_ARGUMENT, "delta follows from --nominal-rows", remedy="Give either of them.")
-    return delta_for(rows or 1) if delta is None else delta
+    if delta is None:
+        return delta_for(rows or 1)
+    # As of a request: who published one person of all outright would keep to a larger one.
+    if rows is not None and read_number("delta", delta, least="0.000000000001", most="0.1") * rows > Decimal("0.1"):
+        what = f"with {rows} people delta must be at most one tenth of 1 / {rows}, and {delta[:32]} is more"
+        raise ConfideError(ErrorCode.INVALID_ARGUMENT, what, remedy=f"Write {delta_for(rows)}, or leave it out.")
+    return delta
 
 
 def _report(sampler: Sampler, noise: str, delta: str, output_format: OutputFormat) -> None:

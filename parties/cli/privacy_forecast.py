@@ -28,11 +28,12 @@ def forecast(
     rows: Annotated[int, typer.Option("--rows", help="Agreed number of rows of all of them together.")],
     colluders: Annotated[int, typer.Option("--colluders", help="How many of them may pool what they know.")] = 1,
     epsilon: Annotated[list[float] | None, typer.Option("--epsilon", help="Of the training; may be repeated. 1 and 3.")] = None,
-    delta: Annotated[float | None, typer.Option("--delta", help="Of the training; else a tenth of 1 / rows.")] = None,
+    delta: Annotated[float | None, typer.Option("--delta", help="Of the training; else as in a request.")] = None,
     rows_per_person: Annotated[int, typer.Option("--rows-per-person", help="Rows that one person has at most.")] = 1,
     output_format: FormatOption = OutputFormat.TEXT,
 ) -> None:
     """Estimate what joining under differential privacy gains over staying alone; nothing leaves this machine."""
+    from parties.client.private_request import delta_for
     from parties.registration import read_rows
     from parties.storage.files import read_public
     from privacy.forecasting.forecast import forecast as estimate
@@ -47,7 +48,7 @@ def forecast(
         what = "a forecast is of a logistic regression: it needs features, and a label of two classes"
         raise ConfideError(ErrorCode.INVALID_SCHEMA, what)
     terms = [
-        JointTerms(institutions, colluders, rows, each, 0.1 / max(rows, 1) if delta is None else delta, rows_per_person)
+        JointTerms(institutions, colluders, rows, each, float(delta_for(rows)) if delta is None else delta, rows_per_person)
         for each in epsilon or (1.0, 3.0)
     ]
     own = prepare(read_rows(file, own_schema, Content.LABELLED_ROWS), own_schema, OnViolation.REFUSE)

@@ -51,14 +51,15 @@ def publish(
     """Have a model of this institution answer encrypted queries of those who hold a grant; its weights stay here."""
     from parties.cli.publish_words import preview_data, preview_text
     from parties.publication_files import load_publication_terms
-    from parties.publishing import PublicationFiles, preview_publication, publish_model, require_licence_of
+    from parties.publication_gate import publication_case
+    from parties.publishing import PublicationFiles, preview_publication, publish_model
     from protocols.ckks.offers import Choice
 
     if approximate is not None and between is None and validation is None:
         raise typer.BadParameter("a degree needs rows or the range that polynomials are fitted for", param_hint="--range")
     loaded, said = load_party_config(config), load_publication_terms(terms)
     files = PublicationFiles(manifest, weights, validation, label)
-    require_licence_of(loaded, files, purpose=purpose, now=now())
+    publication_case(loaded, weights, said, purpose=purpose, now=now())
     chosen = None if approximate is None else Choice(approximate, between)
     output = Output(output_format)
     if not dry_run and person is None:
@@ -72,7 +73,7 @@ def publish(
         output.note(text)
         what = "the model has activations that encrypted computation has not, and nobody has chosen polynomials for them"
         raise ConfideError(ErrorCode.INVALID_MODEL, what, remedy="Choose with --approximate from what is shown.")
-    model = publish_model(loaded, person, files, said, now=now(), approximation=chosen)
+    model = publish_model(loaded, person, files, said, now=now(), approximation=chosen, purpose=purpose)
     data = {"model": model.ref.label, "published": model.digest, **preview_data(preview)}
     output.result(data, f"Published {model.ref.label}; nobody may ask it before a grant says so.\n\n{text}")
 
@@ -91,11 +92,12 @@ def published(*, config: PartyConfigOption, output_format: FormatOption = Output
             record.published.strftime(TIME_FORMAT),
             record.model.expires.strftime(TIME_FORMAT),
             _standing(record, time),
+            record.model.privacy,
         )
         for record in records
     ]
     data: list[Json] = [_describe(record, time) for record in records]
-    Output(output_format).result({"models": data}, table(("model", "lanes", "published", "until", "standing"), rows))
+    Output(output_format).result({"models": data}, table(("model", "lanes", "published", "until", "standing", "privacy"), rows))
 
 
 @reported
@@ -142,4 +144,4 @@ def _describe(record: PublishedRecord, time: datetime) -> dict[str, Json]:
     withdrawn = None if record.withdrawn is None else record.withdrawn.strftime(TIME_FORMAT)
     ends = {"published_at": record.published.strftime(TIME_FORMAT), "withdrawn_at": withdrawn}
     names = {"model": record.model.ref.label, "digest": record.model.digest, "lanes": sorted(record.model.plans)}
-    return {**said, **names, **ends, "standing": _standing(record, time)}
+    return {**said, **names, **ends, "standing": _standing(record, time), "privacy": record.model.privacy}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +15,7 @@ from protocols.errors import ConfideError
 from protocols.job import TIME_FORMAT, Job
 
 if TYPE_CHECKING:
+    from parties.client.answer_options import AnswerOptions
     from parties.client.calls import Values
     from parties.client.client import Client
     from parties.client.placement import Placement
@@ -28,6 +29,16 @@ KindOption = Annotated[str, typer.Option("--output", help="What is opened of eve
 DecimalsOption = Annotated[int | None, typer.Option("--decimals", help="Round to so many decimals before it is opened.")]
 TopOption = Annotated[int | None, typer.Option("--top-k", help="Open only the largest probabilities of a sample.")]
 ClipOption = Annotated[str | None, typer.Option("--clip", help="Open probabilities from this to 1 less this.")]
+NoiseOption = Annotated[
+    str | None,
+    typer.Option("--noise", help="Standard deviation of noise on each number of labels, probabilities, values, means."),
+]
+ColludersOption = Annotated[
+    int | None, typer.Option("--noise-colluders", help="Computing parties that may pool what they know of it; else all but one.")
+]
+AbstainOption = Annotated[
+    str | None, typer.Option("--abstain-below", help="No label or probability for samples of which the model is less sure.")
+]
 DealerOption = Annotated[str | None, typer.Option("--dealer", help="The party that deals; else the profile's.")]
 PurposeOption = Annotated[str | None, typer.Option("--purpose", help="One of the agreement's; else its only one.")]
 TimeoutOption = Annotated[float, typer.Option("--timeout", min=0, help="Seconds to wait at most.")]
@@ -44,6 +55,9 @@ def start(
     decimals: DecimalsOption = None,
     top_k: TopOption = None,
     clip: ClipOption = None,
+    noise: NoiseOption = None,
+    noise_colluders: ColludersOption = None,
+    abstain_below: AbstainOption = None,
     max_queries: Annotated[int | None, typer.Option("--max-queries", help="Queries at most; 100 if nothing is said.")] = None,
     max_rows: Annotated[int | None, typer.Option("--max-rows", help="Rows of queries at most; else 1000.")] = None,
     block_rows: Annotated[int | None, typer.Option("--block-rows", help="Rows that are answered together; else 128.")] = None,
@@ -63,6 +77,9 @@ def start(
             decimals=decimals,
             top_k=top_k,
             clip=clip,
+            noise=noise,
+            noise_colluders=noise_colluders,
+            abstain_below=abstain_below,
             max_queries=max_queries,
             max_rows=max_rows,
             block_rows=block_rows,
@@ -80,11 +97,16 @@ def start(
 @reported
 def list_all(*, config: ResearcherConfigOption, output_format: FormatOption = OutputFormat.TEXT) -> None:
     """List your servings that are open at any party, with what is left of their quota."""
+    from privacy.accounting.statement import NO_GUARANTEE
+
     with opened_client(config) as client:
         states = client.servings.listed([party.id for party in client.directory.parties])
-    data: list[Json] = [_describe(state) for state in states]
-    heads = ("job", "model", "opens", "state", "queries left", "rows left", "ends at the latest")
-    Output(output_format).result({"servings": data}, table(heads, [_cells(state) for state in states]))
+        claimed = {model.label: model.privacy for model in client.all_models()} if states else {}
+    said = [claimed.get(_model(state), NO_GUARANTEE) for state in states]
+    data: list[Json] = [{**_describe(state), "privacy": privacy} for state, privacy in zip(states, said, strict=True)]
+    heads = ("job", "model", "opens", "state", "queries left", "rows left", "ends at the latest", "privacy of the model")
+    rows = [(*_cells(state), privacy) for state, privacy in zip(states, said, strict=True)]
+    Output(output_format).result({"servings": data}, table(heads, rows))
 
 
 @app.command("stop")
@@ -122,10 +144,16 @@ def infer(
     model: ModelArgument,
     samples: Annotated[Path, typer.Argument(metavar="SAMPLES", help="Your samples, CSV or Parquet.", dir_okay=False)],
     config: ResearcherConfigOption,
-    kind: KindOption = "label",
+    kind: Annotated[
+        str, typer.Option("--output", help="What is opened: of every sample label, probability, score or value; or their mean.")
+    ] = "label",
     decimals: DecimalsOption = None,
     top_k: TopOption = None,
     clip: ClipOption = None,
+    noise: NoiseOption = None,
+    noise_colluders: ColludersOption = None,
+    abstain_below: AbstainOption = None,
+    min_cell: Annotated[int | None, typer.Option("--min-cell", help="Fewest samples that a mean may be of; else 20.")] = None,
     cold: Annotated[bool, typer.Option("--cold", help="Submit a job of its own even if the model is warm.")] = False,
     dealer: DealerOption = None,
     purpose: PurposeOption = None,
@@ -133,7 +161,15 @@ def infer(
     output_format: FormatOption = OutputFormat.TEXT,
 ) -> None:
     """Predict your samples with a model that nobody holds: by a serving of yours if one is warm, else in a job of its own."""
-    constraint = {"decimals": decimals, "top_k": top_k, "clip": clip}
+    constraint: AnswerOptions = {
+        "decimals": decimals,
+        "top_k": top_k,
+        "clip": clip,
+        "noise": noise,
+        "noise_colluders": noise_colluders,
+        "abstain_below": abstain_below,
+        "min_cell": min_cell,
+    }
     with opened_client(config) as client:
         found = None if cold else _ask_warm(client, model, samples, kind, constraint)
         job, values = found or _ask_cold(
@@ -143,7 +179,7 @@ def infer(
 
 
 def _ask_warm(
-    client: Client, model: str, samples: Path, kind: str, constraint: dict[str, Any]
+    client: Client, model: str, samples: Path, kind: str, constraint: AnswerOptions
 ) -> tuple[Job, dict[str, Values]] | None:
     from parties.client.predicting import find_warm
     from parties.client.serving import predict_file
@@ -165,7 +201,7 @@ def _ask_cold(
     model: str,
     samples: Path,
     kind: str,
-    constraint: dict[str, Any],
+    constraint: AnswerOptions,
     *,
     dealer: str | None,
     purpose: str | None,
@@ -198,12 +234,16 @@ def _describe(state: ServingState) -> dict[str, Json]:
     return {**describe_job(state.job), "warm": state.is_warm, "at": at}
 
 
+def _model(state: ServingState) -> str:
+    return "" if state.job.model_ref is None else state.job.model_ref.label
+
+
 def _cells(state: ServingState) -> tuple[str, ...]:
     job = state.job
     ends = [each.until for each in state.at if each.until is not None]
     return (
         job.job_id,
-        "" if job.model_ref is None else job.model_ref.label,
+        _model(state),
         job.outputs[0].kind.value,
         "warm" if state.is_warm else "not warm yet",
         str(min((each.queries_left for each in state.at), default=0)),

@@ -9,7 +9,7 @@ from parties.cli.output import Json, table
 
 if TYPE_CHECKING:
     from governance.budget.amounts import Amount
-    from parties.client.sweep import SweepEnd, SweepPlan, SweepRequest
+    from parties.client.sweep import Charge, SweepEnd, SweepPlan, SweepRequest
     from parties.client.sweep_rows import SweepRow
     from privacy.figures import Figure
 
@@ -22,8 +22,8 @@ def charges_in_words(plan: SweepPlan) -> str:
         (
             charge.party,
             charge.account,
-            f"{charge.trainings.epsilon or Decimal(0):f}",
-            f"{charge.trainings.delta:f}",
+            _epsilon_in_words(charge),
+            f"{charge.total.delta:f}",
             f"{charge.total.queries}",
             f"{charge.total.answers}",
         )
@@ -34,6 +34,12 @@ def charges_in_words(plan: SweepPlan) -> str:
     if any(charge.outputs.epsilon is None for charge in plan.charges):
         parts.append("Evaluations and assessments open numbers without noise: accounts with a cap on epsilon refuse them.")
     return "\n".join(parts)
+
+
+def _epsilon_in_words(charge: Charge) -> str:
+    if charge.outputs.epsilon is not None:
+        return charge.total.epsilon_in_words
+    return f"{charge.trainings.epsilon_in_words} and no bound" if charge.trainings.queries else "no bound"
 
 
 def sweep_in_words(plan: SweepPlan, end: SweepEnd) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from parties.cli.noise_words import is_withheld, shown_count
 from parties.cli.output import table
 
 if TYPE_CHECKING:
@@ -30,9 +31,9 @@ def groups_in_words(job: Job, output: JobOutput, value: Values, *, min_cell: int
     from privacy.preparation.schema import TableSchema
 
     names = group_names(TableSchema.from_document(job.schema), output.group_by, output.group_edges)
-    cells = [["-" if count < 0 else f"{count:g}" for count in line] for line in value.tolist()]
+    cells = [[shown_count(count) for count in line] for line in value.tolist()]
     heads = ("group", "true negatives", "false negatives", "false positives", "true positives")
     text = table(heads, [(name, *line) for name, line in zip(names, cells, strict=True)])
-    if value.min() >= 0:
+    if not is_withheld(value):
         return text
     return f"{text}\n-: withheld: it, or what could be computed from it, is of fewer than {min_cell} rows"

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from parties.client.client import Client
     from parties.client.handle import JobHandle
+    from parties.client.tasks import Noise
 
 
 @raises_typed
@@ -75,6 +76,8 @@ def summarise(
     iterations: int | None = None,
     partition: str = "rows",
     min_cell: int | None = None,
+    noise: Noise | None = None,
+    noise_colluders: int | None = None,
     placement: Placement | None = None,
     expires_in_minutes: int | None = None,
 ) -> JobHandle:
@@ -83,11 +86,13 @@ def summarise(
     Args:
         client: the researcher's connections.
         datasets: `party/name` of each.
-        groups: `clusters`, which are found jointly, or `labels`.
+        groups: `clusters`, which are found jointly; `labels`; or `all`, for means and deviations of all rows, with noise.
         clusters: how many, of clusters.
         iterations: how often the means of clusters are moved; 20 if None.
         partition: as for `train`.
         min_cell: groups of fewer rows are not told; the usual bound if None.
+        noise: standard deviation of the owners' noise on each sum and size, of clusters in every move; none if None.
+        noise_colluders: how many owners may pool what they know of it; as many as can be if None.
         placement: who computes and deals; else the client's.
         expires_in_minutes: until when everybody must have agreed and begun.
 
@@ -105,6 +110,8 @@ def summarise(
             iterations=iterations,
             partition=partition,
             min_cell=min_cell,
+            noise=noise,
+            noise_colluders=noise_colluders,
             placement=(placement or Placement()).or_else(client.placement),
             expires_in_minutes=expires_in_minutes,
         )
@@ -119,6 +126,8 @@ def evaluate(
     partition: str = "rows",
     outputs: Sequence[str | Mapping[str, object]] | None = None,
     min_cell: int | None = None,
+    noise: Noise | None = None,
+    noise_colluders: int | None = None,
     placement: Placement | None = None,
     expires_in_minutes: int | None = None,
 ) -> JobHandle:
@@ -131,6 +140,8 @@ def evaluate(
         partition: as for `train`.
         outputs: what is opened, by the names of docs/jobs.md, or a mapping as there for tables of groups; the usual one if None.
         min_cell: counts of fewer rows are not told; the usual bound if None.
+        noise: of outputs that are counts: standard deviation of the owners' noise on each number; none if None.
+        noise_colluders: how many owners may pool what they know of it; as many as can be if None.
         placement: who deals, and the model's computing parties in another order; else the client's dealer.
         expires_in_minutes: until when everybody must have agreed and begun.
 
@@ -148,6 +159,8 @@ def evaluate(
             partition=partition,
             outputs=outputs,
             min_cell=min_cell,
+            noise=noise,
+            noise_colluders=noise_colluders,
             placement=who,
             expires_in_minutes=expires_in_minutes,
         )

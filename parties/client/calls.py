@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from governance.documents import DocumentKind, SignedDocument, sign_bytes
 from governance.encrypted.enquiry import Enquiry, sign_enquiry
 from governance.identity.directory import Directory
+from governance.utility_report import StatedUtility, sign_utility_report
 from parties.client.everybody import ask_everybody, tell_anybody
-from parties.client.opening import agreed_commitments, open_output
+from parties.client.opening import Opened, agreed_commitments, open_output
 from parties.client.progress import Progress, read_progress
 from parties.client.records import JobRecords
 from parties.released import HandedShare
@@ -106,6 +107,17 @@ class Calls:
             ConfideError: INVALID_DOCUMENT: it would be refused.
         """
         return sign_enquiry(enquiry, self._key)
+
+    def signed_utility(self, stated: StatedUtility) -> SignedDocument:
+        """Returns what an evaluation of the researcher's told, signed by her, for the evidence of the model's holders.
+
+        Raises:
+            ConfideError: INVALID_ARGUMENT (the caller's fault): it is in somebody else's name.
+        """
+        if (stated.consortium, stated.querier) != (self.directory.consortium, self.researcher):
+            what = f"the report is in the name of {stated.querier}, not of {self.researcher}"
+            raise ConfideError(ErrorCode.INVALID_ARGUMENT, what)
+        return sign_utility_report(stated, self._key)
 
     def datasets(self, party: str) -> list[party_pb2.Dataset]:
         """Returns the public descriptions of a party's data sets."""
@@ -256,6 +268,16 @@ class Calls:
             ConfideError: NOT_READY, JOB_FAILED, NO_GRANT, GRANT_USED; RELEASE_WITHHELD: a party's rule; COMMITMENT_DIFFERS:
                 a party shows other commitments than the others, or hands out another share than it committed to; or a party's
                 failure to answer.
+        """
+        return {name: opened.value for name, opened in self.opened(job).items()}
+
+    def opened(self, job: Job) -> dict[str, Opened]:
+        """Opens the outputs as `result`, and returns beside each the shares that it was combined of.
+
+        Learns: the caller alone the outputs.
+
+        Raises:
+            ConfideError: as `result`.
         """
         if not job.closing_outputs:
             return {}

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from governance.lineage.alias import AliasName
+from governance.privacy_claims import TrainingClaim, check_claim, claims_in_words
 from parties.client.everybody import answers_of_everybody
 from parties.client.listing import Listing
 from parties.wire.generated.confide.v1 import party_pb2
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from parties.client.client import Client
 
 DATASET_HEADS = ("data set", "version", "rows", "features", "label", "schema", "aligned as")
-MODEL_HEADS = ("model", "held by", "trained on", "created", "called", "state")
+MODEL_HEADS = ("model", "held by", "trained on", "created", "called", "state", "privacy")
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ class ModelEntry:
         aliases: what all of its holders that answered call it.
         revoked: why it is not used any more, `party: reason`; empty if it may be used.
         deleted_at: holders that have destroyed their shares.
+        claims: what all trainings behind it claim of differential privacy, the latest first.
     """
 
     name: str
@@ -96,6 +98,12 @@ class ModelEntry:
     aliases: tuple[str, ...] = ()
     revoked: tuple[str, ...] = ()
     deleted_at: tuple[str, ...] = ()
+    claims: tuple[TrainingClaim, ...] = ()
+
+    @property
+    def privacy(self) -> str:
+        """What is said of its privacy in a line; `no formal guarantee` unless all trainings behind it have one."""
+        return claims_in_words(self.claims)
 
     @property
     def label(self) -> str:
@@ -112,7 +120,8 @@ class ModelEntry:
     def cells(self) -> tuple[str, ...]:
         """Returns its line in a listing."""
         held = ", ".join(self.computing_parties) + (" (they disagree)" if self.disputed else "")
-        return (self.label, held, ", ".join(self.sources), self.created[:19], ", ".join(self.aliases), self.state)
+        called = ", ".join(self.aliases)
+        return (self.label, held, ", ".join(self.sources), self.created[:19], called, self.state, self.privacy)
 
 
 def list_datasets(client: Client, parties: Sequence[str] = ()) -> Listing[DatasetEntry]:
@@ -178,6 +187,7 @@ def _dataset(party: str, described: party_pb2.Dataset) -> DatasetEntry:
 def _model(by_party: Mapping[str, party_pb2.Model]) -> ModelEntry:
     models = tuple(by_party.values())
     first = models[0]
+    claimed = {_claims(model) for model in models}
     return ModelEntry(
         name=clean_text(first.name),
         version=clean_text(first.version),
@@ -186,8 +196,15 @@ def _model(by_party: Mapping[str, party_pb2.Model]) -> ModelEntry:
         schema=TableSchema.from_document(parse_canonical(first.schema)),
         job_id=clean_text(first.job_id),
         created=clean_text(first.created),
-        disputed=len({sha256_hex(model.manifest + model.schema) + model.job_id for model in models}) != 1,
+        disputed=len({sha256_hex(model.manifest + model.schema) + model.job_id for model in models}) != 1 or len(claimed) != 1,
         aliases=tuple(alias.value for alias in AliasName if all(alias.value in model.aliases for model in models)),
         revoked=tuple(clean_text(f"{party}: {why}") for party, model in by_party.items() for why in model.revoked),
         deleted_at=tuple(party for party, model in by_party.items() if model.deleted),
+        claims=claimed.pop() if len(claimed) == 1 else (),
     )
+
+
+def _claims(model: party_pb2.Model) -> tuple[TrainingClaim, ...]:
+    """Returns what a holder says of the trainings; nothing, and so no guarantee, if that is not what a job could claim."""
+    claims = tuple(TrainingClaim(c.job_id, c.epsilon, c.delta, c.relation, c.unit, c.rows_per_person) for c in model.claims)
+    return () if any(problem for claim in claims for problem in check_claim(claim, "claims")) else claims

@@ -26,6 +26,7 @@ from parties.client.explaining import explain
 from parties.client.failures import raises_typed
 from parties.client.handle import HEADS, JobHandle
 from parties.client.listing import Listing
+from parties.client.opening import Opened as Opened
 from parties.client.placement import Placement
 from parties.client.predicting import predict, predict_cold, serve
 from parties.client.profiles import load_profile
@@ -317,3 +318,14 @@ class Client:
             ClientError: it has not completed, the outputs were opened before, or a party does not answer.
         """
         return self.calls.result(job)
+
+    @raises_typed
+    def opened(self, job: Job) -> dict[str, Opened]:
+        """Opens the outputs as `result`, and returns beside each the shares of it: what the owners check a risk report by.
+
+        Learns: the caller alone the outputs.
+
+        Raises:
+            ClientError: as `result`.
+        """
+        return self.calls.opened(job)

@@ -4,22 +4,22 @@ In this order, so that nobody chooses its share after having seen another's:
 
 1. Every computing party shows the ending that it signed; all show one set of commitments. Else nothing is fetched.
 2. Every computing party hands out its share with its nonce; each is the one that it committed to.
-3. The shares are combined.
+3. The shares are combined (`governance.opening`).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from governance.commitments import CommittedShare, check_opening, one_set
+from governance.commitments import CommittedShare, one_set
+from governance.opening import open_committed
 from parties.wire.generated.confide.v1 import jobs_pb2
 from protocols.errors import ConfideError, ErrorCode
 from protocols.job import Job, Output
-from protocols.mpc.query import combine_output
 from protocols.session.endings import Ending
 from protocols.session.states import State
 
@@ -45,13 +45,26 @@ def agreed_commitments(job: Job, endings: Mapping[str, Ending | None]) -> Mappin
     return one_set(shown, outputs=frozenset(output.name for output in job.outputs))
 
 
+@dataclass(frozen=True)
+class Opened:
+    """An output that was opened here.
+
+    Attributes:
+        value: what it is.
+        shares: of which it was combined, each with its nonce, in the order of the computing parties; who has them has the value.
+    """
+
+    value: NDArray[np.float64] | NDArray[np.int64]
+    shares: tuple[CommittedShare, ...] = field(repr=False)
+
+
 def open_output(
     job: Job,
     output: Output,
     *,
     replies: Sequence[jobs_pb2.FetchOutputReply],
     commitments: Mapping[str, Mapping[str, str]],
-) -> NDArray[np.float64] | NDArray[np.int64]:
+) -> Opened:
     """Checks the computing parties' shares of one output against their commitments and combines them.
 
     Args:
@@ -61,12 +74,10 @@ def open_output(
         commitments: what `agreed_commitments` returned before anything was fetched.
 
     Raises:
-        ConfideError: COMMITMENT_DIFFERS (the fault of the party named): another share than it committed to; BAD_FRAME (likewise):
-            shares that do not fit their shape or each other.
+        ConfideError: as `open_committed`.
     """
-    shares = []
-    for party, reply in zip(job.computing_parties, replies, strict=True):
-        opened = CommittedShare(
+    shares = tuple(
+        CommittedShare(
             session=job.job_id,
             attempt=job.attempt,
             output=output.name,
@@ -76,10 +87,6 @@ def open_output(
             share=reply.share,
             nonce=reply.nonce,
         )
-        check_opening(opened, commitments[party][output.name])
-        if (reply.shape, reply.scale_bits) != (replies[0].shape, replies[0].scale_bits):
-            raise ConfideError(ErrorCode.BAD_FRAME, "the parties' shares of an output do not fit together", party=party)
-        if len(reply.share) != 8 * math.prod(reply.shape):
-            raise ConfideError(ErrorCode.BAD_FRAME, "a share has not the size of its shape", party=party)
-        shares.append(np.frombuffer(reply.share, "<i8").astype(np.int64).reshape(tuple(reply.shape)))
-    return combine_output(shares, output=output, scale_bits=replies[0].scale_bits)
+        for party, reply in zip(job.computing_parties, replies, strict=True)
+    )
+    return Opened(open_committed(job, output, shares, commitments=commitments), shares)

@@ -8,16 +8,17 @@ with client.serve(model, max_queries=500, max_rows=5_000) as serving:     # one 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from parties.client.aliases import ALIASES
+from parties.client.answer_options import AnswerOptions, wanted_output
 from parties.client.failures import raises_typed
 from parties.client.handle import DEFAULT_TIMEOUT_S
 from parties.client.placement import Placement
 from parties.client.warm import OVER
 from protocols.errors import ConfideError
 from protocols.job import Job
-from protocols.job_parts import Output, OutputKind
+from protocols.job_parts import OutputKind
 
 if TYPE_CHECKING:
     from parties.client.client import Client
@@ -32,11 +33,9 @@ def predict(
     samples: Samples,
     *,
     output: str = "label",
-    decimals: int | None = None,
-    top_k: int | None = None,
-    clip: str | float | None = None,
     placement: Placement | None = None,
     timeout_s: float = DEFAULT_TIMEOUT_S,
+    **options: Unpack[AnswerOptions],
 ) -> Samples:
     """Has a model that nobody holds predict samples that nobody else sees, and waits for the answer.
 
@@ -47,40 +46,28 @@ def predict(
         client: the researcher's.
         model: `name@version`.
         samples: a frame with the schema's columns, or an array or tensor (samples, features) in their order; secret.
-        output: `label`, `probability`, `score` or `value`.
-        decimals: probabilities and values are rounded to so many in shares, so that no finer digits are opened.
-        top_k: only so many of a sample's probabilities are opened, the largest; the others are 0.
-        clip: probabilities are opened from this to 1 less this.
+        output: `label`, `probability`, `score` or `value`; `mean` opens nothing but the mean over all samples.
         placement: who deals, and the model's computing parties in another order; else the client's dealer. A serving has its own.
         timeout_s: how long to wait.
+        options: what is opened of each answer; see `AnswerOptions`.
 
     Returns:
-        A frame with the samples' index for a frame, a tensor for a tensor, an array for an array.
+        A frame with the samples' index for a frame, a tensor for a tensor, an array for an array. A mean is an array, whatever
+        the samples are: (classes,), of two classes (1,).
 
     Raises:
         InvalidRequest, NotFound, PolicyRefused, PartyUnavailable, JobFailed, TimedOut.
     """
     from parties.client.serving import predict_warm
 
-    constraint = {"decimals": decimals, "top_k": top_k, "clip": clip}
-    warm = find_warm(client, model, output=output, constraint=constraint, num_rows=len(samples))
+    warm = find_warm(client, model, output=output, constraint=options, num_rows=len(samples))
     if warm is not None:
         try:
             return predict_warm(client, warm, samples)
         except ConfideError as error:
             if error.code not in OVER:
                 raise
-    return predict_cold(
-        client,
-        model,
-        samples,
-        output=output,
-        decimals=decimals,
-        top_k=top_k,
-        clip=clip,
-        placement=placement,
-        timeout_s=timeout_s,
-    )
+    return predict_cold(client, model, samples, output=output, placement=placement, timeout_s=timeout_s, **options)
 
 
 @raises_typed
@@ -90,22 +77,19 @@ def predict_cold(
     samples: Samples,
     *,
     output: str = "label",
-    decimals: int | None = None,
-    top_k: int | None = None,
-    clip: str | float | None = None,
     placement: Placement | None = None,
     timeout_s: float = DEFAULT_TIMEOUT_S,
+    **options: Unpack[AnswerOptions],
 ) -> Samples:
     """Has a model predict in a job of its own, whatever is warm; arguments, result and failures as for `predict`."""
     from parties.client.tasks import as_given, prepare_inference
 
     who = (placement or Placement()).or_else(client.placement.beside_holders)
-    constraint = {"decimals": decimals, "top_k": top_k, "clip": clip}
     prepared = prepare_inference(
-        client, model, samples, output=output, constraint=constraint, placement=who, expires_in_minutes=None
+        client, model, samples, output=output, constraint=options, placement=who, expires_in_minutes=None
     )
-    opened = client.submit(prepared).result(timeout_s)
-    return as_given(opened[prepared.job.outputs[0].name], samples, output=output)
+    opened = client.submit(prepared).result(timeout_s)[prepared.job.outputs[0].name]
+    return opened if prepared.job.outputs[0].kind is OutputKind.MEAN else as_given(opened, samples, output=output)
 
 
 @raises_typed
@@ -114,9 +98,6 @@ def serve(
     model: str,
     *,
     output: str = "label",
-    decimals: int | None = None,
-    top_k: int | None = None,
-    clip: str | float | None = None,
     block_rows: int | None = None,
     max_queries: int | None = None,
     max_rows: int | None = None,
@@ -125,6 +106,7 @@ def serve(
     rekey_s: int | None = None,
     placement: Placement | None = None,
     timeout_s: float = DEFAULT_TIMEOUT_S,
+    **options: Unpack[AnswerOptions],
 ) -> ServingHandle:
     """Has a model kept warm for the caller's queries, and waits until it is.
 
@@ -134,10 +116,7 @@ def serve(
     Args:
         client: the researcher's.
         model: `name@version`.
-        output: what every answer opens, as for `predict`.
-        decimals: likewise.
-        top_k: likewise.
-        clip: likewise.
+        output: what every answer opens, as for `predict`; no mean.
         block_rows: rows that are answered together; the usual number if None, as below (docs/serving.md).
         max_queries: how many queries are answered at most.
         max_rows: how many rows are answered at most.
@@ -146,6 +125,7 @@ def serve(
         rekey_s: seconds after which the parties draw fresh keys.
         placement: who deals, and the model's computing parties in another order; else the client's dealer.
         timeout_s: how long to wait until it is warm.
+        options: what is opened of each answer, as for `predict`.
 
     Raises:
         InvalidRequest, NotFound, PolicyRefused, BudgetExhausted, PartyUnavailable, JobFailed, TimedOut.
@@ -162,8 +142,7 @@ def serve(
         "rekey_s": rekey_s,
     }
     who = (placement or Placement()).or_else(client.placement.beside_holders)
-    constraint = {"decimals": decimals, "top_k": top_k, "clip": clip}
-    prepared = prepare_serving(client, model, output=output, constraint=constraint, serving=quota, placement=who)
+    prepared = prepare_serving(client, model, output=output, constraint=options, serving=quota, placement=who)
     handle = ServingHandle(client, client.submit(prepared))
     handle.wait_until_warm(timeout_s)
     return handle
@@ -176,23 +155,12 @@ def find_warm(client: Client, model: str, *, output: str, constraint: Mapping[st
         client: the researcher's.
         model: `name@version`, or an alias for the version.
         output: the kind.
-        constraint: `decimals`, `top_k` and `clip`; None where nothing is said.
+        constraint: by the names of `AnswerOptions`; None where nothing is said.
         num_rows: how many rows are to be asked about.
     """
-    wanted = _wanted(client, output, constraint)
+    said = {name: value for name, value in constraint.items() if value is not None}
+    wanted = wanted_output(output, said, recipient=client.researcher)
     return None if wanted is None else client.servings.find(_named(client, model), wanted, num_rows=num_rows)
-
-
-def _wanted(client: Client, output: str, constraint: Mapping[str, Any]) -> Output | None:
-    """Returns the output that a serving must open to answer this; None if no serving can, and the job says why."""
-    kinds = {kind.value: kind for kind in OutputKind}
-    if output not in kinds:
-        return None
-    clip = "0" if constraint["clip"] is None else format(constraint["clip"], "f" if isinstance(constraint["clip"], float) else "")
-    try:
-        return Output("", kinds[output], client.researcher, 0, constraint["top_k"] or 0, constraint["decimals"], clip)
-    except (TypeError, ValueError):
-        return None
 
 
 def _named(client: Client, model: str) -> str:

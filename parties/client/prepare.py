@@ -13,9 +13,9 @@ from typing import Any
 from governance.lineage.alias import AliasName
 from parties.client.agreements import NO_AGREEMENT, NO_PURPOSE, agree_by, under_agreement
 from parties.client.aliases import ALIASES, resolve_alias
-from parties.client.answer_request import answer_output, colluders
+from parties.client.answer_request import answer_output
 from parties.client.client import Client, PreparedJob
-from parties.client.output_request import evaluation_output
+from parties.client.output_request import evaluation_output, pooling_owners
 from parties.client.private_request import with_privacy
 from parties.client.requests import (
     AssessRequest,
@@ -195,7 +195,9 @@ def _evaluate(client: Client, request: EvaluateRequest, common: dict[str, Any]) 
     partition = Partition(request.partition)
     if partition is Partition.COLUMNS:
         _schema_of_rows(refs, schemas, partition, model=known.schema)
-    outputs = tuple(evaluation_outputs(client, request, TableSchema.from_document(known.schema)))
+    plain = evaluation_outputs(client, request, TableSchema.from_document(known.schema))
+    pooling = _pooling(request, refs)
+    outputs = tuple(replace(output, noise=request.noise, noise_colluders=pooling) for output in plain)
     what = {"model": known.spec, "schema": known.schema, "task": task, "model_ref": known.ref}
     return PreparedJob(Job(**common | what | {"datasets": refs, "partition": partition, "outputs": outputs}))
 
@@ -239,15 +241,26 @@ def _summarise(client: Client, request: SummariseRequest, common: dict[str, Any]
     width = (schema.num_classes or 1) if schema.task is Task.CLASSES else 1
     if request.groups == "labels":
         kind, summary = OutputKind.GROUP_MEANS, Summary(schema.num_classes or 0, width, 0, "")
+    elif request.groups == "all":
+        kind, summary = OutputKind.MOMENTS, Summary(1, width, 0, "")
     else:
         iterations = DEFAULT_ITERATIONS if request.iterations is None else request.iterations
         kind, summary = OutputKind.CENTROIDS, Summary(request.clusters or 0, width, iterations, secrets.token_hex(16))
     what = {"model": ModelSpec.chain(schema.num_features, rows=Flatten()), "schema": document, "task": schema.task}
-    pooling = colluders(request.noise, request.noise_colluders, computing=len(request.computing_parties))
     plain = Output(output_name(kind), kind, client.researcher, request.min_cell)
-    output = replace(plain, noise=request.noise, noise_colluders=pooling)
+    output = replace(plain, noise=request.noise, noise_colluders=_pooling(request, refs))
     rows = {"datasets": refs, "partition": partition, "outputs": (output,), "summary": summary}
     return PreparedJob(Job(**common | what | rows))
+
+
+def _pooling(request: EvaluateRequest | SummariseRequest, refs: Sequence[DatasetRef]) -> int:
+    return pooling_owners(
+        request.noise,
+        request.noise_colluders,
+        datasets=refs,
+        computing=request.computing_parties,
+        dealer=request.dealer,
+    )
 
 
 def _infer(client: Client, request: InferRequest, folder: Path, common: dict[str, Any], samples: Samples | None) -> PreparedJob:

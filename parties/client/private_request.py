@@ -47,7 +47,7 @@ class PrivacyRequest(BaseModel):
 
     mechanism: Literal["shared_gradients", "noisy_sums"]
     colluders: int
-    nominal_rows: int
+    nominal_rows: Annotated[int, Field(ge=2)]
     norm_bound: DecimalText
     nominal_people: int | None = None
     unit: Literal["row", "person", "person_everywhere"] = "row"

@@ -17,13 +17,13 @@ outputs: [correct_count, confusion] # evaluate: also roc_auc, log_loss, squared_
 min_cell: 5                         # evaluate, summarise: no opened count, and no group, tells of fewer rows
 members: [hospital-a/patients]      # assess: which of the data sets the model was trained on; the others were not
 attack: lira                        # assess: or rmia; shadows: how many each owner trains; thresholds: of the score
-groups: clusters                    # summarise: clusters, or labels: means and sizes of the rows with each label
+groups: clusters                    # summarise: clusters; labels: those of each label; all: means and deviations of all rows
 clusters: 8                         # summarise by clusters: how many, and how often their means are moved
 iterations: 20
 serving: {max_queries: 100, idle_s: 300}   # serve: how long and how much; more: ServingRequest below
 samples: samples.csv                # infer: rows under the model's schema, without a label column
 output: probability                 # infer, serve: label | probability | score | value; constraints: answer_request.py
-noise: "0.1"                        # summarise by labels, infer, serve: standard deviation of noise on each number
+noise: "5"                          # evaluate by counts, summarise, infer, serve: standard deviation of noise on each number
 agreement: cardio-2026              # its name or digest; else the one in force that covers the job
 purpose: prognosis                  # one of the agreement's; else its only one
 agree_within_minutes: 240           # how long people may take to approve; else 2 minutes, enough where none are asked
@@ -96,6 +96,8 @@ class EvaluateRequest(_Request):
     model: ModelLabel
     outputs: Annotated[list[EvaluationOutput], Field(min_length=1)] | None = None
     min_cell: int = DEFAULT_MIN_CELL
+    noise: str = "0"
+    noise_colluders: int | None = None
 
 
 class AssessRequest(_Request):
@@ -123,7 +125,7 @@ class SummariseRequest(_Request):
     type: Literal["summarise"]
     datasets: Annotated[list[DatasetName], Field(min_length=1)]
     partition: Literal["rows", "columns"] = "rows"
-    groups: Literal["clusters", "labels"]
+    groups: Literal["clusters", "labels", "all"]
     clusters: int | None = None
     iterations: int | None = None
     min_cell: int = DEFAULT_MIN_CELL
@@ -132,8 +134,8 @@ class SummariseRequest(_Request):
 
     @model_validator(mode="after")
     def _fields_of_groups(self) -> SummariseRequest:
-        if self.groups == "labels" and (self.clusters is not None or self.iterations is not None):
-            raise PydanticCustomError("not_of_labels", "clusters and iterations stand beside groups that are the labels")
+        if self.groups != "clusters" and (self.clusters is not None or self.iterations is not None):
+            raise PydanticCustomError("not_of_labels", "clusters and iterations stand beside groups that are not searched for")
         if self.groups == "clusters" and self.clusters is None:
             raise PydanticCustomError("no_clusters", "the number of clusters is missing")
         return self
@@ -213,6 +215,7 @@ _REMEDIES = {
     "not_one_limit": 'keep one of them, for example max_tpr: "0.02" with at_fpr: "0.01"',
     "half_a_limit": "give both",
     "no_batch_size": "add batch_size",
+    "no_checkpoints": "remove checkpoints",
     "no_learning_rate": 'add learning_rate: "0.5", or an optimiser',
     "two_optimisers": "move them into the optimiser",
     "no_start": "add manifest and weights, or continues",

@@ -5,18 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from parties.client.failures import raises_typed
 from parties.client.placement import Placement
-from protocols.errors import ConfideError, ErrorCode
+from privacy.risk.joint import risk_of as risk_of
 
 if TYPE_CHECKING:
-    from parties.client.calls import Values
     from parties.client.client import Client
     from parties.client.handle import JobHandle
-    from privacy.risk.report import RiskReport
-    from protocols.job import Job
 
 # Of log likelihood ratios: guessing has its middle at 0; few rows of a model without secrets reach 4.
 _LIRA = [number / 4 for number in range(-16, 16)] + [number / 2 for number in range(8, 25)]
@@ -75,39 +70,4 @@ def assess(
             placement=(placement or Placement()).or_else(client.placement.beside_holders),
             expires_in_minutes=expires_in_minutes,
         )
-    )
-
-
-def risk_of(job: Job, counts: Values) -> RiskReport:
-    """Returns the report of an assessment.
-
-    Args:
-        job: the assessment.
-        counts: (thresholds, 2), the opened output.
-
-    Raises:
-        ConfideError: INVALID_ARGUMENT (the caller's fault): another job, or counts of another one.
-    """
-    from privacy.risk.rates import figures_of_counts
-    from privacy.risk.report import ATTACKED_IN_SHARES, RiskReport
-
-    assessment = job.assessment
-    if assessment is None or counts.shape != (len(assessment.thresholds), 2):
-        raise ConfideError(ErrorCode.INVALID_ARGUMENT, f"job {job.job_id} opened no such counts of an attack")
-    rows = [dataset.num_rows for dataset in job.datasets]
-    members = sum(rows[place] for place in assessment.members)
-    figures = figures_of_counts(
-        np.asarray(counts, np.int64),
-        members=members,
-        others=sum(rows) - members,
-        min_cell=max(output.min_cell for output in job.outputs),
-        prefix=f"membership.{assessment.attack}",
-    )
-    return RiskReport(
-        figures=figures,
-        members=members,
-        others=sum(rows) - members,
-        shadows=assessment.shadows,
-        seeds=(),
-        method=ATTACKED_IN_SHARES,
     )

@@ -101,7 +101,7 @@ class Charge:
 
     Attributes:
         party: whose account.
-        account: for example `dataset/patients/1`.
+        account: for example `dataset/patients`.
         trainings: their epsilons and deltas, added up.
         outputs: what evaluations and assessments open there; of no finite epsilon, if any.
     """

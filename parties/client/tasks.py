@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 import numpy as np
 from pydantic import BaseModel, ValidationError
 
+from parties.client.answer_options import AnswerOptions
 from parties.client.catalogue import find_model
 from parties.client.placement import Placement
 from parties.client.prepare import prepare_job
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from parties.client.client import Client
 
 Samples: TypeAlias = "pd.DataFrame | np.ndarray[Any, Any] | torch.Tensor"
+Noise: TypeAlias = "str | float | Decimal"
 _MANIFEST, _WEIGHTS = "model.json", "model.safetensors"
 
 
@@ -89,6 +91,8 @@ def prepare_evaluation(
     partition: str,
     outputs: Sequence[str | Mapping[str, object]] | None,
     min_cell: int | None,
+    noise: Noise | None,
+    noise_colluders: int | None,
     placement: Placement,
     expires_in_minutes: int | None,
 ) -> PreparedJob:
@@ -101,6 +105,7 @@ def prepare_evaluation(
     fields |= _optional(
         outputs=None if outputs is None else list(outputs), min_cell=min_cell, expires_in_minutes=expires_in_minutes
     )
+    fields |= _decimal_texts(_optional(noise=noise, noise_colluders=noise_colluders))
     return prepare_job(client, _request(EvaluateRequest, fields), folder=Path(), now=datetime.now(UTC))
 
 
@@ -142,6 +147,8 @@ def prepare_summary(
     iterations: int | None,
     partition: str,
     min_cell: int | None,
+    noise: Noise | None,
+    noise_colluders: int | None,
     placement: Placement,
     expires_in_minutes: int | None,
 ) -> PreparedJob:
@@ -161,6 +168,7 @@ def prepare_summary(
         "groups": groups,
     }
     fields |= _optional(clusters=clusters, iterations=iterations, min_cell=min_cell, expires_in_minutes=expires_in_minutes)
+    fields |= _decimal_texts(_optional(noise=noise, noise_colluders=noise_colluders))
     fields |= _optional(agreement=who.agreement or None, purpose=who.purpose or None)
     return prepare_job(client, _request(SummariseRequest, fields), folder=Path(), now=datetime.now(UTC))
 
@@ -171,7 +179,7 @@ def prepare_inference(
     samples: Samples,
     *,
     output: str,
-    constraint: Mapping[str, int | str | float | Decimal | None],
+    constraint: AnswerOptions,
     placement: Placement,
     expires_in_minutes: int | None,
 ) -> PreparedJob:
@@ -182,7 +190,7 @@ def prepare_inference(
         model: `name@version`.
         samples: secret.
         output: the kind.
-        constraint: `decimals`, `top_k` and `clip` of the output, those that are not None.
+        constraint: of the output, what is not None.
         placement: who computes and deals.
         expires_in_minutes: until when everybody must have agreed and begun.
 
@@ -201,7 +209,7 @@ def prepare_file(
     samples: Path,
     *,
     output: str,
-    constraint: Mapping[str, int | str | float | Decimal | None],
+    constraint: AnswerOptions,
     placement: Placement,
 ) -> PreparedJob:
     """Prepares a private inference on the samples of a file; arguments and failures as for `prepare_inference`."""
@@ -215,7 +223,7 @@ def prepare_serving(
     model: str,
     *,
     output: str,
-    constraint: Mapping[str, int | str | float | Decimal | None],
+    constraint: AnswerOptions,
     serving: Mapping[str, int | None],
     placement: Placement,
 ) -> PreparedJob:
@@ -225,7 +233,7 @@ def prepare_serving(
         client: the researcher's connections.
         model: `name@version`.
         output: the kind.
-        constraint: `decimals`, `top_k` and `clip` of the output, those that are not None.
+        constraint: of the output, what is not None.
         serving: how long and how much, by the names of `Serving`, those that are not None.
         placement: who computes and deals.
 

@@ -134,6 +134,13 @@ class TrainingRequest(Strict):
         return self
 
     @model_validator(mode="after")
+    def _private_ones_make_no_checkpoints(self) -> TrainingRequest:
+        asked = self.checkpoints is not None and (self.checkpoints.every_epochs or self.checkpoints.every_minutes)
+        if self.privacy is not None and asked:
+            raise PydanticCustomError("no_checkpoints", "a private training cannot go on from a checkpoint, so it makes none")
+        return self
+
+    @model_validator(mode="after")
     def _has_batch_size(self) -> TrainingRequest:
         uses_all_rows = self.privacy is not None and self.privacy.mechanism == "shared_gradients"
         if self.batch_size is None and not uses_all_rows:

@@ -15,7 +15,7 @@ import math
 import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from queue import Empty, SimpleQueue
@@ -27,6 +27,7 @@ from google.protobuf.message import Message
 from numpy.typing import NDArray
 
 from governance.commitments import CommittedShare, check_opening, one_set
+from parties.client.answer_request import colluders
 from parties.client.everybody import tell_anybody
 from parties.wire import methods
 from parties.wire.generated.confide.v1 import serving_pb2
@@ -166,18 +167,24 @@ class Servings:
         Learns: the caller alone the answer; each computing party one share of the samples, uniform alone, and their number.
 
         Raises:
-            ConfideError: NOT_READY, QUOTA_EXHAUSTED, PARTY_BUSY: it answers no more, or not now; COMMITMENT_DIFFERS or BAD_FRAME
+            ConfideError: NOT_READY, QUOTA_EXHAUSTED, PARTY_BUSY: it answers no more, or not now; JOB_FAILED: no more after it has
+                answered the first of several queries, which are spent; COMMITMENT_DIFFERS or BAD_FRAME
                 (the fault of the party named): shares that are not what it committed to, or do not fit; a party's failure.
         """
         most = max(1, MAX_SHARE_BYTES // (8 * features.shape[1]))
+        parts: list[NDArray[Any]] = []
         try:
             if len(features) > most:
                 self._check_room(job, queries=-(-len(features) // most), rows=len(features))
-            parts: list[NDArray[Any]] = [
-                self._ask(job, features[start : start + most]) for start in range(0, len(features), most)
-            ]
-        except ConfideError:
+            parts += (self._ask(job, features[start : start + most]) for start in range(0, len(features), most))
+        except ConfideError as error:
             self.forget(job)  # whatever it was: how it stands is asked of the parties anew
+            if parts and error.code in OVER:  # nobody asks again by himself: the first rows would be answered and spent twice
+                answered = sum(len(part) for part in parts)
+                what = f"the first {answered} of {len(features)} rows are answered and spent, the others are not: {error.what}"
+                raise ConfideError(
+                    ErrorCode.JOB_FAILED, what, remedy="Ask again only if the budget may be spent again."
+                ) from error
             raise
         return np.concatenate(parts)
 
@@ -366,6 +373,8 @@ def read_serving(shown: serving_pb2.Serving, *, party: str, querier: str) -> tup
 def _serves(job: Job, model: str, output: Output) -> bool:
     opened = job.outputs[0]
     is_model = job.model_ref is not None and job.model_ref.label == model
+    if output.noise_colluders == 0 and Decimal(output.noise):  # not said, and then all but one, as in a request
+        output = replace(output, noise_colluders=colluders(output.noise, None, computing=len(job.computing_parties)))
     return is_model and _constraint(opened) == _constraint(output)
 
 

@@ -10,7 +10,7 @@ from datetime import datetime
 from governance.audit.entries import EntryKind, Fact
 from parties.config import PartyConfig
 from parties.linking.staging import CommonRows
-from parties.registration import keep_rows
+from parties.registration import People, keep_rows
 from parties.storage.database import Database, Tables
 from parties.storage.datasets import DatasetRecord
 from parties.storage.linking import IntersectionRecord, IntersectionState, ended
@@ -77,6 +77,7 @@ def conclude(
             schema=TableSchema.from_document(parse_canonical(record.schema_document)),
             rows=common.rows,
             alignment=record.alignment,
+            people=People(1, is_counted=True),  # an identifier that stands twice is refused before
             salt=secrets.token_bytes(SALT_BYTES),
             now=now,
             besides={} if made is None else made.besides(),

@@ -19,7 +19,9 @@ from parties.operating.clocks import ClockReading, read_clocks
 from parties.operating.finding import Finding, Verdict, checked
 from parties.operating.own import PeerAnswer, ask_peers, is_serving, load_own_member, local_endpoint, own_channel
 from parties.policy_file import load_policy
+from parties.standing_assessments import standing_assessments
 from parties.standing_releases import standing_releases
+from parties.storage.assessments import RunState
 from parties.storage.database import one_transaction, open_database
 from parties.storage.files import exclusive_lock, read_secret
 from parties.storage.sealed import Purpose
@@ -54,6 +56,7 @@ def examine(config: PartyConfig, *, now: datetime) -> Iterator[Finding]:
     yield checked("keys and certificate", lambda: _certificate(config, now))
     yield checked("database", lambda: _database(config))
     yield checked("releases", lambda: _releases(config, now))
+    yield checked("assessments", lambda: _assessments(config))
     yield checked("sealed files", lambda: _sealed(config))
     yield checked("disk", lambda: _disk(config))
     yield checked("memory", lambda: _memory(config))
@@ -115,6 +118,17 @@ def _releases(config: PartyConfig, now: datetime) -> Finding:
         remedy = "Have the owners assess it anew, then `confide model evidence make`."
         return Finding("releases", Verdict.WARN, "; ".join(due), remedy)
     return Finding("releases", Verdict.PASS, f"{len(standing)} stand(s); no assessment is nearly too old")
+
+
+def _assessments(config: PartyConfig) -> Finding:
+    if not config.folder.database_file.exists():
+        return Finding("assessments", Verdict.PASS, "none is repeated yet")
+    standing = [each for each in standing_assessments(config) if each.record.ended is None]
+    stuck = [each for each in standing if each.runs and each.runs[-1].state in (RunState.REFUSED, RunState.FAILED)]
+    if stuck:
+        what = "; ".join(f"{each.record.order.ref.label}: {each.runs[-1].state.value}: {each.runs[-1].what}" for each in stuck)
+        return Finding("assessments", Verdict.WARN, what, "Mend what it says; it is tried again by itself after some hours.")
+    return Finding("assessments", Verdict.PASS, f"{len(standing)} repeated by this party; none is stuck")
 
 
 def _sealed(config: PartyConfig) -> Finding:

@@ -31,6 +31,7 @@ from parties.registration import (
     content_for,
     keep_rows,
     open_sealed,
+    people_in,
 )
 from parties.storage.database import Tables, one_transaction, open_database
 from parties.storage.datasets import DatasetRecord
@@ -74,6 +75,7 @@ def register_prepared(
     on_violation: OnViolation,
     now: datetime,
     align_by: AlignBy | None = None,
+    rows_per_person: int | None = None,
 ) -> tuple[DatasetRecord, Outcome]:
     """Prepares a raw file and registers what comes out as the next version of a data set.
 
@@ -86,6 +88,7 @@ def register_prepared(
         now: the time, UTC.
         align_by: if other columns of the same people lie at other owners: under what all of them align their rows, here by the
             pseudonyms of the linkage key.
+        rows_per_person: so many a person has at most, as the owner declares; None for as many as are counted, if they can be.
 
     Returns:
         The registration, and what the preparation did.
@@ -108,6 +111,7 @@ def register_prepared(
         )
         table = _read(sink, schema, content_for(align_by))
     alignment = "" if align_by is None else align_rows(table, schema, align_by, on_violation)
+    people = people_in(table, schema, rows_per_person)
     checked = prepare(table, schema, OnViolation.REFUSE)
     left_out = {Violation[reason.upper()]: count for reason, count in outcome.left_out.items()}
     rows = PreparedRows(checked.features, checked.labels, left_out)
@@ -128,6 +132,7 @@ def register_prepared(
             schema=schema,
             rows=rows,
             alignment=alignment,
+            people=people,
             salt=salt,
             now=now,
             besides={"seed": np.frombuffer(seed.reveal(), np.uint8), "raw_salt": np.frombuffer(raw_salt, np.uint8)},

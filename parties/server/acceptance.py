@@ -29,7 +29,7 @@ from parties.server.budgets import reserve_budget
 from parties.server.consents import grants_used
 from parties.server.party import Party
 from parties.server.policy import note_policy
-from parties.server.reasons import JobRefusal, codes_of, reasons
+from parties.server.reasons import JobRefusal, codes_of, reasons, warm_reasons
 from parties.server.terms import log_defect, refusal
 from parties.server.witnessing import Witnessing
 from parties.storage.acceptances import AcceptanceRecord
@@ -213,6 +213,7 @@ class Acceptance:
             ConfideError: the refusal, with all reasons.
         """
         job, party, now = pursuit.job, self._party, self._party.now()
+        warm_reasons(party, job)  # a process that began after the job was checked has derived nothing yet
         with party.database.transaction() as tables:
             if tables.jobs.state(job.job_id) != State.PROPOSED.value:
                 return None  # what its end gave back is not taken again

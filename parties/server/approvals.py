@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -13,6 +13,7 @@ from governance.policy.facts import facts_of
 from governance.policy.rules import Decision, Kind, Policy, decide
 from governance.preview import Preview, make_preview
 from parties.server import consents
+from parties.server.budgets import budgets_in_words
 from parties.server.party import Party
 from parties.server.policy import note_policy
 from parties.storage.approvals import ApprovalRequest
@@ -104,7 +105,8 @@ def note_standing(party: Party, tables: Tables, job: Job, plan: bytes, found: St
         Whether people are asked something that they were not asked before.
     """
     note_policy(tables, found.policy, now=now)
-    tables.approvals.keep_preview(job.job_id, preview_of(party, tables, job, plan, now=now).to_bytes())
+    preview = preview_of(party, tables, job, plan, now=now, budgets=budgets_in_words(party, tables, job))
+    tables.approvals.keep_preview(job.job_id, preview.to_bytes())
     if found.decision.kind is not Kind.APPROVAL:
         return False
     return tables.approvals.ask(
@@ -120,7 +122,7 @@ def note_standing(party: Party, tables: Tables, job: Job, plan: bytes, found: St
     )
 
 
-def preview_of(party: Party, tables: Tables, job: Job, plan: bytes, *, now: datetime) -> Preview:
+def preview_of(party: Party, tables: Tables, job: Job, plan: bytes, *, now: datetime, budgets: Iterable[str] = ()) -> Preview:
     """Returns the preview of a job at this party, as of one transaction.
 
     Args:
@@ -129,6 +131,7 @@ def preview_of(party: Party, tables: Tables, job: Job, plan: bytes, *, now: date
         job: the job.
         plan: canonical bytes of the plan that this party derived.
         now: the time, UTC.
+        budgets: how the party's accounts would stand, in words, if none but its people read the preview.
     """
     derived = Plan.from_document(parse_canonical(plan))
     grants = dict.fromkeys(grant.grant_id for grant in consents.decide(party, tables, job, now).grants)
@@ -141,6 +144,7 @@ def preview_of(party: Party, tables: Tables, job: Job, plan: bytes, *, now: date
         agreement=_agreement_name(tables, job),
         grants=grants,
         ranges=_ranges(tables, job),
+        budgets=budgets,
     )
 
 

@@ -10,7 +10,7 @@ from governance.preview import Preview
 from parties.server.approvals import Standing, preview_of, standing
 from parties.server.capacity import capacity, demand_room, need_of
 from parties.server.party import Party
-from parties.server.reasons import admission_findings, reasons
+from parties.server.reasons import admission_findings, reasons, warm_reasons
 from protocols.canonical import parse_canonical
 from protocols.errors import ConfideError, ErrorCode, Problem
 from protocols.job import Job
@@ -45,6 +45,7 @@ def explain(party: Party, job: Job, derive: Callable[[Job], bytes]) -> Explained
         problem = Problem("", f"{party.id} has no role in this job", "ask its participants")
         return Explained((Finding(ErrorCode.INVALID_JOB, problem),))
     now = party.now()
+    warm_reasons(party, job)
     with party.database.transaction() as tables:
         if admission_findings(party, tables, job, now):  # what is not sound in itself costs no derivation
             return Explained(reasons(party, tables, job, plan=None, now=now))

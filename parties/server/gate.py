@@ -28,7 +28,6 @@ def evidence_of(party: Party, tables: Tables, job: Job, now: datetime) -> Eviden
     missing = (
         *consent_findings(party, tables, job, now),
         *ended_elsewhere(party, tables, job, now),
-        *release_findings(party, tables, job, now),
     )
     return Evidence(
         plan_digest="" if plan is None else plan.digest,
@@ -36,6 +35,7 @@ def evidence_of(party: Party, tables: Tables, job: Job, now: datetime) -> Eviden
         sealed=sealed if party.id in job.computing_parties else None,
         countersignatures={record.party: record.plan_digest for record in tables.jobs.countersignatures(job.job_id)},
         missing_consent=[finding.problem for finding in missing],
+        missing_evidence=[finding.problem for finding in release_findings(party, tables, job, now)],
         output_rules={record.grant_id: record.grant.outputs for record in used},
     )
 

@@ -10,8 +10,7 @@ from governance.documents import DocumentKind, verify
 from parties.server.capacity import capacity, demand_room, need_of
 from parties.server.courier import JobPapers
 from parties.server.party import Party
-from parties.server.reasons import JobRefusal, admission_findings, reasons
-from parties.server.releases import warm_release
+from parties.server.reasons import JobRefusal, admission_findings, reasons, warm_reasons
 from parties.server.workers import Template, derive_plan
 from parties.storage.jobs import PlanRecord
 from parties.wire.documents import from_wire
@@ -89,7 +88,7 @@ class Checker:
         party = self._party
         if party.id not in job.participants:
             raise ConfideError(ErrorCode.INVALID_JOB, f"{party.id} has no role in this job", party=party.id)
-        warm_release(party, job)
+        warm_reasons(party, job)
         with party.database.transaction() as tables:
             # A job that is not sound in itself costs no derivation; one that nobody consents to is told what else is against it.
             if admission_findings(party, tables, job, party.now()):

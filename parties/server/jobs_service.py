@@ -12,7 +12,7 @@ from parties.server.board import Status
 from parties.server.explaining import Explained, approvals_needed, explain
 from parties.server.intake import CheckedJob, Checker, read_papers, read_query_share
 from parties.server.party import Party
-from parties.server.releases import licence_for
+from parties.server.releases import licence_for, warm_release
 from parties.server.results import hand_out
 from parties.server.sessions import Sessions
 from parties.storage.checkpoints import CheckpointRecord
@@ -135,6 +135,7 @@ class JobsService:
         if status.state is not State.COMPLETED:
             code = ErrorCode.JOB_FAILED if status.state.is_terminal else ErrorCode.NOT_READY
             raise ConfideError(code, f"the job is {status.state.value}; nothing is opened")
+        warm_release(self._party, status.job)
         out = hand_out(
             self._party,
             job_id=request.job_id,

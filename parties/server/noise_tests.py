@@ -1,4 +1,4 @@
-"""The result of the test of a private training's noise, from the worker into the audit log, where evidence is taken from."""
+"""The result of the test of the noise of rows' owners, from the worker into the audit log, where evidence is taken from."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from protocols.errors import ConfideError, ErrorCode
 from protocols.job import Job
 from protocols.mpc.noise_test import MILLION, NoiseTest, OwnerFigures
 from protocols.private_job_checks import contributors
+from protocols.row_noise import adds_row_noise
 
 PASSED = "passed"
 
@@ -21,14 +22,15 @@ def note_noise_test(tables: Tables, job: Job, document: Any, *, party: str, now:
     Raises:
         ConfideError: INTERNAL (ours) if the worker finished without a test that passed.
     """
-    if job.training is None or job.training.privacy is None or party not in (*job.computing_parties, *contributors(job)):
+    trains = job.training is not None and job.training.privacy is not None
+    if not (trains or adds_row_noise(job)) or party not in (*job.computing_parties, *contributors(job)):
         return
     try:
         tested = NoiseTest.from_document(document)
     except (KeyError, TypeError, ValueError) as error:
-        raise ConfideError(ErrorCode.INTERNAL, "the worker made no test of the noise of a private training") from error
+        raise ConfideError(ErrorCode.INTERNAL, "the worker made no test of the owners' noise") from error
     if not tested.has_passed or tuple(figures.owner for figures in tested.owners) != contributors(job):
-        raise ConfideError(ErrorCode.INTERNAL, "the worker finished a private training whose noise did not pass its test")
+        raise ConfideError(ErrorCode.INTERNAL, "the worker finished a job whose noise did not pass its test")
     tables.audit.append(EntryKind.NOISE_TESTED, _facts(job, tested), now=now)
 
 

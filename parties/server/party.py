@@ -127,6 +127,7 @@ def holdings(party: Party, tables: Tables, job: Job) -> Holdings:
         party=party.id,
         datasets={record.name: dataset_ref(party.id, record) for record in records},
         schemas={record.name: record.schema for record in records},
+        rows_per_person={record.name: record.rows_per_person for record in records if record.rows_per_person is not None},
         prepared={each.name: each.signed.document for each in found if each is not None},
         models=models,
         min_evaluation_rows=party.config.min_evaluation_rows,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from governance.lineage.standing import trainings_behind
+from governance.privacy_claims import claims_of
 from parties.lineage import trainings_behind_job
 from parties.model_registry import why_marked
 from parties.server.party import Party
@@ -96,5 +97,16 @@ def _model(tables: Tables, record: ModelRecord) -> party_pb2.Model:
         grants=[
             party_pb2.ModelGrant(party=party, grant_id=grant_id, derived_until=until.isoformat() if until else "")
             for party, grant_id, until in bases
+        ],
+        claims=[
+            party_pb2.TrainingClaim(
+                job_id=claim.job,
+                epsilon=claim.epsilon,
+                delta=claim.delta,
+                relation=claim.relation,
+                unit=claim.unit,
+                rows_per_person=claim.rows_per_person,
+            )
+            for claim in claims_of(facts.job for facts in behind)
         ],
     )

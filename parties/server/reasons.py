@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 
 from governance.admission import Finding, examine
+from governance.budget.amounts import charges
+from parties.assessed_jobs import assessment_findings
 from parties.server.approvals import standing
 from parties.server.budgets import budget_findings
 from parties.server.consents import consent_findings
 from parties.server.party import Party, holdings
-from parties.server.releases import release_findings
+from parties.server.releases import release_findings, warm_release
 from parties.storage.database import Tables
+from privacy.accounting.statement import claim_problems
 from protocols.errors import ConfideError
-from protocols.job import Job
+from protocols.job import Job, check
 
 
 class JobRefusal(ConfideError):
@@ -47,10 +51,27 @@ def reasons(party: Party, tables: Tables, job: Job, *, plan: bytes | None, now: 
         now: the time, UTC.
     """
     found = [*admission_findings(party, tables, job, now), *consent_findings(party, tables, job, now)]
-    found += [*budget_findings(party, tables, job), *release_findings(party, tables, job, now)]
+    found += [*budget_findings(party, tables, job), *release_findings(party, tables, job, now), *assessment_findings(tables, job)]
     if plan is not None:
         found += standing(party, tables, job, plan).findings
     return tuple(dict.fromkeys(found))
+
+
+def warm_reasons(party: Party, job: Job) -> None:
+    """Derives what the accountants say of a job before the transaction opens in which `reasons` asks them.
+
+    The first time takes them a second, for which every other writer would wait; they keep what they found. What is wrong is for
+    `reasons` to say.
+
+    Args:
+        party: this party.
+        job: what is asked; it need not be sound.
+    """
+    with suppress(ConfideError):
+        if not any(check(job)):
+            tuple(claim_problems(job))
+            charges(job, party.id)
+    warm_release(party, job)
 
 
 def codes_of(error: ConfideError) -> tuple[str, ...]:

@@ -9,7 +9,10 @@ from governance.admission import Finding
 from governance.documents import SignedDocument
 from governance.evidence.gate import Verdict
 from governance.licence import Licence, sign_licence
-from parties.evidence import judge, require_release, warm_statements
+from governance.lineage.standing import trainings_behind
+from governance.privacy_claims import claims_of
+from parties.evidence import judge, remedy_for, require_release, warm_statements
+from parties.lineage import trainings_behind_job
 from parties.server.party import Party
 from parties.storage.database import Tables
 from protocols.canonical import canonical_bytes, parse_canonical, sha256_hex
@@ -48,7 +51,7 @@ def release_findings(party: Party, tables: Tables, job: Job, now: datetime) -> t
     if found.verdict is Verdict.PASS:
         return ()
     return tuple(
-        Finding(ErrorCode.EVIDENCE_MISSING, Problem("model_ref", f"{reason.code.value}: {reason.what}", _REMEDY))
+        Finding(ErrorCode.EVIDENCE_MISSING, Problem("model_ref", f"{reason.code.value}: {reason.what}", remedy_for(reason)))
         for reason in found.reasons
     )
 
@@ -81,6 +84,8 @@ def licence_for(party: Party, job: Job, output: str) -> bytes:
         ending = Ending.from_document(parse_canonical(SignedDocument.from_bytes(kept).body))
         used = [tables.grants.get(grant_id).grant for grant_id in tables.grants.used_by(job.job_id)]
         agreement = tables.agreements.get(job.agreement).agreement
+        made_by = tables.models.get(job.model_ref).job_id
+        behind = trainings_behind(made_by, trainings_behind_job(tables, made_by))
         licence = Licence(
             consortium=job.consortium,
             issuer=party.id,
@@ -95,5 +100,6 @@ def licence_for(party: Party, job: Job, output: str) -> bytes:
             commitments={name: ending.commitments[name][output] for name in job.computing_parties},
             issued=job.created,
             expires=min([agreement.expires, *(grant.derived_until for grant in used)]),
+            claims=claims_of(facts.job for facts in behind),
         )
         return sign_licence(licence, party.member.signing_key).to_bytes()

@@ -64,6 +64,7 @@ def seal_results(party: Party, job: Job, plan: Plan, parcel: Parcel) -> Sealed:
     records: list[ModelRecord | OutputRecord] = []
     try:
         _seal_results(party, job, plan, parcel, records)
+        warm_release(party, job)
         with party.database.transaction() as tables:
             note_noise_test(tables, job, parcel.header.get("noise_test"), party=party.id, now=party.now())
             note_canary_audit(tables, job, parcel.header.get("canary_audit"), now=party.now())

@@ -18,6 +18,8 @@ from parties.config import PartyConfig
 from parties.log import configure_log
 from parties.server.acceptance import Acceptance
 from parties.server.access import AccessInterceptor
+from parties.server.assessments import AssessmentWatch
+from parties.server.assessor import Assessor
 from parties.server.audit_metrics import AuditCollector
 from parties.server.audit_service import AuditService
 from parties.server.consent_watch import ConsentWatch
@@ -159,6 +161,7 @@ def _serve(party: Party, stop: Event) -> None:
     listener = MetricsServer(metrics, party, peers)
     consents, exchange = ConsentWatch(party, sessions, desks), Exchange(party, peers)
     watch, releases = EnquiryWatch(party, enquiries), ReleaseWatch(party, ended=metrics.release_ended)
+    assessments = AssessmentWatch(party, Assessor(party), ended=metrics.release_ended)
     if party.config.metrics is not None:
         listener.start(party.config.metrics)
     witnessing.start()
@@ -171,10 +174,12 @@ def _serve(party: Party, stop: Event) -> None:
     intersections.start()
     server.start()
     exchange.start()
+    assessments.start()
     tell_health(sessions.stores)
     _log.info("serving", party=party.id, listen=party.config.listen, directory=party.directory.version)
     stop.wait()
     healthy.enter_graceful_shutdown()
+    assessments.stop()
     server.stop(_DRAIN_S).wait()
     exchange.stop()
     watch.stop()

@@ -179,5 +179,6 @@ def _evidence(party: Party, tables: Tables, job: Job, plan: Plan, now: datetime)
         sealed=None,
         countersignatures={record.party: record.plan_digest for record in tables.jobs.countersignatures(job.job_id)},
         missing_consent=[finding.problem for finding in missing],
+        missing_evidence=(),
         output_rules={record.grant_id: record.grant.outputs for record in used},
     )

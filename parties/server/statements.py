@@ -1,9 +1,9 @@
 """Statements between parties: told to everybody at once, and asked for by whoever may have missed them.
 
 A statement is a document that its party signed and that others act upon: a grant, a revocation, an alias, a deletion receipt, a
-signature under an agreement. Telling is an attempt; what makes it sure is that every party asks every other one, several times
-a minute, for what came after the last statement that it has. So a party that was down or cut off knows all within a minute of
-being back. Each is verified by itself, taken in once, and its effect does not depend on the order of arrival.
+risk report, a signature under an agreement. Telling is an attempt; what makes it sure is that every party asks every other one,
+several times a minute, for what came after the last statement that it has. So a party that was down or cut off knows all within
+a minute of being back. Each is verified by itself, taken in once, and its effect does not depend on the order of arrival.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from governance.consent.revocation import verify_revocation
 from governance.documents import DocumentKind, SignedDocument
 from governance.lineage.alias import AliasName, verify_alias
 from governance.lineage.receipt import verify_receipt
+from governance.risk_report import verify_risk_report
 from parties.agreements import take_agreement_signature
 from parties.evidence import warm_statements
 from parties.model_registry import Holder, follow_alias
@@ -57,6 +58,7 @@ _TOLD = frozenset(
         DocumentKind.DELETION_RECEIPT,
         DocumentKind.AGREEMENT,
         DocumentKind.GRANT,
+        DocumentKind.RISK_REPORT,
     }
 )
 # What a receiver says of one statement: it asks for that again itself, and the next one must not wait for it.
@@ -161,6 +163,9 @@ def _verified(party: Party, signed: SignedDocument) -> Callable[[Tables], None]:
             return lambda tables: None
         case DocumentKind.GRANT:
             verify_grant(signed, directory)
+            return lambda tables: None
+        case DocumentKind.RISK_REPORT:  # a holder with a standing assessment renews its evidence by it
+            verify_risk_report(signed, directory)
             return lambda tables: None
         case _:
             verify_agreement_signature(signed, directory)

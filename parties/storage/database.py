@@ -27,6 +27,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from parties.storage.acceptances import AcceptanceStore
 from parties.storage.agreements import AgreementStore
 from parties.storage.approvals import ApprovalStore, AuthorisationStore, PolicyStore
+from parties.storage.assessments import AssessmentStore
 from parties.storage.audit_log import AuditStore
 from parties.storage.checkpoints import CheckpointStore
 from parties.storage.datasets import DatasetStore
@@ -86,6 +87,7 @@ class Tables:
     linking: LinkingStore
     preparations: PreparationStore
     evidence: EvidenceStore
+    assessments: AssessmentStore
     audit: AuditStore
 
     def sealed_names(self) -> frozenset[str]:
@@ -137,6 +139,7 @@ class Database:
                     linking=LinkingStore(session),
                     preparations=PreparationStore(session),
                     evidence=EvidenceStore(session),
+                    assessments=AssessmentStore(session),
                     audit=AuditStore(session),
                 )
         except OperationalError as error:

@@ -30,6 +30,8 @@ class DatasetRecord:
         alignment: digest that only data sets of the same people in the same order share, public; empty if there is none.
         sealed_name: the sealed file with rows and salt.
         created: when it was registered, UTC.
+        rows_per_person: so many rows a person has at most; None if nobody has said or counted.
+        is_counted: whether they were counted, by a column that names people; else the owner has declared them.
     """
 
     name: str
@@ -41,6 +43,8 @@ class DatasetRecord:
     alignment: str
     sealed_name: str
     created: datetime
+    rows_per_person: int | None
+    is_counted: bool
 
     @property
     def schema(self) -> TableSchema:
@@ -88,6 +92,8 @@ class DatasetStore:
                 alignment=record.alignment,
                 sealed_name=record.sealed_name,
                 created=record.created,
+                rows_per_person=record.rows_per_person,
+                is_counted=record.is_counted,
             )
         )
         self._session.flush()
@@ -109,10 +115,13 @@ class DatasetStore:
         """Returns the names of all sealed files of registrations."""
         return tuple(self._session.scalars(select(DatasetRow.sealed_name)))
 
+    def all(self) -> tuple[DatasetRecord, ...]:
+        """Returns every registration, in the order of names and versions."""
+        return tuple(map(_record, self._session.scalars(select(DatasetRow).order_by(DatasetRow.name, DatasetRow.version))))
+
     def latest(self) -> tuple[DatasetRecord, ...]:
         """Returns the latest registration of every name, in the order of names."""
-        rows = self._session.scalars(select(DatasetRow).order_by(DatasetRow.name, DatasetRow.version))
-        return tuple({row.name: _record(row) for row in rows}.values())
+        return tuple({record.name: record for record in self.all()}.values())
 
 
 def _record(row: DatasetRow) -> DatasetRecord:
@@ -126,4 +135,6 @@ def _record(row: DatasetRow) -> DatasetRecord:
         alignment=row.alignment,
         sealed_name=row.sealed_name,
         created=row.created,
+        rows_per_person=row.rows_per_person,
+        is_counted=row.is_counted,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -17,6 +17,10 @@ from governance.budget.ledger import LedgerEntry, Step
 from governance.policy.budgets import Caps
 from parties.storage.audit_log import AuditStore
 from parties.storage.ledger_tables import CapsRow, LedgerRow
+from parties.storage.tables import JobRow
+from privacy.accounting.composition import Composition
+from privacy.accounting.normal_bound import NormalBound
+from protocols.canonical import parse_canonical
 from protocols.errors import Problem
 
 _LOGGED: Mapping[Step, EntryKind] = {
@@ -52,7 +56,8 @@ class LedgerStore:
 
     def problems(self, job_id: str, charges: Mapping[str, Amount], caps: Mapping[str, Caps]) -> tuple[Problem, ...]:
         """Returns which caps the charges of a job would break now; see `governance.budget.ledger.problems`."""
-        return core.problems(self._touched(job_id, charges), job_id=job_id, charges=charges, caps=caps)
+        touched = self._touched(job_id, charges)
+        return core.problems(touched, job_id=job_id, charges=charges, caps=caps, types_of=self._types_of)
 
     def reserve(self, job_id: str, charges: Mapping[str, Amount], caps: Mapping[str, Caps], now: datetime) -> None:
         """Sets a job's charges aside; again changes nothing.
@@ -66,7 +71,8 @@ class LedgerStore:
         Raises:
             ConfideError: BUDGET_EXHAUSTED (the owner's limit), with every cap that would be broken; JOB_CONFLICT (ours).
         """
-        self._add(core.reserve(self._touched(job_id, charges), job_id=job_id, charges=charges, caps=caps, now=now))
+        touched = self._touched(job_id, charges)
+        self._add(core.reserve(touched, job_id=job_id, charges=charges, caps=caps, types_of=self._types_of, now=now))
 
     def commit(self, job_id: str, now: datetime) -> None:
         """Spends what a job has reserved; again, or without a reservation, changes nothing.
@@ -120,6 +126,12 @@ class LedgerStore:
         caps = Caps(row.queries, row.answers, _decimal(row.epsilon), _decimal(row.delta))
         return CapsRecord(row.account, caps, row.authorisation, row.time)
 
+    def _types_of(self, job_ids: Sequence[str]) -> tuple[str, ...]:
+        """Names the types of jobs; an id that is no job's is an encrypted enquiry's."""
+        found = self._session.execute(select(JobRow.job_id, JobRow.document).where(JobRow.job_id.in_(job_ids)))
+        types = {job_id: str(parse_canonical(document).get("type", "")) for job_id, document in found}
+        return tuple(filter(None, (types.get(job_id, "encrypted enquiry") for job_id in job_ids)))
+
     def _touched(self, job_id: str, charges: Mapping[str, Amount]) -> tuple[LedgerEntry, ...]:
         return self._entries(select(LedgerRow).where(or_(LedgerRow.account.in_(list(charges)), LedgerRow.job_id == job_id)))
 
@@ -130,16 +142,24 @@ class LedgerStore:
     def _add(self, entries: tuple[LedgerEntry, ...]) -> None:
         for entry in entries:
             amount = entry.amount.to_facts()
-            self._session.add(
-                LedgerRow(account=entry.account, job_id=entry.job_id, step=entry.step.value, time=entry.time, **amount)
-            )
+            row = LedgerRow(account=entry.account, job_id=entry.job_id, step=entry.step.value, time=entry.time, **amount)
+            for part in entry.amount.parts:  # one at most: a job has one unit on an account
+                bound = part.bound
+                row.unit, row.squared = bound.unit, format(bound.squared, "f")
+                row.excess, row.distance = format(bound.excess, "f"), format(bound.distance, "f")
+            self._session.add(row)
             self._session.flush()
             facts = {"job": entry.job_id, "account": entry.account, **amount}
             self._audit.append(_LOGGED[entry.step], facts, now=entry.time)
 
 
 def _entry(row: LedgerRow) -> LedgerEntry:
-    amount = Amount(_decimal(row.epsilon), Decimal(row.delta), row.queries, row.answers)
+    epsilon, delta = _decimal(row.epsilon), Decimal(row.delta)
+    parts: tuple[Composition, ...] = ()
+    if epsilon is not None and row.unit is not None:
+        bound = NormalBound(row.unit, *(Decimal(text or 0) for text in (row.squared, row.excess, row.distance)))
+        parts = (Composition.of(bound, epsilon=epsilon, delta=delta),)
+    amount = Amount(epsilon, delta, row.queries, row.answers, parts)
     return LedgerEntry(row.account, row.job_id, Step(row.step), amount, row.time)
 
 

@@ -11,7 +11,10 @@ from parties.storage.tables import Table, UtcTime
 
 
 class LedgerRow(Table):
-    """One entry; rows are added and never changed. Decimals are texts; no epsilon stands for opened without noise."""
+    """One entry; rows are added and never changed. Decimals are texts; no epsilon stands for opened without noise.
+
+    Unit, squared, excess and distance are the bound by which a charge composes, if any: `privacy.accounting.normal_bound`.
+    """
 
     __tablename__ = "ledger"
     __table_args__ = (UniqueConstraint("account", "job_id", "step"),)
@@ -23,6 +26,10 @@ class LedgerRow(Table):
     delta: Mapped[str]
     queries: Mapped[int]
     answers: Mapped[int]
+    unit: Mapped[str | None]
+    squared: Mapped[str | None]
+    excess: Mapped[str | None]
+    distance: Mapped[str | None]
     time: Mapped[datetime] = mapped_column(UtcTime)
 
 

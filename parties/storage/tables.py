@@ -12,7 +12,7 @@ from sqlalchemy import Dialect, ForeignKey, ForeignKeyConstraint, String, Unique
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 
 
 class UtcTime(TypeDecorator[datetime]):
@@ -58,6 +58,8 @@ class DatasetRow(Table):
     commitment: Mapped[str]
     alignment: Mapped[str]
     sealed_name: Mapped[str]
+    rows_per_person: Mapped[int | None]
+    is_counted: Mapped[bool]
     created: Mapped[datetime] = mapped_column(UtcTime)
 
 

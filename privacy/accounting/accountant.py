@@ -23,6 +23,7 @@ import numpy as np
 from dp_accounting import NeighboringRelation
 from dp_accounting.pld import PLDAccountant
 from dp_accounting.rdp import RdpAccountant
+from scipy.special import ndtr  # type: ignore[import-untyped]
 
 from privacy.accounting.events import event_of
 from privacy.accounting.samplers import Sampler, overflow_of
@@ -39,6 +40,9 @@ _FINE_UP_TO = 4.0
 _HOPELESS = 4 * MAX_EPSILON  # of Renyi's figure: the tight one is above the largest claim then, and costly to compute
 _ORDERS = (*range(2, 65), 80, 96, 128, 192, 256, 512, 1024)  # fractional ones fail to converge for strong sampling
 _EPSILONS = 128  # at which the trade-off curve is bounded
+_STEPS_OF_PROFILE = 4_000  # of a privacy profile below a normal one
+_ROUNDING = 1e-14  # of both
+_HALVINGS = 50
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,28 @@ class Account:
         """Returns the largest difference of the rates of members found and of false alarms, of any attack."""
         return min(1.0, float(self._pld.get_delta(0.0)) + 2 * distance)
 
+    def normal_mu(self, excess: float) -> float | None:
+        """Returns the least mu, from above, so that the profile is nowhere above excess + (1 - excess) delta_mu; see
+        `privacy.accounting.normal_bound`. None if there is none up to `MAX_EPSILON`.
+
+        Profiles fall. So between two points of a grid the accounted one is at most its value at the lower point, and the normal
+        one at least its value at the upper point; beyond the last point the accounted one is below `excess`.
+        """
+        top = self.ideal_epsilon(excess / 2)
+        if not top <= _HOPELESS:
+            return None
+        grid = np.linspace(0.0, top, _STEPS_OF_PROFILE + 1)
+        accounted = np.asarray(self._pld.get_delta(grid)) + _ROUNDING
+        if accounted[-1] > excess:
+            return None
+        low, high = 0.0, float(MAX_EPSILON)
+        for _ in range(_HALVINGS):
+            mu = (low + high) / 2
+            normal = ndtr(mu / 2 - grid[1:] / mu) - np.exp(grid[1:]) * ndtr(-mu / 2 - grid[1:] / mu)
+            below = bool(np.all(accounted[:-1] <= excess + (1 - excess) * (normal - _ROUNDING)))
+            low, high = (low, mu) if below else (mu, high)
+        return high
+
     def _trade_off(self) -> tuple[np.ndarray, np.ndarray]:
         if self._curve is None:
             epsilons = np.linspace(0.0, min(MAX_EPSILON, self.ideal_epsilon(1e-6)), _EPSILONS)
@@ -149,6 +175,16 @@ def attack_ceiling(sampler: Sampler, *, noise_multiplier: str, distance: float, 
     noise = read_number("noise_multiplier", noise_multiplier, least="0.01", most="100000")
     alarms = float(read_number("at_fpr", at_fpr, least="0.000001", most="1"))
     return rounded_up(_account(sampler, noise, _FINE).true_positives(alarms, distance + overflow_of(sampler)), RATE_PLACES)
+
+
+@lru_cache(maxsize=256)
+def normal_mu(sampler: Sampler, *, noise_multiplier: str, excess: float) -> float | None:
+    """Returns `Account.normal_mu` of the ideal mechanism; None if its epsilon would be far above 100."""
+    noise = read_number("noise_multiplier", noise_multiplier, least="0.01", most="100000")
+    renyi = renyi_epsilon(sampler, float(noise), excess)
+    if renyi > _HOPELESS:
+        return None
+    return _account(sampler, noise, _FINE if renyi <= _FINE_UP_TO else _COARSE).normal_mu(excess)
 
 
 @lru_cache(maxsize=256)

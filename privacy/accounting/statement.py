@@ -25,8 +25,8 @@ NO_GUARANTEE = "no formal guarantee"
 _MAX_TEXT = 128
 _UNITS = {
     Unit.ROW: "one row",
-    Unit.PERSON: "one person with at most {rows} row(s) at one institution, as the owners declare",
-    Unit.PERSON_EVERYWHERE: "one person with at most {rows} row(s) at each institution, as the owners declare",
+    Unit.PERSON: "one person with at most {rows} row(s) at one institution, as the owners declare or have counted",
+    Unit.PERSON_EVERYWHERE: "one person with at most {rows} row(s) at each institution, as the owners declare or have counted",
 }
 _WHOLES = ("steps", "colluders", "owners", "nominal_rows", "nominal_people", "rows_per_person")
 

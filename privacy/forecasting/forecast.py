@@ -99,7 +99,7 @@ def forecast(
         joint = curves[_JOINT].at(agreed.rows)
         cost = curves[_JOINT].wholes - np.array([split.private[number] for split in splits])
         gain = _figure(joint - cost - alone)
-        found.append(Forecast(len(labels), agreed, best, _figure(alone), _figure(joint), _figure(cost), gain))
+        found.append(Forecast(len(labels), agreed, best, _area(alone), _area(joint), _figure(cost), gain))
     return found
 
 
@@ -160,6 +160,13 @@ def _figure(values: NDArray[np.float64]) -> Figure:
     share = 1 / len(values) + TEST_SHARE / (1 - TEST_SHARE)
     reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * math.sqrt(share * float(values.var(ddof=1)))
     return Figure(mean, mean - reach, mean + reach)
+
+
+def _area(values: NDArray[np.float64]) -> Figure:
+    """As `_figure`, of areas, which are 0 to 1: an extrapolation and its interval may reach beyond."""
+    found = _figure(values)
+    value, low, high = (min(max(end, 0.0), 1.0) for end in (found.value, found.low, found.high))
+    return Figure(value, low, high)
 
 
 def _check(labels: Labels, terms: Sequence[JointTerms]) -> None:

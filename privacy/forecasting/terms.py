@@ -52,8 +52,10 @@ class JointTerms:
             problems.append(Problem("institutions", "one alone has nobody to join", "write 2 or more"))
         elif not 1 <= self.colluders < self.institutions:
             problems.append(Problem("colluders", "nobody is left whose noise they do not know", "write 1 to one less than all"))
-        if self.rows < 2 or self.rows_per_person < 1:
+        if self.rows < 2:
             problems.append(Problem("rows", "too few", "write the agreed number of rows of all institutions"))
+        if self.rows_per_person < 1:
+            problems.append(Problem("rows_per_person", "nobody has so few", "write 1 or more"))
         if not 0 < self.epsilon <= 100:
             problems.append(Problem("epsilon", "must be above 0 and at most 100", "for example 1"))
         if not 0 < self.delta <= 0.1 / max(self.rows, 1):

@@ -43,6 +43,7 @@ class Content(Enum):
     """What a file holds."""
 
     LABELLED_ROWS = "labelled rows"  # every feature, and the label if the schema has one
+    COUNTED_ROWS = "counted rows"  # likewise, and the identifiers that are there, by which a person's rows are counted
     ALIGNED_ROWS = "aligned rows"  # likewise, and the identifiers, of which an alignment is made before they are dropped
     SAMPLES = "samples"  # every feature; a label is dropped if there is one
 
@@ -53,7 +54,7 @@ class Table:
 
     Attributes:
         columns: Arrow arrays by column name, features in the schema's order, then the label unless the rows are samples, then
-            the identifiers of aligned rows.
+            the identifiers of aligned or counted rows.
         num_rows: their length.
         lines: (rows,) int64, the line of the file on which each row begins, from 1; None where rows have no line.
     """
@@ -95,10 +96,17 @@ def read_table(source: bytes | BinaryIO, schema: TableSchema, *, content: Conten
 
 
 def kept_columns(schema: TableSchema, content: Content) -> tuple[str, ...]:
-    """Returns the names of the columns that are kept, in the order of `Table.columns`."""
+    """Returns the names of the columns that must be there and are kept, in the order of `Table.columns`."""
     label = (schema.label.name,) if schema.has_label and content is not Content.SAMPLES else ()
     identifiers = tuple(column.name for column in schema.identifiers) if content is Content.ALIGNED_ROWS else ()
     return schema.feature_names + label + identifiers
+
+
+def _counted(schema: TableSchema, content: Content, names: Sequence[str]) -> tuple[str, ...]:
+    """Returns the names of identifiers that are kept besides because they are there, once each."""
+    if content is not Content.COUNTED_ROWS:
+        return ()
+    return tuple(column.name for column in schema.identifiers if names.count(column.name) == 1)
 
 
 def _read_csv(data: bytes, schema: TableSchema, content: Content) -> Table:
@@ -112,7 +120,7 @@ def _read_csv(data: bytes, schema: TableSchema, content: Content) -> Table:
     try:
         header = next(reader, [])
         _check_header(header, schema, content)
-        return _read_rows(reader, header, kept_columns(schema, content))
+        return _read_rows(reader, header, kept_columns(schema, content) + _counted(schema, content, header))
     except csv.Error:
         raise _refused(
             Problem(f"line {reader.line_num}", "is not CSV: a quote is left open, or a field is too long", "export it again")
@@ -172,6 +180,7 @@ def _read_parquet(data: bytes, schema: TableSchema, content: Content) -> Table:
         if unpacked > _MAX_PARQUET_BYTES:
             raise _refused(Problem("", f"unpacks to more than {_MAX_PARQUET_BYTES} bytes", "split the file"))
         _check_header(file.schema_arrow.names, schema, content)
+        kept += _counted(schema, content, file.schema_arrow.names)
         table = file.read(columns=list(kept), use_threads=False)
     except (pa.ArrowException, OSError, ValueError):  # ValueError: names that are not UTF-8
         # Arrow's own messages may quote the file.

@@ -8,12 +8,11 @@ from scipy.stats import beta  # type: ignore[import-untyped]
 
 from privacy.figures import Figure
 from privacy.risk.intervals import LEVEL, area, clopper_pearson
+from privacy.risk.report import FALSE_ALARMS
 from protocols.errors import ConfideError, ErrorCode
 
 WITHHELD = -1
 _EACH = (1 + LEVEL) / 2  # of two intervals that must both hold
-# By the end of the figure's name: at which share of false alarms.
-FALSE_ALARMS = {"tpr_at_1_percent": 0.01, "tpr_at_0_1_percent": 0.001}
 
 
 def figures_of_scores(scores: NDArray[np.float64], members: NDArray[np.bool_], *, prefix: str) -> dict[str, Figure]:
@@ -51,8 +50,10 @@ def figures_of_scores(scores: NDArray[np.float64], members: NDArray[np.bool_], *
 def figures_of_counts(counts: NDArray[np.int64], *, members: int, others: int, min_cell: int, prefix: str) -> dict[str, Figure]:
     """Returns the figures of an attack whose counts were opened in steps of at least a minimum cell.
 
-    A share of members at few false alarms lies between those at the nearest thresholds that are known to have no more, and no
-    fewer, false alarms; its interval is that of `figures_of_scores`.
+    The area is that of rows in no order between two thresholds that are known, and its interval reaches to those of all
+    orders: thresholds that tell little, or a minimum cell that withholds much, make it wide, and where nothing is told it is
+    all from 0 to 1. A share of members at few false alarms lies between those at the nearest thresholds that are known to have
+    no more, and no fewer, false alarms; its interval is that of `figures_of_scores`.
 
     Args:
         counts: (thresholds, 2) of members and others that reach each threshold, these ascending; -1 where withheld.
@@ -72,7 +73,10 @@ def figures_of_counts(counts: NDArray[np.int64], *, members: int, others: int, m
     # From the highest threshold that is known on both sides down; with none and all as ends.
     points = np.vstack([[0, 0], counts[known][::-1], [members, others]])
     steps = np.diff(points, axis=0)[::-1]
-    found = {f"{prefix}.auc": area(steps[:, 0], steps[:, 1])}
+    # Between two known thresholds all members may be before all others, or behind; half way is but the likeliest.
+    untold = float(steps[:, 0] @ steps[:, 1]) / (2 * members * others)
+    auc = area(steps[:, 0], steps[:, 1])
+    found = {f"{prefix}.auc": Figure(auc.value, max(0.0, auc.low - untold), min(1.0, auc.high + untold))}
     for name, share in FALSE_ALARMS.items():
         value = float(np.interp(share, points[:, 1] / others, points[:, 0] / members))
         found[f"{prefix}.{name}"] = _between(value, share, least, most, fewest, largest, members, others)

@@ -8,6 +8,8 @@ from privacy.figures import Figures
 
 ATTACKED_IN_THE_CLEAR = "own"  # by an owner that has the model's answers to all of its rows in the clear
 ATTACKED_IN_SHARES = "joint"  # by a job over the rows of several owners, of which counts were opened
+# Of a membership attack, by the end of the figure's name: at which share of false alarms.
+FALSE_ALARMS = {"tpr_at_1_percent": 0.01, "tpr_at_0_1_percent": 0.001}
 
 
 @dataclass(frozen=True, eq=False)

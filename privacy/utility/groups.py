@@ -5,12 +5,14 @@ Rates and gaps are those that Fairlearn's MetricFrame gives: a gap is the larges
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
 
 from privacy.figures import Figure
 from privacy.risk.intervals import LEVEL, difference, wilson
+from privacy.utility.noisy import FloatTable, noisy_gap, noisy_share
 from privacy.utility.opened import Counts
 
 # Of the four cells (true negatives, false negatives, false positives, true positives): those above the line, and those below.
@@ -46,6 +48,30 @@ def group_figures(table: Counts) -> dict[str, Figure]:
                 pairs.append(pair)
         if is_whole and len(pairs) > 1:
             found[f"group.{name}_gap"] = _gap(pairs)
+    return found
+
+
+def noisy_group_figures(table: FloatTable, *, deviation: float, rows: int) -> dict[str, Figure]:
+    """Returns the same of a table with noise; a gap holds whatever its groups' rates may be.
+
+    Args:
+        table: (groups, 4) noisy counts; NaN is withheld.
+        deviation: of the noise of each.
+        rows: in all; public.
+    """
+    found: dict[str, Figure] = {}
+    together = 1 - (1 - LEVEL) / len(table)
+    for name, (above, below) in _RATES.items():
+        rest = [cell for cell in below if cell not in above]
+        simultaneous: list[Figure] = []
+        for number, cells in enumerate(table.tolist(), start=1):
+            of_rate, others = [cells[cell] for cell in above], [cells[cell] for cell in rest]
+            if any(map(math.isnan, (*of_rate, *others))):
+                continue
+            found[f"group.{number}.{name}"] = noisy_share(of_rate, others, deviation=deviation, rows=rows)
+            simultaneous.append(noisy_share(of_rate, others, deviation=deviation, rows=rows, level=together))
+        if len(simultaneous) == len(table) > 1:
+            found[f"group.{name}_gap"] = noisy_gap(simultaneous)
     return found
 
 

@@ -16,6 +16,7 @@ from scipy.stats import norm  # type: ignore[import-untyped]
 
 from privacy.figures import Figure
 from privacy.risk.intervals import LEVEL, wilson
+from privacy.utility.noisy import count_range, noisy_calibration_error, noisy_f1, noisy_part
 
 BINS = 10
 WITHHELD = -1
@@ -38,19 +39,25 @@ class Evaluation:
         roc_auc: NaN is withheld.
         reliability: (10, 3): rows, sum of probabilities, right rows; NaN is withheld.
         groups: (groups, 4): true and false negatives, false and true positives; -1 is withheld.
+        deviation: of the noise in each number, of all owners together; with noise every count may be any number, and NaN is
+            withheld.
     """
 
     num_rows: int
     min_cell: int
-    correct: int | None = None
-    confusion: Counts | None = None
+    correct: float | None = None
+    confusion: Counts | FloatTable | None = None
     roc_auc: float | None = None
     reliability: FloatTable | None = None
-    groups: Counts | None = None
+    groups: Counts | FloatTable | None = None
+    deviation: float = 0.0
 
     @property
     def correct_range(self) -> tuple[int, int] | None:
         """The least and the largest number of correct rows that it may be; None if nothing tells."""
+        if self.deviation:
+            told = self.noisy_correct
+            return None if told is None else count_range(told[0], deviation=told[1], rows=self.num_rows)
         if self.confusion is not None and self.confusion.min() >= 0:
             exact = int(np.trace(self.confusion))
             return exact, exact
@@ -59,22 +66,47 @@ class Evaluation:
         hidden = self.min_cell - 1
         if self.correct == 0:
             return 0, min(hidden, self.num_rows)
-        return (self.num_rows - hidden if self.correct == self.num_rows else self.correct), self.correct
+        correct = int(self.correct)
+        return (self.num_rows - hidden if correct == self.num_rows else correct), correct
+
+    @property
+    def noisy_correct(self) -> tuple[float, float] | None:
+        """The number of correct rows with noise and the deviation of that; None if nothing tells."""
+        if self.correct is not None and not math.isnan(self.correct):
+            return self.correct, self.deviation
+        if self.confusion is None or np.isnan(self.confusion).any():
+            return None
+        return float(np.trace(self.confusion)), self.deviation * math.sqrt(len(self.confusion))
 
 
 def figures_of(evaluation: Evaluation) -> dict[str, Figure]:
     """Returns the figures of a whole evaluation, without those of groups; what cannot be told is absent."""
+    if evaluation.deviation:
+        return _noisy_figures(evaluation)
     found = {}
     told = evaluation.correct_range
     if told is not None:
         found["accuracy"] = accuracy(told, evaluation.num_rows)
-    table = evaluation.confusion
+    table = None if evaluation.confusion is None else evaluation.confusion.astype(np.int64)
     if table is not None and table.min() >= 0 and table.sum():
         found["f1"] = f1_score(table)
     if evaluation.roc_auc is not None and not math.isnan(evaluation.roc_auc):
         found["roc_auc"] = ranking(evaluation.roc_auc, table)
     if evaluation.reliability is not None:
         found["ece"] = calibration_error(evaluation.reliability, evaluation.num_rows)
+    return found
+
+
+def _noisy_figures(evaluation: Evaluation) -> dict[str, Figure]:
+    found = {}
+    deviation, rows = evaluation.deviation, evaluation.num_rows
+    told, table = evaluation.noisy_correct, evaluation.confusion
+    if told is not None:
+        found["accuracy"] = noisy_part(told[0], deviation=told[1], rows=rows)
+    if table is not None and not np.isnan(table).any():
+        found["f1"] = noisy_f1(table.astype(np.float64), deviation=deviation, rows=rows)
+    if evaluation.reliability is not None:
+        found["ece"] = noisy_calibration_error(evaluation.reliability, deviation=deviation, rows=rows)
     return found
 
 

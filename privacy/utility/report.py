@@ -4,25 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from decimal import Decimal
+from typing import Any, TypedDict
 
 import numpy as np
 
-from privacy.figures import Figure, Figures, figures_document, read_figures
+from privacy.figures import PLACES, Figure, Figures, figures_document, read_figures
 from privacy.risk.intervals import difference
-from privacy.utility.groups import group_figures
+from privacy.utility.groups import group_figures, noisy_group_figures
 from privacy.utility.opened import Evaluation, figures_of
 from protocols.canonical import canonical_bytes, parse_canonical
 from protocols.errors import ConfideError, ErrorCode, Problem
 from protocols.job import Job
-from protocols.job_fields import check_hex
+from protocols.job_fields import check_decimal, check_hex
 from protocols.job_parts import MAX_GROUP_EDGES, MAX_ROWS, JobType, OutputKind
+from protocols.private_job_checks import contributors
+from protocols.row_noise import adds_row_noise, opened_deviation
 
-FORMAT = "confide.utility/1"
+FORMAT = "confide.utility/2"
 MAX_REPORT_BYTES = 64 * 1024
-_NAMES = {"format", "job", "model", "rows", "min_cell", "correct", "groups", "figures", "compared_with"}
+_NAMES = {"format", "job", "model", "rows", "min_cell", "noise", "correct", "groups", "figures", "compared_with"}
 _MAX_NAME = 256
+NO_NOISE = "0"
+_MOST_NOISE = Decimal(100_000)
 _JOB_DIGITS = 32
+
+
+class Conditions(TypedDict):
+    """The fields of a report that follow from its job alone."""
+
+    rows: int
+    min_cell: int
+    noise: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +51,7 @@ class UtilityReport:
         groups: what the groups of the figures are, in their order; empty without groups.
         figures: by name: see docs/utility.md.
         compared_with: id of the evaluation on the rows that a shift is from; empty if none was.
+        noise: standard deviation of the noise in each opened count, a decimal; "0" without.
     """
 
     job: str
@@ -48,6 +62,7 @@ class UtilityReport:
     groups: tuple[str, ...]
     figures: Figures
     compared_with: str = ""
+    noise: str = "0"
 
     def to_document(self) -> dict[str, Any]:
         """Returns the report as a document, which holds no floating-point numbers."""
@@ -57,6 +72,7 @@ class UtilityReport:
             "model": self.model,
             "rows": self.rows,
             "min_cell": self.min_cell,
+            "noise": self.noise,
             "correct": list(self.correct),
             "groups": list(self.groups),
             "figures": figures_document(self.figures),
@@ -76,8 +92,7 @@ class UtilityReport:
         if self.model != usual.model or self.job == usual.job or not self.correct or not usual.correct:
             what = "a drop is told between two evaluations of one model, both with the number of correct rows"
             raise ConfideError(ErrorCode.INVALID_ARGUMENT, what)
-        # The least of either: where one is not exact, the other says by how much at most.
-        drop = difference((usual.correct[0], usual.rows), (self.correct[0], self.rows))
+        drop = _drop(usual, self)
         return UtilityReport(
             **vars(self) | {"figures": {**self.figures, "shift.accuracy_drop": drop}, "compared_with": usual.job}
         )
@@ -94,7 +109,6 @@ def utility_report(job: Job, values: Mapping[str, Any], *, groups: tuple[str, ..
     Raises:
         ConfideError: INVALID_ARGUMENT (the asker's fault): the job is no evaluation, or nothing of it tells about utility.
     """
-    evaluation = _evaluation(job, values)
     figures = opened_figures(job, values)
     if not figures:
         what = "nothing that this evaluation opened tells how useful the model is"
@@ -105,12 +119,21 @@ def utility_report(job: Job, values: Mapping[str, Any], *, groups: tuple[str, ..
     return UtilityReport(
         job=job.job_id,
         model="" if job.model_ref is None else job.model_ref.label,
-        rows=evaluation.num_rows,
-        min_cell=evaluation.min_cell,
-        correct=evaluation.correct_range or (),
+        **conditions_of(job),
+        correct=_evaluation(job, values).correct_range or (),
         groups=groups,
         figures=figures,
     )
+
+
+def conditions_of(job: Job) -> Conditions:
+    """Returns under what an evaluation opened its counts; public, and the same for whoever knows the job."""
+    deviation = _deviation(job)
+    return {
+        "rows": job.num_rows,
+        "min_cell": max(output.min_cell for output in job.outputs),
+        "noise": f"{deviation:.{PLACES}f}" if deviation else NO_NOISE,
+    }
 
 
 def opened_figures(job: Job, values: Mapping[str, Any]) -> dict[str, Figure]:
@@ -124,7 +147,13 @@ def opened_figures(job: Job, values: Mapping[str, Any]) -> dict[str, Figure]:
         ConfideError: INVALID_ARGUMENT (the asker's fault): the job is no evaluation.
     """
     evaluation = _evaluation(job, values)
-    return figures_of(evaluation) | ({} if evaluation.groups is None else group_figures(evaluation.groups))
+    found, groups = figures_of(evaluation), evaluation.groups
+    if groups is None:
+        return found
+    if evaluation.deviation:
+        noisy = groups.astype(np.float64)
+        return found | noisy_group_figures(noisy, deviation=evaluation.deviation, rows=evaluation.num_rows)
+    return found | group_figures(groups.astype(np.int64))
 
 
 def _evaluation(job: Job, values: Mapping[str, Any]) -> Evaluation:
@@ -134,12 +163,31 @@ def _evaluation(job: Job, values: Mapping[str, Any]) -> Evaluation:
     return Evaluation(
         num_rows=job.num_rows,
         min_cell=max(output.min_cell for output in job.outputs),
-        correct=None if OutputKind.CORRECT_COUNT not in opened else int(opened[OutputKind.CORRECT_COUNT][0]),
+        correct=None if OutputKind.CORRECT_COUNT not in opened else float(opened[OutputKind.CORRECT_COUNT][0]),
         confusion=opened.get(OutputKind.CONFUSION),
         roc_auc=None if OutputKind.ROC_AUC not in opened else float(opened[OutputKind.ROC_AUC][0]),
         reliability=opened.get(OutputKind.RELIABILITY),
         groups=opened.get(OutputKind.GROUP_CONFUSION),
+        deviation=_deviation(job),
     )
+
+
+def _deviation(job: Job) -> float:
+    return opened_deviation(job, owners=len(contributors(job))) if adds_row_noise(job) else 0.0
+
+
+def _drop(usual: UtilityReport, elsewhere: UtilityReport) -> Figure:
+    """The accuracy on the usual rows less that on rows from elsewhere.
+
+    Of counts the least of either is taken: where one is not exact, the other says by how much at most. Of noisy counts it is the
+    middle of where they lie, and the interval is wider by how far they reach.
+    """
+    if usual.noise == elsewhere.noise == NO_NOISE:
+        return difference((usual.correct[0], usual.rows), (elsewhere.correct[0], elsewhere.rows))
+    first, second = (sum(each.correct) // 2 for each in (usual, elsewhere))
+    reach = sum((each.correct[1] - each.correct[0] + 1) / (2 * each.rows) for each in (usual, elsewhere))
+    found = difference((first, usual.rows), (second, elsewhere.rows))
+    return Figure(found.value, max(-1.0, found.low - reach), min(1.0, found.high + reach))
 
 
 def read_utility_report(data: bytes) -> UtilityReport:
@@ -161,6 +209,7 @@ def read_utility_report(data: bytes) -> UtilityReport:
         model=document["model"],
         rows=document["rows"],
         min_cell=document["min_cell"],
+        noise=document["noise"],
         correct=tuple(document["correct"]),
         groups=tuple(document["groups"]),
         figures=read_figures(document["figures"]),
@@ -180,6 +229,8 @@ def _problems(document: Mapping[str, Any]) -> list[Problem]:
         found.append(Problem("rows", "counts of rows are expected", "copy the report as it was made"))
     elif not _is_range(document["correct"], document["rows"]):
         found.append(Problem("correct", "the least and the largest number are expected, or neither", "copy the report"))
+    if not isinstance(document["noise"], str) or list(check_decimal("noise", document["noise"], Decimal(0), _MOST_NOISE)):
+        found.append(Problem("noise", "a decimal is expected", "copy the report as it was made"))
     groups = document["groups"]
     if not isinstance(groups, list) or len(groups) > MAX_GROUP_EDGES + 1 or not all(_is_text(name) for name in groups):
         found.append(Problem("groups", "a list of names is expected", "copy the report as it was made"))

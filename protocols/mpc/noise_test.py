@@ -10,9 +10,11 @@ one known deviation. Divided by it, they are standard normal up to the grid, and
 | pairs, twice | sums against differences of rows next to each other, from the first row and from the second | correlated rows |
 
 Beside that no row may occur twice, up to its sign, among those of all steps, of all owners and of their opened draws: that finds
-every row that is used again. The figures are tested two-sided, and share `ALARM`, the chance that a sound job is refused. The
-number of spares is chosen so that an owner that draws at 90 % of its deviation is found with a chance of `POWER`; a share that is
-missing is always found. What is not found: an owner that leaves out the noise of few coordinates, or makes it a little smaller.
+every row that is used again. And of an owner no more values may be equal, up to their sign, than chance makes: that finds few
+numbers that are used in many coordinates. The figures are tested two-sided, and share `ALARM`, the chance that a sound job is
+refused. The number of spares is chosen so that an owner that draws at 90 % of its deviation is found with a chance of `POWER`; a
+share that is missing is always found. What is not found: an owner that leaves out the noise of few coordinates, or makes it a
+little smaller.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import betainc, gammainc, gammaincc, gammaincinv  # type: ignore[import-untyped]
+from scipy.special import betainc, gammainc, gammaincinv  # type: ignore[import-untyped]
 
 from protocols.ring import RingArray
 
@@ -34,8 +36,10 @@ POWER = 0.999
 MIN_SPARES = 16
 MIN_DEVIATION = 16  # of which rows of 16 spares hardly ever agree, and the grid does not show
 _FOUND_DEVIATION = 0.9
+_MORE_REPEATS = 24
 _NAMES = ("variance", "variance_p", "means_p", "pairs_p")
 MILLION = 1_000_000
+Figures = NDArray[np.float64]
 
 
 class Finding(IntEnum):
@@ -161,26 +165,32 @@ def examine(spares: Mapping[str, RingArray], opened: Mapping[str, RingArray], de
 
     Learns: whoever calls it; the spares are used for nothing else.
     """
-    repeated = _repeated(spares, opened)
-    return tuple(_figures(owner, values / deviation, len(spares), owner in repeated) for owner, values in spares.items())
+    integers = np.stack(list(spares.values()))
+    repeated = _repeated(spares, opened) | _of_few_numbers(list(spares), integers, deviation)
+    values = integers / deviation
+    steps = values.shape[1]
+    squares = np.einsum("oij,oij->oi", values, values)
+    neighbours = np.einsum("oij,oij->oi", values[:, :-1], values[:, 1:])
+    columns = values.sum(axis=1)
+    means = np.einsum("oj,oj->o", columns, columns) / steps
+    found = []
+    for index, owner in enumerate(spares):
+        total = float(squares[index].sum())
+        variance_p = _chi_square_p(total, values[index].size)
+        means_p = _chi_square_p(float(means[index]), values.shape[2]) if steps > 1 else 1.0
+        pairs_p = min(_pairs_p(squares[index], neighbours[index], first, values.shape[2]) for first in (0, 1))
+        finding = _finding(variance_p, min(means_p, pairs_p), owner in repeated, limit=_limit(len(spares)))
+        shown = (min(total / values[index].size, 1e9), variance_p, means_p, pairs_p)
+        found.append(OwnerFigures.of(owner, [round(MILLION * value) for value in shown], finding))
+    return tuple(found)
 
 
-def _figures(owner: str, values: NDArray[np.float64], owners: int, is_repeated: bool) -> OwnerFigures:
-    steps, spares = values.shape
-    total = float(np.sum(values**2))
-    variance_p = _chi_square_p(total, values.size)
-    means_p = _chi_square_p(float(np.sum(values.sum(axis=0) ** 2)) / steps, spares) if steps > 1 else 1.0
-    pairs_p = min(_pairs_p(values), _pairs_p(values[1:]))
-    limit = _limit(owners)
-    finding = Finding.NOTHING
+def _finding(variance_p: float, others_p: float, is_repeated: bool, *, limit: float) -> Finding:
     if variance_p < limit:
-        finding = Finding.VARIANCE
-    elif is_repeated:
-        finding = Finding.REPEATED
-    elif min(means_p, pairs_p) < limit:
-        finding = Finding.CORRELATED
-    shown = (min(total / values.size, 1e9), variance_p, means_p, pairs_p)
-    return OwnerFigures.of(owner, [round(MILLION * value) for value in shown], finding)
+        return Finding.VARIANCE
+    if is_repeated:
+        return Finding.REPEATED
+    return Finding.CORRELATED if others_p < limit else Finding.NOTHING
 
 
 def _limit(owners: int) -> float:
@@ -188,22 +198,39 @@ def _limit(owners: int) -> float:
 
 
 def _chi_square_p(value: float, freedom: int) -> float:
-    return min(1.0, 2 * min(float(gammainc(freedom / 2, value / 2)), float(gammaincc(freedom / 2, value / 2))))
+    return _two_sided(float(gammainc(freedom / 2, value / 2)))
 
 
-def _pairs_p(values: NDArray[np.float64]) -> float:
-    """Returns how probable the sums of neighbouring rows, against their differences, are: their squares' share is Beta."""
-    paired = values[: len(values) // 2 * 2].reshape(-1, 2, values.shape[1])
-    sums, differences = (float(np.sum((paired[:, 0] + sign * paired[:, 1]) ** 2)) for sign in (1, -1))
-    if sums + differences == 0:
+def _pairs_p(squares: Figures, neighbours: Figures, first: int, spares: int) -> float:
+    """Returns how probable the sums of neighbouring rows, against their differences, are: their squares' share is Beta.
+
+    The squares of x + y add up to |x|^2 + |y|^2 + 2 x y, and with those of x - y to twice |x|^2 + |y|^2.
+
+    Args:
+        squares: (steps,) the sum of squares of each row.
+        neighbours: (steps - 1,) the sum of products of each row with the next one.
+        first: row of the first pair.
+        spares: values of a row.
+    """
+    pairs = (len(squares) - first) // 2
+    both = float(squares[first : first + 2 * pairs].sum())
+    if both == 0:
         return 1.0  # nothing to compare; the variance says what is wrong
-    half = paired.shape[0] * paired.shape[2] / 2
-    share = sums / (sums + differences)
-    return min(1.0, 2 * min(float(betainc(half, half, share)), float(betainc(half, half, 1 - share))))
+    half = pairs * spares / 2
+    share = 0.5 + float(neighbours[first : first + 2 * pairs : 2].sum()) / both
+    return _two_sided(float(betainc(half, half, min(max(share, 0.0), 1.0))))
+
+
+def _two_sided(below: float) -> float:
+    # Both tails matter down to the limit, some 10^-9, far above the rounding of 1 - x.
+    return min(1.0, 2 * min(below, 1 - below))
 
 
 def _repeated(spares: Mapping[str, RingArray], opened: Mapping[str, RingArray]) -> set[str]:
     """Returns the owners of which a row occurs again, up to its sign: at them or others, among spares or in an opened draw."""
+    firsts = np.abs(np.concatenate([values[:, 0] for values in (*spares.values(), *opened.values())]))
+    if np.unique(firsts).size == firsts.size:
+        return set()  # rows that are equal begin alike
     seen: dict[bytes, str] = {}
     found = set()
     for owner, values in (*spares.items(), *opened.items()):
@@ -212,6 +239,25 @@ def _repeated(spares: Mapping[str, RingArray], opened: Mapping[str, RingArray]) 
                 found |= {owner, seen[row]}
             seen[row] = owner
     return found
+
+
+def _of_few_numbers(owners: Sequence[str], spares: RingArray, deviation: int) -> set[str]:
+    """Returns the owners of whose values more are equal to another one, up to the sign, than chance makes.
+
+    No absolute value is more probable than 2 / (sqrt(2 pi) deviation), so the i-th of N values repeats one before it with at most
+    (i - 1) times that. All repeats together are then below a Poisson number of mean M, N (N - 1) / 2 times that, and such a
+    number exceeds 2 M + 24 with a chance below 1e-13 (Chernoff; the worst M is 16).
+
+    Args:
+        owners: in order.
+        spares: (owners, steps, spares) int64.
+        deviation: that was agreed.
+    """
+    ordered = np.sort(np.abs(spares).reshape(len(owners), -1), axis=1)
+    repeats = np.count_nonzero(ordered[:, 1:] == ordered[:, :-1], axis=1)
+    count = ordered.shape[1]
+    mean = count * (count - 1) / ((2 * np.pi) ** 0.5 * deviation)
+    return {owner for owner, found in zip(owners, repeats, strict=True) if found > 2 * mean + _MORE_REPEATS}
 
 
 def _rows(values: RingArray) -> Sequence[bytes]:

@@ -35,6 +35,7 @@ from protocols.mpc.tensor import use_engine
 from protocols.plan.operations import Segment
 from protocols.plan.plan import Plan, PlannedResult, first_runs
 from protocols.ring import RingArray
+from protocols.row_noise import adds_row_noise, noise_steps, num_noisy
 
 
 def derive_plan(job: Job) -> Plan:
@@ -110,15 +111,19 @@ def _zeros(job: Job) -> Brought:
         training_state=parameters,
         model_share=parameters,
         query_share=None if job.query_rows is None else _zero((job.query_rows, job.model.input_features)),
-        noise=_zero(_noise_shape(job)) if bounds_rows(job) else None,
+        noise=_noise(job),
         draw=no_noise,
         attack_numbers=None if job.assessment is None else _zero((job.num_rows, width_of(job.assessment))),
     )
 
 
-def _noise_shape(job: Job) -> tuple[int, int]:
+def _noise(job: Job) -> RingArray | None:
+    if adds_row_noise(job):
+        return _zero((noise_steps(job), num_noisy(job)))
+    if not bounds_rows(job):
+        return None
     wanted = design(job, 0)
-    return wanted.steps, wanted.used
+    return _zero((wanted.steps, wanted.used))
 
 
 def _zero(shape: tuple[int, ...]) -> RingArray:

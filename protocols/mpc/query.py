@@ -7,13 +7,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.answer_noise import has_noise
 from protocols.errors import ConfideError, ErrorCode
 from protocols.fixed_point import PARAMETER_LIMIT_BITS, VALUE_BITS, VALUE_LIMIT_BITS, decode, encode
 from protocols.job_parts import MAX_CLASSES, Output, OutputKind
 from protocols.mpc.inputs import ROW_LIMIT
 from protocols.prg import ByteSource
 from protocols.ring import RingArray
+from protocols.row_noise import COUNTED, GROUP_CELLS
+from protocols.row_noise import RELIABILITY_BINS as RELIABILITY_BINS
 from protocols.sharing import combine_additive, share_additive
 
 
@@ -34,13 +35,16 @@ def share_query(features: NDArray[np.float64], *, num_parties: int, source: Byte
     return share_additive(encode(features, scale_bits=VALUE_BITS, limit=ROW_LIMIT), num_parties=num_parties, source=source)
 
 
-def combine_output(shares: Sequence[RingArray], *, output: Output, scale_bits: int) -> NDArray[np.float64] | NDArray[np.int64]:
+def combine_output(
+    shares: Sequence[RingArray], *, output: Output, scale_bits: int, num_rows: int | None = None
+) -> NDArray[np.float64] | NDArray[np.int64]:
     """Opens an output from the shares of all computing parties.
 
     Args:
         shares: one int64 array from each computing party, of one shape.
         output: what the output is, and its constraint.
         scale_bits: its fractional bits, as the plan says.
+        num_rows: of the job, which moments are over.
 
     Returns:
         correct_count: (1,) int64; with a minimum cell c above 1, 0 stands for fewer than c correct rows, and the number of all
@@ -49,10 +53,12 @@ def combine_output(shares: Sequence[RingArray], *, output: Output, scale_bits: i
         reliability: (10, 3) float64: rows, sum of probabilities and right rows of each tenth; NaN in tenths that are withheld.
         group_confusion: (groups, 4) int64: true and false negatives, false and true positives; -1 in cells that are withheld.
         attack_counts: (thresholds, 2) int64: members, and others, that reach each threshold; -1 where withheld.
+            These four with noise: float64, neither whole nor within their ranges; NaN where withheld.
         roc_auc, log_loss, squared_error: (1,) float64; NaN if a rate or a log loss is withheld.
         centroids, group_means: (groups, features + 1) float64: means of scaled features, and last how many rows; NaN throughout a
             group that is withheld, and for the means of one without rows. With noise, sizes are not whole, and means are noisy
-            sums over noisy sizes, brought back to [-1, 1].
+            sums over noisy sizes, brought back to [-1, 1]; of clusters, of all moves.
+        moments: (features, 2) float64: mean and standard deviation of scaled features; a deviation is 0 where noise hides it.
         label: (rows,) int64, the index of the class; -1 for a sample without an answer.
         probability: (rows,) or (rows, classes) float64 within [0, 1]; score: of the same shape, float64; value: (rows,) float64;
             all as rounded, clipped and chosen as the constraint says; NaN throughout a sample without an answer.
@@ -76,6 +82,10 @@ def combine_output(shares: Sequence[RingArray], *, output: Output, scale_bits: i
     told = values[~untold] if untold.any() else values
     if not _is_possible(told, output) or not _keeps_constraint(told, output):
         raise ConfideError(ErrorCode.BAD_FRAME, f"the shares do not combine to a {kind.value}")
+    if output.has_noise and kind in COUNTED:
+        return _noisy_counts(values, output)
+    if kind is OutputKind.MOMENTS:
+        return _moments(values, num_rows)
     match kind:
         case OutputKind.CORRECT_COUNT | OutputKind.CONFUSION | OutputKind.GROUP_CONFUSION | OutputKind.LABEL:
             return values.astype(np.int64)
@@ -94,7 +104,7 @@ def combine_output(shares: Sequence[RingArray], *, output: Output, scale_bits: i
         case OutputKind.RELIABILITY:
             return np.where(values[:, :1] == WITHHELD, np.nan, np.maximum(values, 0.0))
         case OutputKind.CENTROIDS | OutputKind.GROUP_MEANS:
-            if has_noise(output):
+            if output.has_noise and kind is OutputKind.GROUP_MEANS:
                 return _means_of_sums(values)
             told = np.where(values[:, -1:] == WITHHELD, np.nan, values)
             told[told[:, -1] == 0, :-1] = np.nan
@@ -105,7 +115,6 @@ def combine_output(shares: Sequence[RingArray], *, output: Output, scale_bits: i
 
 WITHHELD = -1.0
 NO_ANSWER = -1.0
-RELIABILITY_BINS = 10
 _ROUNDING = 2.0**-12  # the approximations may lead a probability or a rate this little outside its range
 _CLIP_ROUNDING = 2.0**-40  # a decimal is no float64
 _LARGEST = 2.0**VALUE_LIMIT_BITS  # declared: no output reaches it
@@ -120,7 +129,9 @@ def _without_answer(values: NDArray[np.float64], output: Output) -> NDArray[np.b
 
 
 def _is_possible(values: NDArray[np.float64], output: Output) -> bool:
-    if has_noise(output) and output.kind in _IS_POSSIBLE_WITH_NOISE:
+    if output.has_noise and output.kind in COUNTED:
+        return _are_noisy_counts(values, output)
+    if output.has_noise and output.kind in _IS_POSSIBLE_WITH_NOISE:
         return _IS_POSSIBLE_WITH_NOISE[output.kind](values)
     return _IS_POSSIBLE[output.kind](values)
 
@@ -131,12 +142,47 @@ def _means_of_sums(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.concatenate([np.clip(values[:, :-1] / sizes, -1.0, 1.0), sizes], axis=1)
 
 
+def _moments(sums: NDArray[np.float64], num_rows: int | None) -> NDArray[np.float64]:
+    """Returns means and deviations of noisy sums of x and of x^2 - 1; all of it is computed from what is opened."""
+    if not num_rows:
+        raise ConfideError(ErrorCode.INTERNAL, "moments of an unknown number of rows")
+    means = np.clip(sums[0] / num_rows, -1.0, 1.0)
+    squares = np.clip(sums[1] / num_rows + 1.0, 0.0, 1.0)
+    return np.stack([means, np.sqrt(np.maximum(squares - means**2, 0.0))], axis=1)
+
+
 def _are_noisy_groups(values: NDArray[np.float64]) -> bool:
     # A size that is told is no less than the minimum cell, which is 2 or more.
     if values.ndim != 2 or values.shape[1] < 2 or not bool((np.abs(values) < _LARGEST * _LARGEST).all()):
         return False
     held = values[:, -1] == WITHHELD
     return bool((held | (values[:, -1] > 0)).all()) and not values[held, :-1].any()
+
+
+def _noisy_counts(values: NDArray[np.float64], output: Output) -> NDArray[np.float64]:
+    """Returns noisy counts with NaN where they are withheld; without a minimum cell none are, and a -1 is a count."""
+    if output.min_cell == 1:
+        return values
+    sizes = values[:, :1] if output.kind is OutputKind.RELIABILITY else values
+    return np.where(sizes == WITHHELD, np.nan, values)
+
+
+def _are_noisy_counts(values: NDArray[np.float64], output: Output) -> bool:
+    shapes: dict[OutputKind, bool] = {
+        OutputKind.CORRECT_COUNT: values.shape == (1,),
+        OutputKind.CONFUSION: values.ndim == 2 and values.shape[0] == values.shape[1],
+        OutputKind.RELIABILITY: values.shape == (RELIABILITY_BINS, 3),
+        OutputKind.GROUP_CONFUSION: values.ndim == 2 and values.shape[1] == GROUP_CELLS,
+    }
+    if not shapes[output.kind] or not bool((np.abs(values) < _LARGEST * _LARGEST).all()):
+        return False
+    if output.min_cell == 1:
+        return True
+    sizes = values[:, 0] if output.kind is OutputKind.RELIABILITY else values
+    # All outputs of a job are withheld below the strictest of its minimum cells, which is this output's or more.
+    if not bool(((sizes == WITHHELD) | (sizes >= output.min_cell)).all()):
+        return False
+    return output.kind is not OutputKind.RELIABILITY or not values[sizes == WITHHELD, 1:].any()
 
 
 def _is_whole(values: NDArray[np.float64], *, least: float) -> bool:
@@ -191,6 +237,7 @@ _IS_POSSIBLE: dict[OutputKind, Callable[[NDArray[np.float64]], bool]] = {
     OutputKind.SQUARED_ERROR: lambda v: v.shape == (1,) and bool(-_ROUNDING <= v[0] < _LARGEST),
     OutputKind.CENTROIDS: _are_groups,
     OutputKind.GROUP_MEANS: _are_groups,
+    OutputKind.MOMENTS: lambda v: v.ndim == 2 and len(v) == 2 and bool((np.abs(v) < _LARGEST * _LARGEST).all()),
     OutputKind.LABEL: lambda v: v.ndim == 1 and _is_whole(v, least=0) and bool((v < MAX_CLASSES).all()),
     OutputKind.PROBABILITY: lambda v: v.ndim in (1, 2) and bool(((v >= -_ROUNDING) & (v <= 1 + _ROUNDING)).all()),
     OutputKind.SCORE: lambda v: v.ndim in (1, 2) and bool((np.abs(v) < _LARGEST).all()),
@@ -203,4 +250,5 @@ _IS_POSSIBLE_WITH_NOISE: dict[OutputKind, Callable[[NDArray[np.float64]], bool]]
     OutputKind.VALUE: _IS_POSSIBLE[OutputKind.VALUE],
     OutputKind.MEAN: _IS_POSSIBLE[OutputKind.VALUE],
     OutputKind.GROUP_MEANS: _are_noisy_groups,
+    OutputKind.CENTROIDS: lambda v: _are_noisy_groups(v) and bool((np.abs(v[:, :-1]) <= 1).all()),
 }

@@ -1,8 +1,10 @@
 """Runs one party's part of a session, in all its roles: data owner, computing party, dealer.
 
-Order at every party: noise is shared and tested, if the job is a private training; it shares its own rows; then it deals, or
-takes its shares and computes. A training by noisy sums shares no rows but sums, step by step. No role waits for a message that
-its sender has not yet reason to send, so the session cannot lock up.
+Order at every party: it shares its noise, if the job has some, and its own rows; then it deals, or takes its shares and computes.
+The noise is tested before anything is opened that it protects: of a private training on shares, which opens no such thing, beside
+the first three runs of the plan, whose messages carry what it takes; of any other job before its first run. A training by noisy
+sums shares no rows but sums, step by step, and opens them. No role waits for a message that its sender has not yet reason to
+send, so the session cannot lock up.
 """
 
 from __future__ import annotations
@@ -11,14 +13,17 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
+import numpy as np
+
 from protocols.errors import ConfideError, ErrorCode
 from protocols.job import Job
 from protocols.links import Link
-from protocols.mpc.channels import Channel, CorrectionReader, CorrectionWriter, LinkExchange
+from protocols.mpc.channels import CorrectionReader, CorrectionWriter, LinkExchange
 from protocols.mpc.checkpoint import Checkpoint, Checkpointer
 from protocols.mpc.engine import Engine
 from protocols.mpc.inputs import LocalInputs, RowSharing, check_inputs
 from protocols.mpc.keys import Label, SessionKeys
+from protocols.mpc.late_channel import LateChannel
 from protocols.mpc.material.context import DealerMaterial, ShareMaterial, Window
 from protocols.mpc.material.registry import deal
 from protocols.mpc.noise_sharing import NoiseSharing
@@ -110,14 +115,14 @@ def run_session(
 
     Raises:
         ConfideError: INVALID_DATA (this party's fault) for inputs that do not fit the job; what the links raise; INTERNAL
-            (ours) if program and plan differ; NOISE_MISSING (the fault of the owner named) before anything is trained.
+            (ours) if program and plan differ; NOISE_MISSING (the fault of the owner named) before anything leaves.
 
     Learns: a data owner and the dealer nothing; a computing party shapes and uniform numbers.
     """
     if plan.job_digest != job.digest:
         raise ConfideError(ErrorCode.PLAN_DIFFERS, "the plan is of another job")
     check_inputs(job, party, inputs)
-    channels = {peer: Channel(links[peer]) for peer in plan.participants if peer != party}
+    channels = {peer: LateChannel(links[peer]) for peer in plan.participants if peer != party}
     try:
         return _Session(job, plan, party, keys, channels, inputs, progress, checkpoint, now, random, stopwatch).run()
     finally:
@@ -130,7 +135,7 @@ class _Session:
     plan: Plan
     party: str
     keys: SessionKeys
-    channels: Mapping[str, Channel]
+    channels: Mapping[str, LateChannel]
     inputs: LocalInputs
     progress: Callable[[Progress], None]
     checkpoint: Callable[[Checkpoint], None]
@@ -139,19 +144,22 @@ class _Session:
     stopwatch: Stopwatch
 
     def run(self) -> SessionOutputs:
-        noise = self._share_noise()
+        noise = self._begun_noise()
         if is_noisy_sums(self.job):
             return self._train_on_sums(noise)
         rows = RowSharing(job=self.job, party=self.party, keys=self.keys, channels=self.channels)
         self._report("inputs", 0, 0)
         rows.give(self.inputs.rows, self.inputs.attack_numbers)
-        if self.party == self.plan.dealer:
-            self._deal()
         if self.party in self.plan.computing_parties:
             return self._compute(rows, noise)
+        if self.party == self.plan.dealer:
+            self._deal(noise)
+        elif noise is not None:
+            noise.toss()
+            noise.conclude()
         return SessionOutputs(None, None, 0, self._sent(), self.stopwatch.timings(), None if noise is None else noise.tested)
 
-    def _share_noise(self) -> NoiseSharing | None:
+    def _begun_noise(self) -> NoiseSharing | None:
         if self.plan.noise is None:
             return None
         self._report("noise", 0, 0)
@@ -163,7 +171,7 @@ class _Session:
             channels=self.channels,
             random=self.random,
         )
-        noise.run()
+        noise.begin()
         return noise
 
     def _train_on_sums(self, noise: NoiseSharing | None) -> SessionOutputs:
@@ -172,6 +180,9 @@ class _Session:
         computes = self.party in computing
         if noise is None or not (computes or self.inputs.rows):
             return SessionOutputs(None, None, 0, self._sent(), self.stopwatch.timings())
+        noise.toss()
+        noise.test()
+        noise.conclude()
         side = NoisySums(
             job=self.job,
             party=self.party,
@@ -196,22 +207,24 @@ class _Session:
         self._report("outputs", self.plan.num_runs, rounds)
         return SessionOutputs(model, None, rounds, self._sent(), self.stopwatch.timings(), noise.tested, canaries)
 
-    def _deal(self) -> None:
+    def _deal(self, noise: NoiseSharing | None) -> None:
         streams = [self.keys.open_stream(Label.DEALT, self.party, computing) for computing in self.plan.computing_parties]
         writer = CorrectionWriter(self.channels[self.plan.computing_parties[-1]])
         material = DealerMaterial(streams, writer)
+        if noise is not None and not self._tests_beside:
+            noise.toss()
+            noise.conclude()
         for step, run in enumerate(self.plan.runs(), 1):
             with self.stopwatch.dealing(run.segment):
                 deal_run(material, self.plan.segment(run.segment), run)
                 writer.end_run()
             self._report("dealing", step, 0)
+            if noise is not None and self._tests_beside:
+                self._open_beside(noise, step)
 
     def _compute(self, rows: RowSharing, noise: NoiseSharing | None) -> SessionOutputs:
         # Only computing parties need CrypTen.
         from protocols.mpc.tensor import use_engine
-
-        before = 0 if noise is None else noise.rounds
-        tested = None if noise is None else noise.tested
 
         computing = self.plan.computing_parties
         index = computing.index(self.party)
@@ -224,21 +237,58 @@ class _Session:
         refresher = self._refresher(Label.REFRESH, index)
         checkpointer = self._checkpointer(index)
         with use_engine(engine):
-            program = self._program(engine, rows, None if noise is None else noise.take())
+            share = None if noise is None else np.zeros((noise.design.steps, noise.design.used), np.int64)
+            if noise is not None and share is not None and not self._tests_beside:
+                noise.toss()
+                share[:] = noise.take()
+            program = self._program(engine, rows, share)
+            if noise is not None and not self._tests_beside:
+                noise.test()
+                noise.conclude()
             for step, run in enumerate(self.plan.runs(), 1):
                 segment = self.plan.segment(run.segment)
                 done = program.steps_done
                 with self.stopwatch.computing(run.segment), one_run(engine, tape, corrections, segment, run):
                     program.run_segment(run.segment)
-                self._report(run.segment, step, before + exchange.rounds)
+                if noise is not None and share is not None and self._tests_beside:
+                    self._test_beside(noise, share, step)
+                self._report(run.segment, step, exchange.rounds + (0 if noise is None else noise.rounds))
                 if checkpointer is not None and program.steps_done > done:
                     checkpointer.after_step(program.steps_done, program.state())
+            if noise is not None and (noise.tested is None or not noise.is_taken):
+                raise ConfideError(ErrorCode.INTERNAL, "the noise of a job was not tested, or nothing has been added of it")
             results = program.results()
         model = {name: refresher.refresh(value.share) for name, value in self._planned(results.model).items()}
         outputs = {name: refresher.refresh(value.share) for name, value in self._planned(results.outputs).items()}
-        rounds = before + exchange.rounds
+        rounds = exchange.rounds + (0 if noise is None else noise.rounds)
+        tested = None if noise is None else noise.tested
         self._report("outputs", self.plan.num_runs, rounds)
         return SessionOutputs(model or None, outputs or None, rounds, self._sent(), self.stopwatch.timings(), tested)
+
+    @property
+    def _tests_beside(self) -> bool:
+        """Whether the noise is tested beside the first runs: none of them opens anything that it protects."""
+        return self.job.training is not None
+
+    def _test_beside(self, noise: NoiseSharing, share: RingArray, runs: int) -> None:
+        """Goes on with the noise at a computing party after so many runs; `share` is needed at the end of the second.
+
+        What it waits for was sent before the messages of the run that has ended, except for the parts of the coin.
+        """
+        if runs == 1:
+            noise.toss()
+            share[:] = noise.take()
+        if runs == min(2, self.plan.num_runs):
+            noise.test()
+        if runs == min(3, self.plan.num_runs):
+            noise.conclude()
+
+    def _open_beside(self, noise: NoiseSharing, runs: int) -> None:
+        """Goes on with the noise at the dealer after so many runs: what it sends is read behind the corrections of as many."""
+        if runs == min(2, self.plan.num_runs):
+            noise.toss()
+        if runs == min(3, self.plan.num_runs):
+            noise.conclude()
 
     def _program(self, engine: Engine, rows: RowSharing, noise: RingArray | None) -> Program:
         from protocols.mpc.programs.catalogue import Brought, in_step_order, program_of

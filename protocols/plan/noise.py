@@ -11,6 +11,7 @@ from protocols.plan.operations import read_count, read_text
 MAX_OWNERS = 64
 DIGEST_BYTES = 32
 COIN_BYTES = 32
+NUM_DRAWS = 2  # of every owner: one is opened, the other one used
 FIGURES = 4  # of an owner, 8 bytes each, with one byte for what was found
 
 
@@ -51,13 +52,18 @@ class PlannedNoise:
         return self.steps * self.width
 
     @property
+    def spare_bytes(self) -> int:
+        """Bytes of one computing party's shares of the spares of all owners."""
+        return 8 * len(self.owners) * self.steps * self.spares
+
+    @property
     def verdict_bytes(self) -> int:
         """Bytes in which a computing party says what it found."""
         return DIGEST_BYTES + (1 + 8 * FIGURES) * len(self.owners)
 
     def rounds(self, computing_parties: Sequence[str]) -> int:
-        """Returns how many messages wait for one another: one more if an owner that does not compute is told the first coin."""
-        return 6 + any(owner not in computing_parties for owner in self.owners)
+        """Returns how many messages wait for one another: one more if an owner that does not compute is told the coin."""
+        return 4 + any(owner not in computing_parties for owner in self.owners)
 
     def sent_bytes(self, sender: str, receiver: str, computing_parties: Sequence[str]) -> int:
         """Returns the payload bytes from one party to another (docs/protocols/noise.md).
@@ -67,14 +73,14 @@ class PlannedNoise:
             receiver: another one.
             computing_parties: of the job, in order.
         """
-        opened = 2 * DIGEST_BYTES + 2 * DIGEST_BYTES if sender in self.owners else 0  # two commitments; a seed and its salt
+        opened = NUM_DRAWS * DIGEST_BYTES + 2 * DIGEST_BYTES if sender in self.owners else 0  # commitments; a seed and its salt
         if sender in computing_parties and receiver in computing_parties:
-            coins = 2 * DIGEST_BYTES + DIGEST_BYTES + 2 * COIN_BYTES  # two commitments, what was heard, two parts of coins
-            return opened + coins + 8 * len(self.owners) * self.steps * self.spares + self.verdict_bytes
+            coin = 2 * DIGEST_BYTES + COIN_BYTES  # a commitment, what was heard, a part
+            return opened + coin + self.spare_bytes + self.verdict_bytes
         if sender in computing_parties and receiver in self.owners:
             return COIN_BYTES + self.verdict_bytes
         if sender in self.owners and receiver in computing_parties:
-            return opened + (8 * self.num_elements if receiver == computing_parties[-1] else 0)
+            return opened + (8 * NUM_DRAWS * self.num_elements if receiver == computing_parties[-1] else 0)
         return 0
 
     def to_document(self) -> dict[str, Any]:

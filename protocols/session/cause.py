@@ -41,6 +41,11 @@ ACCUSATIONS = frozenset(
         ErrorCode.JOB_EXPIRED,
     }
 )
+# What every computing party finds out for itself about a party that still answers: one word alone proves nothing, but two that
+# agree leave only a party that is at fault, or two that lie together; or, where a finding rests on shares that were opened, one
+# that altered its own and so misled the others. Against the last the protocols promise nothing: they are semi-honest.
+FOUND_BY_SEVERAL = frozenset({ErrorCode.NOISE_MISSING})
+_ENOUGH = 2
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,8 @@ def weigh(reports: Sequence[tuple[str, FailureReport]], participants: Sequence[s
     text = "; ".join(
         [f"{reporter}: {report.text}", *dict.fromkeys(told)] if _is_reason(report) else [f"{reporter}: {report.text}"]
     )
-    return Cause(_end_state(report), report, _at_fault(reporter, report, silent), text)
+    at_fault = _at_fault(reporter, report, silent) or _found_by_several(report, reports)
+    return Cause(_end_state(report), report, at_fault, text)
 
 
 def _is_reason(report: FailureReport) -> bool:
@@ -104,6 +110,15 @@ def _at_fault(reporter: str, report: FailureReport, silent: frozenset[str]) -> s
     if report.code in ACCUSATIONS and report.accused in silent:
         return report.accused
     return ""
+
+
+def _found_by_several(report: FailureReport, reports: Sequence[tuple[str, FailureReport]]) -> str:
+    if report.code not in FOUND_BY_SEVERAL:
+        return ""
+    # An owner that does not compute hears what was found, and says it of itself: that neither proves nor disproves it.
+    finders = {who: found.accused for who, found in reports if found.code is report.code and who != found.accused}
+    agree = set(finders.values()) == {report.accused}
+    return report.accused if agree and len(finders) >= _ENOUGH else ""
 
 
 def _end_state(report: FailureReport) -> State:

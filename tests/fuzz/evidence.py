@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from governance.documents import DocumentKind, sign_bytes
 from governance.evidence.bundle import EvidenceBundle
 from governance.evidence.gate import Asked, decide_release
+from governance.evidence.standing import StandingAssessment
 from governance.identity.directory import Directory
 from governance.identity.keys import SigningKey
 from parties.policy_file import load_policy
@@ -17,13 +18,15 @@ from tests.fuzz.files import from_file
 from tests.fuzz.target import Target
 from tests.support.evidence import Case
 from tests.support.members import World
+from tests.support.orders import an_order
 from tests.support.people import NOW, Signer, an_officer
 
 # A key that every process of a campaign knows, so that altered bundles can be signed again and reach what comes after.
 _KEY = SigningKey(Ed25519PrivateKey.from_private_bytes(b"\x0c" * 32))
 _KEYS = SimpleNamespace(signing=_KEY)
-_DIRECTORY = SimpleNamespace(consortium="cardio", party=lambda _party: SimpleNamespace(signing_key=_KEY.public))
-_WORLD = cast(World, SimpleNamespace(hospital_a=_KEYS, hospital_b=_KEYS, directory=cast(Directory, _DIRECTORY)))
+_MEMBER = SimpleNamespace(signing_key=_KEY.public)
+_DIRECTORY = SimpleNamespace(consortium="cardio", party=lambda _party: _MEMBER, researcher=lambda _researcher: _MEMBER)
+_WORLD = cast(World, SimpleNamespace(hospital_a=_KEYS, hospital_b=_KEYS, alice=_KEYS, directory=cast(Directory, _DIRECTORY)))
 _OFFICERS: tuple[Signer, ...] = (an_officer("nora", key=_KEY),)
 _CASE = Case(_WORLD, _OFFICERS)
 
@@ -69,5 +72,8 @@ def _judge(body: bytes) -> object:
 TARGETS = (
     Target("evidence", EvidenceBundle.from_bytes, _seeds),
     Target("release-gate", _judge, _seeds),
+    Target(
+        "standing-assessment", StandingAssessment.from_bytes, lambda: [an_order().to_bytes(), an_order(thresholds=()).to_bytes()]
+    ),
     Target("release-policy", from_file(load_policy), lambda: [_POLICY.encode()]),
 )

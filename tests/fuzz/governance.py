@@ -162,6 +162,7 @@ def _previews() -> Sequence[bytes]:
         model="",
         retention="nothing",
         numbers=("held at 16 fractional bits",),
+        budgets=("dataset/patients would stand at epsilon 1 of 3",),
     )
     return [preview.to_bytes()]
 

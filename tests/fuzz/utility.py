@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from governance.utility_report import StatedUtility, read_stated_utility
 from privacy.utility.report import read_utility_report, utility_report
+from protocols.canonical import canonical_bytes, parse_canonical
 from protocols.job import Output, OutputKind
 from tests.fuzz.target import Target
 from tests.support.jobs import an_evaluation
@@ -21,4 +23,16 @@ def _seeds() -> list[bytes]:
     return [usual.to_bytes(), grouped.to_bytes(), grouped.after_shift(usual).to_bytes()]
 
 
-TARGETS = (Target("utility-report", lambda data: read_utility_report(data).to_bytes(), _seeds),)
+def _stated() -> list[bytes]:
+    reports = (read_utility_report(seed) for seed in _seeds())
+    return [canonical_bytes(StatedUtility("cardio", "alice", report).to_document()) for report in reports]
+
+
+def _read_stated(data: bytes) -> bytes:
+    return canonical_bytes(read_stated_utility(parse_canonical(data)).to_document())
+
+
+TARGETS = (
+    Target("utility-report", lambda data: read_utility_report(data).to_bytes(), _seeds),
+    Target("stated-utility", _read_stated, _stated),
+)

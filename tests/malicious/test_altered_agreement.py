@@ -82,6 +82,7 @@ def holdings(**changes: object) -> Holdings:
         resumed=None,
         schemas={},
         prepared={},
+        rows_per_person={},
     )
     return replace(sound, **changes)  # type: ignore[arg-type]  # tests name the fields
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from governance.policy.approval import Answer
-from governance.preview import flows_by_peer
+from governance.preview_flows import flows_by_peer
 from parties.approving import answer, pending, show_job
 from parties.client.client import PreparedJob
 from parties.config import PartyConfig

@@ -3,31 +3,37 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import yaml
 
 from governance.budget.ledger import Step
+from governance.documents import SignedDocument
+from governance.risk_report import read_risk_report
+from parties import harness
 from parties.client import Client, Placement
-from parties.client.requests import TrainingRequest
 from parties.client.risk import risk_of, usual_thresholds
-from parties.client.training_request import CheckpointsRequest
+from privacy.figures import figures_document
+from protocols.canonical import canonical_bytes, parse_canonical
+from tests.support.by_heart import BY_HEART, MEMBERS, MIN_CELL, OTHERS, with_random_labels
 from tests.support.command import confide
 from tests.support.trial import COMPUTING, DEALER, LEAD, Split, Trial
 
 pytestmark = pytest.mark.multiparty
-MEMBERS, OTHERS, MIN_CELL = 40, 96, 5
+AUC = "membership.lira.auc"
 DATASETS = [f"{LEAD}/guessed", f"{LEAD}/others"]
-# Labels drawn at random have no rule but the rows themselves: 31 parameters learn most of 40 of them by heart.
-BY_HEART = TrainingRequest(
-    epochs=900, batch_size=40, learning_rate="0.5", momentum="0.9", checkpoints=CheckpointsRequest(every_epochs=0)
-)
 
 
-def with_random_labels(frame: pd.DataFrame, seed: int) -> pd.DataFrame:
-    return frame.assign(benign=np.random.default_rng(seed).integers(0, 2, len(frame)))
+def state(trial: Trial, report: Path, out: Path, *, code: int = 0) -> dict[str, Any]:
+    """Has the owner of the rows sign a report; returns the error of a command that fails."""
+    party = trial.network.party(LEAD)
+    options = ["--config", party.config_file, "--person", harness.person_folder(party.config, "steward"), "--out", out]
+    said = confide("model", "evidence", "state", report, *options, "--format", "json")
+    assert said.exit_code == code, said
+    return said.failure if code else said.data
 
 
 def test_model_that_knows_its_rows_by_heart_is_attacked_in_shares(trial: Trial, split: Split) -> None:
@@ -55,7 +61,7 @@ def test_model_that_knows_its_rows_by_heart_is_attacked_in_shares(trial: Trial, 
     with trial.tables(LEAD) as tables:
         entries = tables.ledger.of_job(job.job.job_id)
     spent = {(entry.step, entry.account, entry.amount.queries, entry.amount.answers) for entry in entries}
-    accounts = [f"dataset/{name}/1" for name in ("guessed", "others")]
+    accounts = [f"dataset/{name}" for name in ("guessed", "others")]
     assert spent == {(step, account, 1, 2 * len(thresholds)) for step in (Step.RESERVE, Step.COMMIT) for account in accounts}
 
 
@@ -68,5 +74,23 @@ def test_command_tells_counts_and_figures_of_the_other_attack(trial: Trial, spli
     config = ["--config", trial.network.researcher_config]
     job_id = confide("job", "submit", request, *config, "--format", "json").data["job"]
     confide("job", "wait", job_id, *config, "--format", "json")
-    told = confide("job", "result", job_id, *config, "--format", "json").data["outputs"]["attack-counts"]
+    report = trial.folder / "report.json"
+    told = confide("job", "result", job_id, *config, "--report", report, "--format", "json").data["outputs"]["attack-counts"]
     assert np.array(told, dtype=object).shape == (3, 2)
+    # The owner's party opens the counts again, and signs what they say and nothing else.
+    out = trial.folder / "signed.json"
+    found = parse_canonical(report.read_bytes())
+    figure = found["report"]["figures"][AUC]
+    edited = trial.folder / "edited.json"
+    harmless = found["report"] | {"figures": found["report"]["figures"] | {AUC: ["0.000000", "0.000000", figure[2]]}}
+    edited.write_bytes(canonical_bytes(found | {"report": harmless}))
+    refused = state(trial, edited, out, code=2)
+    assert (refused["code"], [each["where"] for each in refused["problems"]]) == ("INVALID_DOCUMENT", [f"figures.{AUC}"])
+    assert not out.exists()
+    state(trial, report, out)
+    stated = read_risk_report(SignedDocument.from_bytes(out.read_bytes()).document)
+    counts = np.array([[-1 if count is None else count for count in line] for line in told])
+    expected = risk_of(trial.client.job(job_id), counts)
+    assert figures_document(stated.figures) == figures_document(expected.figures) == found["report"]["figures"]
+    for opening in found["openings"].values():
+        assert opening["share"] not in out.read_text()

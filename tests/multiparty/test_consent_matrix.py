@@ -66,7 +66,7 @@ class Owner:
 
     def __init__(self, trial: Trial, split: Split) -> None:
         self.trial = trial
-        self._rows = split.train[SECOND].head(ROWS)
+        self._rows = split.train[SECOND]
 
     @property
     def config(self) -> PartyConfig:
@@ -74,7 +74,8 @@ class Owner:
 
     def rows(self, name: str = "") -> DatasetRecord:
         """Registers rows that nobody may use yet; under a name that is in use, as its next version."""
-        return self.trial.register_unpermitted(SECOND, name or f"case-{next(_numbers)}", self._rows)
+        number = next(_numbers)  # other rows for each name: the same ones have one name
+        return self.trial.register_unpermitted(SECOND, name or f"case-{number}", self._rows.iloc[number : number + ROWS])
 
     def permit(self, record: DatasetRecord, **limits: Any) -> GrantRecord:
         return harness.permit(self.config, record, **limits)

@@ -58,7 +58,7 @@ def test_rows_that_break_the_contract_are_left_out_and_counted_if_the_owner_says
 
 
 def test_same_rows_again_get_another_version_and_an_unrelated_commitment(trial: Trial, split: Split) -> None:
-    first = trial.register(LEAD, "twice", split.holdout[LEAD])
-    second = trial.register(LEAD, "twice", split.holdout[LEAD])
+    first = trial.register(LEAD, "twice", split.holdout[LEAD].iloc[1:])
+    second = trial.register(LEAD, "twice", split.holdout[LEAD].iloc[1:])
     assert (first.version, second.version) == (1, 2)
     assert first.commitment != second.commitment

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from math import sqrt
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ import yaml
 
 from governance.budget.ledger import Step
 from parties.client import Client, Placement
+from privacy.accounting.noisy_answers import spent_together
+from protocols.mpc.programs.noisy_clusters import first_means
 from protocols.mpc.row_order import row_order
 from tests.support.command import confide
 from tests.support.trial import COMPUTING, DEALER, HOSPITALS, Split, Trial, scaled
@@ -40,7 +43,26 @@ def test_groups_by_label_are_those_of_everybody_s_rows(trial: Trial, split: Spli
         with trial.tables(party) as tables:
             entries = tables.ledger.of_job(job.job.job_id)
         spent = {entry.step: (entry.account, entry.amount.queries, entry.amount.answers) for entry in entries}
-        assert spent == dict.fromkeys((Step.RESERVE, Step.COMMIT), ("dataset/train/1", 1, 62))
+        assert spent == dict.fromkeys((Step.RESERVE, Step.COMMIT), ("dataset/train", 1, 62))
+
+
+def test_moments_are_those_of_everybody_s_rows_within_their_noise(trial: Trial, split: Split) -> None:
+    now, where, noise = datetime.now(UTC), Placement(tuple(COMPUTING), DEALER), 5.0
+    with Client.open(trial.network.researcher_config, now=now, placement=where) as client:
+        job = client.summarise(datasets=DATASETS, groups="all", noise=noise)
+        found = job.result()["moments"]
+    features, _ = pooled(split)
+    # Three owners draw, so that the noise of two of them has the deviation: eight deviations of all, over the rows.
+    error = 8 * noise * sqrt(3 / 2) / len(features)
+    assert 0 < np.abs(found[:, 0] - features.mean(axis=0)).max() < error
+    # The variance is off by the error of the mean of squares and twice that of the mean, whose absolute value is at most 1.
+    assert np.abs(found[:, 1] ** 2 - features.var(axis=0)).max() < 3 * error
+    spent = spent_together(job.job)
+    assert spent is not None
+    for party in HOSPITALS:
+        with trial.tables(party) as tables:
+            (entry,) = [entry for entry in tables.ledger.of_job(job.job.job_id) if entry.step is Step.COMMIT]
+        assert (entry.amount.epsilon, entry.amount.answers) == (spent.epsilon.normalize(), 60)
 
 
 def test_clusters_are_those_of_everybody_s_rows_and_the_command_tells_them(trial: Trial, split: Split) -> None:
@@ -67,3 +89,24 @@ def test_clusters_are_those_of_everybody_s_rows_and_the_command_tells_them(trial
         assert told[group][-1] is None or abs(told[group][-1] - size) <= 3 * undecided
         if undecided == 0 and told[group][-1] is not None:
             np.testing.assert_allclose(told[group][:-1], means[group], atol=MEAN_ERROR, rtol=0)
+
+
+def test_clusters_with_noise_are_those_of_everybody_s_rows_within_it(trial: Trial, split: Split) -> None:
+    now, where = datetime.now(UTC), Placement(tuple(COMPUTING), DEALER)
+    noise = 2.5  # half the minimum cell, the least that owners take
+    with Client.open(trial.network.researcher_config, now=now, placement=where) as client:
+        job = client.summarise(datasets=DATASETS, groups="clusters", clusters=2, iterations=1, noise=noise)
+        found = job.result()["centroids"]
+    assert job.job.summary is not None
+    features, _ = pooled(split)
+    means = first_means(job.job.summary.start_seed, 2, features.shape[1]) / 2.0**16
+    distances = ((features[:, None] - means[None]) ** 2).sum(axis=2)
+    nearest, sizes = distances.argmin(axis=1), np.bincount(distances.argmin(axis=1), minlength=2)
+    first, second = np.sort(distances, axis=1).T
+    undecided = int((second - first < 4 * features.shape[1] * MEAN_ERROR).sum())  # rows are encoded to less than that
+    error = 8 * noise * sqrt(3 / 2)  # eight deviations of the noise of three owners, two of which have the deviation
+    for group, size in enumerate(sizes):
+        if size >= 5 + error + undecided:
+            assert abs(found[group, -1] - size) <= error + undecided
+            off = 2 * (error + undecided) / (size - error - undecided) + MEAN_ERROR  # of a sum, and of the size below it
+            np.testing.assert_allclose(found[group, :-1], features[nearest == group].mean(axis=0), atol=off, rtol=0)

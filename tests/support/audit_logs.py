@@ -80,7 +80,7 @@ def an_audited_party(folder: Path) -> AuditedParty:
 def a_job_in_the_log(number: int) -> list[Said]:
     """Ten entries: a job from its arrival to its output."""
     job = f"{number:032x}"
-    accounts = ("dataset/ward/1", "model/ward-risk@1")
+    accounts = ("dataset/ward", "model/ward-risk@1")
     return [
         (EntryKind.JOB_RECEIVED, {"job": job, "querier": "alice", "digest": f"{number:064x}"}),
         (EntryKind.APPROVAL, {"job": job, "person": "dr-nasser", "verdict": "approved", "note": "für Station „Ost“"}),

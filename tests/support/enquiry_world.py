@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry
 
 from governance.audit.entries import EntryKind, read_entry
-from governance.budget.amounts import model_account
+from governance.budget.amounts import consumer_account, model_account
 from governance.budget.ledger import LedgerEntry
 from governance.documents import SignedDocument
 from governance.encrypted.commitment import commit_model
@@ -27,6 +27,7 @@ from governance.encrypted.enquiry import Enquiry, sign_enquiry
 from governance.encrypted.grant import sign_encrypted_grant
 from governance.encrypted.published import PublishedModel, sign_published
 from governance.identity.names import MemberKind, PeerIdentity
+from governance.policy.budgets import Budgets
 from parties.config import PartyConfig
 from parties.server.encrypted.desk import EnquiryDesk
 from parties.server.encrypted.keys import MAX_PART_BYTES
@@ -44,6 +45,7 @@ from protocols.ckks.lanes import plan_lanes
 from protocols.ckks.latency_planning import Declared
 from protocols.ckks.planning import EncryptedPlan
 from protocols.errors import ConfideError, ErrorCode
+from protocols.job import ModelRef
 from protocols.model.reference import logits
 from protocols.model.spec import ModelSpec
 from protocols.model.weights import weights_to_safetensors
@@ -56,6 +58,7 @@ from tests.support.members import Keys, new_keys
 from tests.support.people import a_policy
 
 OWNER = "hospital-a"
+ORIGIN = ModelRef("prognosis", "0123456789ab")  # its weights were released
 SALT = b"s" * 32
 REQUEST = "5" * 32
 WITHIN_S = 30.0
@@ -63,10 +66,13 @@ Float64 = NDArray[np.float64]
 
 
 class StillPolicy:
-    """A policy that nobody changes."""
+    """A policy that only a test changes: the caps in it."""
+
+    def __init__(self) -> None:
+        self.budgets = Budgets()
 
     def get(self) -> Any:
-        return a_policy()
+        return a_policy(budgets=self.budgets)
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +117,7 @@ class EnquiryWorld:
         )
         self.clock = [NOW]
         self.spec, self.weights = spec, random_weights(spec)
+        self.policy = StillPolicy()
         self.party = self._party(folder, config)
         self.model = self._publish()
         self.halted: ConfideError | None = None
@@ -195,6 +202,11 @@ class EnquiryWorld:
         with self.party.database.transaction() as tables:
             return tables.ledger.of_account(model_account(self.model.ref))
 
+    def told(self, querier: str = "alice") -> tuple[LedgerEntry, ...]:
+        """What one researcher was told by the model."""
+        with self.party.database.transaction() as tables:
+            return tables.ledger.of_account(consumer_account(querier, self.model.ref))
+
     def close(self) -> None:
         self.desk.stop()
         self.party.database.close()
@@ -209,6 +221,7 @@ class EnquiryWorld:
             features=(),
             outputs=tuple(f"output-{number}" for number in range(self.spec.output_features)),
             known_after=lanes.known_after,
+            origin=ORIGIN,
         )
         name = self.party.sealed.write(Purpose.PUBLISHED_MODEL, model.ref.label, weights)
         with self.party.database.transaction() as tables:
@@ -226,7 +239,7 @@ class EnquiryWorld:
             a_database(configured.folder.database_file),
             SealedFiles(folder / "sealed", generate_storage_key()),
             cast(CurrentDirectory, self),
-            cast(CurrentPolicy, StillPolicy()),
+            cast(CurrentPolicy, self.policy),
             self.clock,
         )
 

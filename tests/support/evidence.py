@@ -18,6 +18,7 @@ from governance.people.roles import Action
 from governance.policy.release import Quorum, ReleaseClass, ReleaseTerms
 from governance.policy.rules import Policy
 from governance.risk_report import StatedRisk, sign_risk_report
+from governance.utility_report import StatedUtility, sign_utility_report
 from privacy.accounting.statement import PrivacyStatement
 from privacy.figures import Figure
 from privacy.risk.report import ATTACKED_IN_THE_CLEAR, RiskReport
@@ -56,6 +57,7 @@ CLASS = ReleaseClass(
     unit=Unit.PERSON,
     max_figures={"membership.lira.tpr_at_1_percent": Decimal("0.03"), "group.accuracy_gap": Decimal("0.1")},
     min_figures={"accuracy": Decimal("0.8")},
+    min_shadows=64,
     max_age_days=30,
     approvals=Quorum(1, ("privacy-officers",)),
     more_approvals=Quorum(2, ("privacy-officers",)),
@@ -76,14 +78,25 @@ class Case:
     officers: tuple[Signer, ...] = field(default_factory=lambda: (an_officer("nora"), an_officer("emil")))
 
     def report(
-        self, owner: str = "hospital-a", *, key: SigningKey | None = None, days: int = 1, ref: ModelRef = REF, **figures: Figure
+        self,
+        owner: str = "hospital-a",
+        *,
+        key: SigningKey | None = None,
+        days: int = 1,
+        ref: ModelRef = REF,
+        shadows: int = 64,
+        **figures: Figure,
     ) -> SignedDocument:
         """An owner's risk report; `figures` change some, with `__` for a dot."""
         changed = {name.replace("__", "."): figure for name, figure in figures.items()}
-        found = RiskReport(RISKS | changed, 400, 400, 64, (7,), ATTACKED_IN_THE_CLEAR)
+        found = RiskReport(RISKS | changed, 400, 400, shadows, (7,), ATTACKED_IN_THE_CLEAR)
         stated = StatedRisk("cardio", owner, ref, NOW - timedelta(days=days), (f"{owner}/hearts/1",), found)
         own = self.world.hospital_a if owner == "hospital-a" else self.world.hospital_b
         return sign_risk_report(stated, key or own.signing)
+
+    def utility(self, report: UtilityReport = UTILITY, *, key: SigningKey | None = None) -> SignedDocument:
+        """The report of alice on an evaluation."""
+        return sign_utility_report(StatedUtility("cardio", "alice", report), key or self.world.alice.signing)
 
     def bundle(
         self, *, statement: Mapping[str, Any] | None = None, training: Mapping[str, Any] | None = None, **changes: Any
@@ -107,7 +120,7 @@ class Case:
             parameters=31,
             preparations={A_ROWS: "c3" * 32},
             risk_reports=(self.report("hospital-a"), self.report("hospital-b")),
-            utility=(UTILITY,),
+            utility=(self.utility(),),
         )
         return replace(whole, **changes)
 

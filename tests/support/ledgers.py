@@ -23,7 +23,7 @@ from governance.policy.budgets import Caps
 from protocols.errors import ConfideError, ErrorCode, Problem
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
-ACCOUNTS = ("dataset/patients/1", "dataset/scans/2", "model/diagnosis@0123456789ab")
+ACCOUNTS = ("dataset/patients", "dataset/scans", "model/diagnosis@0123456789ab")
 
 
 class Ledger(Protocol):

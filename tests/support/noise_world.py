@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from protocols.errors import ConfideError
-from protocols.mpc.channels import Channel
 from protocols.mpc.keys import SessionKeys, derive_keys
+from protocols.mpc.late_channel import LateChannel
 from protocols.mpc.noise_draws import Draw
 from protocols.mpc.noise_sharing import NoiseSharing
 from protocols.plan.noise import PlannedNoise
@@ -66,8 +66,8 @@ def shares(change: Callable[[RingArray], RingArray], design: PlannedNoise) -> ty
     """An owner that commits to sound draws and shares changed ones; `change` gets and gives (steps, width)."""
 
     class Shares(Cheat):
-        def _share(self, values: RingArray) -> None:
-            super()._share(change(values.reshape(design.steps, -1)).reshape(-1))
+        def _rest(self, values: RingArray, pads: RingArray) -> RingArray:
+            return super()._rest(change(values.reshape(design.steps, -1)).reshape(-1), pads)
 
     return Shares
 
@@ -100,7 +100,7 @@ def share_noise(
             party=name,
             computing_parties=computing,
             keys=keys[name],
-            channels={peer: Channel(link) for peer, link in as_links(links[name]).items()},
+            channels={peer: LateChannel(link) for peer, link in as_links(links[name]).items()},
             random=own_random(name, seed),
         )
         for name in participants

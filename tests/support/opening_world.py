@@ -159,7 +159,7 @@ def open_as_querier(
     for party in sorted(job.computing_parties, key=lambda name: name in last):
         parties[party].seen = list(replies.values())
         replies[party] = parties[party].hand_out(output.name)
-    return open_output(job, output, replies=[replies[party] for party in job.computing_parties], commitments=commitments)
+    return open_output(job, output, replies=[replies[party] for party in job.computing_parties], commitments=commitments).value
 
 
 def with_commitment(ending: Ending, party: str, output: str, value: str) -> Ending:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from governance.commitments import CommittedShare, commitment_of
+from governance.identity.keys import SigningKey
 from governance.licence import Licence, sign_licence
+from governance.privacy_claims import TrainingClaim
 from parties.released import HandedShare, keep_released
 from protocols.canonical import canonical_bytes, sha256_hex
 from protocols.job import Job, JobType, ModelRef, Output, OutputKind
@@ -21,6 +23,7 @@ REF = ModelRef("diagnosis", "0123456789ab")
 FEATURES = 4
 PARTIES = ("hospital-a", "hospital-b")
 UNTIL = NOW + timedelta(days=90)
+CLAIMS = (TrainingClaim("ab" * 16, "1", "0.00001", "zero-out", "row", 1),)
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ def licence_of(job: Job, party: str, commitments: dict[str, str], *, expires: da
         job=job.job_id,
         attempt=1,
         output="weights",
-        ref=REF,
+        ref=job.model_ref or REF,
         manifest_sha256=sha256_hex(canonical_bytes(job.model.to_document())),
         parameters=FEATURES + 1,
         purpose=job.purpose,
@@ -65,19 +68,26 @@ def licence_of(job: Job, party: str, commitments: dict[str, str], *, expires: da
         commitments=commitments,
         issued=job.created,
         expires=expires,
+        claims=CLAIMS,
     )
 
 
 def handed_out(world: World, *, change: Callable[[Licence], Licence] = lambda licence: licence) -> Handed:
     """What both parties hand out; `change` alters their licences before they sign them."""
-    job = a_release()
+    keys = {"hospital-a": world.hospital_a.signing, "hospital-b": world.hospital_b.signing}
+    return handed_by(keys, a_release(), change=change)
+
+
+def handed_by(
+    keys: Mapping[str, SigningKey], job: Job, *, change: Callable[[Licence], Licence] = lambda licence: licence
+) -> Handed:
+    """The same of any release, by the parties' keys."""
     ring = np.random.default_rng(5).integers(-(1 << 26), 1 << 26, FEATURES + 1)
     opened = {
         party: CommittedShare(job.job_id, 1, "weights", party, share.shape, 24, share.astype("<i8").tobytes(), bytes([n]) * 32)
         for n, (party, share) in enumerate(zip(PARTIES, split(ring, 2), strict=True))
     }
     commitments = {party: commitment_of(share) for party, share in opened.items()}
-    keys = {"hospital-a": world.hospital_a.signing, "hospital-b": world.hospital_b.signing}
     replies = []
     for number, (party, share) in enumerate(opened.items()):
         licence = change(licence_of(job, party, commitments, expires=UNTIL - timedelta(days=number)))

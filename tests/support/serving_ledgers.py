@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from governance.audit.entries import EntryKind, read_entry
-from governance.budget.amounts import model_account
+from governance.budget.amounts import consumer_account, model_account
 from governance.budget.ledger import Step
 from protocols.job import Job, ModelRef
 from tests.support.trial import Trial
@@ -17,8 +17,14 @@ def queries_of(trial: Trial, party: str, job: Job) -> list[dict[str, object]]:
 
 
 def charges_of(trial: Trial, party: str, job: Job) -> dict[Step, tuple[int, int]]:
-    """Queries and answers that a party's ledger says of a serving, by step."""
+    """Queries and answers that a party's ledger says of a serving, by step; alike of the model and of who asks it."""
     with trial.tables(party) as tables:
         entries = tables.ledger.of_job(job.job_id)
-    assert {entry.account for entry in entries} <= {model_account(job.model_ref or ModelRef("", ""))}
-    return {entry.step: (entry.amount.queries, entry.amount.answers) for entry in entries}
+    ref = job.model_ref or ModelRef("", "")
+    told = [
+        {entry.step: (entry.amount.queries, entry.amount.answers) for entry in entries if entry.account == account}
+        for account in (model_account(ref), consumer_account(job.querier, ref))
+    ]
+    assert sum(len(steps) for steps in told) == len(entries)
+    assert told[0] == told[1]
+    return told[0]

@@ -182,7 +182,9 @@ class WitnessWorld:
         for party, hospital in self.hospitals.items():
             with hospital.tables() as tables:
                 tables.datasets.add(
-                    DatasetRecord("patients", 1, canonical_bytes(SCHEMA), 100, {}, "c" * 64, "", f"{party}-rows", self.now)
+                    DatasetRecord(
+                        "patients", 1, canonical_bytes(SCHEMA), 100, {}, "c" * 64, "", f"{party}-rows", self.now, None, False
+                    )
                 )
                 tables.agreements.add(signed, now=self.now)
                 tables.grants.add(self.grant(party), now=self.now)

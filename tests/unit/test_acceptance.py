@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,12 +16,16 @@ from governance.consent.revocation import Effect, Revocation, sign_revocation
 from governance.policy.approval import Answer, Question
 from parties.server.acceptance import check_consent, record_refusal
 from parties.server.reasons import reasons
+from parties.storage.database import Database, Tables
+from privacy.accounting import accountant
 from protocols.canonical import sha256_hex
 from protocols.errors import ConfideError, ErrorCode
-from protocols.job import Job
+from protocols.job import Job, check
+from protocols.private_training import Mechanism, PrivateTraining, Unit
 from protocols.session import events as ev
 from protocols.session.messages import Countersignature, SessionMessage
 from tests.support.consent import HOSPITALS
+from tests.support.jobs import sgd
 from tests.support.people import Signer, an_officer
 from tests.support.witness_world import Hospital, WitnessWorld, a_witness_world, await_true, plan_of
 
@@ -47,6 +53,48 @@ def refused(hospital: Hospital, job: Job) -> ev.JobRefused:
 
 def as_message(job: Job, party: str, accepted: ev.JobAccepted) -> SessionMessage:
     return SessionMessage(job.job_id, 1, party, Countersignature(accepted.plan_digest, accepted.manifest))
+
+
+@pytest.fixture
+def derived_inside(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How much the accountants derived within each transaction; other writers wait for that long."""
+    found: list[int] = []
+    opened = Database.transaction
+
+    @contextmanager
+    def counted(database: Database) -> Iterator[Tables]:
+        with opened(database) as tables:
+            before = accountant._guarantee.cache_info().misses
+            yield tables
+            found.append(accountant._guarantee.cache_info().misses - before)
+
+    monkeypatch.setattr(Database, "transaction", counted)
+    accountant._guarantee.cache_clear()
+    return found
+
+
+def test_accountants_are_asked_before_the_transaction_that_decides(world: WitnessWorld, derived_inside: list[int]) -> None:
+    terms = PrivateTraining(
+        mechanism=Mechanism.SHARED_GRADIENTS,
+        noise_multiplier="29",
+        colluders=1,
+        nominal_rows=300,
+        nominal_people=300,
+        epsilon="1",
+        delta="0.00001",
+        unit=Unit.ROW,
+        rows_per_person=1,
+        norm_bound="1",
+        canaries=0,
+    )
+    job = world.arrive(training=replace(sgd(60, 300, "0.1"), privacy=terms))
+    assert not list(check(job))
+    world[A].start()
+    world[A].pursue(job)
+    world[A].answer(job)
+    assert accountant._guarantee.cache_info().misses > 0, "they were asked"
+    assert derived_inside
+    assert not any(derived_inside)
 
 
 def test_job_that_all_permit_is_accepted_with_a_proof_that_the_others_take(world: WitnessWorld) -> None:

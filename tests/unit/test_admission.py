@@ -13,7 +13,7 @@ from governance.identity.directory import Directory
 from governance.identity.names import Role
 from protocols.canonical import canonical_bytes
 from protocols.errors import ConfideError, ErrorCode
-from protocols.job import Job, ModelRef, Task
+from protocols.job import Job, ModelRef, Output, OutputKind, Task
 from protocols.training import OptimiserKind
 from tests.support.jobs import CREATED, MODEL, MODEL_REF, SCHEMA_DIGEST, a_dataset, a_training, an_evaluation, an_inference
 from tests.support.members import Founder, a_founder, new_keys
@@ -55,6 +55,7 @@ def holdings_of(party: str = "hospital-a", **changes: object) -> Holdings:
         resumed=None,
         schemas={},
         prepared={},
+        rows_per_person={},
     )
     return replace(holdings, **changes)  # type: ignore[arg-type]  # tests name the fields
 
@@ -132,6 +133,19 @@ def test_examine_evaluation_counts_the_rows_of_all_owners(rows: int, is_enough: 
     datasets = (a_dataset("hospital-b", num_rows=rows - 20), a_dataset("hospital-c", num_rows=20))
     codes = [code for code, _ in findings(an_evaluation(datasets=datasets), directory)]
     assert codes == ([] if is_enough else [ErrorCode.NOT_ENOUGH_ROWS])
+
+
+@pytest.mark.parametrize(
+    ("noise", "min_cell", "is_enough"), [("0", 10, True), ("5", 10, True), ("4.999", 10, False), ("0.001", 5, False)]
+)
+def test_examine_noise_that_stands_in_for_the_minimum_cell_hides_it(
+    noise: str, min_cell: int, is_enough: bool, directory: Directory
+) -> None:
+    """Next to no noise would open, by subtraction from all rows, what the rules for exact counts withhold."""
+    output = Output("count", OutputKind.CORRECT_COUNT, "alice", min_cell, noise=noise, noise_colluders=int(noise != "0"))
+    datasets = (a_dataset("hospital-a"), a_dataset("hospital-b"))
+    found = findings(an_evaluation(datasets=datasets, outputs=(output,)), directory)
+    assert found == ([] if is_enough else [(ErrorCode.NOT_ENOUGH_ROWS, "outputs.count.noise")])
 
 
 def test_examine_job_at_the_partys_own_limits_is_accepted(directory: Directory) -> None:

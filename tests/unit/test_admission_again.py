@@ -59,6 +59,7 @@ def holdings_of(party: str = "hospital-a", **changes: object) -> Holdings:
         resumed=None,
         schemas={},
         prepared={},
+        rows_per_person={},
     )
     return replace(holdings, **changes)  # type: ignore[arg-type]  # tests name the fields
 

@@ -45,6 +45,23 @@ def test_mean_is_told_by_class_or_in_the_unit_of_the_label() -> None:
     assert line == "out of the predictions of 20 or more samples: 18"  # 0.2 of [-1, 1] is 0.6 of 30 days
 
 
+@pytest.mark.parametrize(
+    ("output", "value", "added"),
+    [
+        (Output("out", KIND.LABEL, "alice"), np.array([2, 1]), ", from which the class follows"),
+        (Output("out", KIND.PROBABILITY, "alice"), np.full((2, 3), 0.25), "; probabilities are brought back to 0 to 1"),
+        (Output("out", KIND.MEAN, "alice", min_cell=20), np.array([0.2, 0.3, 0.5]), ""),
+    ],
+)
+def test_noisy_answers_say_their_noise_beside_the_numbers_and_others_nothing(
+    output: Output, value: np.ndarray, added: str
+) -> None:
+    exact = words(output, value, GRADES, Task.CLASSES)
+    # Each of two computing parties draws with deviation 0.25 against one: their sum has 0.25 times the root of 2.
+    noisy = words(replace(output, noise="0.25", noise_colluders=1), value, GRADES, Task.CLASSES)
+    assert noisy == [*exact, f"every number had noise of deviation 0.354 added{added}"]
+
+
 def test_released_weights_are_counted_and_not_shown() -> None:
     (line,) = words(Output("out", KIND.WEIGHTS, "alice"), np.full(1234, 0.5), GRADES, Task.CLASSES)
     assert line.startswith("out: 1,234 parameters")

@@ -17,7 +17,8 @@ from governance.people.person import Person
 from governance.people.roles import PersonRole
 from governance.policy.approval import MAX_COMMENT, Answer
 from governance.policy.rules import Kind
-from governance.preview import Preview, flows_by_peer
+from governance.preview import Preview
+from governance.preview_flows import flows_by_peer
 from parties.approving import answer, pending, policy_decision, show_job
 from parties.cli.main import app
 from parties.people import make_person

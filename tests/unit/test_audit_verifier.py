@@ -23,7 +23,7 @@ from tests.support.members import NOW, a_founder
 JOB = {"job": "a" * 32}
 ENDED = {"job": "a" * 32, "state": "completed"}
 OUTPUT = {"job": "a" * 32, "output": "labels"}
-ACCOUNT = {"job": "a" * 32, "account": "dataset/ward/1"}
+ACCOUNT = {"job": "a" * 32, "account": "dataset/ward"}
 ANSWERED = {"enquiry": "b" * 32, "request": "1" * 32, "answers": 4}
 ACCEPTED = (EntryKind.ENQUIRY_ACCEPTED, {"enquiry": "b" * 32, "answers": 8})
 FINISHED = (EntryKind.ENQUIRY_ENDED, {"enquiry": "b" * 32, "reason": "asked", "requests": 1, "answers": 4})

@@ -23,11 +23,14 @@ from parties.config import load_party_config, write_party_config
 from parties.people import make_person
 from parties.policy_file import write_policy
 from parties.storage.database import open_database
+from parties.storage.datasets import DatasetRecord
 from parties.storage.files import make_folder
 from parties.storage.jobs import JobRecord
+from privacy.accounting.composition import Composition
+from privacy.accounting.normal_bound import UNIT_OF_ROWS, normal_bound
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
-ACCOUNT, JOB = "dataset/patients/1", "ab" * 16
+ACCOUNT, JOB = "dataset/patients", "ab" * 16
 CHARGE = {ACCOUNT: Amount(None, Decimal(0), 1, 4)}
 
 
@@ -79,9 +82,54 @@ def test_budget_show_and_history_say_what_is_reserved_and_permitted(desk: Desk) 
     assert (shown["caps"]["queries"], shown["caps"]["epsilon"], shown["authorisation"]) == (50, None, None)
     (entry,) = desk.data("history", ACCOUNT)["entries"]
     assert (entry["step"], entry["job"], entry["answers"]) == ("reserve", JOB, 4)
+    assert shown["with_noise"] == {"epsilon": "0", "delta": "0", "queries": 0, "answers": 0}
     text = desk.run("budget", "show", ACCOUNT, "--config", str(desk.config)).stdout
     assert "1 of 50" in text
+    assert "no bound of no cap" in text
     assert "the policy" in text
+
+
+def test_budget_show_says_what_composes_and_all_versions_share_an_account(desk: Desk) -> None:
+    bound = normal_bound(UNIT_OF_ROWS, squared=0.0625)
+    part = Composition.of(bound, epsilon=Decimal(1), delta=Decimal("0.00001"))
+    database = open_database(load_party_config(desk.config).folder.database_file)
+    with database.transaction() as tables:
+        tables.ledger.refund(JOB, NOW)  # what is open without noise has no epsilon
+        for version in (1, 2):
+            record = DatasetRecord(
+                "patients", version, b"{}", 9, {}, "c" * 64, "", f"{version}.sealed", NOW, None, is_counted=False
+            )
+            tables.datasets.add(record)
+        for job_id in ("c1" * 16, "c2" * 16):
+            tables.jobs.add(JobRecord(job_id, "alice", b"{}", bytes(64), None, "{}", "proposed", NOW, NOW))
+            amount = Amount(Decimal(1), Decimal("0.00001"), 1, 0, (part,))
+            tables.ledger.reserve(job_id, {ACCOUNT: amount}, {ACCOUNT: Caps(epsilon=Decimal(2))}, NOW)
+    database.close()
+    (shown,) = desk.data("show")["budgets"]
+    assert (shown["account"], shown["spent"]["epsilon"], shown["spent"]["delta"]) == (ACCOUNT, "2", "0.00002")
+    expected = f"{(part + part).epsilon:f}"
+    unit = {"unit": UNIT_OF_ROWS, "charges": 2, "added": "2", "epsilon": expected, "at_delta": "0.00001"}
+    assert shown["composed"] == {"epsilon": expected, "units": [unit]}
+    text = desk.run("budget", "show", "--config", str(desk.config)).stdout
+    assert f"{expected} (composed; added up 2)" in text
+
+
+def test_budget_show_keeps_what_has_a_bound_beside_what_has_none_and_a_cap_that_is_none(desk: Desk) -> None:
+    told = "consumer/alice/diagnosis@0123456789ab"
+    database = open_database(load_party_config(desk.config).folder.database_file)
+    with database.transaction() as tables:
+        tables.jobs.add(JobRecord("c1" * 16, "alice", b"{}", bytes(64), None, "{}", "proposed", NOW, NOW))
+        noisy = Amount(Decimal("1.5"), Decimal("0.00001"), 1, 0)
+        tables.ledger.reserve("c1" * 16, {ACCOUNT: noisy, told: noisy}, {ACCOUNT: Caps(), told: Caps()}, NOW)
+    database.close()
+    consumer, shown = desk.data("show")["budgets"]
+    assert shown["spent"]["epsilon"] is None
+    assert shown["with_noise"] == {"epsilon": "1.5", "delta": "0.00001", "queries": 1, "answers": 0}
+    assert consumer["account"] == told
+    text = desk.run("budget", "show", "--config", str(desk.config)).stdout
+    assert "no bound (with noise: 1.5) of no cap" in text
+    assert "1 of no cap" in text
+    assert "1000000000" not in text
 
 
 def test_budget_set_by_a_privacy_officer_stands_above_the_policy_and_in_the_log(desk: Desk) -> None:
@@ -117,7 +165,7 @@ def test_budget_set_caps_that_do_not_fit_are_refused(desk: Desk, more: list[str]
     assert desk.data("show")["budgets"][0]["caps"]["queries"] == 50
 
 
-@pytest.mark.parametrize("account", ["patients", "dataset/patients", "dataset/patients/0"])
+@pytest.mark.parametrize("account", ["patients", "dataset/", "dataset/patients/1"])
 def test_budget_of_no_account_is_refused(desk: Desk, account: str) -> None:
     assert desk.budget("show", account).exit_code == 2
     assert desk.budget("history", account).exit_code == 2
@@ -126,8 +174,7 @@ def test_budget_of_no_account_is_refused(desk: Desk, account: str) -> None:
 @pytest.mark.parametrize(
     ("account", "code"),
     [
-        ("dataset/patient/1", "UNKNOWN_DATASET"),
-        ("dataset/patients/2", "UNKNOWN_DATASET"),
+        ("dataset/patient", "UNKNOWN_DATASET"),
         ("model/m@0123456789ab", "UNKNOWN_MODEL"),
     ],
 )

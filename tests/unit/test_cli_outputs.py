@@ -10,15 +10,21 @@ from typing import Any
 import numpy as np
 import pytest
 
+from governance.documents import SignedDocument
+from governance.utility_report import StatedUtility, sign_utility_report, verify_utility_report
 from parties.cli.job_words import count_in_words, describe_outputs, outputs_in_words
 from parties.cli.utility_files import check_utility_files, write_utility_files
-from privacy.utility.report import read_utility_report
+from parties.client.opening import Opened
+from privacy.utility.report import UtilityReport
 from protocols.errors import ConfideError
 from protocols.job import Output, OutputKind, Task
 from tests.support.jobs import SCHEMA, an_evaluation, an_inference
+from tests.support.members import a_world
 
 GRADES = {"name": "grade", "role": "label", "type": "choice", "choices": ["low", "medium", "high"]}
 STAY = {"name": "days", "role": "label", "type": "integer", "range": ["0", "30"]}
+
+WORLD = a_world()
 
 
 def schema(label: dict[str, Any]) -> dict[str, Any]:
@@ -114,6 +120,20 @@ def test_groups_are_named_in_the_feature_s_own_unit() -> None:
     assert describe_outputs({"out": counts})["out"][1] == [40, None, None, 9]  # type: ignore[index,call-overload]
 
 
+def signed(stated: StatedUtility) -> SignedDocument:
+    return sign_utility_report(stated, WORLD.alice.signing)
+
+
+def told(path: Path) -> UtilityReport:
+    """What a file says that alice signed."""
+    return verify_utility_report(SignedDocument.from_bytes(path.read_bytes()), WORLD.directory).report
+
+
+def opened(values: dict[str, np.ndarray]) -> dict[str, Opened]:
+    """Outputs as the client opens them; the shares of an evaluation go into no file."""
+    return {name: Opened(value, ()) for name, value in values.items()}
+
+
 def test_files_of_utility_are_checked_before_and_written_after(tmp_path: Path) -> None:
     outputs = (
         Output("correct", OutputKind.CORRECT_COUNT, "alice", 5),
@@ -130,14 +150,15 @@ def test_files_of_utility_are_checked_before_and_written_after(tmp_path: Path) -
     }
     report, picture = tmp_path / "utility.json", tmp_path / "diagram.svg"
     check_utility_files(job, report=report, usual=None, picture=picture)
-    write_utility_files(job, values, report=report, usual=None, picture=picture)
-    made = read_utility_report(report.read_bytes())
+    write_utility_files(job, opened(values), report=report, usual=None, picture=picture, sign=signed)
+    made = told(report)
     assert (made.job, made.rows, made.groups) == (job.job_id, job.num_rows, ("radius below 2.5", "radius from 2.5"))
     assert {"accuracy", "ece", "group.fnr_gap", "group.2.fpr"} <= set(made.figures)
     assert picture.read_text().startswith("<svg")
     other = replace(job, nonce="ee" * 16)
-    write_utility_files(other, values | {"correct": np.array([job.num_rows - 90])}, report=picture, usual=report, picture=None)
-    drop = read_utility_report(picture.read_bytes()).figures["shift.accuracy_drop"]
+    fewer = values | {"correct": np.array([job.num_rows - 90])}
+    write_utility_files(other, opened(fewer), report=picture, usual=report, picture=None, sign=signed)
+    drop = told(picture).figures["shift.accuracy_drop"]
     assert drop.value == pytest.approx(40 / job.num_rows, abs=1e-6)
 
 

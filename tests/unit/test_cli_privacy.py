@@ -36,6 +36,12 @@ def test_account_says_epsilon_with_relation_and_ceiling_for_people() -> None:
     assert "no attack finds more than 1.98 % of members at 1 % false alarms" in said
 
 
+def test_delta_that_is_too_large_for_the_agreed_rows_is_refused_with_one_that_is_not() -> None:
+    code, said = confide("choose", *SUMS, "--epsilon", "1", "--delta", "0.00003")
+    assert (code, "one tenth of 1 / 5000" in said, "Write 0.00001" in said) == (2, True, True)
+    assert confide("choose", *SUMS, "--epsilon", "1", "--delta", "0.00002")[0] == 0
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -48,6 +54,9 @@ def test_account_says_epsilon_with_relation_and_ceiling_for_people() -> None:
         ("choose", "--mechanism", "noisy_sums", "--steps", "60", "--epsilon", "1", "--nominal-rows", "100"),
         ("choose", *SUMS[:-1], "2501", "--epsilon", "1"),
         ("choose", "--mechanism", "shuffled", "--steps", "60", "--epsilon", "1"),
+        ("choose", *SUMS, "--epsilon", "1", "--delta", "0.00003"),
+        ("choose", *SUMS, "--epsilon", "1", "--delta", "small"),
+        ("account", *SUMS, "--noise-multiplier", "2", "--delta", "0.00003"),
         ("account", *SHARED, "--noise-multiplier", "0"),
         ("account", *SHARED, "--noise-multiplier", "0.2"),
     ],

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from parties.client.warm import MAX_SHARE_BYTES, Servings, ServingState, WarmAt, all_replies, open_answer
+from parties.client.warm import MAX_SHARE_BYTES, OVER, Servings, ServingState, WarmAt, all_replies, open_answer
 from parties.wire.generated.confide.v1 import serving_pb2
 from protocols.errors import ConfideError, ErrorCode
 from protocols.job import Job, Output, OutputKind
@@ -180,6 +180,34 @@ def test_samples_that_need_several_queries_are_asked_if_all_can_be_answered() ->
     servings = Listed(a_state(rows_left=MOST + 1, queries_left=2))
     assert len(servings.ask(JOB, np.zeros((MOST + 1, 1)))) == MOST + 1
     assert servings.parts == [MOST, 1]
+
+
+class EndsAfter(Listed):
+    """A serving that ends once it has answered some queries."""
+
+    answers = 1
+
+    def _ask(self, job: Job, features: NDArray[np.float64]) -> NDArray[np.float64]:
+        if len(self.parts) == self.answers:
+            raise ConfideError(ErrorCode.NOT_READY, "the session has ended")
+        return super()._ask(job, features)
+
+
+def test_samples_that_were_answered_in_part_are_not_asked_again_by_another_job() -> None:
+    servings = EndsAfter(a_state(rows_left=MOST + 1, queries_left=2))
+    with pytest.raises(ConfideError) as caught:
+        servings.ask(JOB, np.zeros((MOST + 1, 1)))
+    assert caught.value.code is ErrorCode.JOB_FAILED  # `client.predict` submits a job after what is in OVER alone
+    assert caught.value.code not in OVER
+    assert f"the first {MOST} of {MOST + 1} rows are answered and spent" in caught.value.what
+
+
+def test_samples_of_which_none_was_answered_may_be_asked_of_another_job() -> None:
+    servings = EndsAfter(a_state(rows_left=MOST + 1, queries_left=2))
+    servings.answers = 0
+    with pytest.raises(ConfideError) as caught:
+        servings.ask(JOB, np.zeros((MOST + 1, 1)))
+    assert caught.value.code in OVER
 
 
 def test_serving_that_failed_once_is_asked_for_anew() -> None:

@@ -101,7 +101,7 @@ def test_agreement_with_an_unsound_field_is_refused(changes: dict[str, Any], whe
         ({"outputs": (OutputRule(OutputKind.PROBABILITY, clip="0.6"),)}, "outputs.probability.clip"),
         ({"outputs": (OutputRule(OutputKind.LABEL), OutputRule(OutputKind.LABEL))}, "outputs"),
         ({"architectures": ("ab",)}, "architectures"),
-        ({"parameters": ParameterLimits(max_epochs=10_000)}, "parameters.max_epochs"),
+        ({"parameters": ParameterLimits(max_epochs=10_001)}, "parameters.max_epochs"),
         ({"max_uses": 2_000_000}, "max_uses"),
         ({"derived_until": NOW - timedelta(days=2)}, "derived_until"),
         ({"nonce": ""}, "nonce"),

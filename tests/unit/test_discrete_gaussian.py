@@ -87,70 +87,117 @@ class Chosen:
         return taken
 
 
-def words(size: int, value: int) -> NDArray[np.uint64]:
-    return np.full(size, value, np.uint64)
+SIZE = 40
 
 
-def first_candidates(cell_word: int, offset_word: int, keep_word: int, further: int, deviation: int) -> NDArray[np.int64]:
-    """All candidates of a batch from equal words, with equal further bits."""
-    size, reserve = 40, discrete_gaussian._RESERVE
-    bits = np.frombuffer(further.to_bytes(24, "little") * reserve, np.uint64)
-    source = Chosen(words(size, cell_word), words(size, offset_word), words(size, keep_word), bits)
-    return discrete_gaussian._candidates(source, size, deviation)
+def word_of(cell: int) -> int:
+    """A word, of a positive sign, that takes a cell: the middle of the widest part of a column that it has."""
+    cells, parts = discrete_gaussian._cells(), list[tuple[int, int]]()
+    for column, threshold in enumerate(cells.thresholds):
+        start = column << 246
+        parts += [(threshold, start)] if cells.cells[2 * column] == cell else []
+        parts += [(2**246 - threshold, start + threshold)] if cells.cells[2 * column + 1] == cell else []
+    size, start = max(parts)
+    return (start + size // 2) >> 192
+
+
+def candidates(cell_word: int, second_word: int, *further: int, deviation: int) -> NDArray[np.int64]:
+    """All candidates of a batch from equal words; `further` is one number of 64 bits, then one of 192, for those undecided."""
+    words = np.repeat(np.array([cell_word, second_word], np.uint64), SIZE)
+    undecided, *rest = further or (0,)
+    more = [np.full(SIZE, undecided, np.uint64)] if further else []
+    bits = [np.frombuffer(each.to_bytes(24, "little"), np.uint64).copy() for each in rest for _ in range(SIZE)]
+    return discrete_gaussian._candidates(Chosen(words, *more, *bits), SIZE, deviation)
 
 
 @pytest.mark.parametrize(
     ("deviation", "offset", "cell"),
-    [(1 << 20, 777_777, 0), (1 << 40, 1 << 39, 1), ((1 << 44) - 3, 3 << 42, 3), (12_345, 12_344, 2)],
+    [(1 << 20, 65_535, 0), (1 << 40, 1 << 35, 16), ((1 << 44) - 3, 3 << 38, 40), (12_345, 700, 20)],
 )
 def test_keeping_is_decided_on_all_bits_where_a_float_could_err(deviation: int, offset: int, cell: int) -> None:
-    coarse, _ = discrete_gaussian._thresholds()
-    below = 0 if cell == 0 else int(coarse[cell - 1])
-    cell_word = (below + 5) << 1
+    width = -(-deviation // 16)
+    num_digits = 2**64 // width
+    value = cell * width + offset
+    with localcontext() as context:
+        context.prec = 160
+        exponent = Fraction(256 * value**2 - (cell * deviation) ** 2, 512 * deviation**2)
+        threshold = int((-Decimal(exponent.numerator) / Decimal(exponent.denominator)).exp() * 2**256 * num_digits)
+    digits, word, rest = threshold >> 256, (threshold >> 192) & (2**64 - 1), threshold & (2**192 - 1)
+    second = digits * width + offset
+    # The largest number below the threshold keeps all candidates, the threshold itself drops them all; no float sees that.
+    assert set(candidates(word_of(cell), second, word, rest - 1, deviation=deviation)) == {value}
+    assert candidates(word_of(cell), second, word, rest, deviation=deviation).size == 0
+    # Digits beside the threshold's decide alone.
+    beside = max(num_digits >> 30, 1)
+    assert candidates(word_of(cell), second - beside * width, deviation=deviation).size == SIZE
+    assert candidates(word_of(cell), second + beside * width, deviation=deviation).size == 0
+
+
+@pytest.mark.parametrize("column", [3, 40, 77])
+def test_cell_is_decided_on_all_bits_at_a_threshold(column: int) -> None:
+    cells = discrete_gaussian._cells()
+    first, rest = cells.thresholds[column] >> 192, cells.thresholds[column] & (2**192 - 1)
+    words = np.full(1, (column << 55) | (first << 1), np.uint64)
+    for further, second in [(rest - 1, 0), (rest, 1)]:
+        bits = np.frombuffer(further.to_bytes(24, "little"), np.uint64)
+        assert discrete_gaussian._slots(words, cells, Chosen(bits)).tolist() == [2 * column + second]
+    for beside, second in [(-2, 0), (2, 1)]:
+        assert discrete_gaussian._slots(words + np.int64(beside).view(np.uint64), cells, Chosen()).tolist() == [
+            2 * column + second
+        ]
+
+
+def test_columns_give_the_cells_the_probabilities_of_the_definition() -> None:
+    cells = discrete_gaussian._cells()
+    masses = [0] * 512
+    for column, threshold in enumerate(cells.thresholds):
+        masses[int(cells.cells[2 * column])] += threshold
+        masses[int(cells.cells[2 * column + 1])] += 2**246 - threshold
+    assert sum(masses) == 2**255
+    assert not any(masses[304:])
     with localcontext() as context:
         context.prec = 120
-        exponent = Fraction(offset * (2 * cell * deviation + offset), 2 * deviation**2)
-        threshold = int((-Decimal(exponent.numerator) / Decimal(exponent.denominator)).exp() * 2**256)
-    first, rest = threshold >> 192, threshold & (2**192 - 1)
-    value = cell * deviation + offset
-    # The largest number below the threshold keeps all candidates, the threshold itself drops them all; no float sees that.
-    assert set(first_candidates(cell_word, offset, first, rest - 1, deviation)) == {value}
-    assert first_candidates(cell_word, offset, first, rest, deviation).size == 0
-    # A word beside the threshold's decides alone.
-    assert first_candidates(cell_word, offset, first - 1, 2**192 - 1, deviation).size == 40
-    assert first_candidates(cell_word, offset, first + 1, 0, deviation).size == 0
+        weights = [(Decimal(-k * k) / 512).exp() for k in range(400)]
+        total = sum(weights)
+        exact = [int(weight / total * 2**255) for weight in weights]
+    # Each is rounded down once, and of a total that leaves out what is beyond; the first has what that makes in all.
+    assert all(abs(mass - other) <= 2 for mass, other in zip(masses[1:304], exact[1:304], strict=True))
+    assert 0 <= masses[0] - exact[0] < 2 * 304
+    assert sum(weights[304:]) / total < Decimal(2) ** -255
 
 
-@pytest.mark.parametrize("cell", [1, 2, 9, 18])
-def test_cell_is_decided_on_all_bits_at_a_threshold(cell: int) -> None:
-    _, fine = discrete_gaussian._thresholds()
-    threshold = fine[cell - 1]
-    first, rest = threshold >> 192, threshold & (2**192 - 1)
-    assert set(first_candidates(first << 1, 0, 0, rest, 1000)) == {1000 * cell}
-    below = first_candidates(first << 1, 0, 0, rest - 1, 1000) if rest else first_candidates((first - 1) << 1, 0, 0, 0, 1000)
-    assert set(below) == {1000 * (cell - 1)}
-
-
-def test_thresholds_are_those_of_the_definition() -> None:
-    _, fine = discrete_gaussian._thresholds()
-    total = sum(math.exp(-(k**2) / 2) for k in range(60))
-    for cell, threshold in enumerate(fine):
-        below = math.fsum(math.exp(-(k**2) / 2) for k in range(cell + 1)) / total
-        assert threshold / 2**255 == pytest.approx(below, rel=1e-14)
-    # What is beyond the table is less than what its thresholds lose by rounding.
-    assert math.exp(-(19**2) / 2) < 2.0**-255
+@pytest.mark.parametrize("deviation", [1, 15, 16, 17, 1000, (1 << 35) + 7, MAX_DEVIATION])
+def test_what_is_kept_at_once_is_below_the_probability_everywhere_in_its_cell(deviation: int) -> None:
+    table, cells = discrete_gaussian._table(deviation), discrete_gaussian._cells().cells
+    with localcontext() as context:
+        context.prec = 60
+        for slot in range(0, 1024, 7):
+            cell = int(cells[slot])
+            last = (cell + 1) * table.width - 1
+            exponent = Fraction(256 * last**2 - (cell * deviation) ** 2, 512 * deviation**2)
+            assert exponent >= 0
+            least = (-Decimal(exponent.numerator) / Decimal(exponent.denominator)).exp() * table.num_digits
+            assert least * (1 - Decimal(2) ** -39) - 1 <= int(table.surely_kept[slot]) <= least
 
 
 def test_negative_zero_is_dropped_and_others_keep_their_sign() -> None:
-    assert first_candidates(1, 0, 0, 0, 50).size == 0
-    assert set(first_candidates(0, 0, 0, 0, 50)) == {0}
-    assert set(first_candidates(1, 3, 0, 0, 50)) == {-3}
+    negative = 1 << 63
+    assert candidates(negative | word_of(0), 0, deviation=50).size == 0
+    assert set(candidates(word_of(0), 0, deviation=50)) == {0}
+    assert set(candidates(negative | word_of(0), 3, deviation=50)) == {-3}
+    assert set(candidates(negative | word_of(2), 3, deviation=50)) == {-11}
 
 
-def test_offset_words_beyond_the_last_multiple_are_dropped() -> None:
-    largest = 2**64 // 10 * 10
-    assert first_candidates(0, largest, 0, 0, 10).size == 0
-    assert set(first_candidates(0, largest - 1, 0, 0, 10)) == {9}
+def test_words_beyond_the_last_multiple_of_the_width_are_dropped() -> None:
+    largest = 2**64 // 7 * 7
+    assert candidates(word_of(0), largest, 0, deviation=112).size == 0
+    assert set(candidates(word_of(0), 7 * 1000 + 6, deviation=112)) == {6}
+
+
+def test_a_sixteenth_of_one_is_sampled_too() -> None:
+    """The smallest deviation has cells of one number, each wider than a sixteenth, and words of full size as digits."""
+    assert set(candidates(word_of(1), 0, deviation=1)) == {1}
+    assert candidates(word_of(1), 2**64 - 1, 2**64 - 1, deviation=1).size == 0
 
 
 def test_sum_of_draws_is_as_near_to_one_draw_as_the_bound_says() -> None:

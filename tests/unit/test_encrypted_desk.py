@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,15 @@ from sqlalchemy.exc import OperationalError
 from governance.audit.entries import EntryKind
 from governance.budget.ledger import Step
 from governance.consent.revocation import Effect, Revocation, sign_revocation
+from governance.policy.budgets import MAX_COUNT, Budgets, Caps
 from parties.server.encrypted.watch import EnquiryWatch
 from parties.server.workers import Template
 from parties.storage.audit_log import AuditStore
+from parties.storage.registry import MarkRecord
 from protocols.errors import ConfideError, ErrorCode
 from tests.support.consent import NOW
 from tests.support.enquiry_world import (
+    ORIGIN,
     OWNER,
     REQUEST,
     WITHIN_S,
@@ -171,7 +175,7 @@ def test_failure_of_a_kept_request_is_what_is_fetched(world: EnquiryWorld) -> No
         fetched(world, enquiry_id)
 
 
-@pytest.mark.parametrize("how", ["grant", "agreement", "model", "researcher"])
+@pytest.mark.parametrize("how", ["grant", "agreement", "model", "researcher", "origin"])
 def test_nothing_leaves_once_consent_has_ended(world: EnquiryWorld, how: str) -> None:
     asker = world.asker()
     enquiry_id, query = world.open(asker), asker.query(world.rows())
@@ -301,6 +305,40 @@ def test_requests_are_counted_by_how_they_ended_and_nothing_says_whose_they_are(
     assert world.model.name not in said
 
 
+@pytest.mark.parametrize(
+    ("caps", "why"),
+    [
+        (Caps(MAX_COUNT, 39), "with this job 40 answers, 39 permitted"),
+        (Caps(9, MAX_COUNT), "with this job 10 queries, 9 permitted"),
+        (Caps(MAX_COUNT, MAX_COUNT, Decimal(8)), "epsilon without bound (something is opened without noise), 8 permitted"),
+    ],
+)
+def test_enquiry_over_the_cap_on_its_querier_is_refused_with_the_account(world: EnquiryWorld, caps: Caps, why: str) -> None:
+    asker = world.asker()
+    world.policy.budgets = Budgets(consumers={"alice": caps})
+    error = refusal(lambda: world.open(asker, upload=False, max_answers=40))
+    (problem,) = error.problems
+    assert (error.code, problem.where) == (ErrorCode.BUDGET_EXHAUSTED, f"budget.consumer/alice/{world.model.ref.label}")
+    assert why in problem.what
+    bobs = world.sign(world.enquiry(asker, querier="bob", max_answers=40), world.bob)
+    assert world.desk.open(bobs, "bob").is_open
+    assert (world.told("alice"), [entry.step for entry in world.told("bob")]) == ((), [Step.RESERVE])
+
+
+def test_answers_count_on_the_account_of_their_querier_over_all_her_enquiries(world: EnquiryWorld) -> None:
+    asker = world.asker()
+    world.policy.budgets = Budgets(default_consumer=Caps(MAX_COUNT, 40))
+    first = world.open(asker, max_answers=40)
+    for _ in range(2):
+        world.ask(first, asker.query(world.rows()))
+    assert refusal(lambda: world.open(asker, upload=False, max_answers=4)).code is ErrorCode.BUDGET_EXHAUSTED
+    world.desk.end(first, "alice")  # 32 come back
+    amounts = [(entry.step, entry.amount.queries, entry.amount.answers) for entry in world.told()]
+    assert amounts == [(Step.RESERVE, 10, 40), (Step.COMMIT, 2, 8), (Step.REFUND, 8, 32)]
+    assert refusal(lambda: world.open(asker, upload=False, max_answers=36)).code is ErrorCode.BUDGET_EXHAUSTED
+    assert world.open(asker, upload=False, max_answers=32)
+
+
 def test_refused_enquiry_names_every_reason_and_is_logged(world: EnquiryWorld) -> None:
     asker = world.asker("batch")
     enquiry = world.enquiry(asker, lane="batch", purpose="marketing", max_answers=10)
@@ -320,6 +358,9 @@ def withdraw(world: EnquiryWorld, how: str, enquiry_id: str) -> ErrorCode:
         if how == "model":
             tables.encrypted.withdraw(world.model.ref, NOW)
             return ErrorCode.UNKNOWN_MODEL
+        if how == "origin":
+            tables.registry.mark(MarkRecord(ORIGIN, "hospital-c", "c0" * 16, ErrorCode.GRANT_REVOKED, delete=False, marked=NOW))
+            return ErrorCode.MODEL_REVOKED
         if how == "researcher":
             world.strike_off("alice")
             return ErrorCode.NOT_ENROLLED

@@ -13,10 +13,19 @@ from typer.testing import CliRunner
 from governance.audit.entries import EntryKind, Fact
 from governance.documents import SignedDocument
 from governance.evidence.bundle import EvidenceBundle
+from governance.utility_report import StatedUtility, read_stated_utility, sign_utility_report
 from parties import harness
 from parties.cli.main import app
+from parties.config import load_researcher_config
 from parties.storage.database import one_transaction
+from parties.storage.jobs import JobRecord
+from privacy.figures import Figure
+from privacy.utility.report import UtilityReport
+from protocols.canonical import canonical_bytes
+from protocols.job import ModelRef, Output, OutputKind
+from protocols.session.states import State
 from tests.support.evidence_holder import PARTIES, Holder, a_holder, reasons
+from tests.support.jobs import CREATED, an_evaluation
 from tests.support.private_training import private_sgd
 from tests.support.private_training import terms as private_terms
 
@@ -45,10 +54,11 @@ def test_version_is_released_with_evidence_and_approval_and_falls_with_a_worse_a
     assert [problem["where"] for problem in refused["problems"]] == ["owner-without-risk-report"] * 3
 
     made = holder.run("model", "evidence", "make", ref.label, *holder.reports(ref, 0.02), person="steward")
-    assert (made["verdict"], reasons(made), made["classes"]) == (
+    assert (made["verdict"], reasons(made), made["classes"], made["ended_release"]) == (
         "needs-officer",
         ["approvals-missing"],
         ["confidential", "internal"],
+        False,
     )
     assert holder.run("privacy", "check", ref.label, code=2)["verdict"] == "needs-officer"
     assert holder.run("model", "evidence", "approve", ref.label, person="operator", code=5)["code"] == "NOT_AUTHORISED"
@@ -60,10 +70,12 @@ def test_version_is_released_with_evidence_and_approval_and_falls_with_a_worse_a
     assert (shown["verdict"], shown["evidence"]["previous"]) == ("pass", None)  # it goes on under the same bundle
 
     worse = holder.run("model", "evidence", "make", ref.label, *holder.reports(ref, 0.2), person="steward")
-    assert (worse["verdict"], holder.released()) == ("blocked", [])
+    assert (worse["verdict"], holder.released(), worse["ended_release"]) == ("blocked", [], True)
+    again = holder.run("model", "evidence", "make", ref.label, *holder.reports(ref, 0.3), person="steward")
+    assert (again["verdict"], again["ended_release"]) == ("blocked", False)  # there is none any more
     with one_transaction(holder.config.folder.database_file) as tables:
         kinds = [json.loads(tables.audit.entry(index).body)["kind"] for index in range(tables.audit.size())]
-    assert kinds.count("evidence-signed") == 3
+    assert kinds.count("evidence-signed") == 4
     assert "release-decided" in kinds
 
 
@@ -119,6 +131,17 @@ def test_what_cannot_be_judged_does_not_pass(holder: Holder, arguments: tuple[st
     assert holder.run("privacy", "check", *arguments, code=1)["code"] in {"INVALID_ARGUMENT", "EVIDENCE_MISSING"}
 
 
+def test_policy_without_terms_names_the_block_and_what_to_do(holder: Holder) -> None:
+    ref = holder.keep("1a")
+    text = holder.config.policy.read_text()
+    holder.config.policy.write_text(text.partition("\nrelease:")[0] + "\n")
+    made = holder.run("model", "evidence", "make", ref.label, *holder.reports(ref, 0.02), person="steward")
+    (reason,) = made["reasons"]
+    assert (reason["code"], "no block `release`" in reason["what"]) == ("no-release-terms", True)
+    refused = holder.run("model", "alias", "set", "diagnosis@released", ref.version, person="officer", code=5)
+    assert "block `release`" in refused["problems"][0]["remedy"]
+
+
 def test_report_that_nobody_would_believe_makes_no_bundle(holder: Holder) -> None:
     ref = holder.keep("1a")
     option, path = holder.reports(ref, 0.02, owners=("hospital-b",))
@@ -150,3 +173,63 @@ def test_private_training_brings_its_statement_noise_test_and_canaries_from_the_
 def note(holder: Holder, kind: EntryKind, facts: dict[str, Fact]) -> None:
     with one_transaction(holder.config.folder.database_file) as tables:
         tables.audit.append(kind, facts, now=datetime.now(UTC))
+
+
+def evaluated(holder: Holder, ref: ModelRef, *, querier: str) -> str:
+    """Keeps a completed evaluation of a version in the holder's records; returns its id."""
+    job = an_evaluation(model_ref=ref, querier=querier, outputs=(Output("correct", OutputKind.CORRECT_COUNT, querier, 10),))
+    with one_transaction(holder.config.folder.database_file) as tables:
+        state = State.COMPLETED.value
+        tables.jobs.add(JobRecord(job.job_id, querier, job.to_bytes(), bytes(64), None, "{}", state, CREATED, CREATED))
+    return job.job_id
+
+
+def stated_by_the_researcher(holder: Holder, ref: ModelRef, job_id: str, *, min_cell: int = 10) -> Path:
+    """The file that the consortium's researcher signs about an evaluation."""
+    config = load_researcher_config(holder.folder / harness.RESEARCHER / "researcher.yaml")
+    consortium = holder.config.folder.member.load_directory().consortium
+    report = UtilityReport(job_id, ref.label, 300, min_cell, (270, 270), (), {"accuracy": Figure(0.9, 0.87, 0.92)})
+    stated = StatedUtility(consortium, harness.RESEARCHER, report)
+    path = holder.folder / "utility.json"
+    path.write_bytes(sign_utility_report(stated, config.folder.load_signing_key()).to_bytes())
+    return path
+
+
+def test_utility_enters_the_evidence_as_its_querier_signed_it(holder: Holder) -> None:
+    ref = holder.keep("1a")
+    path = stated_by_the_researcher(holder, ref, evaluated(holder, ref, querier=harness.RESEARCHER))
+    options = (*holder.reports(ref, 0.02), "--utility", str(path))
+    made = holder.run("model", "evidence", "make", ref.label, *options, person="steward")
+    assert reasons(made) == ["approvals-missing"]
+    with one_transaction(holder.config.folder.database_file) as tables:
+        bundle = EvidenceBundle.from_bytes(tables.evidence.latest(ref).signed.body)
+    assert bundle.utility[0].to_bytes() == path.read_bytes()
+    assert any("Evaluation" in line and harness.RESEARCHER in line for line in bundle.impact["usefulness"])
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ("querier", "NOT_AUTHORISED"),
+        ("job", "UNKNOWN_JOB"),
+        ("figures", "BAD_SIGNATURE"),
+        ("unsigned", "INVALID_DOCUMENT"),
+        ("min_cell", "INVALID_DOCUMENT"),
+    ],
+)
+def test_utility_that_its_querier_did_not_sign_enters_no_evidence(holder: Holder, change: str, code: str) -> None:
+    ref = holder.keep("1a")
+    job_id = evaluated(holder, ref, querier="alice" if change == "querier" else harness.RESEARCHER)
+    path = stated_by_the_researcher(
+        holder, ref, "ab" * 16 if change == "job" else job_id, min_cell=5 if change == "min_cell" else 10
+    )
+    if change == "figures":
+        path.write_bytes(path.read_bytes().replace(b"0.900000", b"0.990000"))
+    if change == "unsigned":
+        path.write_bytes(
+            canonical_bytes(read_stated_utility(SignedDocument.from_bytes(path.read_bytes()).document).to_document())
+        )
+    options = ["--config", str(holder.folder / "hospital-a" / "party.yaml"), "--format", "json"]
+    options += ["--person", str(harness.person_folder(holder.config, "steward")), "--utility", str(path)]
+    result = CliRunner().invoke(app, ["model", "evidence", "make", ref.label, *options])
+    assert json.loads(result.stdout)["error"]["code"] == code

@@ -16,8 +16,9 @@ from governance.evidence.facts import AuditBound, NoiseTest
 from governance.evidence.gate import Decision, ReasonCode, Verdict
 from governance.identity.keys import generate_signing_key
 from governance.policy.release import ReleaseTerms
+from governance.utility_report import verify_utility_report
 from privacy.figures import Figure
-from privacy.utility.report import UtilityReport
+from protocols.errors import ConfideError, ErrorCode
 from tests.support.evidence import (
     B_ROWS,
     CLASS,
@@ -43,9 +44,9 @@ def codes(found: Decision) -> list[ReasonCode]:
     return [reason.code for reason in found.reasons]
 
 
-def with_use(**changes: Figure) -> tuple[UtilityReport, ...]:
+def with_use(case: Case, **changes: Figure) -> tuple[SignedDocument, ...]:
     changed = {name.replace("__", "."): figure for name, figure in changes.items()}
-    return (replace(UTILITY, figures=USE | changed),)
+    return (case.utility(replace(UTILITY, figures=USE | changed)),)
 
 
 def of_class(**changes: Any) -> ReleaseTerms:
@@ -55,6 +56,21 @@ def of_class(**changes: Any) -> ReleaseTerms:
 def test_sound_bundle_with_the_approval_it_asks_for_passes(case: Case) -> None:
     found = case.decide(case.bundle())
     assert (found.verdict, found.reasons, found.classes) == (Verdict.PASS, (), ("confidential",))
+
+
+def test_figures_of_utility_that_their_querier_did_not_sign_are_not_believed(case: Case) -> None:
+    forged = case.utility(key=case.world.hospital_a.signing)  # a holder words the figures itself
+    assert codes(case.decide(case.bundle(utility=(forged,)))) == [ReasonCode.NOT_BELIEVED]
+    swapped = replace(case.utility(), body=case.utility(replace(UTILITY, figures=USE | {"accuracy": Figure(1, 1, 1)})).body)
+    assert codes(case.decide(case.bundle(utility=(swapped,)))) == [ReasonCode.NOT_BELIEVED]
+
+
+def test_figures_of_a_researcher_who_is_enrolled_no_more_are_not_believed(case: Case) -> None:
+    bundle = case.bundle()
+    assert verify_utility_report(bundle.utility[0], case.world.directory).querier == "alice"
+    with pytest.raises(ConfideError) as caught:
+        verify_utility_report(bundle.utility[0], replace(case.world.directory, researchers=()))
+    assert caught.value.code is ErrorCode.NOT_ENROLLED
 
 
 PLANTED: dict[str, tuple[Made, ReasonCode]] = {
@@ -82,6 +98,10 @@ PLANTED: dict[str, tuple[Made, ReasonCode]] = {
         lambda case: case.decide(case.bundle(risk_reports=(case.report(days=31), case.report("hospital-b")))),
         ReasonCode.STALE,
     ),
+    "attack with fewer shadows than asked for": (
+        lambda case: case.decide(case.bundle(risk_reports=(case.report(), case.report("hospital-b", shadows=63)))),
+        ReasonCode.FEW_SHADOWS,
+    ),
     "noise test missing": (lambda case: case.decide(case.bundle(training={"noise_test": None})), ReasonCode.NO_NOISE_TEST),
     "noise test failed": (
         lambda case: case.decide(case.bundle(training={"noise_test": NoiseTest(12, "hospital-b drew none")})),
@@ -92,11 +112,11 @@ PLANTED: dict[str, tuple[Made, ReasonCode]] = {
         ReasonCode.AUDIT,
     ),
     "gap between groups": (
-        lambda case: case.decide(case.bundle(utility=with_use(group__accuracy_gap=Figure(0.2, 0.15, 0.25)))),
+        lambda case: case.decide(case.bundle(utility=with_use(case, group__accuracy_gap=Figure(0.2, 0.15, 0.25)))),
         ReasonCode.FIGURE,
     ),
     "useless": (
-        lambda case: case.decide(case.bundle(utility=with_use(accuracy=Figure(0.7, 0.65, 0.75)))),
+        lambda case: case.decide(case.bundle(utility=with_use(case, accuracy=Figure(0.7, 0.65, 0.75)))),
         ReasonCode.USEFULNESS,
     ),
     "forged risk report": (
@@ -133,6 +153,15 @@ def test_planted_fault_is_blocked_for_its_reason_alone(case: Case, name: str) ->
     assert (found.verdict, codes(found)) == (Verdict.BLOCKED, [reason])
 
 
+def test_few_shadows_are_told_with_both_numbers_and_matter_only_where_a_limit_is_on_what_they_find(case: Case) -> None:
+    weak = case.bundle(risk_reports=(case.report(), case.report("hospital-b", shadows=8)))
+    (reason,) = case.decide(weak).reasons
+    assert "hospital-b's risk report is of an attack with 8 shadow models" in reason.what
+    assert "takes 64 or more" in reason.what
+    assert case.decide(weak, terms=of_class(min_shadows=8)).verdict is Verdict.PASS
+    assert case.decide(weak, terms=of_class(max_figures={"group.accuracy_gap": Decimal("0.1")})).verdict is Verdict.PASS
+
+
 def test_assessment_of_another_version_counts_nothing(case: Case) -> None:
     made = case.bundle(risk_reports=(case.report(), case.report("hospital-b", ref=OTHER_VERSION)))
     found = case.decide(made)
@@ -140,7 +169,7 @@ def test_assessment_of_another_version_counts_nothing(case: Case) -> None:
 
 
 def test_evaluation_of_another_version_counts_nothing(case: Case) -> None:
-    found = case.decide(case.bundle(utility=(replace(UTILITY, model=OTHER_VERSION.label),)))
+    found = case.decide(case.bundle(utility=(case.utility(replace(UTILITY, model=OTHER_VERSION.label)),)))
     assert (found.verdict, codes(found)) == (Verdict.BLOCKED, [ReasonCode.OTHER_VERSION])
 
 
@@ -153,11 +182,16 @@ def test_bundle_signed_with_another_key_or_altered_is_not_believed(case: Case) -
         assert (found.verdict, codes(found), found.ref) == (Verdict.BLOCKED, [ReasonCode.NOT_BELIEVED], None)
 
 
+def test_document_of_another_kind_is_not_believed_in_plain_words(case: Case) -> None:
+    (reason,) = case.decide(case.bundle(), signed=case.report()).reasons
+    assert reason.what == "the bundle is not believed: it was signed as risk-report, and evidence is expected"
+
+
 def test_every_reason_is_told_at_once(case: Case) -> None:
     made = case.bundle(
         statement={"epsilon": "9", "delta": "0.001"},
         training={"noise_test": None},
-        utility=with_use(accuracy=Figure(0.1, 0.1, 0.1)),
+        utility=with_use(case, accuracy=Figure(0.1, 0.1, 0.1)),
     )
     expected = {ReasonCode.EPSILON, ReasonCode.DELTA, ReasonCode.NO_NOISE_TEST, ReasonCode.USEFULNESS}
     assert set(codes(case.decide(made))) == expected

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from governance.budget.amounts import Amount, charges, served
+from governance.budget.amounts import Amount, charges, consumer_account, served
 from governance.budget.ledger import LedgerEntry, Step, commit, refund, reserve, settle, spent
 from governance.policy.budgets import Caps
 from governance.release import Evidence, withheld, withheld_answers, withheld_before_vote
@@ -72,9 +72,10 @@ def test_serving_charges_its_whole_quota_at_the_holders_alone() -> None:
     three = replace(a_serving().outputs[0], kind=OutputKind.LABEL)
     job = a_serving(outputs=(three,))
     assert job.model_ref == MODEL_REF
-    assert charges(job, "hospital-a") == {ACCOUNT: Amount(None, Decimal(0), 50, 400)}
+    accounts = (ACCOUNT, consumer_account(job.querier, MODEL_REF))
+    assert charges(job, "hospital-a") == dict.fromkeys(accounts, Amount(None, Decimal(0), 50, 400))
     assert charges(job, "hospital-c") == {}
-    assert served(job, "hospital-b", queries=2, rows=9) == {ACCOUNT: Amount(None, Decimal(0), 2, 9)}
+    assert served(job, "hospital-b", queries=2, rows=9) == dict.fromkeys(accounts, Amount(None, Decimal(0), 2, 9))
     assert served(job, "hospital-c", queries=2, rows=9) == {}
 
 
@@ -119,6 +120,7 @@ def test_gate_asks_for_every_answer_what_it_asks_of_an_inference() -> None:
         sealed=None,
         countersignatures=dict.fromkeys(job.participants, "e1" * 32),
         missing_consent=(),
+        missing_evidence=(),
         output_rules={},
     )
     assert withheld_answers(job, evidence) == ()

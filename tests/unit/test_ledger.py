@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from governance.audit.entries import EntryKind, read_entry
 from governance.budget.amounts import NOTHING, PLACES, Amount, charges, policy_caps, rounded_up
-from governance.budget.ledger import Step, spent
+from governance.budget.ledger import Step, spent, spent_with_noise
 from governance.policy.budgets import Budgets, Caps
 from parties.storage.jobs import JobRecord
 from protocols.errors import ConfideError, ErrorCode
@@ -27,7 +27,7 @@ from tests.support.jobs import a_dataset, a_training, an_evaluation, an_inferenc
 from tests.support.ledgers import Ledger, MemoryLedger
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
-ACCOUNT, OTHER = "dataset/patients/1", "dataset/scans/2"
+ACCOUNT, OTHER = "dataset/patients", "dataset/scans"
 ONE, TWO = "ab" * 16, "cd" * 16
 EXACT = Amount(None, Decimal(0), 1, 3)
 CAPS = {ACCOUNT: Caps(queries=2, answers=6), OTHER: Caps(queries=2, answers=6)}
@@ -126,6 +126,35 @@ def test_ledger_charge_beyond_a_cap_is_refused_with_all_reasons_and_nothing_is_k
         ]  # fmt: skip
         assert kept.of_job(ONE) == ()
         assert kept.problems(ONE, {ACCOUNT: EXACT}, caps) == caught.value.problems
+
+
+def test_account_without_bound_refuses_a_noisy_job_and_says_that_it_was_spent_before(ledger: Open) -> None:
+    caps = {ACCOUNT: Caps(epsilon=Decimal(3))}
+    noisy = {ACCOUNT: Amount(Decimal(1), Decimal(0), 1, 0)}
+    with ledger() as kept:
+        kept.reserve(ONE, {ACCOUNT: EXACT}, {ACCOUNT: Caps()}, NOW)  # before the cap
+        (earlier,) = kept.problems(TWO, noisy, caps)
+        assert "epsilon without bound (spent before this job, which opens nothing without noise" in earlier.what
+        (own,) = kept.problems(TWO, {ACCOUNT: EXACT}, caps)
+        assert "epsilon without bound (something is opened without noise), 3 permitted" in own.what
+        kept.refund(ONE, NOW)
+        assert kept.problems(TWO, noisy, caps) == ()
+
+
+def test_refusal_names_the_types_of_the_jobs_that_left_an_account_without_bound(tmp_path: Path) -> None:
+    database = a_database(tmp_path / "confide.db")
+    made = {ONE: an_evaluation(), TWO: an_inference()}
+    with database.transaction() as tables:
+        for job_id, job in made.items():
+            tables.jobs.add(JobRecord(job_id, "alice", job.to_bytes(), bytes(64), None, "{}", "completed", NOW, NOW))
+        for job_id in (*made, "12" * 16):  # the last is no job of this party
+            tables.ledger.reserve(job_id, {ACCOUNT: EXACT}, {ACCOUNT: Caps()}, NOW)
+        noisy = {ACCOUNT: Amount(Decimal(1), Decimal(0), 1, 0)}
+        (problem,) = tables.ledger.problems("ef" * 16, noisy, {ACCOUNT: Caps(epsilon=Decimal(3))})
+        total = spent_with_noise(tables.ledger.of_account(ACCOUNT))
+    database.close()
+    assert problem.what.endswith("without noise; by encrypted enquiry, evaluate, infer), 3 permitted")
+    assert total == NOTHING
 
 
 def test_ledger_reservations_of_others_count_and_its_own_do_not(ledger: Open) -> None:
@@ -235,14 +264,15 @@ def test_amount_that_is_none_is_refused(epsilon: Decimal, queries: int) -> None:
 def test_charges_of_an_evaluation_are_on_every_own_data_set() -> None:
     outputs = (Output("a", OutputKind.CORRECT_COUNT, "alice", 5), Output("b", OutputKind.CONFUSION, "alice", 5))
     job = an_evaluation(outputs=outputs, datasets=(a_dataset("hospital-a"), a_dataset("hospital-b", "scans")))
-    assert charges(job, "hospital-a") == {"dataset/patients/1": Amount(None, Decimal(0), 1, 5)}
-    assert charges(job, "hospital-b") == {"dataset/scans/1": Amount(None, Decimal(0), 1, 5)}
+    assert charges(job, "hospital-a") == {"dataset/patients": Amount(None, Decimal(0), 1, 5)}
+    assert charges(job, "hospital-b") == {"dataset/scans": Amount(None, Decimal(0), 1, 5)}
     assert charges(job, "hospital-c") == {}
 
 
-def test_charges_of_an_inference_are_on_the_model_at_its_holders() -> None:
+def test_charges_of_an_inference_are_on_the_model_and_its_consumer_at_the_holders() -> None:
     job = an_inference()
-    assert charges(job, "hospital-a") == {"model/diagnosis@0123456789ab": Amount(None, Decimal(0), 1, 5)}
+    accounts = ("consumer/alice/diagnosis@0123456789ab", "model/diagnosis@0123456789ab")
+    assert charges(job, "hospital-a") == dict.fromkeys(accounts, Amount(None, Decimal(0), 1, 5))
     assert charges(job, job.dealer) == {}
 
 
@@ -258,17 +288,16 @@ def test_charges_of_a_training_are_none() -> None:
     assert a_training().job_type is JobType.TRAIN
 
 
-def test_policy_caps_of_an_account_are_those_of_its_version_then_its_name() -> None:
-    named, version, model = Caps(queries=1), Caps(queries=2), Caps(queries=3)
-    budgets = Budgets(datasets={"patients": named, "patients/2": version}, models={"diagnosis": model})
-    assert policy_caps(budgets, "dataset/patients/1") == named
-    assert policy_caps(budgets, "dataset/patients/2") == version
+def test_policy_caps_of_an_account_are_those_of_its_name_then_the_default() -> None:
+    named, model = Caps(queries=1), Caps(queries=3)
+    budgets = Budgets(datasets={"patients": named}, models={"diagnosis": model})
+    assert policy_caps(budgets, "dataset/patients") == named
     assert policy_caps(budgets, "model/diagnosis@0123456789ab") == model
-    assert policy_caps(budgets, "dataset/others/1") == Caps(queries=50, answers=100_000)
+    assert policy_caps(budgets, "dataset/others") == Caps(queries=50, answers=100_000)
     assert policy_caps(budgets, "model/others@0123456789ab") == Caps(queries=1_000, answers=100_000)
 
 
-@pytest.mark.parametrize("account", ["", "dataset/x", "dataset/x/0", "dataset/x/1/2", "model/x", "model/X@1", "other/x/1"])
+@pytest.mark.parametrize("account", ["", "dataset/", "dataset/x/1", "dataset/X", "model/x", "model/X@1", "other/x/1"])
 def test_policy_caps_of_no_account_are_refused(account: str) -> None:
     with refused(ErrorCode.INVALID_ARGUMENT):
         policy_caps(Budgets(), account)

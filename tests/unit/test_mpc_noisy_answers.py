@@ -23,6 +23,7 @@ from protocols.mpc.programs import forward
 from protocols.mpc.programs.constraints import constrained, noisy_labels
 from protocols.mpc.programs.noisy import drawn_from, with_noise, within_range
 from protocols.mpc.query import combine_output, share_query
+from protocols.output_checks import check_constraint
 from tests.support.mpc_world import World, a_job, a_model, own_random, run_protocol, run_world, split, stream
 from tests.support.programs import PARTIES as NAMES
 from tests.support.programs import a_network, a_table, assert_measured_as_planned, opened_outputs, shares_of, some_weights
@@ -98,8 +99,8 @@ def test_numbers_are_brought_into_their_range_before_noise(task: Task, low: int)
 def test_noise_of_a_party_has_its_deviation_and_none_is_never_taken_for_some() -> None:
     job = an_inference(an_output(noise="0.5", noise_colluders=2), computing=NAMES[:3])
     output = job.outputs[0]
-    assert own_deviation(output, computing_parties=3) == UNIT // 2
-    assert own_deviation(replace(output, noise_colluders=1), computing_parties=3) == 23171  # 2^15 / sqrt(2), rounded up
+    assert own_deviation(output, drawers=3) == UNIT // 2
+    assert own_deviation(replace(output, noise_colluders=1), drawers=3) == 23171  # 2^15 / sqrt(2), rounded up
     drawn = with_noise(job, output, np.zeros((200, 100), np.int64), drawn_from(own_random("alpha")))
     # The variance of 20,000 draws has a relative deviation of sqrt(2 / 20,000) = 0.01.
     assert drawn.std() == pytest.approx(UNIT // 2, rel=0.03)
@@ -214,7 +215,7 @@ def test_noise_of_a_mean_is_added_once_for_the_whole_query() -> None:
     noise = np.concatenate([infer(job, seed=str(number))[1] - plain for number in range(12)])
     # 60 numbers: the relative deviation of their deviation is 1 / sqrt(2 * 60) = 0.09.
     assert noise.std() == pytest.approx(0.5 * sqrt(2), rel=0.4)
-    assert (num_answers(job, job.outputs[0]), squared_sensitivity(job, job.outputs[0])) == (1, 5)
+    assert (num_answers(job, job.outputs[0]), squared_sensitivity(job)) == (1, 5)
 
 
 def test_release_opens_every_parameter_as_it_is_held() -> None:
@@ -267,6 +268,7 @@ def test_serving_draws_fresh_noise_for_every_query() -> None:
         (an_output(KIND.SCORE, noise="1", noise_colluders=1), "noise"),
         (an_output(KIND.SCORE, abstain_below="0.7"), "abstain_below"),
         (an_output(abstain_below="1.5"), "abstain_below"),
+        (an_output(abstain_below="0.09"), "abstain_below"),
         (an_output(KIND.MEAN, min_cell=1), "min_cell"),
         (an_output(KIND.MEAN, min_cell=9), "query_rows"),
         (an_output(KIND.MEAN, min_cell=2, decimals=2), "decimals"),
@@ -275,6 +277,18 @@ def test_serving_draws_fresh_noise_for_every_query() -> None:
 def test_job_with_such_an_output_is_refused(output: Output, field: str) -> None:
     job = replace(an_inference(an_output()), outputs=(output,))
     assert any(problem.where.endswith(field) for problem in check(job)), list(check(job))
+
+
+@pytest.mark.parametrize(("task", "classes", "least"), [(Task.CLASSES, 3, "0.333333334"), (Task.BINARY, 1, "0.5")])
+def test_abstention_that_no_sample_could_meet_is_refused_with_the_least_that_is_of_use(
+    task: Task, classes: int, least: str
+) -> None:
+    (problem,) = check_constraint(an_output(abstain_below="0.33"), task, classes=classes)
+    assert least in f"{problem.what} {problem.remedy}"
+    assert not list(check_constraint(an_output(abstain_below=least), task, classes=classes))
+    # With noise on several classes all of them may be small; of two, the larger of p and 1 - p is a half or more even then.
+    noisy = an_output(abstain_below="0.33", noise="1", noise_colluders=1)
+    assert bool(list(check_constraint(noisy, task, classes=classes))) == (task is Task.BINARY)
 
 
 def test_serving_opens_no_mean() -> None:

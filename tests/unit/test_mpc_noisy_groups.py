@@ -8,7 +8,6 @@ from math import sqrt
 import numpy as np
 import pytest
 
-from protocols.answer_noise import num_answers, squared_sensitivity
 from protocols.errors import ConfideError, ErrorCode
 from protocols.job import Job, JobType, Output, OutputKind, Summary, Task, check
 from protocols.model.layers import Flatten
@@ -16,6 +15,7 @@ from protocols.model.spec import ModelSpec
 from protocols.mpc.inputs import LocalInputs
 from protocols.mpc.planning import derive_plan
 from protocols.mpc.query import combine_output
+from protocols.row_noise import num_noisy, squared_row_sensitivity
 from tests.support.mpc_world import World, a_job, run_world
 from tests.support.programs import PARTIES, Table, assert_measured_as_planned, opened_outputs
 
@@ -31,10 +31,10 @@ def a_table_of(sizes: tuple[int, ...]) -> Table:
     return Table(features[order], labels[order])
 
 
-def a_summary(table: Table, *, noise: str, colluders: int = 1, min_cell: int = 5, parties: int = 2) -> Job:
+def a_summary(table: Table, *, noise: str, min_cell: int = 5, parties: int = 2) -> Job:
     classes = int(table.labels.max()) + 1
     job = a_job(JobType.EVALUATE, rows=table.owners(), computing=PARTIES[:parties], features=FEATURES)
-    output = Output("groups", OutputKind.GROUP_MEANS, job.querier, min_cell, noise=noise, noise_colluders=colluders)
+    output = Output("groups", OutputKind.GROUP_MEANS, job.querier, min_cell, noise=noise, noise_colluders=1)
     job = replace(
         job,
         job_type=JobType.SUMMARISE,
@@ -62,15 +62,16 @@ def exact(table: Table) -> np.ndarray:
     return np.array([[*rows.sum(axis=0), len(rows)] for rows in groups])
 
 
-@pytest.mark.parametrize(("parties", "colluders"), [(2, 1), (3, 1), (3, 2)])
-def test_sums_and_sizes_have_the_noise_that_the_output_says(parties: int, colluders: int) -> None:
+@pytest.mark.parametrize("parties", [2, 3])
+def test_sums_and_sizes_have_the_noise_that_the_output_says(parties: int) -> None:
     table = a_table_of((60, 50, 40))
-    job = a_summary(table, noise="2", colluders=colluders, parties=parties)
+    job = a_summary(table, noise="2", parties=parties)
     world, opened = run(job, table)
     assert_measured_as_planned(world)
     noise = opened - exact(table)
     # 63 numbers: their deviation has a relative one of 1 / sqrt(2 * 63) = 0.09.
-    assert noise.std() == pytest.approx(2 * sqrt(parties / (parties - colluders)), rel=0.45)
+    # Two owners draw, whoever computes, and one of them may collude.
+    assert noise.std() == pytest.approx(2 * sqrt(2), rel=0.45)
     means = opened_outputs(job, world.plan, world)["group_means"]
     np.testing.assert_allclose(means[:, :-1], np.clip(opened[:, :-1] / opened[:, -1:], -1, 1))
     np.testing.assert_array_equal(means[:, -1], opened[:, -1])
@@ -82,7 +83,7 @@ def test_without_colluders_beyond_one_small_noise_leaves_the_means() -> None:
     world, _ = run(job, table)
     means = opened_outputs(job, world.plan, world)["group_means"]
     sums = exact(table)
-    # Six deviations of the noise of two parties, over the size of a group, twice for sums and sizes.
+    # Six deviations of the noise of two owners, over the size of a group, twice for sums and sizes.
     error = 2 * 6 * 0.01 * sqrt(2) / 200
     np.testing.assert_allclose(means[:, :-1], sums[:, :-1] / sums[:, -1:], atol=error, rtol=0)
 
@@ -103,19 +104,8 @@ def test_group_whose_noisy_size_is_below_the_minimum_is_withheld() -> None:
 
 def test_one_row_moves_sums_and_size_by_at_most_one_each() -> None:
     job = a_summary(a_table_of((60, 50, 40)), noise="2")
-    output = job.outputs[0]
-    assert squared_sensitivity(job, output) == FEATURES + 1
-    assert num_answers(job, output) == 1
-
-
-def test_clusters_take_no_noise() -> None:
-    job = a_summary(a_table_of((60, 50)), noise="2")
-    clusters = replace(
-        job,
-        outputs=(replace(job.outputs[0], kind=OutputKind.CENTROIDS),),
-        summary=Summary(2, 2, 3, "5a" * 16),
-    )
-    assert [problem.where for problem in check(clusters)] == ["outputs.groups.noise"]
+    assert squared_row_sensitivity(job) == FEATURES + 1
+    assert num_noisy(job) == 3 * (FEATURES + 1)
 
 
 @pytest.mark.parametrize(

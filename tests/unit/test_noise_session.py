@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from governance.preview import Preview, flows_by_peer, make_preview
+from governance.preview import Preview, make_preview
+from governance.preview_flows import flows_by_peer
 from parties.cli.job_words import plan_in_words
 from protocols.errors import ConfideError, ErrorCode
+from protocols.fixed_point import PARAMETER_BITS
 from protocols.mpc import noise_designs, session
 from protocols.mpc.inputs import LocalInputs
 from protocols.mpc.noise_designs import noise_design, planned_noise
@@ -20,10 +22,12 @@ from protocols.mpc.planning import derive_plan
 from protocols.plan.estimate import LOOPBACK, estimate
 from protocols.plan.plan import Plan
 from protocols.ring import RingArray
+from protocols.sharing import sum_ring
 from tests.support.jobs import a_training
 from tests.support.members import a_world
 from tests.support.mpc_world import World, run_world
 from tests.support.private_training import a_private_job, private_sgd, terms
+from tests.support.without_noise import WithoutNoise
 
 STEPS = 3
 OWNERS = {"alpha": 12, "gamma": 9, "omega": 8}
@@ -64,8 +68,8 @@ def test_every_participant_has_the_test_of_the_noise(world: World) -> None:
 
 def test_nothing_is_trained_without_an_owners_noise(monkeypatch: pytest.MonkeyPatch) -> None:
     class Silent(NoiseSharing):
-        def _share(self, values: RingArray) -> None:
-            super()._share(values * 0 if self._party == "omega" else values)
+        def _rest(self, values: RingArray, pads: RingArray) -> RingArray:
+            return super()._rest(values * 0 if self._party == "omega" else values, pads)
 
     monkeypatch.setattr(session, "NoiseSharing", Silent)
     with pytest.raises(ConfideError) as caught:
@@ -73,12 +77,51 @@ def test_nothing_is_trained_without_an_owners_noise(monkeypatch: pytest.MonkeyPa
     assert (caught.value.code, caught.value.party) == (ErrorCode.NOISE_MISSING, "omega")
 
 
+class Untested(NoiseSharing):
+    """Never hears what others found."""
+
+    def conclude(self) -> None:
+        pass
+
+
+class Unused(NoiseSharing):
+    """Leaves zeros in place of the noise."""
+
+    def take(self) -> RingArray:
+        return np.zeros((self.design.steps, self.design.used), np.int64)
+
+
+@pytest.mark.parametrize("kind", [Untested, Unused])
+def test_nothing_leaves_a_party_that_has_not_tested_and_added_the_noise(
+    kind: type[NoiseSharing], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "NoiseSharing", kind)
+    with pytest.raises(ConfideError) as caught:
+        run_world(JOB, derive_plan(JOB), inputs())
+    assert caught.value.code is ErrorCode.INTERNAL
+    assert "not tested" in str(caught.value)
+
+
+def opened_weights(world: World) -> np.ndarray:
+    shares = [world.outputs[name].model_share or {} for name in JOB.computing_parties]
+    return sum_ring([share["linear.weight"] for share in shares]) / 2.0**PARAMETER_BITS
+
+
+def test_noise_is_in_the_model_of_a_session(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
+    monkeypatch.setattr(session, "NoiseSharing", WithoutNoise)
+    without = run_world(JOB, derive_plan(JOB), inputs())
+    # The first step alone adds to each of four weights the noise of all owners over the nominal rows, at a rate of 1. That all
+    # four are nearer to the other model than a tenth of a deviation has a chance of 4e-5, and the seed is fixed.
+    deviation = noise_design(JOB).deviation * len(OWNERS) ** 0.5 / 2**32 / 29
+    assert np.abs(opened_weights(world) - opened_weights(without)).max() > deviation / 10
+
+
 def test_plan_with_noise_survives_its_document_and_costs_more() -> None:
     plan = derive_plan(JOB)
     assert Plan.from_document(plan.to_document()) == plan
     without = replace(plan, noise=None)
     assert plan.digest != without.digest
-    assert plan.rounds == without.rounds + 7
+    assert plan.rounds == without.rounds + 5
     assert sum(direction.noise_bytes for direction in plan.directions) == plan.payload_bytes - without.payload_bytes > 0
     assert estimate(plan, LOOPBACK).memory_bytes > estimate(without, LOOPBACK).memory_bytes
     assert estimate(plan, LOOPBACK).seconds > estimate(without, LOOPBACK).seconds
@@ -134,7 +177,15 @@ def test_preview_shows_the_bytes_of_noise_by_peer(party: str) -> None:
     plan = derive_plan(JOB)
     cost = estimate(plan, LOOPBACK)
     found = make_preview(
-        JOB, plan, cost, party=party, directory=a_world().directory, agreement="a", grants=(), ranges=("in range",)
+        JOB,
+        plan,
+        cost,
+        party=party,
+        directory=a_world().directory,
+        agreement="a",
+        grants=(),
+        ranges=("in range",),
+        budgets=(),
     )
     assert Preview.from_bytes(found.to_bytes()) == found
     assert {flow.peer: flow.noise for flow in found.sends} == {

@@ -107,6 +107,30 @@ def test_noise_correlated_from_step_to_step_is_found(steps: int) -> None:
     assert changed == Counter({Finding.CORRELATED: 200})
 
 
+@pytest.mark.parametrize("steps", [1, 5, 60, 300])
+@pytest.mark.parametrize("numbers", [1, 4, 15])
+def test_few_numbers_in_many_coordinates_are_always_found(numbers: int, steps: int) -> None:
+    rng = np.random.default_rng(6)
+
+    def repeat(noise: RingArray) -> RingArray:
+        places = rng.integers(0, numbers, noise.shape[1])
+        return noise[:, places] * rng.choice([-1, 1], noise.shape)
+
+    changed, others = findings(repeat, steps=steps, trials=100)
+    assert Finding.NOTHING not in changed
+    assert set(others) == {Finding.NOTHING}
+
+
+@pytest.mark.parametrize("deviation", [16, 300, 1 << 12, 1 << 16])
+@pytest.mark.parametrize("steps", [1, 300])
+def test_sound_noise_on_a_coarse_grid_is_not_found_to_repeat_itself(deviation: int, steps: int) -> None:
+    rng = np.random.default_rng(7)
+    shape = (steps, spares_for(steps, 2))
+    for _ in range(100):
+        drawn = {name: np.rint(rng.normal(0, deviation, shape)).astype(np.int64) for name in ("a", "b")}
+        assert {figures.finding for figures in examine(drawn, {}, deviation)} == {Finding.NOTHING}
+
+
 def test_a_row_of_another_owner_names_both() -> None:
     rng = np.random.default_rng(3)
     drawn = {name: draw(rng, 20, 170) for name in ("a", "b", "c")}

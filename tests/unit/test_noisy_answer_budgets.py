@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from governance.budget.amounts import Amount, charges, policy_caps, served
+from governance.budget.ledger import reserve
 from governance.consent.covering import over_epsilon
 from governance.consent.limits import OutputRule, check_output_rules, read_output_rule
 from governance.policy.budgets import Budgets, Caps, check_budgets
@@ -24,6 +25,7 @@ from protocols.job import Job, JobType, Output, OutputKind, Task
 from protocols.job_parts import Serving
 from protocols.model.layers import Linear, Softmax
 from protocols.model.spec import ModelSpec
+from tests.support.ledgers import NOW
 from tests.support.mpc_world import a_job, a_model
 from tests.support.released import a_release
 
@@ -113,7 +115,16 @@ def test_noisy_answers_charge_the_model_and_its_consumer() -> None:
     amount = Amount(spent.epsilon.normalize(), DELTA, 1, 10)
     assert charges(job, "alpha") == {ALICE: amount, MODEL: amount}
     assert charges(job, job.dealer) == {}
-    assert set(charges(an_inference(an_output()), "alpha")) == {MODEL}
+
+
+def test_answers_without_noise_charge_the_consumer_too_and_break_its_cap_on_epsilon() -> None:
+    exact = charges(an_inference(an_output()), "alpha")
+    assert exact[ALICE] == exact[MODEL] == Amount(None, Decimal(0), 1, 10)
+    caps = {ALICE: Caps(epsilon=Decimal(5)), MODEL: Caps()}
+    entries = reserve([], job_id="a" * 32, charges=charges(an_inference(noisy()), "alpha"), caps=caps, now=NOW)
+    with pytest.raises(ConfideError) as caught:
+        reserve(entries, job_id="b" * 32, charges=exact, caps=caps, now=NOW)
+    assert caught.value.code is ErrorCode.BUDGET_EXHAUSTED
 
 
 def test_what_a_serving_has_used_is_part_of_what_it_was_charged() -> None:
@@ -132,7 +143,9 @@ def test_what_a_serving_has_used_is_part_of_what_it_was_charged() -> None:
 
 def test_release_charges_every_parameter_without_bound() -> None:
     job = a_release()
-    assert charges(job, "hospital-a") == {"model/diagnosis@0123456789ab": Amount(None, Decimal(0), 1, 5)}
+    amount = Amount(None, Decimal(0), 1, 5)
+    accounts = (f"consumer/{job.querier}/diagnosis@0123456789ab", "model/diagnosis@0123456789ab")
+    assert charges(job, "hospital-a") == dict.fromkeys(accounts, amount)
     assert charges(job, "hospital-c") == {}
 
 
@@ -253,7 +266,17 @@ def test_requests_ask_for_noise_against_all_but_one_unless_they_say_otherwise(tm
         (Output("w", KIND.WEIGHTS, "alice"), "every parameter of the model, for good"),
         (
             noisy(KIND.GROUP_MEANS, min_cell=5),
-            "sums and sizes of groups; none with a noisy size below 5; noise of deviation 5 on each number, against 1 who pool",
+            "sums and sizes of groups; none with a noisy size below 5; "
+            "noise of the rows' owners of deviation 5 on each number, against 1 who pool",
+        ),
+        (
+            noisy(KIND.CONFUSION, min_cell=5),
+            "no count that is below 5 with its noise; "
+            "noise of the rows' owners of deviation 5 on each number, against 1 who pool",
+        ),
+        (
+            noisy(KIND.CORRECT_COUNT, min_cell=1),
+            "all counts; noise of the rows' owners of deviation 5 on each number, against 1 who pool",
         ),
     ],
 )

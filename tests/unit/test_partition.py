@@ -111,6 +111,7 @@ def refused(job: Job, directory: Directory, *, party: str = "hospital-c", now: d
         resumed=None,
         schemas={"patients": TableSchema.from_document(part_schema(party))},
         prepared={},
+        rows_per_person={},
     )
     found = tuple(examine(job, directory=directory, holdings=holdings, now=now))
     assert {finding.code for finding in found} <= {ErrorCode.INVALID_JOB, ErrorCode.INVALID_SCHEMA}

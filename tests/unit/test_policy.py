@@ -295,10 +295,9 @@ def test_facts_of_a_training_an_evaluation_and_an_inference() -> None:
     assert (inference.query_rows, inference.datasets, inference.institution) == (5, (), "")
 
 
-def test_budgets_version_comes_before_name_before_default() -> None:
-    budgets = Budgets(Caps(queries=1), {"hearts": Caps(queries=2), "hearts/3": Caps(queries=3)}, {"m@ab": Caps(queries=4)})
-    assert [budgets.of_dataset("hearts", version).queries for version in (2, 3)] == [2, 3]
-    assert budgets.of_dataset("lungs", 1).queries == 1
+def test_budgets_name_comes_before_default_and_a_model_s_version_before_its_name() -> None:
+    budgets = Budgets(Caps(queries=1), {"hearts": Caps(queries=2)}, {"m@ab": Caps(queries=4)})
+    assert [budgets.of_dataset(name).queries for name in ("hearts", "lungs")] == [2, 1]
     assert (budgets.of_model("m", "ab").queries, budgets.of_model("m", "cd").queries) == (4, 1_000)
     assert replace(budgets, default_model=Caps(queries=7)).of_model("m", "cd").queries == 7
 

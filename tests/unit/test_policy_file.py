@@ -44,7 +44,7 @@ otherwise: {{decision: refuse, reason: nobody has thought of this}}
 budgets:
   default: {{queries: 10}}
   datasets:
-    hearts/2: {{queries: 5, epsilon: "1.50", delta: "0.000001"}}
+    hearts: {{queries: 5, epsilon: "1.50", delta: "0.000001"}}
   models:
     diagnosis: {{answers: 7}}
 """
@@ -79,10 +79,10 @@ def test_load_whole_policy_reads_every_part(tmp_path: Path) -> None:
         "a training leaves a model behind",
     )
     assert policy.otherwise.verdict == Verdict(Kind.REFUSED)
-    caps = policy.budgets.of_dataset("hearts", 2)
+    caps = policy.budgets.of_dataset("hearts")
     assert (caps.queries, caps.epsilon, caps.delta) == (5, Decimal("1.50"), Decimal("0.000001"))
     assert policy.budgets.of_model("diagnosis", "ab").answers == 7
-    assert policy.budgets.of_dataset("lungs", 1).queries == 10
+    assert policy.budgets.of_dataset("lungs").queries == 10
     assert (policy.budgets.of_model("diagnosis", "ab").queries, policy.budgets.of_model("other", "ab").queries) == (1_000, 1_000)
 
 
@@ -102,9 +102,9 @@ def test_load_whole_policy_reads_every_part(tmp_path: Path) -> None:
         (KEYS[1], "B2" * 32, "5 people.1.key"),
         ("id: emil", "id: nora", "5 people.1.id"),
         ("id: emil", "id: Emil", "5 people.1.id"),
-        ('"1.50"', '"1.5e0"', "20 budgets.datasets.hearts/2.epsilon"),
-        ('epsilon: "1.50"', "epsilon: 1.5", "20 budgets.datasets.hearts/2.epsilon"),
-        ('epsilon: "1.50", ', "", "20 budgets.datasets.hearts/2.delta"),
+        ('"1.50"', '"1.5e0"', "20 budgets.datasets.hearts.epsilon"),
+        ('epsilon: "1.50"', "epsilon: 1.5", "20 budgets.datasets.hearts.epsilon"),
+        ('epsilon: "1.50", ', "", "20 budgets.datasets.hearts.delta"),
         ("queries: 10", "queries: -1", "18 budgets.default.queries"),
         ("name: trainings", "name: small-evaluations", "12 rules.1.name"),
         # Names that no job, data set or model has: what they were to stop or to bound would go on unnoticed.
@@ -112,7 +112,7 @@ def test_load_whole_policy_reads_every_part(tmp_path: Path) -> None:
         ("only_datasets: [hospital-a/*]", "any_output: [label, probabilty]", "10 rules.0.match.any_output.1"),
         ("only_datasets: [hospital-a/*]", "models: [diagnosis@live]", "10 rules.0.match.models.0"),
         ("only_datasets: [hospital-a/*]", "purposes: [Marketing]", "10 rules.0.match.purposes.0"),
-        ("hearts/2:", "hospital-a/hearts:", "20 budgets.datasets.hospital-a/hearts"),
+        ("hearts: {", "hospital-a/hearts: {", "20 budgets.datasets.hospital-a/hearts"),
         ("diagnosis:", "diagnosis@1:", "22 budgets.models.diagnosis@1"),
     ],
 )

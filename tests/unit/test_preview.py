@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from governance.preview import WITHOUT_NOISE, Preview, constraint_in_words, flows_by_peer, make_preview
+from governance.preview import WITHOUT_NOISE, Preview, constraint_in_words, make_preview
+from governance.preview_flows import flows_by_peer
 from parties.cli.preview_words import describe_measured, measured_in_words, preview_in_words
 from parties.server.board import Measured
 from privacy.accounting.statement import NO_GUARANTEE
@@ -42,7 +43,15 @@ EVERY = [(name, party) for name, job in JOBS.items() for party in job.participan
 def preview(job: Job, plan: Plan, party: str) -> Preview:
     cost = estimate(plan, LOOPBACK)
     return make_preview(
-        job, plan, cost, party=party, directory=DIRECTORY, agreement="cardio-2026", grants=("0f" * 16,), ranges=RANGES
+        job,
+        plan,
+        cost,
+        party=party,
+        directory=DIRECTORY,
+        agreement="cardio-2026",
+        grants=("0f" * 16,),
+        ranges=RANGES,
+        budgets=("dataset/patients: 3 of 50 queries",),
     )
 
 

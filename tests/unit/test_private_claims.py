@@ -16,6 +16,7 @@ from governance.admission import Holdings, examine
 from governance.budget.amounts import Amount, charges
 from governance.budget.ledger import problems as budget_problems
 from governance.consent.covering import over_epsilon
+from governance.consent.limits import ParameterLimits, check_parameter_limits
 from governance.policy.budgets import Caps
 from governance.policy.conditions import UNBOUNDED
 from governance.policy.facts import facts_of
@@ -41,14 +42,15 @@ from protocols.mpc.planning import derive_plan
 from protocols.mpc.shared_gradients_design import design as shared_gradients_design
 from protocols.plan.estimate import LOOPBACK, estimate
 from protocols.private_job_checks import contributors
-from protocols.private_training import Mechanism, PrivateTraining, Unit
+from protocols.private_training import MAX_PRIVATE_STEPS, Mechanism, PrivateTraining, Unit
+from protocols.training import MAX_EPOCHS
 from tests.support.jobs import CREATED, a_dataset, a_training, an_evaluation, sgd
 from tests.support.members import a_world
 
 SHARED = {"mechanism": "shared_gradients", "colluders": 1, "nominal_rows": 300, "norm_bound": "1"}
 SUMS = SHARED | {"mechanism": "noisy_sums"}
 DIRECTORY = a_world().directory
-ACCOUNT = "dataset/patients/1"
+ACCOUNT = "dataset/patients"
 
 
 def a_private_training(**changes: Any) -> Job:
@@ -88,8 +90,9 @@ def terms_in(job: Job) -> PrivateTraining:
 @pytest.fixture
 def holdings() -> Holdings:
     limits: Mapping[str, Any] = {"min_evaluation_rows": 50, "max_rows": 1_000, "max_query_rows": 10, "servings": 0}
+    limits = {**limits, "schemas": {}, "prepared": {}, "rows_per_person": {}}
     own = {"patients": a_dataset("hospital-a")}
-    return Holdings("hospital-a", own, {}, max_servings=1, min_cell=5, resumed=None, schemas={}, prepared={}, **limits)
+    return Holdings("hospital-a", own, {}, max_servings=1, min_cell=5, resumed=None, **limits)
 
 
 @pytest.mark.parametrize("job", [a_private_training(), of_noisy_sums()], ids=["shared gradients", "noisy sums"])
@@ -169,7 +172,9 @@ def test_delta_is_refused_for_people_whom_the_agreed_number_leaves_out(unit: Uni
     job = a_private_training(unit=unit, rows_per_person=rows, nominal_people=100)
     large = replace(job, datasets=tuple(replace(dataset, num_rows=10_000) for dataset in job.datasets))
     assert not any(problem.where == "training.privacy.delta" for problem in check(job))
-    assert [problem.where for problem in check(large)] == (["training.privacy.delta"] if refused else [])
+    found = list(check(large))
+    assert [problem.where for problem in found] == (["training.privacy.delta"] if refused else [])
+    assert all("training.privacy.nominal_rows and nominal_people say 300 and 100" in problem.what for problem in found)
 
 
 def test_number_of_rows_of_a_person_is_said_to_be_declared() -> None:
@@ -267,7 +272,15 @@ def test_facts_of_a_private_and_of_a_plain_training() -> None:
 def test_preview_says_epsilon_or_that_there_is_no_guarantee(job: Job, said: str) -> None:
     plan = derive_plan(job)
     made = make_preview(
-        job, plan, estimate(plan, LOOPBACK), party="hospital-a", directory=DIRECTORY, agreement="", grants=(), ranges=()
+        job,
+        plan,
+        estimate(plan, LOOPBACK),
+        party="hospital-a",
+        directory=DIRECTORY,
+        agreement="",
+        grants=(),
+        ranges=(),
+        budgets=(),
     )
     assert made.epsilon.startswith(said)
     assert type(made).from_bytes(made.to_bytes()) == made
@@ -381,6 +394,8 @@ def test_request_file_reads_the_block_and_trains_on_all_rows_without_checkpoints
         ('at_fpr: "0.01"', "at_fpr: 0.01", "training.privacy.at_fpr"),
         ("mechanism: shared_gradients", "mechanism: noisy_sums", "training"),
         ('norm_bound: "1"', 'norm_bound: "-1"', "training.privacy.norm_bound"),
+        ("nominal_rows: 300", "nominal_rows: 1", "training.privacy.nominal_rows"),
+        ("  epochs: 60\n", "  epochs: 60\n  checkpoints: {every_epochs: 1}\n", "training"),
     ],
 )
 def test_request_file_with_a_faulty_block_is_refused_with_line_and_field(tmp_path: Path, old: str, new: str, where: str) -> None:
@@ -401,3 +416,20 @@ def test_statement_of_another_form_is_not_read(change: dict[str, Any]) -> None:
     assert isinstance(statement, PrivacyStatement)
     with pytest.raises(ValueError, match=r"."):
         read_statement(statement.to_document() | change)
+
+
+def test_private_training_may_have_as_many_steps_as_its_accountant_and_its_plan_take() -> None:
+    private = a_private_training()
+    assert private.training is not None
+    most = replace(private, training=replace(private.training, epochs=MAX_PRIVATE_STEPS))
+    assert not [problem for problem in check(most) if problem.where == "training.epochs"]
+    assert noise_design(most).steps == MAX_PRIVATE_STEPS
+    more = replace(private, training=replace(private.training, epochs=MAX_PRIVATE_STEPS + 1))
+    assert [problem.where for problem in check(more)] == ["training.epochs"]
+    plain = a_training(training=sgd(MAX_EPOCHS + 1, 30, "0.1"))
+    assert [problem.where for problem in check(plain)] == ["training.epochs"]
+
+
+def test_grant_may_permit_as_many_private_steps_and_no_more() -> None:
+    assert not list(check_parameter_limits("", ParameterLimits(max_epochs=MAX_PRIVATE_STEPS)))
+    assert list(check_parameter_limits("", ParameterLimits(max_epochs=MAX_PRIVATE_STEPS + 1)))

@@ -85,6 +85,7 @@ def test_owner_s_party_refuses_a_private_job_over_such_rows_and_takes_another() 
         resumed=None,
         schemas={},
         prepared={"patients": a_statement(COPIES | {"copies": "3"})},
+        rows_per_person={},
     )
     directory = a_world().directory
 

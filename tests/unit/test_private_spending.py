@@ -15,15 +15,15 @@ from governance.budget.ledger import Step, spent
 from governance.policy.budgets import Caps
 from parties.server.budgets import budget_findings
 from protocols.errors import ErrorCode
-from protocols.job import Job
+from protocols.job import Assessment, Job, JobType, Output, OutputKind
 from protocols.private_training import Mechanism, PrivateTraining, Unit
 from protocols.session.messages import Countersignature, FailureReport, PrepareReply, Verdict, Vote
 from protocols.session.states import State
-from tests.support.jobs import sgd
+from tests.support.jobs import an_evaluation, sgd
 from tests.support.session_loop import CHECKED, LoopWorld, a_loop
 
 OTHERS = ("hospital-b", "hospital-c")
-ACCOUNT = "dataset/patients/1"
+ACCOUNT = "dataset/patients"
 TERMS = PrivateTraining(
     mechanism=Mechanism.SHARED_GRADIENTS,
     noise_multiplier="29",
@@ -143,6 +143,21 @@ def test_cap_on_epsilon_refuses_a_plain_training_and_lets_a_private_one_through(
     assert private == ()
     assert [(found.code, found.problem.where) for found in plain] == [(ErrorCode.BUDGET_EXHAUSTED, f"budget.{ACCOUNT}")]
     assert "no formal guarantee" in plain[0].problem.what
+
+
+def test_cap_on_epsilon_refuses_an_assessment_and_says_the_way_out(world: LoopWorld) -> None:
+    output = Output("counts", OutputKind.ATTACK_COUNTS, "alice", 5)
+    assessment = Assessment((0,), ("-1", "0", "1"), "lira", 64)
+    job = an_evaluation(job_type=JobType.ASSESS, outputs=(output,), assessment=assessment)
+    with world.database.transaction() as tables:
+        assert budget_findings(world.party, tables, job) == ()
+        tables.ledger.set_caps(ACCOUNT, Caps(epsilon=Decimal(1)), authorisation="a" * 64, now=datetime.now(UTC))
+        counted, way_out = (found.problem for found in budget_findings(world.party, tables, job))
+        assert "something is opened without noise" in counted.what
+        assert (way_out.where, "permits none" in way_out.what) == (f"budget.{ACCOUNT}", True)
+        assert f"confide budget set {ACCOUNT}" in way_out.remedy
+        tables.ledger.set_caps(ACCOUNT, Caps(), authorisation="a" * 64, now=datetime.now(UTC))  # what it says to do
+        assert budget_findings(world.party, tables, job) == ()
 
 
 def test_plain_training_has_nothing_to_spend(world: LoopWorld) -> None:

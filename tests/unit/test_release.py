@@ -23,7 +23,7 @@ RULE = OutputRule(OutputKind.CORRECT_COUNT, min_cell=5)
 
 def evidence(job: Job = JOB, **changes: Any) -> Evidence:
     shapes = {output.name: (1,) for output in job.outputs}
-    known = Evidence(PLAN, shapes, shapes, dict.fromkeys(job.participants, PLAN), (), {"9" * 32: (RULE,)})
+    known = Evidence(PLAN, shapes, shapes, dict.fromkeys(job.participants, PLAN), (), (), {"9" * 32: (RULE,)})
     return replace(known, **changes)
 
 
@@ -83,6 +83,14 @@ def test_gate_consent_that_ended_withholds_with_every_reason() -> None:
     assert "rule consent-in-force: revoked at noon" in caught.value.what
 
 
+def test_gate_evidence_that_went_stale_withholds_under_its_own_rule_with_its_own_remedy() -> None:
+    stale = Problem("model_ref", "assessment-too-old: hospital-a's risk report is 31 days old", "assess it anew")
+    with pytest.raises(ConfideError) as caught:
+        openings(JOB, evidence(missing_evidence=(stale,)), settlement())
+    (problem,) = caught.value.problems
+    assert (problem.where, problem.what, problem.remedy) == ("evidence-in-force", stale.what, stale.remedy)
+
+
 @pytest.mark.parametrize(
     ("output", "rule"),
     [
@@ -120,7 +128,8 @@ def test_gate_before_the_vote_asks_neither_for_debit_nor_for_commitments() -> No
 
 
 def test_gate_everything_wrong_names_every_rule() -> None:
-    known = evidence(plan_digest="", missing_consent=(Problem("x", "gone", "ask"),), sealed={})
+    gone = Problem("x", "gone", "ask")
+    known = evidence(plan_digest="", missing_consent=(gone,), missing_evidence=(gone,), sealed={})
     assert rules_broken(known=known, settled=Settlement(debited=False, commitments={})) == set(GateRule)
 
 

@@ -14,6 +14,7 @@ from governance.consent.limits import OutputRule
 from governance.documents import DocumentKind, SignedDocument, sign
 from governance.licence import Licence, verify_licence
 from governance.policy.rules import OTHERWISE, Kind, Policy, Rule, Verdict
+from governance.privacy_claims import TrainingClaim
 from parties.server.gate import evidence_of
 from parties.server.party import Party
 from parties.server.releases import licence_for, note_release, release_findings
@@ -24,7 +25,7 @@ from protocols.job import Job, JobType, Output, OutputKind
 from protocols.session.states import State
 from tests.support.consent import NOW, ConsentWorld, a_grant, under
 from tests.support.holders import HolderWorld
-from tests.support.jobs import an_inference
+from tests.support.jobs import a_training, an_inference
 from tests.support.opening_world import completed
 
 PARTY = "hospital-a"
@@ -48,6 +49,7 @@ class ReleaseWorld:
     world: HolderWorld
     consent: ConsentWorld
     job: Job
+    training: Job
 
     @property
     def party(self) -> Party:
@@ -60,7 +62,9 @@ def release(tmp_path: Path) -> Iterator[ReleaseWorld]:
     world = HolderWorld(tmp_path, NOW, consent=consent, parties=[PARTY])
     fields = {"job_type": JobType.RELEASE, "query_rows": None, "query_commitment": None}
     output = Output("weights", OutputKind.WEIGHTS, "alice")
-    job = under(replace(an_inference(), outputs=(output,), **fields))  # type: ignore[arg-type]
+    training = a_training()
+    ref = world.train(training, {})
+    job = under(replace(an_inference(model_ref=ref), outputs=(output,), **fields))  # type: ignore[arg-type]
     assert Job.from_bytes(job.to_bytes()) == job
     world.keep_job(PARTY, job, {}, state=State.RUNNING)
     grant = a_grant(outputs=(OutputRule(OutputKind.WEIGHTS),), derived_job_types=(JobType.RELEASE,))
@@ -70,7 +74,7 @@ def release(tmp_path: Path) -> Iterator[ReleaseWorld]:
         tables.grants.use(grant.grant_id, job.job_id)
     # A party of these tests serves without a policy file.
     world.parties[PARTY] = replace(world.parties[PARTY], current_policy=Decided(POLICY))  # type: ignore[arg-type]
-    yield ReleaseWorld(world, consent, job)
+    yield ReleaseWorld(world, consent, job, training)
     world.close()
 
 
@@ -82,7 +86,7 @@ def codes(release: ReleaseWorld, party: Party) -> set[ErrorCode]:
 def test_holder_without_evidence_takes_no_part_and_opens_nothing(release: ReleaseWorld) -> None:
     assert codes(release, release.party) == {ErrorCode.EVIDENCE_MISSING}
     with release.party.database.transaction() as tables:
-        missing = evidence_of(release.party, tables, release.job, NOW).missing_consent
+        missing = evidence_of(release.party, tables, release.job, NOW).missing_evidence
     assert any(problem.where == "model_ref" for problem in missing)
 
 
@@ -129,4 +133,5 @@ def test_licence_says_what_was_released_and_ends_with_the_first_permission(relea
     assert licence.commitments == {name: shown["weights"] for name, shown in commitments.items()}
     assert licence.expires == min(grant.derived_until, release.consent.agreement.agreement.expires)
     assert licence.expires > NOW + timedelta(minutes=1)
+    assert licence.claims == (TrainingClaim(release.training.job_id),), "a training without terms has no formal guarantee"
     assert licence_for(party, an_inference(), "answer") == b""

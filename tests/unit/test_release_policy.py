@@ -38,6 +38,7 @@ release:
       unit: person
       max_figures: {{membership.lira.tpr_at_1_percent: "0.03", group.fnr_gap: "0.1", ece: "0.05"}}
       min_figures: {{accuracy: "0.8"}}
+      min_shadows: 128
       max_age_days: 30
       approvals: {{needed: 1, of: [privacy-officers]}}
       more_approvals: {{needed: 2, of: [nora, emil]}}
@@ -65,6 +66,8 @@ def test_release_block_is_read_whole(tmp_path: Path) -> None:
     terms = terms_of(tmp_path)
     special = terms.classes["special"]
     assert (special.max_epsilon, special.max_delta, special.unit) == (Decimal(3), Decimal("0.00001"), Unit.PERSON)
+    assert (special.shadows_asked, terms.classes["internal"].shadows_asked) == (128, 64)
+    assert replace(special, max_figures={"ece": Decimal("0.05")}).shadows_asked == 0  # no limit on what shadow models find
     assert special.max_figures["group.fnr_gap"] == Decimal("0.1")
     assert (special.approvals, special.more_approvals) == (Quorum(1, ("privacy-officers",)), Quorum(2, ("nora", "emil")))
     assert (terms.classes["internal"].requires_guarantee, terms.classes["internal"].approvals) == (False, None)
@@ -109,6 +112,8 @@ def test_schema_names_the_block() -> None:
         ('"0.00001"', '"1"', "release.classes.special.max_delta"),
         ("      max_age_days: 90\n", "", "release.classes.internal.max_age_days"),
         ("requires_guarantee: true", "requires_guarantee: 1", "release.classes.special.requires_guarantee"),
+        ("min_shadows: 128", "min_shadows: 7", "release.classes.special.min_shadows"),
+        ("min_shadows: 128", "min_shadows: 1025", "release.classes.special.min_shadows"),
         ("unit: person", "unit: people", "release.classes.special.unit"),
         ('max_epsilon: "3"', "max_epsilon: 3", "release.classes.special.max_epsilon"),
         ("      approvals: null\n", "", "release.classes.internal.approvals"),

@@ -91,7 +91,19 @@ def test_interval_of_withheld_counts_holds_what_all_counts_say(min_cell: int) ->
         assert figure.low <= figure.value <= figure.high
 
 
+@pytest.mark.parametrize("thresholds", [[9.0], [1.0], [-1.0, 2.0], [0.0, 0.5, 1.0, 1.5]])
+def test_interval_of_the_area_at_few_thresholds_holds_that_of_all_orders_between_them(thresholds: list[float]) -> None:
+    drawn = np.random.default_rng(5)
+    members = np.arange(2000) < 800
+    scores = drawn.normal(members * 1.5, 1.0)
+    counts = np.stack([(scores[side][:, None] >= thresholds).sum(axis=0) for side in (members, ~members)], axis=1)
+    found = figures_of_counts(counts, members=800, others=1200, min_cell=1, prefix="m")["m.auc"]
+    bins = np.searchsorted(thresholds, scores, side="right")
+    first, last = (float(roc_auc_score(members, bins + step * members)) for step in (-0.5, 0.5))
+    assert found.low <= first < found.value < last <= found.high
+
+
 def test_nothing_told_says_nothing() -> None:
     found = figures_of_counts(np.full((4, 2), -1), members=50, others=50, min_cell=5, prefix="m")
-    assert found["m.auc"].value == 0.5
+    assert (found["m.auc"].value, found["m.auc"].low, found["m.auc"].high) == (0.5, 0.0, 1.0)
     assert (found["m.tpr_at_1_percent"].low, found["m.tpr_at_1_percent"].high) == (0.0, 1.0)

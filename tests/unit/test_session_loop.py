@@ -177,7 +177,7 @@ def test_session_that_is_over_and_unused_is_closed_and_opened_again_by_a_questio
 
 def test_owner_s_budget_holds_for_jobs_that_were_checked_at_the_same_time(tmp_path: Path) -> None:
     with a_loop(tmp_path) as world:
-        account = "dataset/patients/1"
+        account = "dataset/patients"
         with world.database.transaction() as tables:
             tables.ledger.set_caps(account, Caps(queries=2), authorisation="a" * 64, now=datetime.now(UTC))
         jobs = [world.an_evaluation(nonce=f"{n:02}" * 16) for n in range(3)]

@@ -157,21 +157,23 @@ def test_every_model_is_trained_and_evaluated_before_the_next_and_named_by_its_e
 def test_charges_of_the_whole_sweep_are_sums_over_its_jobs_at_every_owner(tmp_path: Path) -> None:
     plan = plan_sweep(a_request(tmp_path, WITH_ATTACK), Parties({}), [])
     told = {(charge.party, charge.account): charge for charge in plan.charges}
-    assert set(told) == {(party, "dataset/patients/1") for party in PARTIES} | {
-        (party, "dataset/holdout/1") for party in PARTIES[:2]
-    }
+    assert set(told) == {(party, "dataset/patients") for party in PARTIES} | {(party, "dataset/holdout") for party in PARTIES[:2]}
     for party in PARTIES:
-        charge = told[party, "dataset/patients/1"]
+        charge = told[party, "dataset/patients"]
         assert (charge.trainings.epsilon, charge.trainings.delta) == (Decimal(4), Decimal("0.0002"))
         # Two assessments of two counts at three thresholds; two trainings.
         assert (charge.outputs.epsilon, charge.total.queries, charge.total.answers) == (None, 4, 12)
-    held_out = told["hospital-a", "dataset/holdout/1"]
+    held_out = told["hospital-a", "dataset/holdout"]
     assert (held_out.trainings.epsilon, held_out.total.queries, held_out.total.answers) == (Decimal(0), 4, 14)
     words = charges_in_words(plan)
     assert "without noise" in words
     lines = [line.split() for line in words.splitlines()]
-    assert ["hospital-b", "dataset/patients/1", "4", "0.0002", "4", "12"] in lines
-    assert ["hospital-a", "dataset/holdout/1", "0", "0", "4", "14"] in lines
+    trainings = told["hospital-b", "dataset/patients"].trainings
+    assert trainings.composed_epsilon is not None
+    assert trainings.composed_epsilon <= 4
+    composed = [*trainings.epsilon_in_words.split(), "and", "no", "bound"]
+    assert ["hospital-b", "dataset/patients", *composed, "0.0002", "4", "12"] in lines
+    assert ["hospital-a", "dataset/holdout", "no", "bound", "0", "4", "14"] in lines
 
 
 @pytest.mark.parametrize("faults", [{"aborted": ("train diagnosis-e3",)}, {"refused": ("train diagnosis-e3",)}])
@@ -214,7 +216,7 @@ def test_job_that_was_submitted_before_is_waited_for_and_not_charged_again(tmp_p
     row = SweepRow("diagnosis-e1", "1", "0.0001", "2", "1", jobs={Step.TRAIN: prepared.job.job_id}, begun=1)
     file.write([row])
     plan = plan_sweep(request, parties, file.read())
-    assert {charge.account for charge in plan.charges} == {"dataset/holdout/1"}
+    assert {charge.account for charge in plan.charges} == {"dataset/holdout"}
     end = run(plan, parties, file)
     assert parties.submitted == ["train diagnosis-e1", "evaluate diagnosis-e1"]
     assert end.rows[0].begun == 1

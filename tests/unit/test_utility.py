@@ -230,7 +230,8 @@ def test_report_of_nothing_that_tells_is_refused() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("format", "confide.utility/2"),
+        ("format", "confide.utility/3"),
+        ("noise", "-1"),
         ("job", "xyz"),
         ("job", ""),
         ("model", ""),

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from parties.client.calls import Calls
     from parties.client.client import Client
 
-HEADS = ("model", "owner", "features", "outputs", "lane", "samples", "a query", "keys", "server", "precision", "until")
+HEADS = ("model", "owner", "features", "outputs", "lane", "samples", "a query", "keys", "server", "precision", "until", "privacy")
 CALL_TIMEOUT_S = 10.0
 _SHOWN_MODELS = 10
 _MAX_PAGES = 64  # of some megabytes each
@@ -88,6 +88,7 @@ class PublishedEntry:
             f"{said.server_seconds * 1e3:,.1f} ms",
             f"{plan.precision:g}",
             time_text(published.expires),
+            published.privacy,
         )
 
 

@@ -9,7 +9,7 @@ from decimal import Decimal
 
 from governance.admission import Finding
 from governance.audit.entries import EntryKind, Fact
-from governance.budget.amounts import Amount, model_account
+from governance.budget.amounts import Amount, consumer_account, model_account
 from governance.documents import SignedDocument
 from governance.encrypted.enquiry import Enquiry
 from parties.server.budgets import caps_of
@@ -176,7 +176,7 @@ class Enquiries:
 
     def _charges(self, tables: Tables, enquiry: Enquiry) -> dict[str, Amount]:
         most = enquiry.max_answers // self._lanes.of(tables, enquiry).answers
-        return {model_account(enquiry.ref): _amount(queries=most, answers=enquiry.max_answers)}
+        return _told(enquiry, queries=most, answers=enquiry.max_answers)
 
     def _budget(self, tables: Tables, enquiry: Enquiry) -> Iterable[Finding]:
         try:
@@ -215,7 +215,7 @@ def _end(tables: Tables, before: EnquiryRecord, reason: str, now: datetime) -> E
         return before
     enquiry = before.enquiry
     record = tables.encrypted.end(enquiry.enquiry_id, reason=reason, now=now)
-    used = {model_account(enquiry.ref): _amount(queries=record.requests, answers=record.answered)}
+    used = _told(enquiry, queries=record.requests, answers=record.answered)
     tables.ledger.settle(enquiry.enquiry_id, used, now)
     facts = {**_facts(enquiry), "reason": reason, "requests": record.requests, "answers": record.answered}
     tables.audit.append(EntryKind.ENQUIRY_ENDED, facts, now=now)
@@ -226,5 +226,7 @@ def _facts(enquiry: Enquiry) -> dict[str, Fact]:
     return {"enquiry": enquiry.enquiry_id, "model": enquiry.ref.label, "querier": enquiry.querier, "lane": enquiry.lane}
 
 
-def _amount(*, queries: int, answers: int) -> Amount:
-    return Amount(None, Decimal(0), queries=queries, answers=answers)
+def _told(enquiry: Enquiry, *, queries: int, answers: int) -> dict[str, Amount]:
+    """What an enquiry charges: the model, and what its querier is told by it. Its answers are exact: no bound on epsilon."""
+    amount = Amount(None, Decimal(0), queries=queries, answers=answers)
+    return {consumer_account(enquiry.querier, enquiry.ref): amount, model_account(enquiry.ref): amount}

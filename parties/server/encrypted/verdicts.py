@@ -12,6 +12,7 @@ from governance.encrypted.enquiry import Enquiry
 from governance.encrypted.grant import verify_encrypted_grant
 from governance.encrypted.rules import EncryptedGrantStanding, EnquiryDecision, Known, decide_enquiry
 from governance.identity.directory import Directory
+from parties.model_registry import why_marked
 from parties.server.party import Party
 from parties.storage.database import Tables
 from parties.storage.encrypted import EncryptedGrantRecord, EnquiryRecord
@@ -34,7 +35,7 @@ def decide(
             and what it has set aside itself does not count against it.
     """
     decision = decide_enquiry(enquiry, _known(party, tables, enquiry, accepted), directory=party.directory, now=now)
-    outside = tuple(_outside(party.directory, tables, enquiry))
+    outside = (*_outside(party.directory, tables, enquiry), *_of_the_origin(tables, enquiry))
     return EnquiryDecision((*decision.findings, *outside), None if outside else decision.grant)
 
 
@@ -76,6 +77,19 @@ def _outside(directory: Directory, tables: Tables, enquiry: Enquiry) -> list[Fin
         problem = Problem("key", "is another researcher's", "make a key of your own")
         found.append(Finding(ErrorCode.NOT_AUTHORISED, problem))
     return found
+
+
+def _of_the_origin(tables: Tables, enquiry: Enquiry) -> list[Finding]:
+    """Why the model whose released weights are published is not used any more, as far as this party holds it."""
+    published = tables.encrypted.find_model(enquiry.ref)
+    origin = None if published is None else published.model.origin
+    if origin is None:
+        return []
+    remedy = "ask for a version that may be used"
+    return [
+        Finding(ErrorCode.MODEL_REVOKED, Problem("model", f"{origin.label}: {why_marked(mark)}", remedy))
+        for mark in tables.registry.marks(origin)
+    ]
 
 
 def _known(party: Party, tables: Tables, enquiry: Enquiry, accepted: EnquiryRecord | None) -> Known:

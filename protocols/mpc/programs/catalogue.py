@@ -16,7 +16,9 @@ from protocols.mpc.programs.assess import AssessProgram, assess_schedule
 from protocols.mpc.programs.evaluate import EvaluateProgram, evaluate_schedule
 from protocols.mpc.programs.forward import forward_stages
 from protocols.mpc.programs.infer import InferProgram
+from protocols.mpc.programs.moments import MomentsProgram, moments_schedule
 from protocols.mpc.programs.noisy import Draw
+from protocols.mpc.programs.noisy_clusters import NoisyClusters, noisy_clusters_schedule
 from protocols.mpc.programs.program import Program
 from protocols.mpc.programs.release import ReleaseProgram, release_schedule
 from protocols.mpc.programs.serve import ServeProgram, serve_schedule
@@ -27,6 +29,7 @@ from protocols.mpc.row_bounds import bounds_rows
 from protocols.mpc.row_order import row_order
 from protocols.plan.plan import Stage
 from protocols.ring import RingArray
+from protocols.row_noise import opens_moments, opens_noisy_clusters
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -41,8 +44,9 @@ class Brought:
         model_share: of an evaluation or inference, or of serving.
         query_share: of an inference.
         attack_numbers: of an assessment: (rows, numbers of the attack) int64 of the same rows (`protocols.attack_numbers`).
-        noise: of a private training on shares: (steps, used coordinates) of the sum of all owners' noise (`PlannedNoise`).
-        draw: gives this party's own noise, for an output of predictions or groups that has some.
+        noise: of a private training on shares, or of outputs about rows that have some: (steps, used coordinates) of the sum of
+            all owners' noise (`PlannedNoise`).
+        draw: gives this party's own noise, for an output of predictions that has some.
     """
 
     features: RingArray | None
@@ -70,7 +74,9 @@ def schedule_of(job: Job) -> tuple[Stage, ...]:
         case JobType.ASSESS:
             return assess_schedule(job)
         case JobType.SUMMARISE:
-            return summarise_schedule(job)
+            if opens_moments(job):
+                return moments_schedule(job)
+            return noisy_clusters_schedule(job) if opens_noisy_clusters(job) else summarise_schedule(job)
         case JobType.INFER:
             return forward_stages(job, job.query_rows or 0)
         case JobType.SERVE:
@@ -102,7 +108,8 @@ def program_of(job: Job, engine: Engine, brought: Brought) -> Program:
             return TrainProgram(job=job, features=features, labels=labels, start=start)
         case JobType.EVALUATE:
             features, labels = _rows(brought)
-            return EvaluateProgram(job=job, model_share=brought.model_share, features=features, labels=labels)
+            model_share, noise = brought.model_share, brought.noise
+            return EvaluateProgram(job=job, model_share=model_share, features=features, labels=labels, noise=noise)
         case JobType.ASSESS:
             features, labels = _rows(brought)
             if brought.attack_numbers is None:
@@ -116,7 +123,11 @@ def program_of(job: Job, engine: Engine, brought: Brought) -> Program:
             )
         case JobType.SUMMARISE:
             features, labels = _rows(brought)
-            return SummariseProgram(job=job, features=features, labels=labels, draw=brought.draw)
+            if opens_moments(job):
+                return MomentsProgram(job=job, features=features, noise=brought.noise)
+            if opens_noisy_clusters(job):
+                return NoisyClusters(job=job, features=features, noise=brought.noise)
+            return SummariseProgram(job=job, features=features, labels=labels, noise=brought.noise)
         case JobType.INFER:
             if brought.query_share is None:
                 raise ConfideError(ErrorCode.INVALID_DATA, "no samples to predict")

@@ -1,7 +1,8 @@
 """Joint evaluation: how well a model held as shares predicts the rows of several owners.
 
 All outputs of a job share one forward pass. What may not be opened is decided in shares, before anything is
-(`programs.disclosure`, docs/protocols/evaluation.md).
+(`programs.disclosure`, docs/protocols/evaluation.md). With noise of the rows' owners, that follows from noisy numbers alone
+(`programs.noisy_counts`).
 """
 
 from __future__ import annotations
@@ -14,18 +15,20 @@ import numpy as np
 from protocols.fixed_point import VALUE_BITS
 from protocols.job import Job, OutputKind, Task
 from protocols.mpc.combination import Term
-from protocols.mpc.engine import together
+from protocols.mpc.engine import Engine, Steps, together
 from protocols.mpc.programs.forward import OPEN_MODEL, Forward, forward_stages
 from protocols.mpc.programs.group_counts import GroupCounts
-from protocols.mpc.programs.measures import Block, Counts, LogLoss, Measure, SquaredError
+from protocols.mpc.programs.measures import Block, CountedMeasure, Counts, LogLoss, Measure, SquaredError
+from protocols.mpc.programs.noisy_counts import noisy_tables
 from protocols.mpc.programs.predict import plain_term
 from protocols.mpc.programs.program import Program, Results
 from protocols.mpc.programs.ranking import LAST_PAIRS, PAIRS, Ranking, ranking_stage
-from protocols.mpc.programs.reliability import Reliability
+from protocols.mpc.programs.reliability import BoundedReliability, Reliability
 from protocols.mpc.tensor import current_engine
 from protocols.mpc.values import SharedValue, ValueView
 from protocols.plan.plan import Part, Stage
 from protocols.ring import RingArray
+from protocols.row_noise import adds_row_noise
 from protocols.schema_features import feature_names
 
 FINISH = "finish"
@@ -50,10 +53,19 @@ class EvaluateProgram(Program):
         model_share: int64 share of every parameter at 24 fractional bits.
         features: (rows, features) int64 share at 16 fractional bits.
         labels: (rows, label_width) int64 share at 16 fractional bits.
+        noise: (1, numbers) int64 in units of 2^-16: share of all owners' noise, for outputs that have some.
     """
 
-    def __init__(self, *, job: Job, model_share: Mapping[str, RingArray], features: RingArray, labels: RingArray) -> None:
-        self._job = job
+    def __init__(
+        self,
+        *,
+        job: Job,
+        model_share: Mapping[str, RingArray],
+        features: RingArray,
+        labels: RingArray,
+        noise: RingArray | None = None,
+    ) -> None:
+        self._job, self._noise = job, noise
         self._forward = Forward(job=job, model_share=model_share, features=features)
         self._labels = labels
         kinds = {output.kind for output in job.outputs}
@@ -75,7 +87,8 @@ class EvaluateProgram(Program):
         if OutputKind.SQUARED_ERROR in kinds:
             self._measures.append(SquaredError(num_rows=job.num_rows))
         if OutputKind.RELIABILITY in kinds:
-            self._measures.append(Reliability(task=job.task, num_rows=job.num_rows, min_cell=min_cell))
+            diagram = BoundedReliability if adds_row_noise(job) else Reliability
+            self._measures.append(diagram(task=job.task, num_rows=job.num_rows, min_cell=min_cell))
         for output in job.outputs:
             if output.kind is OutputKind.GROUP_CONFUSION:
                 values = features[:, feature_names(job.schema).index(output.group_by)]
@@ -91,8 +104,7 @@ class EvaluateProgram(Program):
         elif name in (PAIRS, LAST_PAIRS) and self._ranking is not None:
             engine.run(self._ranking.compare(engine, rows))
         elif name == FINISH:
-            for found in engine.run(together(*(measure.finish(engine) for measure in self._measures))):
-                self._found.update(found)
+            self._found = engine.run(self._finish(engine))
         else:
             block = self._block(rows)
             engine.run(together(*(measure.add(engine, block) for measure in self._measures)))
@@ -105,6 +117,18 @@ class EvaluateProgram(Program):
         bits = VALUE_BITS + 20
         shares = {output.name: self._found[output.kind] for output in self._job.outputs if output.kind in self._found}
         return Results(outputs={n: SharedValue(share, scale_bits=VALUE_BITS, magnitude_bits=bits) for n, share in shares.items()})
+
+    def _finish(self, engine: Engine) -> Steps[dict[OutputKind, RingArray]]:
+        if not adds_row_noise(self._job):
+            found: dict[OutputKind, RingArray] = {}
+            for guarded in (yield from together(*(measure.finish(engine) for measure in self._measures))):
+                found |= guarded
+            return found
+        tables: dict[OutputKind, RingArray] = {}
+        for measure in self._measures:
+            if isinstance(measure, CountedMeasure):  # the job's checks let no other stand beside noise
+                tables |= measure.counted()
+        return (yield from noisy_tables(engine, self._job, tables, self._noise))
 
     def _block(self, rows: slice) -> Block:
         if self._job.task is Task.REAL:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from protocols.answer_noise import has_noise
 from protocols.fixed_point import VALUE_BITS
 from protocols.job import Job, Output, OutputKind, Task
 from protocols.mpc.programs.constraints import constrained, noisy_labels, opened_scale_bits
@@ -65,7 +64,7 @@ class InferProgram(Program):
     def _mean(self) -> SharedValue:
         """Adds up this party's shares of all predictions, and one noise for the whole query; local."""
         total, rows = self._predicted.sum(axis=0), len(self._predicted)
-        if has_noise(self._output):
+        if self._output.has_noise:
             total = with_noise(self._job, self._output, total, self._draw, times=rows)
         factor = np.int64(((2 << _MEAN_BITS) // rows + 1) // 2)
         return SharedValue(total * factor, scale_bits=VALUE_BITS + _MEAN_BITS, magnitude_bits=62)
@@ -92,16 +91,16 @@ def predicted_share(
     Learns: nobody anything; everything opened is uniform.
     """
     engine, output = current_engine(), job.outputs[0]
-    if output.kind is OutputKind.LABEL and not has_noise(output) and output.abstain_below == "0":
+    if output.kind is OutputKind.LABEL and not output.has_noise and output.abstain_below == "0":
         return engine.run(predicted_classes(engine, job.task, plain_term(logits()))).labels
     if output.kind is OutputKind.SCORE:
         return engine.run(constrained(engine, logits().settle(VALUE_BITS).share, output))
     predicted = (outputs() if job.task is Task.REAL else _probabilities(job, logits())).settle(VALUE_BITS).share
-    if has_noise(output) or output.kind is OutputKind.MEAN:
+    if output.has_noise or output.kind is OutputKind.MEAN:
         predicted = engine.run(within_range(engine, predicted, job.task))
     if output.kind is OutputKind.MEAN:
         return predicted
-    if has_noise(output):
+    if output.has_noise:
         predicted = with_noise(job, output, predicted, draw)
     chosen = noisy_labels if output.kind is OutputKind.LABEL else constrained
     return engine.run(chosen(engine, predicted, output))

@@ -58,7 +58,15 @@ class Measure(ABC):
         """Returns the guarded outputs as shares at 16 fractional bits."""
 
 
-class Counts(Measure):
+class CountedMeasure(Measure):
+    """A measure that is made of counts of rows, to which noise can be added."""
+
+    @abstractmethod
+    def counted(self) -> Finished:
+        """Returns its outputs as shares at 16 fractional bits before anything is withheld; local, and never opened as it is."""
+
+
+class Counts(CountedMeasure):
     """The table of true by predicted class, and the number of correct rows, which is its diagonal's sum.
 
     Args:
@@ -82,6 +90,10 @@ class Counts(Measure):
         truth = SharedValue(class_columns(engine, block.labels), scale_bits=VALUE_BITS, magnitude_bits=VALUE_BITS)
         guesses = SharedValue(predicted.one_hot, scale_bits=0, magnitude_bits=1)
         self._table = self._table + (yield from product(engine, ValueView(truth).transpose, ValueView(guesses)))
+
+    def counted(self) -> Finished:
+        """See `CountedMeasure.counted`."""
+        return {OutputKind.CORRECT_COUNT: np.trace(self._table).reshape(1), OutputKind.CONFUSION: self._table}
 
     def finish(self, engine: Engine) -> Steps[Finished]:
         """See `Measure.finish`."""

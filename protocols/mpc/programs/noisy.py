@@ -1,4 +1,4 @@
-"""Noise of the computing parties on what is opened of predictions and of groups' sums (docs/protocols/outputs.md).
+"""Noise of the computing parties on what is opened of predictions (docs/protocols/outputs.md).
 
 Every computing party adds integers of its own to its own share, without a message. They are added before anything is chosen,
 withheld or rounded in shares, so that all of that is computed from noisy numbers alone.
@@ -65,7 +65,7 @@ def with_noise(job: Job, output: Output, share: RingArray, draw: Draw | None, *,
     """
     if draw is None:
         raise ConfideError(ErrorCode.INTERNAL, "an output with noise, and nothing that draws it")
-    deviation = own_deviation(output, computing_parties=len(job.computing_parties)) * times
+    deviation = own_deviation(output, drawers=len(job.computing_parties)) * times
     result: RingArray = share + draw(share.size, deviation).reshape(share.shape)
     return result
 

@@ -23,7 +23,8 @@ from protocols.mpc.primitives.sigmoid import sigmoid
 from protocols.mpc.primitives.softmax import softmax
 from protocols.mpc.primitives.staircase import threshold_bits
 from protocols.mpc.programs.disclosure import guard_bins, keep_all_of_table, keep_exact_count
-from protocols.mpc.programs.measures import Block, Finished, Measure
+from protocols.mpc.programs.measures import Block, CountedMeasure, Finished
+from protocols.mpc.programs.noisy import within_range
 from protocols.mpc.values import SharedValue, ValueView
 from protocols.ring import RingArray
 
@@ -31,7 +32,7 @@ BINS = 10
 _COLUMNS = 3  # rows, sum of probabilities, right rows
 
 
-class Reliability(Measure):
+class Reliability(CountedMeasure):
     """The reliability diagram: (10, 3) at 16 bits.
 
     A probability at an edge counts to the tenth above it, so that the upper half are the rows that class 1 is predicted for.
@@ -50,11 +51,7 @@ class Reliability(Measure):
 
     def add(self, engine: Engine, block: Block) -> Steps[None]:
         """See `Measure.add`."""
-        if self._task is Task.BINARY:
-            bits, probabilities = yield from _of_positive(engine, block.scores)
-            right = np.ascontiguousarray(block.labels.reshape(-1))
-        else:
-            bits, probabilities, right = yield from _of_largest(engine, block.scores, block.labels)
+        bits, probabilities, right = yield from self._in_tenths(engine, block)
         all_rows = engine.public(np.ones((1, len(right)), np.int64))
         reached = np.vstack([all_rows, bits, np.zeros_like(all_rows)])
         bins = np.ascontiguousarray(reached[:-1] - reached[1:])
@@ -62,6 +59,10 @@ class Reliability(Measure):
         columns = SharedValue(np.stack([probabilities, right], axis=1), scale_bits=VALUE_BITS, magnitude_bits=VALUE_BITS + 1)
         sums = yield from product(engine, ValueView(left), ValueView(columns))
         self._table = self._table + np.hstack([bins.sum(axis=1, keepdims=True) << np.int64(VALUE_BITS), sums])
+
+    def counted(self) -> Finished:
+        """See `CountedMeasure.counted`."""
+        return {OutputKind.RELIABILITY: self._table}
 
     def finish(self, engine: Engine) -> Steps[Finished]:
         """See `Measure.finish`."""
@@ -77,6 +78,31 @@ class Reliability(Measure):
             gate = keep_exact_count(engine, sums[1:], num_rows=self._num_rows, min_cell=self._min_cell)
         guarded = yield from guard_bins(engine, self._table, cells=cells, groups=groups, gate=gate, min_cell=self._min_cell)
         return {OutputKind.RELIABILITY: guarded}
+
+    def _in_tenths(self, engine: Engine, block: Block) -> Steps[tuple[RingArray, RingArray, RingArray]]:
+        """The bits [p >= edge] for the nine inner edges, p at 16 bits, and 1 at 16 bits for the rows that are right."""
+        if self._task is Task.BINARY:
+            bits, probabilities = yield from _of_positive(engine, block.scores)
+            return bits, probabilities, np.ascontiguousarray(block.labels.reshape(-1))
+        largest, right = yield from _largest(engine, block.scores, block.labels)
+        return (yield from threshold_bits(engine, largest, _edges())), largest, right
+
+
+class BoundedReliability(Reliability):
+    """The same of probabilities that are clipped to [0, 1] exactly, and put into tenths after that.
+
+    So whatever the model computes, a row is in one tenth and adds at most 1 to each of its three numbers, as noise on them needs.
+    """
+
+    def _in_tenths(self, engine: Engine, block: Block) -> Steps[tuple[RingArray, RingArray, RingArray]]:
+        if self._task is Task.BINARY:
+            share, scale_bits, magnitude_bits = _logits(block.scores)
+            computed = yield from sigmoid(engine, share, scale_bits, magnitude_bits)
+            right = np.ascontiguousarray(block.labels.reshape(-1))
+        else:
+            computed, right = yield from _largest(engine, block.scores, block.labels)
+        probabilities = yield from within_range(engine, computed, Task.BINARY)
+        return (yield from threshold_bits(engine, probabilities, _edges())), probabilities, right
 
 
 def _groups(task: Task) -> NDArray[np.int64]:
@@ -97,19 +123,24 @@ def _groups(task: Task) -> NDArray[np.int64]:
 
 def _of_positive(engine: Engine, scores: Term) -> Steps[tuple[RingArray, RingArray]]:
     """The bits [p >= edge] for the nine inner edges, and p at 16 bits, of the probability of class 1."""
-    value = scores.view.value
-    share = np.ascontiguousarray(scores.view.share.reshape(-1))
-    magnitude = min(value.magnitude_bits, value.scale_bits + VALUE_LIMIT_BITS)
+    share, scale_bits, magnitude_bits = _logits(scores)
     # The sigmoid ascends, so logits are compared with the logits of the edges: that is exact where the sigmoid is not.
-    edges = [math.ceil(math.log(k / (BINS - k)) * 2.0**value.scale_bits) for k in range(1, BINS)]
+    edges = [math.ceil(math.log(k / (BINS - k)) * 2.0**scale_bits) for k in range(1, BINS)]
     bits, probabilities = yield from together(
-        threshold_bits(engine, share, edges), sigmoid(engine, share, value.scale_bits, magnitude)
+        threshold_bits(engine, share, edges), sigmoid(engine, share, scale_bits, magnitude_bits)
     )
     return bits, probabilities
 
 
-def _of_largest(engine: Engine, scores: Term, labels: RingArray) -> Steps[tuple[RingArray, RingArray, RingArray]]:
-    """Likewise of the largest probability, and 1 at 16 bits for the rows whose label it is."""
+def _logits(scores: Term) -> tuple[RingArray, int, int]:
+    """Logits of a binary task, their fractional bits, and the bits of their magnitude."""
+    value = scores.view.value
+    magnitude_bits = min(value.magnitude_bits, value.scale_bits + VALUE_LIMIT_BITS)
+    return np.ascontiguousarray(scores.view.share.reshape(-1)), value.scale_bits, magnitude_bits
+
+
+def _largest(engine: Engine, scores: Term, labels: RingArray) -> Steps[tuple[RingArray, RingArray]]:
+    """The largest probability at 16 bits, and 1 at 16 bits for the rows whose label it is."""
     share = np.ascontiguousarray(scores.view.share)
 
     def one_hot_of_largest() -> Steps[RingArray]:
@@ -119,6 +150,9 @@ def _of_largest(engine: Engine, scores: Term, labels: RingArray) -> Steps[tuple[
     one_hot, every = yield from together(one_hot_of_largest(), softmax(engine, share, scores.view.value.scale_bits))
     chosen = yield from multiply(engine, np.stack([one_hot, one_hot]), np.stack([every, labels]))
     largest, right = chosen.sum(axis=2)
-    edges = [math.ceil(k * 2.0**VALUE_BITS / BINS) for k in range(1, BINS)]
-    bits = yield from threshold_bits(engine, np.ascontiguousarray(largest), edges)
-    return bits, largest, right
+    return np.ascontiguousarray(largest), right
+
+
+def _edges() -> list[int]:
+    """The edges of the tenths at 16 bits, rounded up."""
+    return [math.ceil(k * 2.0**VALUE_BITS / BINS) for k in range(1, BINS)]

@@ -4,20 +4,19 @@ Clusters are those of Lloyd (1982, "Least squares quantization in PCM"): every r
 the middle of its rows. The first means are rows drawn by a public seed; which rows is public, their values are not. Nothing is
 opened before the end, and then no group of fewer rows than the minimum (docs/protocols/summaries.md).
 
-With noise, sums and sizes by label are opened in place of means, each with noise of every computing party.
+With noise, sums and sizes by label are opened in place of means, each with noise of every owner; clusters with noise are those of
+`programs.noisy_clusters`.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from protocols.answer_noise import has_noise
 from protocols.errors import ConfideError, ErrorCode
 from protocols.fixed_point import VALUE_BITS
 from protocols.job import Job, OutputKind, Summary
 from protocols.mpc.engine import Engine, Steps, together
 from protocols.mpc.inputs import shared_rows
-from protocols.mpc.primitives.comparison import nonnegative
 from protocols.mpc.primitives.maximum import equal_zero, maximum
 from protocols.mpc.primitives.multiplication import multiply
 from protocols.mpc.primitives.products import product
@@ -25,13 +24,14 @@ from protocols.mpc.primitives.reciprocal import reciprocal_of_positive
 from protocols.mpc.primitives.truncation import truncate
 from protocols.mpc.programs.disclosure import WITHHELD, keep_cells
 from protocols.mpc.programs.measures import class_columns
-from protocols.mpc.programs.noisy import Draw, with_noise
+from protocols.mpc.programs.noisy_counts import noisy_tables
 from protocols.mpc.programs.program import Program, Results
 from protocols.mpc.row_order import row_order
 from protocols.mpc.tensor import current_engine
 from protocols.mpc.values import SharedValue, ValueView
 from protocols.plan.plan import Part, Stage
 from protocols.ring import RingArray
+from protocols.row_noise import adds_row_noise
 
 START = "start"
 GATHER = "gather"
@@ -45,14 +45,19 @@ _RECIPROCAL_BITS = 40
 
 def summarise_schedule(job: Job) -> tuple[Stage, ...]:
     """Returns the schedule: all rows once for groups by label; once for each time that the means of clusters move."""
-    summary = _summary_of(job)
-    block = _block_rows(job)
-    whole, rest = divmod(job.num_rows, block)
-    rows = (*([Part(GATHER, whole, block)] if whole else []), *([Part(LAST_GATHER, 1, rest)] if rest else []))
+    summary = summary_of(job)
+    rows = gathering(job)
     last = Stage(1, (Part(FINISH, 1, 0),))
     if not summary.iterations:
         return Stage(1, (*rows, Part(MOVE, 1, 0))), last
     return Stage(1, (Part(START, 1, 0),)), Stage(summary.iterations, (*rows, Part(MOVE, 1, 0))), last
+
+
+def gathering(job: Job) -> tuple[Part, ...]:
+    """Returns the parts of a stage that take in all rows once."""
+    block = _block_rows(job)
+    whole, rest = divmod(job.num_rows, block)
+    return (*([Part(GATHER, whole, block)] if whole else []), *([Part(LAST_GATHER, 1, rest)] if rest else []))
 
 
 class SummariseProgram(Program):
@@ -62,12 +67,12 @@ class SummariseProgram(Program):
         job: the agreed job.
         features: (rows, features) int64 share at 16 fractional bits.
         labels: (rows, label_width) int64 share at 16 fractional bits; not used where clusters are found.
-        draw: gives this party's noise, for an output that has some.
+        noise: (1, numbers) int64 in units of 2^-16: share of all owners' noise, for an output that has some.
     """
 
-    def __init__(self, *, job: Job, features: RingArray, labels: RingArray, draw: Draw | None = None) -> None:
-        self._job, self._draw = job, draw
-        self._summary, self._output = _summary_of(job), job.outputs[0]
+    def __init__(self, *, job: Job, features: RingArray, labels: RingArray, noise: RingArray | None = None) -> None:
+        self._job, self._noise = job, noise
+        self._summary, self._output = summary_of(job), job.outputs[0]
         self._features, self._labels = features, labels
         groups = self._summary.groups
         self._by_label = self._output.kind is OutputKind.GROUP_MEANS
@@ -128,9 +133,8 @@ class SummariseProgram(Program):
             # Whole numbers at 16 bits: cutting them is exact. Sums lose the bits of the label that they were multiplied with.
             cut = yield from truncate(engine, np.concatenate([sums.reshape(-1), sizes]), VALUE_BITS)
             sums, sizes = cut[: sums.size].reshape(sums.shape), cut[sums.size :]
-        if has_noise(self._output):
-            table = np.concatenate([sums, (sizes << np.int64(VALUE_BITS))[:, None]], axis=1)
-            self._told = with_noise(self._job, self._output, table, self._draw)
+        if adds_row_noise(self._job):
+            self._told = np.concatenate([sums, (sizes << np.int64(VALUE_BITS))[:, None]], axis=1)
             return
         inverse, empty = yield from together(
             reciprocal_of_positive(engine, sizes, 0, result_bits=_RECIPROCAL_BITS), equal_zero(engine, sizes)
@@ -151,8 +155,9 @@ class SummariseProgram(Program):
 
     def _finish(self, engine: Engine) -> Steps[None]:
         """Withholds groups that are too small; a group without rows has no mean to tell: it would be one of former rows."""
-        if has_noise(self._output):
-            yield from self._finish_noisy(engine)
+        if adds_row_noise(self._job):
+            noisy = yield from noisy_tables(engine, self._job, {self._output.kind: self._told}, self._noise)
+            self._told = noisy[self._output.kind]
             return
         sizes = self._counted << np.int64(VALUE_BITS)
         everything = np.ones((1, len(sizes)), np.int64)
@@ -165,22 +170,19 @@ class SummariseProgram(Program):
         opened[:, -1] += np.int64(WITHHELD << VALUE_BITS) * withheld
         self._told = opened
 
-    def _finish_noisy(self, engine: Engine) -> Steps[None]:
-        """Withholds groups whose noisy size is below the minimum; what is opened follows from noisy numbers alone."""
-        least = engine.public(np.full(len(self._told), self._output.min_cell << VALUE_BITS, np.int64))
-        kept = yield from nonnegative(engine, self._told[:, -1] - least)
-        opened = yield from multiply(engine, np.repeat(kept[:, None], self._told.shape[1], axis=1), self._told)
-        opened[:, -1] += np.int64(WITHHELD << VALUE_BITS) * (engine.public(np.ones_like(kept)) - kept)
-        self._told = opened
-
 
 def _block_rows(job: Job) -> int:
-    groups = _summary_of(job).groups
+    groups = summary_of(job).groups
     widest = max(job.model.input_features, groups * (groups - 1) // 2)
     return max(1, min(_MAX_BLOCK_ROWS, _BLOCK_ELEMENTS // widest))
 
 
-def _summary_of(job: Job) -> Summary:
+def summary_of(job: Job) -> Summary:
+    """Returns into which groups a job puts rows.
+
+    Raises:
+        ConfideError: INVALID_JOB (the querier's fault) if it does not say.
+    """
     if job.summary is None:
         raise ConfideError(ErrorCode.INVALID_JOB, "a job that summarises does not say into which groups")
     return job.summary

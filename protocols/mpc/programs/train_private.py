@@ -79,7 +79,7 @@ class PrivateTrainProgram(Program):
         labels: (rows, 1) int64 share of their labels.
         start: parameters by name, as shares.
         noise: (steps, parameters) int64 share of the sum of all owners' noise at 32 fractional bits, in the order of the model's
-            trained parameters.
+            trained parameters. It is read at the end of each step: before the first one it may still be filled.
 
     Raises:
         ConfideError: INVALID_JOB (the querier's fault) for settings whose numbers could leave their range; INTERNAL (ours) if

@@ -179,6 +179,7 @@ class Model(_message.Message):
     AGREEMENT_FIELD_NUMBER: _builtins.int
     PURPOSE_FIELD_NUMBER: _builtins.int
     GRANTS_FIELD_NUMBER: _builtins.int
+    CLAIMS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     version: _builtins.str
     manifest: _builtins.bytes
@@ -212,6 +213,10 @@ class Model(_message.Message):
     def grants(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelGrant]:
         """The grants of all parties that it rests on, through all its trainings."""
 
+    @_builtins.property
+    def claims(self) -> _containers.RepeatedCompositeFieldContainer[Global___TrainingClaim]:
+        """What all trainings behind it claim of differential privacy, the latest first."""
+
     def __init__(
         self,
         *,
@@ -231,14 +236,50 @@ class Model(_message.Message):
         agreement: _builtins.str = ...,
         purpose: _builtins.str = ...,
         grants: _abc.Iterable[Global___ModelGrant] | None = ...,
+        claims: _abc.Iterable[Global___TrainingClaim] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "aliases", b"aliases", "computing_parties", b"computing_parties", "created", b"created", "deleted", b"deleted", "grants", b"grants", "job_id", b"job_id", "manifest", b"manifest", "name", b"name", "plan_digest", b"plan_digest", "purpose", b"purpose", "revoked", b"revoked", "schema", b"schema", "sources", b"sources", "steps", b"steps", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "aliases", b"aliases", "claims", b"claims", "computing_parties", b"computing_parties", "created", b"created", "deleted", b"deleted", "grants", b"grants", "job_id", b"job_id", "manifest", b"manifest", "name", b"name", "plan_digest", b"plan_digest", "purpose", b"purpose", "revoked", b"revoked", "schema", b"schema", "sources", b"sources", "steps", b"steps", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Model: _TypeAlias = Model  # noqa: Y015
+
+@_typing.final
+class TrainingClaim(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    EPSILON_FIELD_NUMBER: _builtins.int
+    DELTA_FIELD_NUMBER: _builtins.int
+    RELATION_FIELD_NUMBER: _builtins.int
+    UNIT_FIELD_NUMBER: _builtins.int
+    ROWS_PER_PERSON_FIELD_NUMBER: _builtins.int
+    job_id: _builtins.str
+    epsilon: _builtins.str
+    """Decimals; empty, like all that follows, without a formal guarantee."""
+    delta: _builtins.str
+    relation: _builtins.str
+    unit: _builtins.str
+    rows_per_person: _builtins.int
+    def __init__(
+        self,
+        *,
+        job_id: _builtins.str = ...,
+        epsilon: _builtins.str = ...,
+        delta: _builtins.str = ...,
+        relation: _builtins.str = ...,
+        unit: _builtins.str = ...,
+        rows_per_person: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delta", b"delta", "epsilon", b"epsilon", "job_id", b"job_id", "relation", b"relation", "rows_per_person", b"rows_per_person", "unit", b"unit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TrainingClaim: _TypeAlias = TrainingClaim  # noqa: Y015
 
 @_typing.final
 class ModelGrant(_message.Message):

@@ -1,0 +1,157 @@
+"""Bundles of evidence as a holder's records make them: the trainings behind a version, and what is known of each.
+
+Reads the database, and signs and keeps what follows from it; what the gate says to a bundle is asked in `parties.evidence`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime
+from math import prod
+
+from governance.audit.entries import EntryKind, Fact, read_entry
+from governance.documents import SignedDocument
+from governance.evidence.bundle import EvidenceBundle, sign_evidence, verify_evidence, with_changes
+from governance.evidence.facts import AuditBound, NoiseTest, TrainingEvidence
+from governance.identity.directory import Directory
+from governance.lineage.standing import TrainingFacts, trainings_behind
+from parties.lineage import find_training, model_records
+from parties.model_registry import Holder
+from parties.storage.database import Tables
+from parties.storage.evidence import EvidenceRecord
+from privacy.accounting.statement import statement_of
+from protocols.canonical import canonical_bytes, sha256_hex
+from protocols.job import ModelRef
+
+
+def keep_evidence(
+    tables: Tables,
+    holder: Holder,
+    ref: ModelRef,
+    *,
+    directory: Directory,
+    risk_reports: tuple[SignedDocument, ...],
+    utility: tuple[SignedDocument, ...],
+    authorisation: str,
+    now: datetime,
+) -> EvidenceRecord:
+    """Makes, signs and keeps a bundle of a holder's records and of these reports; the same bundle again changes nothing.
+
+    Args:
+        tables: of the transaction.
+        holder: this party.
+        ref: the version.
+        directory: whose keys are believed.
+        risk_reports: verified ones.
+        utility: verified ones, on evaluations that are known here.
+        authorisation: digest of the person's, who had it made, or ordered that it be made by itself.
+        now: the time, UTC, whole seconds.
+
+    Raises:
+        ConfideError: UNKNOWN_MODEL: no training of it is known here.
+    """
+    bundle = _bundle(tables, holder, ref, risk_reports, utility, now)
+    before = _released_before(tables, directory, bundle.ref.name)
+    bundle = replace(bundle, previous=None if before is None else before.digest, changes=with_changes(bundle, before))
+    record = EvidenceRecord(bundle.digest, ref, sign_evidence(bundle, holder.key), now)
+    if tables.evidence.add(record):
+        facts: dict[str, Fact] = {
+            "model": ref.label,
+            "evidence": record.digest,
+            "previous": bundle.previous,
+            "risk_reports": [sha256_hex(report.body) for report in risk_reports],
+            "authorisation": authorisation,
+        }
+        tables.audit.append(EntryKind.EVIDENCE_SIGNED, facts, now=now)
+    return record
+
+
+def behind(tables: Tables, ref: ModelRef, *, party: str, now: datetime) -> tuple[TrainingFacts, ...]:
+    """Returns all trainings behind a version, the latest first.
+
+    Raises:
+        ConfideError: UNKNOWN_MODEL: no training of it is known here.
+    """
+    records = model_records(tables, party=party, now=now)
+    return trainings_behind(find_training(records, ref).job.job_id, records.trainings)
+
+
+def data_sets_behind(tables: Tables, ref: ModelRef, *, party: str, now: datetime) -> tuple[str, ...]:
+    """Returns `party/name/version` of every data set whose rows went into a version, sorted.
+
+    Raises:
+        ConfideError: UNKNOWN_MODEL: no training of it is known here.
+    """
+    found = behind(tables, ref, party=party, now=now)
+    return tuple(sorted({f"{d.party}/{d.name}/{d.version}" for facts in found for d in facts.job.datasets}))
+
+
+def trainings_of(tables: Tables, found: Iterable[TrainingFacts], *, party: str) -> tuple[TrainingEvidence, ...]:
+    """Returns what a holder's records say of trainings now, by the accountant of today.
+
+    Raises:
+        ConfideError: INVALID_JOB: the accountant gives more than one of them claims.
+    """
+    return tuple(
+        TrainingEvidence(
+            job=facts.job.job_id,
+            datasets=tuple(sorted({f"{d.party}/{d.name}/{d.version}" for d in facts.job.datasets})),
+            guarantee=statement_of(facts.job),
+            noise_test=_noise_test(tables, facts.job.job_id),
+            audits=_audits(tables, facts.job.job_id, party=party),
+        )
+        for facts in found
+    )
+
+
+def _bundle(
+    tables: Tables,
+    holder: Holder,
+    ref: ModelRef,
+    reports: tuple[SignedDocument, ...],
+    utility: tuple[SignedDocument, ...],
+    now: datetime,
+) -> EvidenceBundle:
+    found = behind(tables, ref, party=holder.party, now=now)
+    spec = found[0].job.model
+    records = model_records(tables, party=holder.party, now=now)
+    trainings = trainings_of(tables, found, party=holder.party)
+    used = {name for training in trainings for name in training.datasets}
+    return EvidenceBundle(
+        consortium=holder.consortium,
+        issuer=holder.party,
+        ref=ref,
+        time=now,
+        previous=None,
+        trainings=trainings,
+        architecture=sha256_hex(canonical_bytes(spec.to_document())),
+        parameters=sum(prod(parameter.shape) for parameter in spec.parameters),
+        preparations={name: by.statement for name, by in sorted(records.preparations.items()) if name in used},
+        risk_reports=reports,
+        utility=utility,
+    )
+
+
+def _released_before(tables: Tables, directory: Directory, name: str) -> EvidenceBundle | None:
+    before = tables.evidence.last_released(name)
+    return None if before is None else verify_evidence(before.signed, directory)
+
+
+def _noise_test(tables: Tables, job_id: str) -> NoiseTest | None:
+    """The last test of the noise of a job that this party's log tells of."""
+    for logged in reversed(tables.audit.naming({job_id})):
+        entry = read_entry(logged.body)
+        if entry.kind is EntryKind.NOISE_TESTED and entry.facts.get("job") == job_id:
+            return NoiseTest(entry.index, str(entry.facts.get("result", "")))
+    return None
+
+
+def _audits(tables: Tables, job_id: str, *, party: str) -> tuple[AuditBound, ...]:
+    """What this party's own canaries showed; the others' stand in their logs, and in their bundles."""
+    found = [read_entry(logged.body) for logged in tables.audit.naming({job_id})]
+    return tuple(
+        AuditBound(party, str(entry.facts.get("epsilon", "")), str(entry.facts.get("confidence", "")))
+        for entry in found
+        if entry.kind is EntryKind.CANARIES_SCORED and entry.facts.get("job") == job_id
+    )

@@ -1,0 +1,278 @@
+"""Standing assessments at a party: a person orders one, sees how it stands, and ends it; when one is due, and when it is not fit.
+
+The commands work while the party serves: what they write is in the shared database, and the serving process looks there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from governance.audit.entries import EntryKind, Fact
+from governance.consent.reading import time_text
+from governance.evidence.standing import (
+    StandingAssessment,
+    due_at,
+    least_age_days,
+    limited_figures,
+    shadows_asked,
+    sign_order,
+)
+from governance.identity.directory import Directory
+from governance.people.roles import Action
+from governance.policy.rules import Policy
+from parties.agreements import find_agreement, load_member, standing_of
+from parties.authority import authorise, keep_authorisation
+from parties.config import PartyConfig, load_researcher_config
+from parties.evidence_records import data_sets_behind
+from parties.policy_file import load_policy
+from parties.renewal import last_stated
+from parties.standing_releases import standing_releases
+from parties.storage.assessments import OrderRecord, RunRecord, RunState
+from parties.storage.database import Tables, one_transaction
+from protocols.errors import ConfideError, ErrorCode, Problem
+from protocols.job import Job, JobType, ModelRef
+
+if TYPE_CHECKING:
+    from parties.client.requests import AssessRequest
+
+AGAIN = timedelta(hours=6)  # after a run, refused and failed ones too: a party may be back, a grant may be given
+DEFAULT_AGREE_MINUTES = 60
+
+
+@dataclass(frozen=True)
+class OrderStanding:
+    """How a standing assessment stands at its party.
+
+    Attributes:
+        record: the order.
+        runs: the oldest first.
+        due: from when the next assessment is due, UTC; None if none will be.
+    """
+
+    record: OrderRecord
+    runs: tuple[RunRecord, ...]
+    due: datetime | None
+
+    @property
+    def runs_left(self) -> int:
+        """How many jobs may still run."""
+        return self.record.order.max_runs - _counted(self.runs)
+
+
+def order_assessment(
+    config: PartyConfig,
+    person_folder: Path,
+    request: AssessRequest,
+    *,
+    every_days: int,
+    until: datetime,
+    max_runs: int,
+    now: datetime,
+) -> OrderRecord:
+    """Orders that an assessment be repeated; signed by the party and logged.
+
+    Args:
+        config: the party's.
+        person_folder: of a data steward or privacy officer.
+        request: what is asked each time; it names the version, the agreement and the purpose.
+        every_days: at most so many days lie between two assessments; less if the policy takes a shorter age.
+        until: when it ends, UTC; at most with the agreement.
+        max_runs: at most so many jobs run.
+        now: the time, UTC.
+
+    Raises:
+        ConfideError: INVALID_ARGUMENT (the person's fault), with all problems; INVALID_CONFIG (the operator's): the configuration
+            names nobody who asks; UNKNOWN_MODEL, UNKNOWN_DOCUMENT; JOB_CONFLICT: one stands already; NOT_AUTHORISED.
+    """
+    now = now.replace(microsecond=0)
+    member, policy = load_member(config, now), load_policy(config.policy)
+    querier = _querier(config, member.directory)
+    missing = [name for name in ("agreement", "purpose") if getattr(request, name) is None]
+    if missing:
+        problems = [Problem(name, "an assessment that is repeated names it", "add it to the request") for name in missing]
+        raise ConfideError(ErrorCode.INVALID_ARGUMENT, "the request does not say under what it is made", problems=problems)
+    name, _, version = request.model.partition("@")
+    with one_transaction(config.folder.database_file) as tables:
+        agreement = find_agreement(tables, request.agreement or "")
+        out_of_force = standing_of(tables, agreement, member.directory, now=now)
+        order = StandingAssessment(
+            consortium=member.directory.consortium,
+            party=config.party,
+            querier=querier,
+            ref=ModelRef(name, version),
+            agreement=agreement.digest,
+            purpose=request.purpose or "",
+            computing_parties=tuple(request.computing_parties),
+            dealer=request.dealer,
+            datasets=tuple(request.datasets),
+            members=tuple(request.members),
+            attack=request.attack,
+            shadows=request.shadows,
+            thresholds=tuple(request.thresholds or ()),
+            min_cell=request.min_cell,
+            agree_within_minutes=request.agree_within_minutes or min(DEFAULT_AGREE_MINUTES, request.expires_in_minutes),
+            expires_in_minutes=request.expires_in_minutes,
+            every_days=every_days,
+            max_runs=max_runs,
+            made=now,
+            until=until,
+        )
+        problems = [*out_of_force]
+        if order.until > agreement.agreement.expires:
+            what = f"the agreement {agreement.agreement.name} ends at {time_text(agreement.agreement.expires)}"
+            problems.append(Problem("until", what, "choose an earlier end"))
+        if order.purpose not in agreement.agreement.purposes:
+            what = f"not one of the agreement's: {', '.join(agreement.agreement.purposes)}"
+            problems.append(Problem("purpose", what, "name it in the request"))
+        if JobType.ASSESS not in agreement.agreement.job_types:
+            what = f"the agreement {agreement.agreement.name} permits none"
+            problems.append(Problem("agreement", what, "name another one"))
+        unfit = unfit_for(tables, order, policy=policy, now=now)
+        if unfit:
+            problems.append(Problem("request", unfit, "assess it by hand, or change the request"))
+        if problems:
+            what = f"the assessment cannot be ordered, for {len(problems)} reason(s)"
+            raise ConfideError(ErrorCode.INVALID_ARGUMENT, what, problems=problems)
+    signed = sign_order(order, member.signing_key)
+    authorisation = authorise(config, person_folder, Action.ORDER_ASSESSMENT, order.digest, now)
+    with one_transaction(config.folder.database_file) as tables:
+        record = OrderRecord(signed, keep_authorisation(tables, authorisation, now=now), now)
+        tables.assessments.add(record)
+        facts: dict[str, Fact] = {
+            "order": order.digest,
+            "model": order.ref.label,
+            "step": "ordered",
+            "until": time_text(order.until),
+            "authorisation": record.authorisation,
+        }
+        tables.audit.append(EntryKind.STANDING_ASSESSMENT, facts, now=now)
+    return record
+
+
+def end_assessment(config: PartyConfig, person_folder: Path, digest: str, *, now: datetime) -> OrderRecord:
+    """Ends a standing assessment at once: nothing is submitted any more, and what is under way is cancelled and not used.
+
+    Raises:
+        ConfideError: UNKNOWN_DOCUMENT; JOB_CONFLICT: it has ended already; NOT_AUTHORISED (the person's fault).
+    """
+    with one_transaction(config.folder.database_file) as tables:
+        record = tables.assessments.get(digest)
+    order = record.order
+    authorisation = authorise(config, person_folder, Action.END_ASSESSMENT, order.digest, now)
+    with one_transaction(config.folder.database_file) as tables:
+        if not tables.assessments.end(order.digest, why=f"ended by {authorisation.signer}", now=now):
+            raise ConfideError(ErrorCode.JOB_CONFLICT, f"standing assessment {order.digest[:12]} has ended already")
+        facts: dict[str, Fact] = {
+            "order": order.digest,
+            "model": order.ref.label,
+            "step": "ended",
+            "authorisation": keep_authorisation(tables, authorisation, now=now),
+        }
+        tables.audit.append(EntryKind.STANDING_ASSESSMENT, facts, now=now)
+        return tables.assessments.get(order.digest)
+
+
+def standing_assessments(config: PartyConfig) -> tuple[OrderStanding, ...]:
+    """Returns all standing assessments of a party, the oldest first, those that have ended among them."""
+    policy = load_policy(config.policy)
+    with one_transaction(config.folder.database_file) as tables:
+        return tuple(
+            OrderStanding(
+                record,
+                tables.assessments.runs(record.order.digest),
+                None if record.ended is not None else next_due(tables, record.order, policy=policy),
+            )
+            for record in tables.assessments.all()
+        )
+
+
+def next_due(tables: Tables, order: StandingAssessment, *, policy: Policy) -> datetime | None:
+    """Returns from when the next assessment by an order that stands is due, UTC.
+
+    None if none is while things stand as they do: its runs are used up, or this party holds the version and `released` does not
+    stand for it here.
+
+    Args:
+        tables: of the transaction; nothing is written.
+        order: the order.
+        policy: in force.
+    """
+    runs = tables.assessments.runs(order.digest)
+    if _counted(runs) >= order.max_runs or not _is_wanted(tables, order.ref, policy):
+        return None
+    behind, terms = data_sets_behind(tables, order.ref, party=order.party, now=order.made), policy.release
+    last = last_stated(
+        tables,
+        order.ref,
+        party=order.party,
+        used=frozenset(name for name in behind if name.startswith(f"{order.party}/")),
+        figures=frozenset() if terms is None else limited_figures(terms, behind),
+        shadows=0 if terms is None else shadows_asked(terms, behind),
+    )
+    age = None if terms is None else least_age_days(terms, behind)
+    due = due_at(order, last=None if last is None else last.made, max_age_days=age)
+    tried = max((run.ended or run.started for run in runs), default=None)
+    return due if tried is None else max(due, tried + AGAIN)
+
+
+def unfit_for(tables: Tables, order: StandingAssessment, *, policy: Policy, now: datetime, job: Job | None = None) -> str:
+    """Returns why an order's assessment would be of no use to the gate now; empty if it would.
+
+    Args:
+        tables: of the transaction; nothing is written.
+        order: the order.
+        policy: in force.
+        now: the time, UTC.
+        job: what would be submitted, once it is known.
+
+    Raises:
+        ConfideError: UNKNOWN_MODEL: no training of the version is known here.
+    """
+    behind = data_sets_behind(tables, order.ref, party=order.party, now=now)
+    if policy.release is None:
+        return "the policy says nothing about releases"
+    missing = limited_figures(policy.release, behind) - order.figures
+    if missing:
+        return f"the policy limits {', '.join(sorted(missing))}, which it does not measure"
+    asked = shadows_asked(policy.release, behind)
+    if order.shadows < asked:
+        return f"it trains {order.shadows} shadow models, and the policy takes a report of {asked} or more"
+    trained = {label.rpartition("/")[0] for label in behind}
+    strange = [name for name in order.members if name not in trained]
+    if strange:
+        return f"{', '.join(strange)} did not go into {order.ref.label}"
+    left_out = sorted({name for name in trained if name.startswith(f"{order.party}/")} - set(order.members))
+    if left_out:
+        return f"{', '.join(left_out)} went into {order.ref.label}, and it leaves them out"
+    if job is not None and job.assessment is not None:
+        chosen = [job.datasets[place] for place in job.assessment.members]
+        other = [f"{each.party}/{each.name}/{each.version}" for each in chosen]
+        other = [label for label in other if label not in behind]
+        if other:
+            return f"{', '.join(other)} has come after what {order.ref.label} was trained on"
+    return ""
+
+
+def _is_wanted(tables: Tables, ref: ModelRef, policy: Policy) -> bool:
+    """Whether a release can rest on the assessment: at a holder, `released` stands for it; elsewhere nobody can tell."""
+    holds = any(record.ref == ref for record in tables.models.usable())
+    return not holds or ref in {each.ref for each in standing_releases(tables, policy)}
+
+
+def _counted(runs: tuple[RunRecord, ...]) -> int:
+    """Runs that count: one that was refused has computed nothing and opened nothing."""
+    return sum(run.state is not RunState.REFUSED for run in runs)
+
+
+def _querier(config: PartyConfig, directory: Directory) -> str:
+    if config.assessor is None:
+        what = "the configuration names no researcher in whose name assessments are repeated"
+        raise ConfideError(ErrorCode.INVALID_CONFIG, what, remedy="Enrol one, and set `assessor` in party.yaml.")
+    querier = directory.researcher(load_researcher_config(config.assessor).researcher)
+    if querier.institution != config.party:
+        what = f"{querier.id} is no researcher of {config.party}"
+        raise ConfideError(ErrorCode.INVALID_CONFIG, what, remedy="Enrol one with `--institution`.")
+    return querier.id

@@ -1,0 +1,513 @@
+"""Assessments that a party repeats by itself: when, in what order of steps, what a crash leaves, and who ends them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from governance.audit.entries import EntryKind, read_entry
+from governance.documents import DocumentKind, SignedDocument
+from governance.evidence.standing import StandingAssessment
+from governance.identity.names import MemberKind
+from governance.lineage.alias import AliasName
+from governance.risk_report import read_risk_report, sign_risk_report
+from parties import harness
+from parties.cli.output import exit_code
+from parties.operating.doctor import examine
+from parties.operating.finding import Verdict
+from parties.server.assessments import AssessmentWatch
+from parties.server.party import CurrentDirectory
+from parties.server.policy import CurrentPolicy
+from parties.server.release_watch import ReleaseWatch
+from parties.server.statements import take_in
+from parties.storage.database import open_database
+from privacy.figures import Figure
+from protocols.errors import ConfideError, ErrorCode, Problem
+from protocols.job import Job
+from protocols.session.states import State
+from tests.support.evidence_holder import PARTIES, TPR, Holder, a_holder
+from tests.support.holders import ClockedParty
+from tests.support.jobs import a_dataset
+from tests.support.standing import ASSESSOR, MEMBERS, OTHERS, TOLD, Network, enrol_assessor
+
+DAYS = 9  # max_age_days of the stricter class: due after six
+DUE = 6
+# By chance 1 %; measured on 100 rows a share may be much larger, so the interval must have room.
+LIMIT, ROOM = '"0.03"', '"0.9"'
+APPROVED = "      approvals: {needed: 1, of: [privacy-officers]}"
+NOBODY, MORE = "      approvals: null", "      approvals: null\n      more_approvals: {needed: 1, of: [privacy-officers]}"
+
+
+@pytest.fixture(scope="module")
+def consortium(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("consortium")
+    harness.make_consortium(folder, PARTIES)
+    enrol_assessor(folder, "hospital-a", PARTIES)
+    return folder
+
+
+class Served:
+    """Hospital A as it serves, with a clock of the test, its commands beside it, and a released version."""
+
+    def __init__(self, folder: Path) -> None:
+        self.commands: Holder = a_holder(folder)
+        config, self.begun = self.commands.config, datetime.now(UTC).replace(microsecond=0)
+        self.change_policy("  datasets: {hospital-b/*: internal}\n", "")
+        self.change_policy(LIMIT, ROOM)
+        self.change_policy("max_age_days: 30", f"max_age_days: {DAYS}")
+        self.change_policy(APPROVED, NOBODY)
+        member = config.folder.member.load_member(kind=MemberKind.PARTY, member=config.party, now=self.begun)
+        database, directory = open_database(config.folder.database_file), CurrentDirectory(config.folder.member, member.directory)
+        sealed, policy = config.folder.open_sealed(), CurrentPolicy(config.policy)
+        self.party = ClockedParty(config, member, database, sealed, directory, policy, clock=[self.begun])
+        self.network = Network(self.party)
+        self.num_ended = 0
+        self.watch = self.another_process()
+        self.ref = self.commands.keep("1a")
+
+    def change_policy(self, old: str, new: str) -> None:
+        file = self.commands.config.policy
+        assert old in file.read_text()
+        file.write_text(file.read_text().replace(old, new, 1))
+
+    def another_process(self) -> AssessmentWatch:
+        return AssessmentWatch(self.party, self.network, ended=self.count, every=timedelta(0))
+
+    def count(self) -> None:
+        self.num_ended += 1
+
+    def release(self, *, value: float = 0.5) -> None:
+        made = self.commands.reports(self.ref, value)
+        self.commands.run("model", "evidence", "make", self.ref.label, *made, person="steward")
+        self.commands.run("model", "alias", "set", "diagnosis@released", self.ref.version, person="officer")
+
+    def request(self, **changes: Any) -> Path:
+        path = self.commands.folder / "assess.yaml"
+        names = [f"hospital-a/{MEMBERS}", f"hospital-a/{OTHERS}"]
+        who = {"computing_parties": ["hospital-a", "hospital-b"], "dealer": "hospital-c"}
+        under = {"agreement": harness.AGREEMENT, "purpose": harness.PURPOSE}
+        what = {"model": self.ref.label, "datasets": names, "members": names[:1], "shadows": 64, "thresholds": ["-1", "0", "1"]}
+        path.write_text(yaml.safe_dump({"api_version": "confide/v1", "type": "assess", **who, **under, **what, **changes}))
+        return path
+
+    def order(
+        self, *, days: int = 25, runs: int = 5, every: int = 30, person: str = "steward", code: int = 0, **changes: Any
+    ) -> Any:
+        until = (self.begun + timedelta(days=days)).strftime("%Y-%m-%dT%H:%M:%S")
+        options = ["--every-days", str(every), "--until", until, "--max-runs", str(runs)]
+        path = str(self.request(**changes))
+        return self.commands.run("model", "assessment", "order", path, *options, person=person, code=code)
+
+    def look_after(self, watch: AssessmentWatch | None = None, /, **later: float) -> list[str]:
+        """Sets the clock so much later than the beginning, has the watch look, and returns the states of all runs."""
+        self.party.clock[0] = self.begun + timedelta(**later)
+        (watch or self.watch).look()
+        return self.states()
+
+    def runs(self) -> list[dict[str, Any]]:
+        return [run for order in self.commands.run("model", "assessment", "list")["orders"] for run in order["runs"]]
+
+    def states(self) -> list[str]:
+        with self.party.database.transaction() as tables:
+            orders = tables.assessments.all()
+            return [run.state.value for record in orders for run in tables.assessments.runs(record.order.digest)]
+
+    def stands(self) -> bool:
+        with self.party.database.transaction() as tables:
+            version = tables.registry.alias_history("diagnosis", AliasName.RELEASED).current
+        return version == self.ref.version
+
+    def entries(self, kind: EntryKind) -> list[dict[str, Any]]:
+        with self.party.database.transaction() as tables:
+            found = [read_entry(each.body) for each in tables.audit.entries(0, tables.audit.size())]
+        return [dict(entry.facts) for entry in found if entry.kind is kind]
+
+    def repeat(self, **later: float) -> list[str]:
+        """One repetition from the day when it is due to its end."""
+        self.look_after(**later)
+        self.network.end(self.network.submitted[-1])
+        return self.look_after(**later)
+
+
+@pytest.fixture
+def served(consortium: Path, tmp_path: Path) -> Iterator[Served]:
+    made = Served(shutil.copytree(consortium, tmp_path / "consortium"))
+    yield made
+    made.party.database.close()
+
+
+def test_assessment_that_is_due_is_repeated_stated_and_carries_the_release_on(served: Served) -> None:
+    served.release()
+    told = served.order()
+    assert served.look_after(days=DUE - 1) == []
+    assert served.look_after(days=DUE, minutes=1) == ["under-way"]
+    assert served.look_after(days=DUE, minutes=2) == ["under-way"]  # one at a time
+    (job,) = served.network.submitted
+    served.network.end(job)
+    assert served.look_after(days=DUE, minutes=3) == ["done"]
+    with served.party.database.transaction() as tables:
+        (said,) = tables.statements.own(DocumentKind.RISK_REPORT, party="hospital-a")
+        bundles = [record for record in tables.evidence.of_model("diagnosis") if record.released is not None]
+    report = read_risk_report(said.document)
+    assert (report.owner, report.ref) == ("hospital-a", served.ref)
+    assert report.made == served.begun + timedelta(days=DUE, minutes=2)  # when it ended, not when it was collected
+    assert report.datasets == (f"hospital-a/{MEMBERS}/1", f"hospital-a/{OTHERS}/1")
+    assert len(bundles) == 2  # the gate has passed the new one
+    assert served.entries(EntryKind.RELEASE_DECIDED)[-1]["verdict"] == "pass"
+    steps = [(entry["step"], entry["job"]) for entry in served.entries(EntryKind.STANDING_ASSESSMENT)[1:]]
+    assert steps == [("submitted", job.job_id), ("done", job.job_id)]
+    assessed = served.entries(EntryKind.RISK_ASSESSED)[-1]
+    signed = served.entries(EntryKind.EVIDENCE_SIGNED)[-1]
+    assert assessed["order"] == told["order"]
+    assert (
+        assessed["authorisation"] == signed["authorisation"] == served.entries(EntryKind.STANDING_ASSESSMENT)[0]["authorisation"]
+    )
+    assert served.stands()
+    assert served.look_after(days=DUE, minutes=4) == ["done"]
+    assert served.look_after(days=2 * DUE, minutes=4) == ["done", "under-way"]
+
+
+def test_release_whose_other_owners_do_not_assess_ends_as_before(served: Served) -> None:
+    served.release()
+    served.order()
+    served.repeat(days=DUE, minutes=1)
+    releases = ReleaseWatch(served.party, ended=served.count)
+    served.party.clock[0] = served.begun + timedelta(days=DAYS, hours=-1)
+    releases.look()
+    assert served.stands()
+    served.party.clock[0] = served.begun + timedelta(days=DAYS, hours=1)
+    releases.look()
+    assert not served.stands()  # hospital C's report is too old
+
+
+def test_worse_figure_withdraws_the_release_with_its_reason(served: Served) -> None:
+    served.release()
+    served.order()
+    served.network.opened = TOLD
+    assert served.repeat(days=DUE, minutes=1) == ["done"]
+    assert not served.stands()
+    decided = served.entries(EntryKind.RELEASE_DECIDED)[-1]
+    assert (decided["verdict"], "figure-over-the-limit" in decided["reasons"]) == ("blocked", True)
+    assert served.entries(EntryKind.ALIAS)[-1]["move"] == "fall"
+    assert served.num_ended == 1
+    assert served.look_after(days=2 * DUE, hours=1) == ["done"]  # nothing is released, so nothing is assessed
+    assert served.commands.run("model", "assessment", "list")["orders"][0]["due"] is None
+
+
+def test_risen_figure_waits_for_an_officer_and_the_release_stands_meanwhile(served: Served) -> None:
+    served.change_policy(NOBODY, MORE)
+    served.release(value=0.001)
+    served.order()
+    assert served.repeat(days=DUE, minutes=1) == ["done"]
+    assert served.stands()
+    decided = served.entries(EntryKind.RELEASE_DECIDED)[-1]
+    assert (decided["verdict"], decided["reasons"]) == ("needs-officer", ["approvals-missing", "risk-has-risen"])
+    made = len(served.entries(EntryKind.EVIDENCE_SIGNED))
+    served.look_after(days=DUE, minutes=5)
+    assert len(served.entries(EntryKind.EVIDENCE_SIGNED)) == made  # one bundle waits, not a new one at every look
+    served.commands.run("model", "evidence", "approve", served.ref.label, person="officer")
+    ReleaseWatch(served.party, ended=served.count).look()
+    assert served.stands()
+
+
+def test_crash_between_keeping_and_submitting_leaves_one_job(served: Served) -> None:
+    served.release()
+    served.order()
+    served.network.submit = None  # type: ignore[assignment,method-assign] # the process ends here
+    with pytest.raises(TypeError):
+        served.look_after(days=DUE, minutes=1)
+    del served.network.submit
+    assert served.states() == ["under-way"]
+    assert served.look_after(served.another_process(), days=DUE, minutes=2) == ["under-way"]
+    (job,) = served.network.submitted
+    assert job.created == served.begun + timedelta(days=DUE, minutes=1)
+    served.network.end(job)
+    assert served.look_after(served.another_process(), days=DUE, minutes=3) == ["done"]
+
+
+def test_job_that_is_too_old_to_submit_is_given_up_and_another_one_made_later(served: Served) -> None:
+    served.release()
+    served.order()
+    served.network.submit = None  # type: ignore[assignment,method-assign]
+    with pytest.raises(TypeError):
+        served.look_after(days=DUE, minutes=1)
+    del served.network.submit
+    later = served.another_process()
+    assert served.look_after(later, days=DUE, minutes=12) == ["refused"]
+    assert served.look_after(later, days=DUE, hours=5) == ["refused"]
+    assert served.look_after(later, days=DUE, hours=7) == ["refused", "under-way"]
+
+
+def test_party_that_was_down_repeats_once_when_it_is_back(served: Served) -> None:
+    served.release()
+    served.order(every=1)
+    assert served.look_after(days=8) == ["under-way"]
+    served.network.end(served.network.submitted[-1])
+    assert served.look_after(days=8) == ["done"]
+    assert served.look_after(days=8, hours=23) == ["done"]
+    assert served.look_after(days=9, minutes=1) == ["done", "under-way"]
+
+
+@pytest.mark.parametrize("where", ["unprepared", "refusal"])
+def test_refused_run_is_logged_and_shown_with_its_reasons_and_tried_again(served: Served, where: str) -> None:
+    served.release()
+    served.order(runs=1)
+    problem = Problem("grants", "hospital-a/patients: used 5 times of 5", "ask the owner for a new one")
+    setattr(served.network, where, ConfideError(ErrorCode.GRANT_EXHAUSTED, "hospital-b refuses the job", problems=[problem]))
+    served.look_after(days=DUE, minutes=1)
+    assert served.look_after(days=DUE, minutes=4) == ["refused"]
+    assert "used 5 times of 5" in served.runs()[0]["what"]
+    noted = served.entries(EntryKind.STANDING_ASSESSMENT)[-1]
+    assert (noted["step"], "GRANT_EXHAUSTED" in noted["what"]) == ("refused", True)
+    finding = next(each for each in examine(served.party.config, now=served.begun) if each.check == "assessments")
+    assert (finding.verdict, "used 5 times of 5" in finding.what) == (Verdict.WARN, True)
+    setattr(served.network, where, None)
+    assert served.look_after(days=DUE, hours=5) == ["refused"]
+    assert served.repeat(days=DUE, hours=7) == ["refused", "done"]  # a refused run does not count
+
+
+def test_job_that_others_bring_after_its_submission_failed_is_followed_and_counts(served: Served) -> None:
+    served.release()
+    served.order(runs=1)
+    served.network.refusal = ConfideError(ErrorCode.PARTY_UNREACHABLE, "hospital-a did not answer in time")
+    assert served.look_after(days=DUE, minutes=1) == ["under-way"]
+    assert served.look_after(days=DUE, minutes=2) == ["under-way"]  # who has it may still tell this party
+    (job,) = served.network.submitted
+    served.network.refusal = None
+    served.network.submit(job)
+    served.network.end(job)
+    assert served.look_after(days=DUE, minutes=3) == ["done"]
+    assert served.commands.run("model", "assessment", "list")["orders"][0]["runs_left"] == 0
+
+
+@pytest.mark.parametrize(
+    ("state", "shown"),
+    [(State.EXPIRED, "refused"), (State.ABORTED, "failed")],
+)
+def test_job_that_did_not_complete_states_nothing(served: Served, state: State, shown: str) -> None:
+    served.release()
+    served.order()
+    served.look_after(days=DUE, minutes=1)
+    served.network.end(served.network.submitted[-1], state, code="PEER_SILENT", cause="hospital-b fell silent")
+    assert served.look_after(days=DUE, minutes=2) == [shown]
+    assert served.runs()[0]["what"] == "PEER_SILENT: hospital-b fell silent"
+    assert served.entries(EntryKind.RISK_ASSESSED) == []
+
+
+def test_counts_that_cannot_be_had_yet_are_asked_for_again_and_given_up_after_a_day(served: Served) -> None:
+    served.release()
+    served.order()
+    served.look_after(days=DUE, minutes=1)
+    served.network.end(served.network.submitted[-1])
+    served.network.lost = ConfideError(ErrorCode.PARTY_UNREACHABLE, "hospital-b cannot be reached")
+    assert served.look_after(days=DUE, minutes=2) == ["under-way"]
+    assert served.look_after(days=DUE + 1, minutes=40) == ["failed"]
+    assert "hospital-b cannot be reached" in served.runs()[0]["what"]
+
+
+@pytest.mark.parametrize("person", ["steward", "officer"])
+def test_order_is_ended_at_once_and_what_is_under_way_is_not_used(served: Served, person: str) -> None:
+    served.release()
+    told = served.order()
+    served.look_after(days=DUE, minutes=1)
+    (job,) = served.network.submitted
+    served.commands.run("model", "assessment", "end", told["order"][:12], person=person)
+    served.network.end(job)
+    assert served.look_after(days=DUE, minutes=2) == ["failed"]
+    assert served.network.cancelled == [job.job_id]
+    assert served.entries(EntryKind.RISK_ASSESSED) == []
+    assert served.look_after(days=DUE + 3) == ["failed"]
+    again = served.commands.run(
+        "model", "assessment", "end", told["order"], person=person, code=exit_code(ConfideError(ErrorCode.JOB_CONFLICT, ""))
+    )
+    assert again["code"] == "JOB_CONFLICT"
+
+
+def test_operator_neither_orders_nor_ends(served: Served) -> None:
+    served.release()
+    denied = exit_code(ConfideError(ErrorCode.NOT_AUTHORISED, ""))
+    assert served.order(person="operator", code=denied)["code"] == "NOT_AUTHORISED"
+    told = served.order()
+    assert (
+        served.commands.run("model", "assessment", "end", told["order"], person="operator", code=denied)["code"]
+        == "NOT_AUTHORISED"
+    )
+
+
+def test_order_ends_with_its_time_and_when_its_person_may_not_any_more(served: Served) -> None:
+    served.release()
+    served.order(days=5)
+    assert served.look_after(days=5) == []
+    (ended,) = served.commands.run("model", "assessment", "list")["orders"]
+    assert (ended["why"], ended["due"]) == ("its time is over", None)
+    served.order()
+    served.change_policy("roles: [data-steward]", "roles: [auditor]")
+    assert served.look_after(days=DUE + 1) == []
+    assert "may not order assessment" in served.commands.run("model", "assessment", "list")["orders"][1]["why"]
+
+
+@pytest.mark.parametrize("ends", ["person", "time"])
+def test_order_that_ends_by_itself_while_a_run_is_under_way_states_nothing(served: Served, ends: str) -> None:
+    served.release()
+    served.order(days=DUE + 1)
+    served.look_after(days=DUE, minutes=1)
+    (job,) = served.network.submitted
+    served.network.end(job)
+    later = {"days": DUE, "minutes": 2} if ends == "person" else {"days": DUE + 1, "minutes": 0}
+    if ends == "person":
+        served.change_policy("roles: [data-steward]", "roles: [auditor]")
+    assert served.look_after(**later) == ["failed"]
+    assert served.network.cancelled == [job.job_id]
+    assert served.entries(EntryKind.RISK_ASSESSED) == []
+
+
+def test_report_that_could_not_renew_the_evidence_puts_no_assessment_off(served: Served) -> None:
+    served.release()
+    served.order()
+    with served.party.database.transaction() as tables:
+        (before,) = [each for each in tables.evidence.latest(served.ref).signed.document["risk_reports"] if "hospital-a/" in each]
+        report = read_risk_report(SignedDocument.from_bytes(str(before).encode()).document)
+        newer = replace(report, made=served.begun + timedelta(days=3))
+        other_rows = replace(newer, datasets=(f"hospital-a/{OTHERS}/1",))
+        figures = {"membership.rmia.auc": Figure(0.5, 0.5, 0.5)}
+        other_attack = replace(newer, report=replace(newer.report, figures=figures))
+        for each in (other_rows, other_attack):
+            tables.statements.say(sign_risk_report(each, served.party.member.signing_key), now=served.begun)
+    assert served.look_after(days=DUE, minutes=1) == ["under-way"]
+
+
+def test_defect_in_one_order_keeps_no_other_waiting(served: Served) -> None:
+    served.release()
+    served.order()
+    first, served.ref = served.ref, served.commands.keep("2b", model_name="prognosis")
+    made = served.commands.reports(served.ref, 0.5)
+    served.commands.run("model", "evidence", "make", served.ref.label, *made, person="steward")
+    served.commands.run("model", "alias", "set", "prognosis@released", served.ref.version, person="officer")
+    served.order()
+    prepare = served.network.prepare
+
+    def broken(order: StandingAssessment, now: datetime) -> Job:
+        if order.ref == first:
+            raise ValueError("a defect of ours")
+        return prepare(order, now)
+
+    served.network.prepare = broken  # type: ignore[method-assign]
+    with pytest.raises(ValueError, match="a defect of ours"):
+        served.look_after(days=DUE, minutes=1)
+    assert served.states() == ["under-way"]
+    assert [job.model_ref for job in served.network.submitted] == [served.ref]
+
+
+def test_no_more_runs_than_were_ordered(served: Served) -> None:
+    served.release()
+    served.order(runs=1)
+    assert served.repeat(days=DUE, minutes=1) == ["done"]
+    assert served.look_after(days=8) == ["done"]
+    (order,) = served.commands.run("model", "assessment", "list")["orders"]
+    assert (order["runs_left"], order["due"]) == (0, None)
+
+
+def test_newer_rows_than_the_version_was_trained_on_are_not_assessed_in_their_place(served: Served) -> None:
+    served.release()
+    served.order()
+    served.network.version = 2
+    assert served.look_after(days=DUE, minutes=1) == ["refused"]
+    assert served.runs()[0]["what"].startswith(f"hospital-a/{MEMBERS}/2 has come after what {served.ref.label}")
+    assert served.network.submitted == []
+
+
+def test_report_that_another_owner_told_renews_the_evidence_too(served: Served) -> None:
+    served.release()
+    served.order()
+    served.look_after(hours=1)
+    made = len(served.entries(EntryKind.EVIDENCE_SIGNED))
+    _, path = served.commands.reports(served.ref, 0.4, owners=("hospital-b",))
+    signed = SignedDocument.from_bytes(Path(path).read_bytes())
+    assert take_in(served.party, signed)
+    served.look_after(minutes=50)
+    assert len(served.entries(EntryKind.EVIDENCE_SIGNED)) == made  # nobody makes a holder sign bundle after bundle
+    served.look_after(hours=2)
+    assert len(served.entries(EntryKind.EVIDENCE_SIGNED)) == made + 1
+    with served.party.database.transaction() as tables:
+        bundle = tables.evidence.latest(served.ref)
+    assert signed.to_bytes().decode() in bundle.signed.document["risk_reports"]
+    assert served.stands()
+    served.look_after(hours=3)
+    assert len(served.entries(EntryKind.EVIDENCE_SIGNED)) == made + 1
+
+
+def test_report_without_the_figures_that_the_policy_limits_replaces_none(served: Served) -> None:
+    served.release()
+    served.order()
+    served.change_policy(f"{TPR}: {ROOM}", f"{TPR}: {ROOM}, attribute_inference.gain: {ROOM}")
+    made = len(served.entries(EntryKind.EVIDENCE_SIGNED))
+    _, path = served.commands.reports(served.ref, 0.4, owners=("hospital-b",))
+    assert take_in(served.party, SignedDocument.from_bytes(Path(path).read_bytes()))
+    served.look_after(hours=2)
+    assert len(served.entries(EntryKind.EVIDENCE_SIGNED)) == made
+    assert served.states() == ["refused"]  # at once: by the policy of now, the last report is none that evidence can rest on
+    assert served.runs()[0]["what"] == "the policy limits attribute_inference.gain, which it does not measure"
+
+
+def unknown_figure(served: Served) -> dict[str, Any]:
+    return {"attack": "rmia"}
+
+
+def few_shadows(served: Served) -> dict[str, Any]:
+    return {"shadows": 63}
+
+
+def strange_members(served: Served) -> dict[str, Any]:
+    return {"members": [f"hospital-a/{OTHERS}"]}
+
+
+def part_of_the_rows(served: Served) -> dict[str, Any]:
+    served.ref = served.commands.keep("2b", datasets=(a_dataset(), a_dataset(name="more-patients")))
+    return {}
+
+
+def other_purpose(served: Served) -> dict[str, Any]:
+    return {"purpose": "advertising"}
+
+
+def no_agreement(served: Served) -> dict[str, Any]:
+    return {"agreement": None}
+
+
+@pytest.mark.parametrize(
+    ("change", "days", "words"),
+    [
+        (unknown_figure, 25, f"the policy limits {TPR}, which it does not measure"),
+        (few_shadows, 25, "it trains 63 shadow models, and the policy takes a report of 64 or more"),
+        (strange_members, 25, f"hospital-a/{OTHERS} did not go into"),
+        (part_of_the_rows, 25, "hospital-a/more-patients went into"),
+        (other_purpose, 25, "not one of the agreement's"),
+        (no_agreement, 25, "an assessment that is repeated names it"),
+        (lambda served: {}, 40, "the agreement harness ends at"),
+    ],
+    ids=["figure", "shadows", "members", "part", "purpose", "agreement", "until"],
+)
+def test_order_that_could_never_serve_the_gate_is_refused(served: Served, change: Any, days: int, words: str) -> None:
+    served.release()
+    said = served.order(days=days, code=exit_code(ConfideError(ErrorCode.INVALID_ARGUMENT, "")), **change(served))
+    assert (said["code"], any(words in problem["what"] for problem in said["problems"])) == ("INVALID_ARGUMENT", True)
+    assert served.commands.run("model", "assessment", "list")["orders"] == []
+
+
+def test_second_order_about_a_version_and_one_without_a_researcher_are_refused(served: Served) -> None:
+    served.release()
+    served.order()
+    assert served.order(every=29, code=exit_code(ConfideError(ErrorCode.JOB_CONFLICT, "")))["code"] == "JOB_CONFLICT"
+    file = served.commands.folder / "hospital-a" / "party.yaml"
+    text = file.read_text()
+    file.write_text(text.replace(f"assessor: ../{ASSESSOR}/researcher.yaml\n", ""))
+    assert served.order(code=exit_code(ConfideError(ErrorCode.INVALID_CONFIG, "")))["code"] == "INVALID_CONFIG"
+    file.write_text(text.replace(ASSESSOR + "/", "researcher/"))  # of no institution
+    assert "is no researcher of hospital-a" in served.order(code=exit_code(ConfideError(ErrorCode.INVALID_CONFIG, "")))["what"]

@@ -1,0 +1,206 @@
+"""A publication for encrypted queries asks like any release: the licence and the holder's gate, or the class of own rows."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from governance.audit.entries import EntryKind, read_entry
+from governance.licence import Licence
+from parties import harness
+from parties.config import PartyConfig, load_party_config
+from parties.harness_consent import OFFICER, STEWARD, person_folder
+from parties.publication_files import PublicationTerms, load_publication_terms
+from parties.publishing import PublicationFiles, publish_model
+from parties.released import MANIFEST, WEIGHTS, keep_released
+from parties.storage.database import one_transaction
+from parties.storage.registry import MarkRecord
+from privacy.accounting.statement import NO_GUARANTEE
+from protocols.errors import ConfideError, ErrorCode
+from protocols.job import Job, ModelRef
+from tests.support.evidence_holder import PARTIES, Holder, a_holder
+from tests.support.publication import LINEAR, write_files, write_terms
+from tests.support.released import a_release, handed_by
+
+OWN = """
+release:
+  default_class: special
+  datasets: {hospital-a/open: open, hospital-b/*: open}
+  classes:
+    special: {requires_guarantee: true, max_figures: {}, max_age_days: 30, approvals: null}
+    open:
+      requires_guarantee: false
+      max_figures: {membership.lira.tpr_at_1_percent: "0.5"}
+      max_age_days: 30
+      approvals: null
+"""
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("consortium")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(harness, "free_ports", lambda count: list(range(17_201, 17_201 + count)))
+        harness.make_consortium(folder, PARTIES, institution="hospital-a")
+    return folder
+
+
+@pytest.fixture
+def folder(made: Path, tmp_path: Path) -> Path:
+    shutil.copytree(made, tmp_path / "all")
+    return tmp_path / "all"
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def own_config(folder: Path) -> PartyConfig:
+    config = load_party_config(folder / "hospital-a" / "party.yaml")
+    config.policy.write_text(config.policy.read_text() + OWN)
+    return config
+
+
+def publish_own(config: PartyConfig, folder: Path, datasets: str) -> str:
+    files = write_files(folder, LINEAR)
+    terms = load_publication_terms(write_terms(folder, more=f"datasets: {datasets}\n"))
+    return publish_model(config, person_folder(config, STEWARD), files, terms, now=now()).privacy
+
+
+def test_own_model_of_open_rows_is_published_without_a_guarantee(folder: Path, tmp_path: Path) -> None:
+    assert publish_own(own_config(folder), tmp_path, "[hospital-a/open/2]") == NO_GUARANTEE
+
+
+@pytest.mark.parametrize("datasets", ["[hospital-a/hearts/1]", "[hospital-a/open/1, hospital-a/hearts/1]", "[]"])
+def test_class_that_asks_for_a_guarantee_refuses_an_own_model(folder: Path, tmp_path: Path, datasets: str) -> None:
+    with pytest.raises(ConfideError) as caught:
+        publish_own(own_config(folder), tmp_path, datasets)
+    assert caught.value.code is ErrorCode.EVIDENCE_MISSING
+    assert [problem.where for problem in caught.value.problems] == ["no-formal-guarantee"]
+
+
+@pytest.mark.parametrize(
+    ("datasets", "code"),
+    [("[hospital-b/open/1]", ErrorCode.INVALID_ARGUMENT), ("[hospital-a/open]", ErrorCode.INVALID_CONFIG)],
+)
+def test_terms_name_registered_rows_of_the_publisher_alone(folder: Path, tmp_path: Path, datasets: str, code: ErrorCode) -> None:
+    with pytest.raises(ConfideError) as caught:
+        publish_own(own_config(folder), tmp_path, datasets)
+    assert caught.value.code is code
+
+
+def test_policy_without_releases_says_nothing_about_own_models(folder: Path, tmp_path: Path) -> None:
+    config = load_party_config(folder / "hospital-a" / "party.yaml")
+    assert publish_own(config, tmp_path, "[]") == NO_GUARANTEE
+
+
+class Recipient:
+    """Hospital A, whose researcher has received released weights of a model; it may hold a share of the version too."""
+
+    def __init__(self, folder: Path, ref: ModelRef) -> None:
+        self.config = load_party_config(folder / "hospital-a" / "party.yaml")
+        self.weights = folder / "weights"
+        directory = self.config.folder.member.load_directory()
+        keys = {
+            party: load_party_config(folder / party / "party.yaml").folder.member.load_signing_key()
+            for party in ("hospital-a", "hospital-b")
+        }
+        time = now().replace(microsecond=0)
+        self.until = time + timedelta(days=20)
+        changes = {"consortium": directory.consortium, "querier": harness.RESEARCHER, "model_ref": ref, "created": time}
+        job = Job(**{**vars(a_release()), **changes})
+
+        def dated(licence: Licence) -> Licence:
+            return replace(licence, expires=self.until)
+
+        keep_released(self.weights, job, handed_by(keys, job, change=dated).replies, directory)
+
+    @property
+    def files(self) -> PublicationFiles:
+        return PublicationFiles(self.weights / MANIFEST, self.weights / WEIGHTS)
+
+    def terms(self, *, days: float = 10) -> PublicationTerms:
+        path = write_terms(self.weights.parent, features="[a, b, c, d]", more="input_range: [-1.0, 1.0]\noutput_limit: 100\n")
+        expires = (now() + timedelta(days=days)).replace(microsecond=0)
+        return replace(load_publication_terms(path), expires=expires)
+
+    def publish(self, *, days: float = 10, purpose: str | None = "prognosis") -> object:
+        steward = person_folder(self.config, STEWARD)
+        return publish_model(self.config, steward, self.files, self.terms(days=days), now=now(), purpose=purpose)
+
+    def refusal(self, *, days: float = 10, purpose: str | None = "prognosis") -> ConfideError:
+        with pytest.raises(ConfideError) as caught:
+            self.publish(days=days, purpose=purpose)
+        with one_transaction(self.config.folder.database_file) as tables:
+            assert tables.encrypted.models() == (), "nothing is published"
+        return caught.value
+
+
+def test_recipient_without_a_share_publishes_under_the_licence_and_names_the_origin(folder: Path) -> None:
+    ref = ModelRef("diagnosis", "0123456789ab")
+    model = Recipient(folder, ref).publish()
+    assert model.origin == ref  # type: ignore[attr-defined]  # of the description
+    assert model.privacy == "epsilon 1 at delta 0.00001, zero-out, row"  # type: ignore[attr-defined]
+
+
+def test_publication_lasts_no_longer_than_the_licence(folder: Path) -> None:
+    error = Recipient(folder, ModelRef("diagnosis", "0123456789ab")).refusal(days=21)
+    assert error.code is ErrorCode.LICENCE_REFUSED
+    assert [problem.where for problem in error.problems] == ["expires"]
+
+
+def test_publication_asks_for_the_licence_by_itself(folder: Path) -> None:
+    recipient = Recipient(folder, ModelRef("diagnosis", "0123456789ab"))
+    assert recipient.refusal(purpose=None).code is ErrorCode.INVALID_ARGUMENT
+    assert recipient.refusal(purpose="marketing").code is ErrorCode.LICENCE_REFUSED
+
+
+def released_at(holder: Holder) -> tuple[Recipient, ModelRef]:
+    """The released weights of a version whose share the holder has too; its owners assessed it, and nobody has approved yet."""
+    ref = holder.keep("1a")
+    recipient = Recipient(holder.folder, ref)
+    holder.run("model", "evidence", "make", ref.label, *holder.reports(ref, 0.02), person=STEWARD)
+    return recipient, ref
+
+
+def test_holder_publishes_released_weights_only_if_its_own_gate_passes_them_now(folder: Path) -> None:
+    holder = a_holder(folder)
+    recipient, ref = released_at(holder)
+    error = recipient.refusal()
+    assert error.code is ErrorCode.EVIDENCE_MISSING
+    assert [problem.where for problem in error.problems] == ["approvals-missing"]
+    holder.run("model", "evidence", "approve", ref.label, person=OFFICER)
+    recipient.publish()
+    with one_transaction(holder.config.folder.database_file) as tables:
+        entries = [read_entry(each.body) for each in tables.audit.entries(0, tables.audit.size())]
+    decided = [entry.facts for entry in entries if entry.kind is EntryKind.RELEASE_DECIDED]
+    assert decided[-1]["verdict"] == "pass"
+    (published,) = [entry.facts for entry in entries if entry.kind is EntryKind.MODEL_PUBLISHED]
+    assert published["origin"] == ref.label
+
+
+def test_endpoint_of_a_holder_lasts_no_longer_than_its_evidence(folder: Path) -> None:
+    holder = a_holder(folder)
+    ref = holder.keep("1a")
+    recipient = Recipient(folder, ref)
+    reports = holder.reports(ref, 0.02, days=25)  # class confidential takes 30
+    holder.run("model", "evidence", "make", ref.label, *reports, person=STEWARD)
+    holder.run("model", "evidence", "approve", ref.label, person=OFFICER)
+    error = recipient.refusal(days=6)
+    assert error.code is ErrorCode.EVIDENCE_MISSING
+    assert [problem.where for problem in error.problems] == ["expires"]
+    recipient.publish(days=4)
+
+
+def test_holder_without_evidence_and_of_a_revoked_model_publishes_nothing(folder: Path) -> None:
+    holder = a_holder(folder)
+    ref = holder.keep("1a")
+    recipient = Recipient(folder, ref)
+    assert recipient.refusal().code is ErrorCode.EVIDENCE_MISSING
+    with one_transaction(holder.config.folder.database_file) as tables:
+        tables.registry.mark(MarkRecord(ref, "hospital-b", "c0" * 16, ErrorCode.GRANT_REVOKED, False, now()))
+    assert recipient.refusal().code is ErrorCode.MODEL_REVOKED
