@@ -30,6 +30,7 @@ from tests.support.linking_world import (
     session_of,
 )
 from tests.support.refusals import refusal
+from tests.support.witness_world import await_true
 
 INTERSECTED = EntryKind.SETS_INTERSECTED
 
@@ -247,6 +248,7 @@ def test_defect_while_a_set_is_doubled_ends_the_run_at_once(world: LinkingWorld,
     said = refusal(world.dial)
     assert said.code in (ErrorCode.INTERNAL, ErrorCode.UNKNOWN_SESSION)  # as it asks while or after it fails
     assert world.waits.record(offer.intersection_id).failure == "INTERNAL"
+    await_true(lambda: world.waits.sealed_files() == 0)  # the run's thread records its end, then removes its file
     assert_nothing_is_left(world)
 
 
