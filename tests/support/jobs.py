@@ -10,6 +10,7 @@ from protocols.canonical import canonical_bytes, sha256_hex
 from protocols.job import DatasetRef, Job, JobType, ModelRef, Output, OutputKind, Partition, Serving, Task
 from protocols.model.layers import Linear, Sigmoid
 from protocols.model.spec import ModelSpec
+from protocols.private_training import Mechanism, PrivateTraining, Unit
 from protocols.training import CheckpointRule, Loss, Optimiser, OptimiserKind, Schedule, Training
 
 CREATED = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
@@ -25,6 +26,20 @@ SCHEMA: dict[str, Any] = {
 SCHEMA_DIGEST = sha256_hex(canonical_bytes(SCHEMA))
 MODEL = ModelSpec.chain(3, linear=Linear(1), sigmoid=Sigmoid())
 MODEL_REF = ModelRef("diagnosis", "0123456789ab")
+# A private training of 300 rows whose noise gives what it claims.
+CLAIMED = PrivateTraining(
+    mechanism=Mechanism.SHARED_GRADIENTS,
+    noise_multiplier="29",
+    colluders=1,
+    nominal_rows=300,
+    nominal_people=300,
+    epsilon="1",
+    delta="0.00001",
+    unit=Unit.ROW,
+    rows_per_person=1,
+    norm_bound="1",
+    canaries=0,
+)
 
 
 def sgd(

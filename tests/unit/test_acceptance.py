@@ -21,11 +21,10 @@ from privacy.accounting import accountant
 from protocols.canonical import sha256_hex
 from protocols.errors import ConfideError, ErrorCode
 from protocols.job import Job, check
-from protocols.private_training import Mechanism, PrivateTraining, Unit
 from protocols.session import events as ev
 from protocols.session.messages import Countersignature, SessionMessage
 from tests.support.consent import HOSPITALS
-from tests.support.jobs import sgd
+from tests.support.jobs import CLAIMED, sgd
 from tests.support.people import Signer, an_officer
 from tests.support.witness_world import Hospital, WitnessWorld, a_witness_world, await_true, plan_of
 
@@ -74,20 +73,7 @@ def derived_inside(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_accountants_are_asked_before_the_transaction_that_decides(world: WitnessWorld, derived_inside: list[int]) -> None:
-    terms = PrivateTraining(
-        mechanism=Mechanism.SHARED_GRADIENTS,
-        noise_multiplier="29",
-        colluders=1,
-        nominal_rows=300,
-        nominal_people=300,
-        epsilon="1",
-        delta="0.00001",
-        unit=Unit.ROW,
-        rows_per_person=1,
-        norm_bound="1",
-        canaries=0,
-    )
-    job = world.arrive(training=replace(sgd(60, 300, "0.1"), privacy=terms))
+    job = world.arrive(training=replace(sgd(60, 300, "0.1"), privacy=CLAIMED))
     assert not list(check(job))
     world[A].start()
     world[A].pursue(job)

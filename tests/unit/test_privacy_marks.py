@@ -19,11 +19,11 @@ from privacy.accounting.statement import NO_GUARANTEE
 from protocols.errors import ConfideError, ErrorCode
 from protocols.job import Job, ModelRef
 from protocols.mpc.planning import derive_plan
-from protocols.private_training import Mechanism, PrivateTraining, Unit
+from protocols.private_training import Unit
 from protocols.session.states import State
 from tests.support.described import BENIGN, Consortium
 from tests.support.encrypted import a_model
-from tests.support.jobs import a_training, an_evaluation, sgd
+from tests.support.jobs import CLAIMED, a_training, an_evaluation, sgd
 
 CLAIM = TrainingClaim("ab" * 16, "1", "0.00001", "zero-out", "row", 1)
 OTHER = TrainingClaim("cd" * 16, "0.5", "0.000001", "zero-out", "person", 3)
@@ -31,19 +31,7 @@ NONE = TrainingClaim("ef" * 16)
 
 
 def a_private_training(**changes: Any) -> Job:
-    terms = PrivateTraining(
-        mechanism=Mechanism.SHARED_GRADIENTS,
-        noise_multiplier="29",
-        colluders=1,
-        nominal_rows=300,
-        nominal_people=300,
-        epsilon="1",
-        delta="0.00001",
-        unit=Unit.PERSON,
-        rows_per_person=2,
-        norm_bound="1",
-        canaries=0,
-    )
+    terms = replace(CLAIMED, unit=Unit.PERSON, rows_per_person=2)
     return a_training(training=replace(sgd(60, 300, "0.1"), privacy=terms), **changes)
 
 

@@ -16,27 +16,13 @@ from governance.policy.budgets import Caps
 from parties.server.budgets import budget_findings
 from protocols.errors import ErrorCode
 from protocols.job import Assessment, Job, JobType, Output, OutputKind
-from protocols.private_training import Mechanism, PrivateTraining, Unit
 from protocols.session.messages import Countersignature, FailureReport, PrepareReply, Verdict, Vote
 from protocols.session.states import State
-from tests.support.jobs import an_evaluation, sgd
+from tests.support.jobs import CLAIMED, an_evaluation, sgd
 from tests.support.session_loop import CHECKED, LoopWorld, a_loop
 
 OTHERS = ("hospital-b", "hospital-c")
 ACCOUNT = "dataset/patients"
-TERMS = PrivateTraining(
-    mechanism=Mechanism.SHARED_GRADIENTS,
-    noise_multiplier="29",
-    colluders=1,
-    nominal_rows=300,
-    nominal_people=300,
-    epsilon="1",
-    delta="0.00001",
-    unit=Unit.ROW,
-    rows_per_person=1,
-    norm_bound="1",
-    canaries=0,
-)
 
 
 @pytest.fixture
@@ -46,7 +32,7 @@ def world(tmp_path: Path) -> Iterator[LoopWorld]:
 
 
 def a_private_job(world: LoopWorld, **changes: str) -> Job:
-    return world.a_job(training=replace(sgd(60, 300, "0.1"), privacy=TERMS), **changes)
+    return world.a_job(training=replace(sgd(60, 300, "0.1"), privacy=CLAIMED), **changes)
 
 
 def await_true(met: Callable[[], bool], *, within_s: float = 20.0) -> None:
