@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from threading import Event, Thread
 
 import structlog
 
@@ -27,7 +26,7 @@ from parties.renewal import newer_reports, renew_release
 from parties.risk_statements import keep_statement, unsigned_risk
 from parties.server.assessor import Asks
 from parties.server.party import Party
-from parties.server.terms import log_defect
+from parties.server.repeating import Repeating
 from parties.standing_assessments import next_due, unfit_for
 from parties.storage.assessments import OrderRecord, RunRecord, RunState
 from parties.storage.database import Tables
@@ -59,22 +58,18 @@ class AssessmentWatch:
         self._asks = asks
         self._ended = ended
         self._every = every
-        self._pause_s = pause_s
         self._looked: dict[str, datetime] = {}
         self._submitted: set[str] = set()  # jobs that this process has given to everybody, or tried to
         self._collected: dict[str, datetime] = {}
-        self._stopping = Event()
-        self._thread = Thread(target=self._run, name="assessments", daemon=True)
+        self._repeating = Repeating(self.look, name="assessments", pause_s=pause_s, stop_s=_STOP_S)
 
     def start(self) -> None:
         """Begins."""
-        self._thread.start()
+        self._repeating.start()
 
     def stop(self) -> None:
         """Stops the thread; a question that is under way is waited for a moment, and the next process goes on with the run."""
-        self._stopping.set()
-        if self._thread.ident is not None:
-            self._thread.join(_STOP_S)
+        self._repeating.stop()
 
     def look(self) -> None:
         """Looks once at every order: follows what is under way, begins what is due, renews the evidence by what has arrived."""
@@ -262,17 +257,6 @@ class AssessmentWatch:
             self._ended()
         elif found.verdict is Verdict.NEEDS_OFFICER:
             _log.warning("release_needs_officer", model=ref.label, what="; ".join(reason.what for reason in found.reasons))
-
-    def _run(self) -> None:
-        self._guarded()
-        while not self._stopping.wait(self._pause_s):
-            self._guarded()
-
-    def _guarded(self) -> None:
-        try:
-            self.look()
-        except Exception as error:  # releases must be looked after as long as the party serves
-            log_defect("", "assessments", error)
 
 
 def _authorisation(tables: Tables, record: OrderRecord) -> SignedDocument:

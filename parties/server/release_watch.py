@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from threading import Event, Thread
 
 import structlog
 
@@ -18,7 +17,7 @@ from governance.identity.directory import Directory
 from parties.evidence import warm_statements
 from parties.model_registry import Holder
 from parties.server.party import Party
-from parties.server.terms import log_defect
+from parties.server.repeating import Repeating
 from parties.standing_releases import StandingRelease, review_release, standing_releases
 from protocols.job import ModelRef
 
@@ -36,22 +35,18 @@ class ReleaseWatch:
         self._party = party
         self._ended = ended
         self._every = every
-        self._pause_s = pause_s
         self._looked: datetime | None = None
         self._under: tuple[str, Directory] | None = None
         self._warned: dict[ModelRef, datetime] = {}
-        self._stopping = Event()
-        self._thread = Thread(target=self._run, name="releases", daemon=True)
+        self._repeating = Repeating(self.look, name="releases", pause_s=pause_s)
 
     def start(self) -> None:
         """Begins; the first look is at once, on the thread."""
-        self._thread.start()
+        self._repeating.start()
 
     def stop(self) -> None:
         """Stops the thread."""
-        self._stopping.set()
-        if self._thread.ident is not None:
-            self._thread.join()
+        self._repeating.stop()
 
     def look(self) -> None:
         """Looks once: whether it is time, and if so, which releases stand."""
@@ -85,14 +80,3 @@ class ReleaseWatch:
                 self._warned[ref] = now
                 _log.warning("release_ends_soon", model=ref.label, what=release.in_words(now))
         self._warned = {ref: when for ref, when in self._warned.items() if ref in due}
-
-    def _run(self) -> None:
-        self._guarded()
-        while not self._stopping.wait(self._pause_s):
-            self._guarded()
-
-    def _guarded(self) -> None:
-        try:
-            self.look()
-        except Exception as error:  # releases must be looked after as long as the party serves
-            log_defect("", "releases", error)
