@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +22,7 @@ from parties.storage.database import Database, Tables
 from privacy.accounting import accountant
 from protocols.canonical import sha256_hex
 from protocols.errors import ConfideError, ErrorCode
-from protocols.job import Job, check
+from protocols.job import Job
 from protocols.session import events as ev
 from protocols.session.messages import Countersignature, SessionMessage
 from tests.support.consent import HOSPITALS
@@ -54,33 +56,44 @@ def as_message(job: Job, party: str, accepted: ev.JobAccepted) -> SessionMessage
     return SessionMessage(job.job_id, 1, party, Countersignature(accepted.plan_digest, accepted.manifest))
 
 
-@pytest.fixture
-def derived_inside(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How much the accountants derived within each transaction; other writers wait for that long."""
-    found: list[int] = []
-    opened = Database.transaction
+class Derivations:
+    """What the accountants derive, and whether the thread that asks holds a transaction meanwhile: other writers wait for it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.held_transactions: list[bool] = []
+        self._thread = threading.local()
+        self._opened, self._derive = Database.transaction, accountant.renyi_epsilon
+        for cached in (accountant._guarantee, accountant.normal_mu):
+            cached.cache_clear()
+        monkeypatch.setattr(accountant, "renyi_epsilon", self._derived)
+        monkeypatch.setattr(Database, "transaction", lambda database: self._transaction(database))
+
+    def _derived(self, *asked: Any) -> float:
+        self.held_transactions.append(getattr(self._thread, "depth", 0) > 0)
+        return self._derive(*asked)
 
     @contextmanager
-    def counted(database: Database) -> Iterator[Tables]:
-        with opened(database) as tables:
-            before = accountant._guarantee.cache_info().misses
-            yield tables
-            found.append(accountant._guarantee.cache_info().misses - before)
-
-    monkeypatch.setattr(Database, "transaction", counted)
-    accountant._guarantee.cache_clear()
-    return found
+    def _transaction(self, database: Database) -> Iterator[Tables]:
+        with self._opened(database) as tables:
+            self._thread.depth = getattr(self._thread, "depth", 0) + 1
+            try:
+                yield tables
+            finally:
+                self._thread.depth -= 1
 
 
-def test_accountants_are_asked_before_the_transaction_that_decides(world: WitnessWorld, derived_inside: list[int]) -> None:
+@pytest.fixture
+def derivations(monkeypatch: pytest.MonkeyPatch) -> Derivations:
+    return Derivations(monkeypatch)
+
+
+def test_accountants_are_asked_before_the_transaction_that_decides(world: WitnessWorld, derivations: Derivations) -> None:
     job = world.arrive(training=replace(sgd(60, 300, "0.1"), privacy=CLAIMED))
-    assert not list(check(job))
     world[A].start()
     world[A].pursue(job)
     world[A].answer(job)
-    assert accountant._guarantee.cache_info().misses > 0, "they were asked"
-    assert derived_inside
-    assert not any(derived_inside)
+    assert derivations.held_transactions, "they were asked"
+    assert not any(derivations.held_transactions)
 
 
 def test_job_that_all_permit_is_accepted_with_a_proof_that_the_others_take(world: WitnessWorld) -> None:
