@@ -4,8 +4,9 @@
     python benchmarks/bench_mpc.py --tasks relu-100k,maxpool --quick
 
 Ours runs as it is used: processes of parties with confined workers, the dealer a party of its own, gRPC and mutual TLS. CrypTen
-0.4.1 and SPU 0.9.5 run as shipped: without encryption. SPU is left out where its environment was not built
-(`make bench-mpc-peers`). Figures go to build/bench/mpc.json: {"task", "system", "metric", "value", "unit"}.
+0.4.1 and SPU 0.9.5 run as shipped, without encryption; SPU's ABY3 also with the mutual TLS that its links offer, which is what
+institutions apart would have to switch on. SPU is left out where its environment was not built (`make bench-mpc-peers`).
+Figures go to build/bench/mpc.json: {"task", "system", "metric", "value", "unit"}.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -91,6 +93,7 @@ class Bench:
         if PEERS_PYTHON.exists() and task not in NO_SPU:
             for protocol in ("semi2k", "aby3"):
                 found[f"spu-{protocol}"] = lambda protocol=protocol: self._spu(protocol, task)
+            found["spu-aby3-tls"] = lambda: self._spu_with_tls("aby3", task)
         return found
 
     def _ours(self, task: str) -> Found:
@@ -136,9 +139,21 @@ class Bench:
         command = [sys.executable, str(HERE / "peer_crypten.py"), "--provider", provider, "--task", task]
         return _run([*command, "--runs", str(1 if task == "lenet-step" else self.peer_runs)])
 
-    def _spu(self, protocol: str, task: str) -> Found:
+    def _spu(self, protocol: str, task: str, *options: str) -> Found:
         command = [str(PEERS_PYTHON), str(HERE / "peer_spu.py"), "--protocol", protocol, "--task", task]
-        return _run([*command, "--runs", str(self.peer_runs)])
+        return _run([*command, "--runs", str(self.peer_runs), *options])
+
+    def _spu_with_tls(self, protocol: str, task: str) -> Found:
+        from tests.support.tls_world import a_tls_world
+
+        world = a_tls_world()
+        identities = (world.server, world.peer, world.outsider("hospital-c"))
+        with tempfile.TemporaryDirectory() as folder:
+            for rank, identity in enumerate(identities):
+                (Path(folder) / f"{rank}.key").write_bytes(identity.private_key)
+                (Path(folder) / f"{rank}.pem").write_bytes(identity.certificate)
+            (Path(folder) / "ca.pem").write_bytes(world.server.ca_certificate)
+            return self._spu(protocol, task, "--identities", folder)
 
 
 def measure(bench: Bench, task: str, rounds: int) -> list[dict[str, Any]]:

@@ -3,7 +3,8 @@
     build/peers-venv/bin/python benchmarks/peer_spu.py --protocol semi2k --task net-a-step --runs 3
 
 Runs in an environment of its own (`make bench-mpc-peers`), which knows nothing of this repository. Its links are neither
-encrypted nor authenticated. Semi2k makes its correlated randomness inside the first party, which could read everything: it stands
+encrypted nor authenticated, unless `--identities FOLDER` names certificates for its own mutual TLS: ca.pem, and of every party
+RANK.pem and RANK.key. Semi2k makes its correlated randomness inside the first party, which could read everything: it stands
 in the table for its speed. Prints one line of JSON, or one with what is missing.
 """
 
@@ -19,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,42 +31,44 @@ Task = tuple[Callable[..., Any], tuple[np.ndarray, ...]]
 
 
 def _net_a() -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
+    """Returns weights and biases of three layers, rows and labels."""
     generator = np.random.default_rng(1)
     shapes = [(784, 128), (128, 128), (128, 10)]
     weights = [(generator.normal(size=shape) / np.sqrt(shape[0])).astype(np.float32) for shape in shapes]
+    biases = [np.zeros(columns, np.float32) for _, columns in shapes]
     rows = generator.uniform(-1, 1, (128, 784)).astype(np.float32)
-    return weights, rows, np.eye(10, dtype=np.float32)[generator.integers(0, 10, 128)]
+    return [*weights, *biases], rows, np.eye(10, dtype=np.float32)[generator.integers(0, 10, 128)]
+
+
+def _scores(x: Any, one: Any, two: Any, three: Any, *biases: Any) -> Any:
+    import jax
+
+    hidden = jax.nn.relu(x @ one + biases[0])
+    return jax.nn.relu(hidden @ two + biases[1]) @ three + biases[2]
 
 
 def net_a_step() -> Task:
-    """784-128-128-10, SGD, cross-entropy, batch 128; without biases, which saves it work."""
+    """784-128-128-10, SGD, cross-entropy, batch 128."""
     import jax
     import jax.numpy as jnp
 
-    weights, rows, labels = _net_a()
+    layers, rows, labels = _net_a()
 
     def loss(params: Sequence[Any], x: Any, y: Any) -> Any:
-        hidden = jax.nn.relu(jax.nn.relu(x @ params[0]) @ params[1])
-        logits = hidden @ params[2]
+        logits = _scores(x, *params)
         logits = logits - jax.lax.stop_gradient(logits.max(axis=1, keepdims=True))
         return jnp.mean(jnp.log(jnp.exp(logits).sum(axis=1)) - (logits * y).sum(axis=1))
 
     def step(x: Any, y: Any, *params: Any) -> list[Any]:
         return [value - 0.1 * slope for value, slope in zip(params, jax.grad(loss)(params, x, y), strict=True)]
 
-    return step, (rows, labels, *weights)
+    return step, (rows, labels, *layers)
 
 
 def net_a_inference() -> Task:
     """Its forward pass."""
-    import jax
-
-    weights, rows, _ = _net_a()
-
-    def forward(x: Any, one: Any, two: Any, three: Any) -> Any:
-        return jax.nn.relu(jax.nn.relu(x @ one) @ two) @ three
-
-    return forward, (rows, *weights)
+    layers, rows, _ = _net_a()
+    return _scores, (rows, *layers)
 
 
 def relu_100k() -> Task:
@@ -113,7 +117,7 @@ TASKS: dict[str, Callable[[], Task]] = {
 }
 
 
-def party(rank: int, ports: Sequence[int], protocol: str, task: str, runs: int, answers: Any) -> None:
+def party(rank: int, ports: Sequence[int], protocol: str, task: str, runs: int, identities: Path | None, answers: Any) -> None:
     """One party: takes its shares of every input, runs the compiled program, keeps its shares of the results."""
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     import spu
@@ -124,6 +128,13 @@ def party(rank: int, ports: Sequence[int], protocol: str, task: str, runs: int, 
     description.recv_timeout_ms = int(TIMEOUT_S * 1000)
     for number, port in enumerate(ports):
         description.add_party(f"P{number}", f"127.0.0.1:{port}")
+    if identities is not None:
+        description.enable_ssl = True
+        for options in (description.client_ssl_opts, description.server_ssl_opts):
+            options.cert.certificate_path = str(identities / f"{rank}.pem")
+            options.cert.private_key_path = str(identities / f"{rank}.key")
+            options.verify.ca_file_path = str(identities / "ca.pem")
+            options.verify.verify_depth = 1
     link = libspu.link.create_brpc(description, rank)
     kinds = {"semi2k": libspu.ProtocolKind.SEMI2K, "aby3": libspu.ProtocolKind.ABY3}
     config = libspu.RuntimeConfig(protocol=kinds[protocol], field=libspu.FieldType.FM64)
@@ -193,6 +204,7 @@ def main() -> None:
     parser.add_argument("--protocol", choices=("semi2k", "aby3"), required=True)
     parser.add_argument("--task", choices=list(TASKS), required=True)
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--identities", type=Path, help="certificates for mutual TLS; without, links are plain")
     options = parser.parse_args()
     count = 3 if options.protocol == "aby3" else 2
     reserved = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
@@ -201,7 +213,7 @@ def main() -> None:
         one.close()
     context = multiprocessing.get_context("spawn")
     answers = context.Queue()
-    arguments = (ports, options.protocol, options.task, options.runs, answers)
+    arguments = (ports, options.protocol, options.task, options.runs, options.identities, answers)
     processes = [context.Process(target=party, args=(rank, *arguments), daemon=True) for rank in range(count)]
     for process in processes:
         process.start()
