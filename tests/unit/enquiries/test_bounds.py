@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -19,38 +18,10 @@ from protocols.errors import ConfideError, ErrorCode
 from protocols.model.layers import Linear
 from protocols.model.spec import ModelSpec
 from tests.support.consent import NOW
-from tests.support.enquiry_world import REQUEST, Asker, EnquiryWorld, fetched, hold_evaluators, running_template
+from tests.support.enquiry_world import REQUEST, Asker, EnquiryWorld, fetched, hold_evaluators
 from tests.support.refusals import refusal
 
 pytestmark = pytest.mark.outside_world  # starts evaluators
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Template]:
-    with running_template(tmp_path_factory.mktemp("template")) as template:
-        yield template
-
-
-@pytest.fixture
-def world(tmp_path: Path, template: Template) -> Iterator[EnquiryWorld]:
-    world = EnquiryWorld(tmp_path / "party", template)
-    world.permit()
-    yield world
-    world.close()
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory, template: Template) -> Iterator[EnquiryWorld]:
-    """A world for tests that look at one enquiry of their own alone."""
-    world = EnquiryWorld(tmp_path_factory.mktemp("shared") / "party", template)
-    world.permit()
-    yield world
-    world.close()
-
-
-@pytest.fixture(scope="module")
-def alice(shared: EnquiryWorld) -> Asker:
-    return shared.asker()
 
 
 def test_query_of_a_wrong_size_plan_or_library_is_refused_and_nothing_is_debited(shared: EnquiryWorld, alice: Asker) -> None:

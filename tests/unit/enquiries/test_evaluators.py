@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -21,25 +20,11 @@ from protocols.errors import ErrorCode
 from protocols.model.layers import Linear
 from protocols.model.spec import ModelSpec
 from tests.support.consent import NOW
-from tests.support.enquiry_world import WITHIN_S, EnquiryWorld, evaluators, hold_evaluators, running_template
+from tests.support.enquiry_world import WITHIN_S, EnquiryWorld, evaluators, hold_evaluators
 from tests.support.processes import is_running
 from tests.support.refusals import refusal
 
 pytestmark = pytest.mark.outside_world  # starts evaluators
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Template]:
-    with running_template(tmp_path_factory.mktemp("template")) as template:
-        yield template
-
-
-@pytest.fixture
-def world(tmp_path: Path, template: Template) -> Iterator[EnquiryWorld]:
-    world = EnquiryWorld(tmp_path / "party", template)
-    world.permit()
-    yield world
-    world.close()
 
 
 def test_dead_evaluator_is_one_failed_request_that_is_not_debited(world: EnquiryWorld) -> None:

@@ -6,11 +6,9 @@ import os
 import signal
 import sqlite3
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,39 +39,10 @@ from tests.support.enquiry_world import (
     entries,
     fetched,
     hold_evaluators,
-    running_template,
 )
 from tests.support.refusals import refusal
 
 pytestmark = pytest.mark.outside_world  # starts evaluators
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Template]:
-    with running_template(tmp_path_factory.mktemp("template")) as template:
-        yield template
-
-
-@pytest.fixture
-def world(tmp_path: Path, template: Template) -> Iterator[EnquiryWorld]:
-    world = EnquiryWorld(tmp_path / "party", template)
-    world.permit()
-    yield world
-    world.close()
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory, template: Template) -> Iterator[EnquiryWorld]:
-    """A world for tests that look at one enquiry of their own alone."""
-    world = EnquiryWorld(tmp_path_factory.mktemp("shared") / "party", template)
-    world.permit()
-    yield world
-    world.close()
-
-
-@pytest.fixture(scope="module")
-def alice(shared: EnquiryWorld) -> Asker:
-    return shared.asker()
 
 
 @pytest.mark.parametrize("lane", ["latency", "packed", "batch"])
