@@ -104,6 +104,7 @@ bench-privacy: setup ## private trainings: gain on seven real tables, accuracy b
 	$(BIN)/python benchmarks/bench_noisy_sums.py --model logistic
 	$(BIN)/python benchmarks/bench_noisy_sums.py --model mlp --multiplier 1.5
 	$(BIN)/python benchmarks/bench_attacked_models.py
+	$(BIN)/python benchmarks/bench_assessment.py
 	$(BIN)/python benchmarks/bench_audit_one_run.py
 	$(BIN)/python benchmarks/bench_accountant.py
 

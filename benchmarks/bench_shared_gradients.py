@@ -50,7 +50,7 @@ from tests.support.without_noise import WithoutNoise
 OWNERS = ("alpha", "beta", "gamma")
 LEAD = OWNERS[0]
 SHAPES = ((569, 30), (5_000, 30), (22_500, 56))
-STEPS_OF_NOISE = ("begin", "toss", "take", "test", "conclude")
+STEPS_OF_NOISE = ("begin", "expect_outside", "toss", "open", "take", "expect_openings", "check", "test", "conclude")
 WARM_UP = 2  # turns that are not counted
 
 

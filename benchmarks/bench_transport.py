@@ -99,28 +99,29 @@ def _read(file: IO[bytes]) -> dict[str, Any]:
 def run_accepting_party(descriptor: int) -> None:
     """Holds the public port; tells the dialling party where it is and which identity to show."""
     from parties.transport.streams import LinkTable
-    from tests.support.tls_world import PEER, a_tls_world, serving
+    from tests.support.tls_world import PEER, SERVER, a_tls_world, serving
 
     links, world = LinkTable(), a_tls_world()
     links.expect(SESSION, ATTEMPT, PEER, socket.socket(fileno=descriptor))
     with serving(world, links) as endpoint:
         shown = (world.peer.private_key, world.peer.certificate, world.peer.ca_certificate)
-        _write(sys.stdout.buffer, {"endpoint": endpoint, "identity": [pem.decode() for pem in shown]})
+        listed = world.directory.party(SERVER).certificate
+        _write(sys.stdout.buffer, {"endpoint": endpoint, "identity": [pem.decode() for pem in shown], "listed": listed})
         sys.stdin.read()
 
 
 def run_dialling_party(descriptor: int) -> None:
     """Opens the stream to the accepting party."""
-    from parties.transport.streams import dial
-    from parties.transport.tls import TlsIdentity, open_channel
+    from parties.transport.streams import Route, dial
+    from parties.transport.tls import TlsIdentity
     from tests.support.tls_world import SERVER
 
     _write(sys.stdout.buffer, {"loaded": "dial"})
     said = _read(sys.stdin.buffer)
     identity = TlsIdentity(*(pem.encode() for pem in said["identity"]))
-    with open_channel(identity, endpoint=said["endpoint"], party=SERVER) as channel:
-        dial(channel, session=SESSION, attempt=ATTEMPT, endpoint=socket.socket(fileno=descriptor))
-        sys.stdin.read()
+    route = Route(identity, said["endpoint"], SERVER, said["listed"])
+    dial(route, session=SESSION, attempt=ATTEMPT, endpoint=socket.socket(fileno=descriptor))
+    sys.stdin.read()
 
 
 def run_worker(descriptor: int, number: int) -> None:

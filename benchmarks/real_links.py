@@ -125,8 +125,7 @@ def _serve(
     told: Connection,
 ) -> None:
     """A party process: accepts the links of those before it and dials those after it."""
-    from parties.transport.streams import LinkTable, dial
-    from parties.transport.tls import open_channel
+    from parties.transport.streams import LinkTable, Route, dial
     from tests.support.tls_world import serving
 
     world = TlsWorld(a_current_founder(), directory, identity, identity, identity)
@@ -138,8 +137,8 @@ def _serve(
         told.send(("done", stack.enter_context(serving(world, links))))
         endpoints = told.recv()
         for peer in names[place + 1 :]:
-            channel = stack.enter_context(open_channel(identity, endpoint=endpoints[peer], party=peer))
-            dial(channel, session=SESSION, attempt=ATTEMPT, endpoint=ends[peer])
+            route = Route(identity, endpoints[peer], peer, directory.party(peer).certificate)
+            dial(route, session=SESSION, attempt=ATTEMPT, endpoint=ends[peer])
         told.send(("done", None))
         signal.pause()
 

@@ -52,6 +52,8 @@ class OwnModel:
         features: names of the columns; empty for arrays.
         ranges: by feature, least and largest value, as decimals; empty for -1 to 1.
         output_limit: no output is larger.
+        members: `(rows, features) float64`, those that it was trained on; its owner's secret.
+        member_labels: `(rows,) int64`, likewise.
     """
 
     name: str
@@ -62,6 +64,8 @@ class OwnModel:
     features: tuple[str, ...]
     ranges: tuple[tuple[str, str], ...]
     output_limit: float
+    members: NDArray[np.float64]
+    member_labels: NDArray[np.int64]
 
     @property
     def plain(self) -> NDArray[np.int64]:
@@ -75,6 +79,18 @@ class OwnModel:
         manifest.write_text(json.dumps(self.spec.to_document()))
         weights.write_bytes(weights_to_safetensors(self.weights, self.spec))
         return PublicationFiles(manifest, weights)
+
+    def write_rows(self, folder: Path) -> tuple[Path, Path]:
+        """Writes the rows that it was and was not trained on as `confide model evidence own` takes them."""
+        folder.mkdir(parents=True, exist_ok=True)
+        names = self.features or tuple(f"feature-{number}" for number in range(self.members.shape[1]))
+        written = []
+        for name, rows, labels in (("members", self.members, self.member_labels), ("others", self.samples, self.labels)):
+            file = folder / f"{name}.csv"
+            header = ",".join([*names, "label"])
+            np.savetxt(file, np.column_stack([rows, labels]), delimiter=",", header=header, comments="", fmt="%.9g")
+            written.append(file)
+        return written[0], written[1]
 
     @property
     def terms(self) -> PublicationTerms:
@@ -113,7 +129,7 @@ def digits_network() -> OwnModel:
     spec, weights = export_model(network, 64)
     # As the owner knows from the rows that it has; interval arithmetic would be certain and far too large.
     largest = float(np.abs(reference.logits(spec, weights, known)).max())
-    return OwnModel("digits", spec, weights, samples, labels, (), (), 2.0 * largest)
+    return OwnModel("digits", spec, weights, samples, labels, (), (), 2.0 * largest, known, known_labels)
 
 
 def breast_cancer_regression() -> OwnModel:
@@ -129,7 +145,7 @@ def breast_cancer_regression() -> OwnModel:
     ranges = tuple((f"{first:.6f}", f"{last:.6f}") for first, last in ends)
     features = tuple(name.replace(" ", "_") for name in table.feature_names)
     largest = float(np.abs(reference.logits(spec, weights, known)).max())
-    return OwnModel("breast-cancer-scores", spec, weights, samples, labels, features, ranges, 4.0 * largest)
+    return OwnModel("breast-cancer-scores", spec, weights, samples, labels, features, ranges, 4.0 * largest, known, known_labels)
 
 
 def _fit(network: torch.nn.Module, rows: torch.Tensor, labels: torch.Tensor) -> None:

@@ -16,16 +16,21 @@ from encrypted_models import OwnModel, classes_of, digits_network
 from rich.console import Console
 from rich.table import Table
 
+from governance.evidence.bundle import EvidenceBundle
 from parties import harness
 from parties.client.client import Client
 from parties.config import PartyConfig
 from parties.encrypted_grant_files import EncryptedGrantTerms
 from parties.encrypted_grants import create_encrypted_grant
-from parties.publishing import publish_model
+from parties.own_assessing import AttackFiles, brought_model, make_own_evidence
+from parties.publication_files import PublicationTerms
+from parties.publishing import PublicationFiles, publish_model
 from protocols.errors import ConfideError
 
 ONE_BY_ONE = 20
 RECIPIENT = harness.RESEARCHER
+SENSITIVE = "feature-36"  # a pixel in the middle
+SHADOWS = 8  # as its policy asks for such rows
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,11 @@ def ask_encrypted(network: harness.Harness, client: Client, out: Path, console: 
     owner, own = network.parties[0], digits_network()
     steward = harness.person_folder(owner.config, harness.STEWARD)
     terms = replace(own.terms, datasets=(f"{owner.party}/digits/1",))
-    published = publish_model(owner.config, steward, own.write(out / "model"), terms, now=datetime.now(UTC))
+    files = own.write(out / "model")
+    console.print(
+        f"  {owner.party} attacks its model with its own rows: {_attacked(owner.config, steward, own, files, terms, out)}"
+    )
+    published = publish_model(owner.config, steward, files, terms, now=datetime.now(UTC))
     label = published.ref.label
     console.print(f"  {owner.party} publishes {label}, a network 64-32-10; lanes: {', '.join(published.plans)}")
     try:
@@ -80,6 +89,19 @@ def closing_part(figures: list[Figures]) -> Table:
         right = (str(each.plain), str(each.encrypted))
         table.add_row(f"digits, {each.lane}", str(each.samples), *right, f"{each.seconds:.1f}", f"{each.numbers:,}")
     return table
+
+
+def _attacked(
+    config: PartyConfig, steward: Path, own: OwnModel, files: PublicationFiles, terms: PublicationTerms, out: Path
+) -> str:
+    """Has the owner make evidence of an attack on its own rows; returns in words what it found and what the gate says."""
+    members, others = own.write_rows(out / "rows")
+    rows = AttackFiles(members, others, "label", SENSITIVE, (), None, SHADOWS)
+    model = brought_model(config, files, terms, approximation=None)
+    judged = make_own_evidence(config, steward, model, datasets=terms.datasets, rows=rows, now=datetime.now(UTC))
+    (report,) = EvidenceBundle.from_bytes(judged.record.signed.body).assessed
+    area = report.figures["membership.lira.auc"]
+    return f"area {area.value:.3f} ({area.low:.3f} to {area.high:.3f}); gate: {judged.decision.verdict.value}"
 
 
 def _permit(config: PartyConfig, steward: Path, *, label: str) -> str:

@@ -41,6 +41,7 @@ release:
     open:
       requires_guarantee: false
       max_figures: {{{AUC}: "0.9"}}
+      min_shadows: 8
       max_age_days: 365
       approvals: null
     special:

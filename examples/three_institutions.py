@@ -31,8 +31,9 @@ from parties.auditing import standalone
 from parties.auditing.export import export_log
 from parties.cli.job_words import count_in_words, plan_in_words
 from parties.cli.preview_words import measured_in_words, preview_in_words
+from parties.client.asked_outputs import COUNT_OUTPUT
 from parties.client.client import Client, PreparedJob
-from parties.client.prepare import COUNT_OUTPUT, prepare_job
+from parties.client.prepare import prepare_job
 from parties.client.private_request import PrivacyRequest
 from parties.client.requests import AssessRequest, EvaluateRequest, InferRequest, JobRequest, TrainingRequest, TrainRequest
 from parties.config import PartyConfig

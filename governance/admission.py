@@ -13,8 +13,8 @@ from typing import Any
 
 from governance.identity.directory import Directory
 from governance.identity.names import Role
-from governance.private_rows import people_problems, row_problems
-from privacy.accounting.statement import claim_problems, terms_of
+from governance.private_rows import people_problems, protects_persons, row_problems, rows_counted
+from privacy.accounting.statement import claim_problems
 from privacy.preparation.fit import fit_or_refuse
 from privacy.preparation.parts import check_part
 from privacy.preparation.schema import TableSchema
@@ -82,7 +82,8 @@ class Holdings:
         resumed: the job that this one resumes, if the party knows it.
         schemas: of those data sets, by name.
         prepared: the statements of preparation of those that were prepared, as documents, by name.
-        rows_per_person: so many rows one person has at most in those where it is known, by name.
+        rows_per_person: so many rows one person has at most in those where it is known, by name; over all of the job's data sets
+            of the same people, where their rows stand below each other.
     """
 
     party: str
@@ -191,11 +192,18 @@ def _datasets(job: Job, holdings: Holdings) -> Iterable[Finding]:
         else:
             if job.partition is Partition.COLUMNS:
                 yield from _part(job, position, holdings.schemas[dataset.name])
-            if (terms := terms_of(job)) is not None:
-                known_people = holdings.rows_per_person.get(dataset.name)
-                problems = [*row_problems(terms, holdings.prepared.get(dataset.name), where=where)]
-                for problem in (*problems, *people_problems(terms, known_people, where=where)):
-                    yield Finding(ErrorCode.INVALID_JOB, problem)
+            for problem in _rows_of_people(job, dataset, holdings, where=where):
+                yield Finding(ErrorCode.INVALID_JOB, problem)
+
+
+def _rows_of_people(job: Job, dataset: DatasetRef, holdings: Holdings, *, where: str) -> Iterable[Problem]:
+    """Noise about rows is for few rows of one person: how they were made, and whose they are, only their owner knows."""
+    counted = rows_counted(job)
+    if counted is None:
+        return
+    yield from row_problems(counted, holdings.prepared.get(dataset.name), where=where)
+    if protects_persons(job):
+        yield from people_problems(counted, holdings.rows_per_person.get(dataset.name), where=where)
 
 
 def _part(job: Job, position: int, schema: TableSchema) -> Iterable[Finding]:

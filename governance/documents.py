@@ -41,6 +41,7 @@ class DocumentKind(Enum):
     DELETION_RECEIPT = "deletion-receipt"  # a holder has destroyed what it held of a model
     RISK_REPORT = "risk-report"  # what an owner found when it attacked a model with its own rows
     UTILITY_REPORT = "utility-report"  # what a researcher's evaluation told of a model
+    ABLATION_REPORT = "ablation-report"  # what protections do to attack and analysis on rows of an owner
     EVIDENCE = "evidence"  # what a holder has in hand about a model version that is to be released
     STANDING_ASSESSMENT = "standing-assessment"  # a party repeats the assessment of a model version by itself
     LICENCE = "licence"  # for what, by whom and until when released weights may be used

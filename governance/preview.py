@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from governance.consent.limits import ABOUT_ROWS
 from governance.identity.directory import Directory
 from governance.identity.fields import Fields, fields_of, finish
+from governance.prepared_with import preparations_in_words
 from governance.preview_flows import Flow, receives, sends
 from governance.preview_learns import who_learns_what
 from privacy.accounting.noisy_answers import spent_in_words
@@ -21,11 +22,12 @@ from privacy.accounting.statement import privacy_in_words
 from protocols.canonical import Document, canonical_bytes, parse_canonical
 from protocols.errors import ConfideError, Problem
 from protocols.job import MAX_DATASETS, MAX_OUTPUTS, Job, Output, OutputKind
-from protocols.job_parts import SUMMARISED
+from protocols.job_parts import MAX_PREPARATIONS, SUMMARISED
+from protocols.loss_bounds import LOSSES
 from protocols.plan.estimate import Estimate
 from protocols.plan.plan import Plan
 
-FORMAT = "confide.preview/4"
+FORMAT = "confide.preview/5"
 WITHOUT_NOISE = "none: opened without noise"
 NOTHING_OPENED = "0: nothing is opened"
 MAX_GRANTS = 64
@@ -36,7 +38,7 @@ _MAX_WORDS = 512
 _NAMES = {
     "format", "party", "job", "job_digest", "plan_digest", "type", "purpose", "querier", "institution", "agreement",
     "agreement_digest", "grants", "roles", "sends", "receives", "rounds", "seconds", "memory_bytes", "disk_bytes", "epsilon",
-    "outputs", "learns", "model", "retention", "numbers", "budgets",
+    "outputs", "learns", "model", "retention", "numbers", "budgets", "prepared_with",
 }  # fmt: skip
 _FLOW_NAMES = {"peer", "rows", "openings", "corrections", "signals", "noise", "outputs"}
 _OUTPUT_NAMES = {"name", "kind", "recipient", "shape", "constraint"}
@@ -84,6 +86,7 @@ class Preview:
         retention: what stays at this site for how long, in words.
         numbers: how numbers are held, and what is not proven to stay within its limit, in words.
         budgets: what this party's accounts would stand at with the job, in words; empty where others than its people read this.
+        prepared_with: of a training: the jobs whose outcomes go into it before its first step, in words.
     """
 
     party: str
@@ -111,6 +114,7 @@ class Preview:
     retention: str
     numbers: tuple[str, ...]
     budgets: tuple[str, ...]
+    prepared_with: tuple[str, ...]
 
     def to_document(self) -> Document:
         """Returns the preview as a document."""
@@ -126,6 +130,7 @@ class Preview:
             "learns": [{"who": who, "what": what} for who, what in self.learns],
             "numbers": list(self.numbers),
             "budgets": list(self.budgets),
+            "prepared_with": list(self.prepared_with),
         }
 
     def to_bytes(self) -> bytes:
@@ -194,6 +199,7 @@ def make_preview(
         retention=_retention(job, computes),
         numbers=(_numbers(plan), *ranges),
         budgets=tuple(budgets),
+        prepared_with=preparations_in_words(job),
     )
 
 
@@ -215,12 +221,18 @@ def constraint_in_words(output: Output) -> str:
         words.append(f"the mean over the query's samples only, of at least {output.min_cell}")
     elif output.kind is OutputKind.WEIGHTS:
         words.append("every parameter of the model, for good")
+    elif output.kind in LOSSES and output.has_noise:
+        what = "loss" if output.kind is OutputKind.LOG_LOSS else "error"
+        words.append(f"the sum over all rows, none of whose {what} counts for more than {output.bound}")
     elif output.min_cell and output.has_noise:
         words.append(f"no count that is below {output.min_cell} with its noise" if output.min_cell > 1 else "all counts")
     elif output.min_cell:
         words.append(f"nothing about fewer than {output.min_cell} rows")
     if output.group_by:
         words.append(f"by {output.group_by}, scaled to [-1, 1], split at {', '.join(output.group_edges)}")
+    elif output.group_edges:
+        edges = output.group_edges
+        words.append(f"rows of either class by the probability, split at {len(edges)} points from {edges[0]} to {edges[-1]}")
     if output.top_k:
         words.append(f"the {output.top_k} most probable class(es) only")
     if output.decimals is not None:
@@ -230,6 +242,8 @@ def constraint_in_words(output: Output) -> str:
     if output.has_noise:
         whose = " of the rows' owners" if output.kind in ABOUT_ROWS else ""
         words.append(f"noise{whose} of deviation {output.noise} on each number, against {output.noise_colluders} who pool")
+    if output.rows_per_person > 1:
+        words.append(f"which hides {output.rows_per_person} rows of one person together")
     if output.abstain_below != "0":
         words.append(f"no answer for samples below {output.abstain_below}")
     return "; ".join(words) or "none"
@@ -320,6 +334,7 @@ def _read(document: Document) -> Preview:
         retention=fields.text("retention", most=_MAX_WORDS),
         numbers=_texts(fields, "numbers", MAX_NUMBERS, problems),
         budgets=_texts(fields, "budgets", MAX_BUDGETS, problems),
+        prepared_with=_texts(fields, "prepared_with", MAX_PREPARATIONS, problems),
     )
     finish(problems, what="the preview")
     return preview

@@ -20,6 +20,8 @@ def who_learns_what(job: Job, plan: Plan) -> Iterable[tuple[str, str]]:
         yield "everybody", f"that {', '.join(labels)} is said to be among the rows that the model was trained on"
     if job.summary is not None and not adds_row_noise(job):
         yield job.querier, "how many rows of a group have 1 in a column of 0 and 1, however few"
+    if any(preparation.openings for preparation in job.prepared_with):
+        yield "everybody", "the noisy means and deviations that the schema's ranges follow from"
     computing = ", ".join(job.computing_parties)
     if plan.revealed_bits:
         yield computing, f"{plan.revealed_bits} bit(s): whether the numbers are in range, at the end of every epoch"

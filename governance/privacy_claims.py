@@ -16,6 +16,7 @@ from privacy.accounting.statement import NO_GUARANTEE, terms_of
 from protocols.errors import Problem
 from protocols.job import Job
 from protocols.job_fields import check_decimal, check_hex
+from protocols.preparations import whole_epsilon
 from protocols.private_training import MAX_ROWS_PER_PERSON, RELATION, Unit
 
 MAX_TRAININGS = 64
@@ -59,7 +60,7 @@ class TrainingClaim:
 
 
 def claim_of(job: Job) -> TrainingClaim:
-    """Returns what a training claims.
+    """Returns what a training claims, with all that it was prepared with.
 
     Args:
         job: of type `train`, countersigned by all.
@@ -67,7 +68,8 @@ def claim_of(job: Job) -> TrainingClaim:
     terms = terms_of(job)
     if terms is None:
         return TrainingClaim(job.job_id)
-    return TrainingClaim(job.job_id, terms.epsilon, terms.delta, RELATION, terms.unit.value, terms.rows_per_person)
+    epsilon, delta = whole_epsilon(job, terms)
+    return TrainingClaim(job.job_id, f"{epsilon:f}", f"{delta:f}", RELATION, terms.unit.value, terms.rows_per_person)
 
 
 def claims_of(behind: Iterable[Job]) -> tuple[TrainingClaim, ...]:

@@ -1,10 +1,11 @@
-"""Whether a row of a data set tells of one person alone, and a person has few enough, as a private training counts them.
+"""Whether a row of a data set tells of one person alone, and a person has few enough, as a job with noise about rows counts them.
 
-Sensitivity is of the rows that are registered. A recipe may make several of one row, or make a row of other people's: then a
-person stands behind more of them than the job says, or behind an unknown number, and its epsilon would be too small. Only the
-owner knows how its rows were made, so only its party can refuse. It refuses what the recipe shows, and more rows of one person
-than the job counts where the registration has counted them, by a column that names people, or its owner has declared them. Of
-other rows nobody knows whose they are, and the job's number is as declared.
+Sensitivity is of the rows that are registered, in a private training, and in evaluations and summaries with noise. A recipe may
+make several of one row, or make a row of other people's: then a person stands behind more of them than the job says, or behind an
+unknown number, and its epsilon would be too small. Only the owner knows how its rows were made, so only its party can refuse. It
+refuses what the recipe shows, and more rows of one person than the job counts where the registration has counted them, by a
+column that names people, or its owner has declared them. Of other rows nobody knows whose they are, and the job's number is as
+declared.
 """
 
 from __future__ import annotations
@@ -12,9 +13,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from privacy.accounting.statement import terms_of
 from privacy.augmentation.technique import Reads, Use
 from protocols.errors import Problem
-from protocols.private_training import PrivateTraining, Unit
+from protocols.job import Job
+from protocols.private_training import Unit
+from protocols.row_noise import adds_row_noise, rows_of_person
 
 _DRAWS_CELLS, _LEAVES_OUT_GROUPS, _LEAVES_OUT_EQUAL, _AUGMENTS = (
     "impute-draw",
@@ -22,30 +26,49 @@ _DRAWS_CELLS, _LEAVES_OUT_GROUPS, _LEAVES_OUT_EQUAL, _AUGMENTS = (
     "drop-duplicates",
     "augment",
 )
-_REMEDY = "register the rows again without this step, or train without them"
+_REMEDY = "register the rows again without this step, or leave them out of the job"
 
 
-def people_problems(terms: PrivateTraining, rows_per_person: int | None, *, where: str) -> Iterable[Problem]:
-    """Yields why a person has more rows than the terms count.
+def people_problems(counted: int, rows_per_person: int | None, *, where: str) -> Iterable[Problem]:
+    """Yields why a person has more rows than the noise of a job that protects persons is for.
 
     Args:
-        terms: of the training.
-        rows_per_person: of the data set, as it is registered; None if that is unknown. Rows that are protected one by one may be
-            of whom they like.
+        counted: for how many rows of one the noise is.
+        rows_per_person: of the job's data sets of these people, as they are registered; None if that is unknown.
         where: the data set, for the problems.
     """
-    if terms.unit is not Unit.ROW and rows_per_person is not None and rows_per_person > terms.rows_per_person:
-        what = f"it has up to {rows_per_person} rows of one person; the terms count {terms.rows_per_person}"
+    if rows_per_person is not None and rows_per_person > counted:
+        what = f"it has up to {rows_per_person} rows of one person; the job counts {counted}"
         yield Problem(
             where, what, f"protect persons with rows_per_person {rows_per_person} or more, or register fewer rows of one"
         )
 
 
-def row_problems(terms: PrivateTraining, statement: Mapping[str, Any] | None, *, where: str) -> Iterable[Problem]:
-    """Yields why rows are not those of single people, or more of one than the terms say.
+def rows_counted(job: Job) -> int | None:
+    """Returns for how many rows of one person, or made of one row, the noise of a job is; None without noise about rows."""
+    terms = terms_of(job)
+    if terms is not None:
+        return terms.rows_per_person
+    return rows_of_person(job) if adds_row_noise(job) else None
+
+
+def protects_persons(job: Job) -> bool:
+    """Whether the noise of a job is for all rows of a person.
+
+    Rows that a training protects one by one may be of whom they like. What an evaluation or a summary opens hides as many rows of
+    a person as the job says, and where she has more it would hide none of them.
+    """
+    terms = terms_of(job)
+    if terms is not None:
+        return terms.unit is not Unit.ROW
+    return adds_row_noise(job)
+
+
+def row_problems(counted: int, statement: Mapping[str, Any] | None, *, where: str) -> Iterable[Problem]:
+    """Yields why rows are not those of single people, or more of one than the noise is for.
 
     Args:
-        terms: of the training.
+        counted: for how many rows of one the noise is.
         statement: the owner's, of the preparation of a data set (`governance.preparation`), as a document; None if it was
             registered as it was.
         where: the data set, for the problems.
@@ -68,9 +91,10 @@ def row_problems(terms: PrivateTraining, statement: Mapping[str, Any] | None, *,
             # Without columns only rows that are equal throughout fall together, with a key only rows of one person.
             what = "its recipe keeps of rows that are alike in some columns the first, whoever's it is"
             yield Problem(where, what, "name the linkage key among the columns, or no columns, and register the rows again")
-    if rows > terms.rows_per_person:
-        what = f"its recipe makes up to {rows} rows of one; the terms count {terms.rows_per_person} of a person"
-        yield Problem(where, what, f"protect persons with rows_per_person {rows} or more, or register the rows without copies")
+    if rows > counted:
+        what = f"its recipe makes up to {rows} rows of one; the noise is for {counted}"
+        remedy = f"register the rows without copies, or ask for persons with rows_per_person {rows} or more"
+        yield Problem(where, what, remedy)
 
 
 def _augmented(step: Mapping[str, Any]) -> tuple[Reads, int]:

@@ -7,12 +7,13 @@ from datetime import datetime
 from pathlib import Path
 
 from governance.budget.amounts import Amount, dataset_account, model_account, policy_caps
-from governance.budget.ledger import LedgerEntry, Step, spent, spent_with_noise
+from governance.budget.ledger import LedgerEntry, Step, spent, spent_under, spent_with_noise
 from governance.people.roles import Action
 from governance.policy.budgets import Budgets, Caps, check_budgets
 from parties.authority import authorise, keep_authorisation
 from parties.config import PartyConfig
 from parties.policy_file import load_policy
+from parties.populations import caps_in_force, datasets_by_account
 from parties.storage.database import Tables, one_transaction
 from parties.storage.ledger import CapsRecord
 from protocols.errors import ConfideError, ErrorCode
@@ -27,17 +28,21 @@ class AccountState:
         account: `dataset/NAME`, `model/NAME@VERSION` or `consumer/RESEARCHER/NAME@VERSION`.
         spent: what is reserved or committed.
         with_noise: how much of it has a bound on epsilon; all, unless something was opened without noise.
+        counted: how much of it counts against the caps: what is permitted without noise beside one on epsilon spends none.
         reserved: how much of it is only reserved.
         caps: the most that may ever be spent.
         set_by: the caps that a person has set for this account, or None if they are those of the policy.
+        datasets: the data sets whose account it is, in order; empty of a model or consumer.
     """
 
     account: str
     spent: Amount
     with_noise: Amount
+    counted: Amount
     reserved: Amount
     caps: Caps
     set_by: CapsRecord | None
+    datasets: tuple[str, ...]
 
 
 def budgets(config: PartyConfig) -> tuple[AccountState, ...]:
@@ -48,7 +53,7 @@ def budgets(config: PartyConfig) -> tuple[AccountState, ...]:
     """
     policy = load_policy(config.policy)
     with one_transaction(config.folder.database_file) as tables:
-        datasets = [dataset_account(record.name) for record in tables.datasets.latest()]
+        datasets = [dataset_account(population) for population in tables.datasets.populations().values()]
         models = [model_account(record.ref) for record in tables.models.usable()]
         accounts = sorted({*datasets, *models, *tables.ledger.accounts()})
         return tuple(_state(tables, policy.budgets, account) for account in accounts)
@@ -58,10 +63,12 @@ def budget(config: PartyConfig, account: str) -> AccountState:
     """Returns one account.
 
     Raises:
-        ConfideError: INVALID_ARGUMENT (the asker's fault): it is no account; as `budgets`.
+        ConfideError: INVALID_ARGUMENT (the asker's fault): it is no account; UNKNOWN_DATASET: the data set's account is that of
+            another population; as `budgets`.
     """
     policy = load_policy(config.policy)
     with one_transaction(config.folder.database_file) as tables:
+        _require_own(tables, account)
         return _state(tables, policy.budgets, account)
 
 
@@ -69,10 +76,12 @@ def history(config: PartyConfig, account: str) -> tuple[LedgerEntry, ...]:
     """Returns the entries of an account, in order.
 
     Raises:
-        ConfideError: INVALID_ARGUMENT (the asker's fault): it is no account; as the database.
+        ConfideError: INVALID_ARGUMENT (the asker's fault): it is no account; UNKNOWN_DATASET: the data set's account is that of
+            another population; as the database.
     """
     policy_caps(Budgets(), account)
     with one_transaction(config.folder.database_file) as tables:
+        _require_own(tables, account)
         return tables.ledger.of_account(account)
 
 
@@ -107,7 +116,8 @@ def set_budget(config: PartyConfig, person_folder: Path, account: str, caps: Cap
 def subject_of(account: str, caps: Caps) -> str:
     """Returns what a person signs when she sets caps: the account and every cap, in words."""
     epsilon, delta = (("none" if cap is None else format(cap, "f")) for cap in (caps.epsilon, caps.delta))
-    return f"{account} queries {caps.queries} answers {caps.answers} epsilon {epsilon} delta {delta}"
+    permits = f" permit {','.join(caps.permits)}" if caps.permits else ""
+    return f"{account} queries {caps.queries} answers {caps.answers} epsilon {epsilon} delta {delta}{permits}"
 
 
 def _require_known(tables: Tables, account: str) -> None:
@@ -115,21 +125,35 @@ def _require_known(tables: Tables, account: str) -> None:
         return
     kind, _, label = account.partition("/")
     if kind == "dataset":
-        tables.datasets.get(label)
+        _require_own(tables, account)
+        if label not in tables.datasets.populations().values():
+            tables.datasets.get(label)
     else:
         name, _, version = label.rpartition("/")[2].partition("@")
         tables.models.get(ModelRef(name, version))
 
 
+def _require_own(tables: Tables, account: str) -> None:
+    """Refuses the name of a data set of another population: such an account would look as if nothing had been spent of it."""
+    kind, _, name = account.partition("/")
+    populations = tables.datasets.populations()
+    is_kept = account in tables.ledger.accounts() or name in populations.values()
+    if kind == "dataset" and name in populations and not is_kept:
+        what = f"{name} is of the population {populations[name]} and has no account of its own"
+        raise ConfideError(ErrorCode.UNKNOWN_DATASET, what, remedy=f"Name {dataset_account(populations[name])}.")
+
+
 def _state(tables: Tables, known: Budgets, account: str) -> AccountState:
-    caps, own = policy_caps(known, account), tables.ledger.find_caps(account)
+    caps, own = caps_in_force(tables, known, account), tables.ledger.find_caps(account)
     entries = tables.ledger.of_account(account)
     settled = {entry.job_id for entry in entries if entry.step is not Step.RESERVE}
     return AccountState(
         account=account,
         spent=spent(entries),
         with_noise=spent_with_noise(entries),
+        counted=spent_under(entries, caps),
         reserved=spent([entry for entry in entries if entry.job_id not in settled]),
-        caps=caps if own is None else own.caps,
+        caps=caps,
         set_by=own,
+        datasets=datasets_by_account(tables).get(account, ()),
     )

@@ -69,6 +69,7 @@ OutputName = Literal[
     "squared_error",
     "reliability",
     "group_confusion",
+    "score_histogram",
     "attack_counts",
     "weights",
     "centroids",

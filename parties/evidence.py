@@ -18,6 +18,7 @@ from governance.evidence.bundle import EvidenceBundle, verify_evidence
 from governance.evidence.gate import Asked, Decision, Reason, ReasonCode, Verdict, decide_release
 from governance.identity.directory import Directory
 from governance.lineage.alias import AliasName
+from governance.people.authorisation import read_authorisation
 from governance.people.roles import Action
 from governance.policy.rules import Policy
 from governance.risk_report import verify_risk_report
@@ -28,6 +29,7 @@ from parties.config import PartyConfig
 from parties.evidence_records import behind, keep_evidence, trainings_of
 from parties.model_registry import Holder, fall_from_release, require_usable
 from parties.policy_file import load_policy
+from parties.release_remedies import remedy_for as remedy_for
 from parties.storage.database import Tables, one_transaction
 from parties.storage.evidence import EvidenceRecord
 from parties.storage.files import read_public
@@ -95,6 +97,7 @@ def make_evidence(
             holder,
             ref,
             directory=member.directory,
+            policy=policy,
             risk_reports=reports,
             utility=figures,
             authorisation=kept,
@@ -105,20 +108,40 @@ def make_evidence(
     return Judged(record, found, ended_release=ended)
 
 
-def approve_release(config: PartyConfig, person_folder: Path, ref: ModelRef, *, now: datetime) -> Judged:
+def approve_release(config: PartyConfig, person_folder: Path, ref: ModelRef, *, now: datetime, seen: str = "") -> Judged:
     """Has a person approve the release of a version under the last bundle about it, and returns what the gate says then.
 
+    Args:
+        config: the party's.
+        person_folder: of the person.
+        ref: the version.
+        now: the time, UTC.
+        seen: first digits of the digest of the bundle that she has looked at; empty if she does not say.
+
     Raises:
-        ConfideError: EVIDENCE_MISSING: there is no bundle; NOT_AUTHORISED (the person's fault).
+        ConfideError: EVIDENCE_MISSING: there is no bundle; INVALID_ARGUMENT: the last one is not what she has looked at;
+            NOT_AUTHORISED (the person's fault).
     """
     member, policy = load_member(config, now), load_policy(config.policy)
     with one_transaction(config.folder.database_file) as tables:
         record = tables.evidence.latest(ref)
+    require_seen(record, seen)
     authorisation = authorise(config, person_folder, Action.APPROVE_RELEASE, record.digest, now)
     warm_statements(lambda: one_transaction(config.folder.database_file), ref, party=config.party, now=now)
     with one_transaction(config.folder.database_file) as tables:
         keep_authorisation(tables, authorisation, now=now)
         return Judged(record, decide(tables, party=config.party, policy=policy, directory=member.directory, ref=ref, now=now))
+
+
+def require_seen(record: EvidenceRecord, seen: str) -> None:
+    """Checks that a bundle is the one that a person has looked at, if she says which.
+
+    Raises:
+        ConfideError: INVALID_ARGUMENT (nobody's fault): it is another one.
+    """
+    if not record.digest.startswith(seen):
+        what = f"the last bundle about {record.ref.label} is {record.digest[:12]}, not {seen[:64]}"
+        raise ConfideError(ErrorCode.INVALID_ARGUMENT, what, remedy="Look at it first: `confide model evidence show`.")
 
 
 def judge_evidence(config: PartyConfig, ref: ModelRef, *, policy: Policy | None = None, now: datetime) -> Judged:
@@ -208,8 +231,15 @@ def require_release(
     """
     found = decide(tables, party=party, policy=policy, directory=directory, ref=ref, now=now)
     require_pass(found, party=party)
-    tables.evidence.mark_released(found.bundle, now=now)
+    note_pass(tables, found, now=now)
     return found
+
+
+def note_pass(tables: Tables, found: Decision, *, now: datetime) -> None:
+    """Notes in the transaction that a version goes on, or goes out, under a bundle that the gate passes."""
+    tables.evidence.mark_released(found.bundle, now=now)
+    if found.by_people:
+        tables.evidence.mark_decided(found.bundle, now=now)
 
 
 def require_pass(found: Decision, *, party: str) -> None:
@@ -241,29 +271,13 @@ def judge_file(path: Path, *, policy: Policy, party: str, directory: Directory, 
     return decide_release(signed, Asked(directory, policy, party, before, (), now))
 
 
-def remedy_for(reason: Reason) -> str:
-    """Returns what is to be done about a reason against a release, for people."""
-    return _REMEDIES_BY_CODE.get(reason.code) or _REMEDIES[reason.verdict]
-
-
-_REMEDIES = {
-    Verdict.BLOCKED: "assess, train or prepare it anew, and make another bundle",
-    Verdict.NEEDS_OFFICER: "ask the people named for `confide model evidence approve`",
-}
-_REMEDIES_BY_CODE = {
-    ReasonCode.NO_TERMS: "write a block `release` into policy.yaml: classes, and what a model of their rows must keep to",
-    ReasonCode.STALE: "have its owner assess this version anew and sign the report, then make another bundle",
-    ReasonCode.NO_REPORT: "have its owner assess this version and sign the report, then make another bundle",
-    ReasonCode.FEW_SHADOWS: "have its owner assess this version with more shadow models, then make another bundle",
-}
-
-
 def judge(tables: Tables, record: EvidenceRecord, *, party: str, policy: Policy, directory: Directory, now: datetime) -> Decision:
     """Returns what the gate says about a version by a bundle about it; nothing is written."""
-    before = tables.evidence.last_released(record.ref.name)
+    before, kept = tables.evidence.last_decided(record.ref.name), tables.evidence.of_model(record.ref.name)
     if before is not None and _goes_on(tables, record, before):
         known = EvidenceBundle.from_bytes(record.signed.body).previous
-        before = next((each for each in tables.evidence.of_model(record.ref.name) if each.digest == known), None)
+        before = next((each for each in kept if each.digest == known), None)
+    approvals = tables.authorisations.all()
     try:
         records = trainings_of(tables, behind(tables, record.ref, party=party, now=now), party=party)
     except ConfideError as error:
@@ -278,12 +292,24 @@ def judge(tables: Tables, record: EvidenceRecord, *, party: str, policy: Policy,
         policy=policy,
         party=party,
         previous=None if before is None else verify_evidence(before.signed, directory),
-        approvals=tables.authorisations.all(),
+        approvals=approvals,
         now=now,
         expected=record.ref,
         records=records,
+        earlier=approved_before(record, kept, approvals),
     )
     return decide_release(record.signed, asked)
+
+
+def approved_before(
+    record: EvidenceRecord, kept: Sequence[EvidenceRecord], approvals: Iterable[SignedDocument]
+) -> tuple[EvidenceBundle, ...]:
+    """Bundles about the same version, made before this one, that somebody has approved; whether she may have is the gate's."""
+    said = (read_authorisation(signed) for signed in approvals)
+    subjects = {each.subject for each in said if each.action is Action.APPROVE_RELEASE}
+    place = next(place for place, each in enumerate(kept) if each.digest == record.digest)
+    earlier = (each for each in kept[:place] if each.ref == record.ref and each.digest in subjects)
+    return tuple(EvidenceBundle.from_bytes(each.signed.body) for each in earlier)
 
 
 def _goes_on(tables: Tables, record: EvidenceRecord, last: EvidenceRecord) -> bool:

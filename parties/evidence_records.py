@@ -14,12 +14,15 @@ from governance.audit.entries import EntryKind, Fact, read_entry
 from governance.documents import SignedDocument
 from governance.evidence.bundle import EvidenceBundle, sign_evidence, verify_evidence, with_changes
 from governance.evidence.facts import AuditBound, NoiseTest, TrainingEvidence
+from governance.evidence.overtaken import Overtaken, Questions, overtaken_of, questions_of
 from governance.identity.directory import Directory
 from governance.lineage.standing import TrainingFacts, trainings_behind
+from governance.policy.rules import Policy
 from parties.lineage import find_training, model_records
 from parties.model_registry import Holder
 from parties.storage.database import Tables
 from parties.storage.evidence import EvidenceRecord
+from parties.told_reports import told_reports
 from privacy.accounting.statement import statement_of
 from protocols.canonical import canonical_bytes, sha256_hex
 from protocols.job import ModelRef
@@ -31,6 +34,7 @@ def keep_evidence(
     ref: ModelRef,
     *,
     directory: Directory,
+    policy: Policy,
     risk_reports: tuple[SignedDocument, ...],
     utility: tuple[SignedDocument, ...],
     authorisation: str,
@@ -38,21 +42,25 @@ def keep_evidence(
 ) -> EvidenceRecord:
     """Makes, signs and keeps a bundle of a holder's records and of these reports; the same bundle again changes nothing.
 
+    What the owners have told about the version and these reports replace is carried on in it until people decide.
+
     Args:
         tables: of the transaction.
         holder: this party.
         ref: the version.
         directory: whose keys are believed.
+        policy: in force; what it limits is carried on.
         risk_reports: verified ones.
         utility: verified ones, on evaluations that are known here.
         authorisation: digest of the person's, who had it made, or ordered that it be made by itself.
         now: the time, UTC, whole seconds.
 
     Raises:
-        ConfideError: UNKNOWN_MODEL: no training of it is known here.
+        ConfideError: UNKNOWN_MODEL: no training of it is known here; INVALID_DOCUMENT: more reports than a bundle holds.
     """
     bundle = _bundle(tables, holder, ref, risk_reports, utility, now)
-    before = _released_before(tables, directory, bundle.ref.name)
+    bundle = replace(bundle, overtaken=_overtaken(tables, holder, bundle, policy))
+    before = _decided_before(tables, directory, bundle.ref.name)
     bundle = replace(bundle, previous=None if before is None else before.digest, changes=with_changes(bundle, before))
     record = EvidenceRecord(bundle.digest, ref, sign_evidence(bundle, holder.key), now)
     if tables.evidence.add(record):
@@ -105,6 +113,13 @@ def trainings_of(tables: Tables, found: Iterable[TrainingFacts], *, party: str) 
     )
 
 
+def questions_here(tables: Tables, ref: ModelRef, policy: Policy) -> Questions:
+    """Returns which figures of risk the gate asks about at this party, of bundles about a version."""
+    found = (tables.evidence.last_decided(ref.name), tables.evidence.last_decided(ref.name, version=ref.version))
+    decided = [EvidenceBundle.from_bytes(each.signed.body) for each in found if each is not None]
+    return questions_of(policy.release, decided)
+
+
 def _bundle(
     tables: Tables,
     holder: Holder,
@@ -133,8 +148,22 @@ def _bundle(
     )
 
 
-def _released_before(tables: Tables, directory: Directory, name: str) -> EvidenceBundle | None:
-    before = tables.evidence.last_released(name)
+def _overtaken(tables: Tables, holder: Holder, bundle: EvidenceBundle, policy: Policy) -> Overtaken:
+    ref = bundle.ref
+    kept = [record for record in tables.evidence.of_model(ref.name) if record.ref == ref]
+    decided = tables.evidence.last_decided(ref.name, version=ref.version)
+    told = told_reports(tables, ref, party=holder.party, used=bundle.datasets, now=bundle.time)
+    return overtaken_of(
+        bundle,
+        last=EvidenceBundle.from_bytes(kept[-1].signed.body) if kept else None,
+        told=[report.signed for report in told],
+        decided=None if decided is None else EvidenceBundle.from_bytes(decided.signed.body),
+        questions=questions_here(tables, ref, policy),
+    )
+
+
+def _decided_before(tables: Tables, directory: Directory, name: str) -> EvidenceBundle | None:
+    before = tables.evidence.last_decided(name)
     return None if before is None else verify_evidence(before.signed, directory)
 
 

@@ -19,6 +19,7 @@ from governance.lineage.card import LogReference, ModelCard, card_of
 from governance.lineage.graph import ModelRecords, PreparedBy
 from governance.lineage.receipt import DeletionReceipt
 from governance.lineage.standing import Basis, End, TrainingFacts, Withdrawal, ends, training_of, trainings_behind
+from governance.prepared_with import preparations_in_words
 from governance.privacy_claims import claim_of, claims_in_words, claims_of
 from parties.storage.database import Tables
 from parties.storage.grants import GrantRecord
@@ -239,6 +240,7 @@ def explain_model(tables: Tables, records: ModelRecords, ref: ModelRef, *, party
         agreement = _agreement(tables, job.agreement, now)
         said.append(f"Job {job.job_id[:12]} trained it for {job.purpose} on {rows}, under agreement {agreement}.")
         said.append(f"That training: {claim_of(job).in_words}.")
+        said += [f"It was prepared with {line}." for line in preparations_in_words(job)]
         said += [_consent(tables, basis, party=party) for basis in facts.bases]
         silent = sorted(facts.owners - {basis.party for basis in facts.bases})
         said += [f"No grant of {owner} is shown for that job." for owner in silent]

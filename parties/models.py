@@ -248,7 +248,9 @@ def delete_model(config: PartyConfig, person_folder: Path, ref: ModelRef, *, now
 
 def _ask_gate(config: PartyConfig, tables: Tables, ref: ModelRef, now: datetime) -> Decision:
     policy, directory = load_policy(config.policy), load_member(config, now).directory
-    return require_release(tables, party=config.party, policy=policy, directory=directory, ref=ref, now=now)
+    found = require_release(tables, party=config.party, policy=policy, directory=directory, ref=ref, now=now)
+    tables.evidence.mark_decided(found.bundle, now=now)  # the person who moves the alias decides, whoever else had to approve
+    return found
 
 
 def _own_mark(holder: Holder, ref: ModelRef, now: datetime, *, delete: bool) -> MarkRecord:

@@ -145,6 +145,7 @@ class CapsFields(_Strict):
     answers: Count = DEFAULT_ANSWERS
     epsilon: DecimalText | None = None
     delta: DecimalText | None = None
+    permits: Annotated[list[Text], Field(max_length=_MAX_LISTED)] = []
 
 
 class ModelCapsFields(CapsFields):
@@ -320,7 +321,8 @@ def _verdict(decision: DecisionFields) -> Verdict:
 
 def _caps(fields: CapsFields) -> Caps:
     epsilon = None if fields.epsilon is None else read_decimal(fields.epsilon)
-    return Caps(fields.queries, fields.answers, epsilon, None if fields.delta is None else read_decimal(fields.delta))
+    delta = None if fields.delta is None else read_decimal(fields.delta)
+    return Caps(fields.queries, fields.answers, epsilon, delta, tuple(dict.fromkeys(fields.permits)))
 
 
 def _path(where: str) -> FieldPath:

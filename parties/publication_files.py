@@ -174,11 +174,7 @@ def read_validation(path: Path, *, features: tuple[str, ...], num_features: int,
     Raises:
         ConfideError: INVALID_DATA (the owner's fault), with lines and columns, and no value; INVALID_ARGUMENT: it cannot be read.
     """
-    try:
-        text = read_public(path, max_bytes=MAX_VALIDATION_BYTES).decode("utf-8-sig")
-        lines = list(csv.reader(io.StringIO(text, newline=""), strict=True))
-    except (UnicodeDecodeError, csv.Error):
-        raise _refused(path, [Problem(str(path), "is not CSV in UTF-8", "export it again")]) from None
+    lines = _lines(path)
     header = lines[0] if lines else []
     wanted = list(features) or [name for name in header if name != label]
     missing = [name for name in (*wanted, *([label] if label is not None else [])) if header.count(name) != 1]
@@ -202,6 +198,39 @@ def read_validation(path: Path, *, features: tuple[str, ...], num_features: int,
         raise _refused(path, problems[:_SHOWN])
     split = len(wanted)
     return Validation(values[:, :split], values[:, split] if label is not None else None)
+
+
+def read_names(path: Path, *, features: tuple[str, ...], label: str) -> tuple[str, ...]:
+    """Returns the names of the columns that a model takes of such rows: those that are given, else all but the label's.
+
+    Raises:
+        ConfideError: INVALID_DATA (the owner's fault): it is not CSV; INVALID_ARGUMENT: it cannot be read.
+    """
+    lines = _lines(path)
+    return features or tuple(name for name in (lines[0] if lines else []) if name != label)
+
+
+def read_column(path: Path, name: str) -> tuple[str, ...]:
+    """Reads one column of a file of rows as it stands; secret.
+
+    Raises:
+        ConfideError: INVALID_DATA (the owner's fault): it is not CSV, or has not exactly one such column; INVALID_ARGUMENT: it
+            cannot be read.
+    """
+    lines = _lines(path)
+    header = lines[0] if lines else []
+    if header.count(name) != 1 or any(len(line) != len(header) for line in lines[1:]):
+        raise _refused(path, [Problem(name, "is not exactly one column of every row", "name it in the header")])
+    place = header.index(name)
+    return tuple(line[place] for line in lines[1:])
+
+
+def _lines(path: Path) -> list[list[str]]:
+    try:
+        text = read_public(path, max_bytes=MAX_VALIDATION_BYTES).decode("utf-8-sig")
+        return list(csv.reader(io.StringIO(text, newline=""), strict=True))
+    except (UnicodeDecodeError, csv.Error):
+        raise _refused(path, [Problem(str(path), "is not CSV in UTF-8", "export it again")]) from None
 
 
 def _manifest(path: Path) -> dict[str, object]:

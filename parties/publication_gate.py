@@ -2,13 +2,12 @@
 
 released weights     their licence, for this institution and a purpose of it; where this party holds shares of the version, its
 own gate on evidence too. The endpoint lasts no longer than the licence, nor than that evidence
-weights of its own   what the policy says of the class of the rows behind them: no evidence of a model that was trained outside
-can have a formal guarantee, so a class that requires one refuses it
+weights of its own   evidence that their owner made of its own rows, by the class of these rows (`parties.own_evidence`); none can
+have a formal guarantee of a model that was trained outside, so a class that requires one refuses it
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -25,6 +24,7 @@ from parties.agreements import load_member
 from parties.config import PartyConfig
 from parties.evidence import require_release, warm_statements
 from parties.model_registry import require_usable
+from parties.own_evidence import Standing, require_own_evidence
 from parties.policy_file import load_policy
 from parties.publication_files import PublicationTerms
 from parties.released import is_released, require_own_use
@@ -78,19 +78,25 @@ def publication_case(
     return PublicationCase(config.party, policy, member.directory, licence)
 
 
-def require_published(tables: Tables, case: PublicationCase, terms: PublicationTerms, *, now: datetime) -> None:
-    """Asks this party's gate on evidence about released weights, if it holds shares of the version; writes its decision.
+def require_published(tables: Tables, case: PublicationCase, terms: PublicationTerms, *, commitment: str, now: datetime) -> None:
+    """Asks this party's gate on evidence: about released weights, if it holds shares of the version, or about a model of its own.
 
     Args:
         tables: of the transaction that publishes.
         case: what was found before.
         terms: what the publisher declares.
+        commitment: to the model as it would answer.
         now: the time, UTC.
 
     Raises:
-        ConfideError: MODEL_REVOKED; EVIDENCE_MISSING, with every reason, or if the evidence does not last as long.
+        ConfideError: MODEL_REVOKED; EVIDENCE_MISSING, with every reason, or if the evidence of released weights does not last as
+            long.
     """
-    if case.licence is None or tables.models.sealed_name(case.licence.ref) is None:
+    if case.licence is None:
+        asked = Standing(case.party, case.policy, case.directory)
+        require_own_evidence(tables, asked, name=terms.name, commitment=commitment, datasets=terms.datasets, now=now)
+        return
+    if tables.models.sealed_name(case.licence.ref) is None:
         return  # a recipient without a share has no records to judge by: the holders' gates passed the release
     ref, release = case.licence.ref, case.policy.release
     require_usable(tables, ref, party=case.party)
@@ -108,7 +114,8 @@ def _require_own(terms: PublicationTerms, release: ReleaseTerms | None, *, party
         raise ConfideError(ErrorCode.INVALID_ARGUMENT, what, remedy="Train jointly, and release what comes of it.")
     if release is None:
         return
-    refusing = [name for name in _classes(terms, release, party=party) if release.classes[name].requires_guarantee]
+    names = release.classes_of(terms.datasets) if terms.datasets else release.classes_of_party(party)
+    refusing = [name for name in names if release.classes[name].requires_guarantee]
     if refusing:
         code = ReasonCode.NO_GUARANTEE.value
         remedy = "train with differential privacy and release that, or name the data sets behind it in the terms"
@@ -118,14 +125,6 @@ def _require_own(terms: PublicationTerms, release: ReleaseTerms | None, *, party
         ]
         what = f"{terms.name} may not be published: blocked"
         raise ConfideError(ErrorCode.EVIDENCE_MISSING, what, problems=problems, party=party)
-
-
-def _classes(terms: PublicationTerms, release: ReleaseTerms, *, party: str) -> Iterable[str]:
-    """The classes of the rows that the terms name; where they name none, all that rows of this party can have."""
-    if terms.datasets:
-        return release.classes_of(terms.datasets)
-    known = {name for dataset, name in release.datasets.items() if dataset.startswith(f"{party}/")} | {release.default_class}
-    return tuple(name for name in release.classes if name in known)
 
 
 def _require_within(terms: PublicationTerms, end: datetime, code: ErrorCode, what: str) -> None:

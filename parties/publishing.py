@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
@@ -24,6 +25,8 @@ from governance.people.roles import Action
 from parties.agreements import load_member
 from parties.authority import authorise, keep_authorisation
 from parties.config import PartyConfig
+from parties.own_evidence import OwnStanding, Standing, known_salt, own_standings
+from parties.policy_file import load_policy
 from parties.publication_files import PublicationTerms, read_model, read_validation
 from parties.publication_gate import publication_case, require_published
 from parties.storage.database import one_transaction
@@ -173,15 +176,11 @@ def publish_model(
     case = publication_case(config, files.weights, terms, purpose=purpose, now=now)
     prepared = _prepare(files, terms, approximation)
     spec, weights = prepared.answered
-    waiting = replaced_layers(spec)
-    if waiting:
-        what = f"{', '.join(waiting)}: activations that are computed under encryption as polynomials only, and none is chosen"
-        raise ConfideError(
-            ErrorCode.INVALID_MODEL, what, remedy="Look at the offers with --dry-run, and choose with --approximate."
-        )
+    _require_chosen(spec)
     lanes = _planned(prepared, terms)
     manifest, secret = canonical_bytes(spec.to_document()), weights_to_safetensors(weights, spec)
-    salt = secrets.token_bytes(SALT_BYTES)
+    # Under which there is evidence about this very model, if there is any.
+    salt = known_salt(config, terms.name, manifest, secret) or secrets.token_bytes(SALT_BYTES)
     described = _described(terms, spec, lanes, consortium=member.directory.consortium, issuer=config.party, now=now)
     licence = case.licence
     model = replace(
@@ -197,7 +196,7 @@ def publish_model(
     try:
         with one_transaction(config.folder.database_file) as tables:
             kept = keep_authorisation(tables, authorisation, now=now)
-            require_published(tables, case, terms, now=now)
+            require_published(tables, case, terms, commitment=model.commitment, now=now)
             # Once the transaction has begun: a party process that starts removes, in one of its own, what no table names.
             name = sealed.write(Purpose.PUBLISHED_MODEL, sealed_id(model.ref), secret)
             tables.encrypted.publish(signed, manifest=manifest, salt=salt, sealed_name=name, now=now)
@@ -255,6 +254,13 @@ def published_models(config: PartyConfig) -> tuple[PublishedRecord, ...]:
         return tables.encrypted.models()
 
 
+def published_standings(config: PartyConfig, *, now: datetime) -> Mapping[ModelRef, OwnStanding]:
+    """Returns how the published models of this party's own stand with its gate on evidence, by published version."""
+    member, policy = load_member(config, now), load_policy(config.policy)
+    with one_transaction(config.folder.database_file) as tables:
+        return own_standings(tables, Standing(config.party, policy, member.directory), now=now)
+
+
 def published_model(config: PartyConfig, ref: ModelRef) -> PublishedRecord:
     """Returns one of them.
 
@@ -287,6 +293,28 @@ def load_published(record: PublishedRecord, sealed: SealedFiles) -> tuple[ModelS
         raise ConfideError(ErrorCode.STATE_DAMAGED, what)
     spec = ModelSpec.from_document(parse_canonical(record.manifest))
     return spec, weights_from_safetensors(weights, spec)
+
+
+def answered_model(
+    files: PublicationFiles, terms: PublicationTerms, *, approximation: Choice | None
+) -> tuple[ModelSpec, Weights]:
+    """Returns a model as it would answer: of scaled samples, with the chosen polynomials; the weights are secret.
+
+    Raises:
+        ConfideError: INVALID_MODEL, INVALID_DATA, INVALID_ARGUMENT (the owner's fault), as of a publication.
+    """
+    prepared = _prepare(files, terms, approximation)
+    _require_chosen(prepared.answered[0])
+    return prepared.answered
+
+
+def _require_chosen(spec: ModelSpec) -> None:
+    waiting = replaced_layers(spec)
+    if waiting:
+        what = f"{', '.join(waiting)}: activations that are computed under encryption as polynomials only, and none is chosen"
+        raise ConfideError(
+            ErrorCode.INVALID_MODEL, what, remedy="Look at the offers with --dry-run, and choose with --approximate."
+        )
 
 
 def _prepare(files: PublicationFiles, terms: PublicationTerms, approximation: Choice | None) -> _Prepared:

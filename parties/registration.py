@@ -1,7 +1,8 @@
 """Registration of data sets at their owner: rows are checked, scaled, committed to, sealed; they never leave as rows.
 
 What becomes public with a registration: name, version, schema, number of rows, salted commitment, and the alignment if there is
-one. Rows, salt, identifiers and the count of rows left out stay here; identifiers are not even kept.
+one. Rows, salt, identifiers and the count of rows left out stay here; of identifiers nothing is kept but digests under a key of
+the party, sealed with the rows, which recognise the same people in another data set.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from governance.audit.entries import EntryKind, Fact
 from parties.alignment_secrets import AlignBy, read_alignment_secret
 from parties.arrays import arrays_from_bytes, arrays_to_bytes
 from parties.config import PartyConfig
+from parties.populations import PEOPLE, Newcomer
 from parties.raw_file import format_of
 from parties.storage.database import Database, Tables, open_database
 from parties.storage.datasets import DatasetRecord, dataset_object_id
@@ -29,13 +31,15 @@ from parties.storage.sealed import Purpose, SealedFiles
 from privacy.preparation.alignment import align, identifiers_of
 from privacy.preparation.commitment import SALT_BYTES, commit, verify
 from privacy.preparation.contract import OnViolation, PreparedRows, prepare
-from privacy.preparation.people import are_same_rows, bound_of_people, most_rows_of_one
+from privacy.preparation.people import bound_of_people, most_rows_of_one, people_digests
 from privacy.preparation.schema import TableSchema
 from privacy.preparation.schema_file import MAX_SCHEMA_BYTES, schema_from_yaml
 from privacy.preparation.table import Content, Table, read_table
 from protocols.canonical import canonical_bytes, sha256_hex
 from protocols.errors import ConfideError, ErrorCode, Problem
 from protocols.job import ID_PATTERN
+
+_MOST_NAMED = 100  # populations in an entry of the audit log
 
 
 def register_dataset(
@@ -48,6 +52,7 @@ def register_dataset(
     now: datetime,
     align_by: AlignBy | None = None,
     rows_per_person: int | None = None,
+    population: str | None = None,
 ) -> DatasetRecord:
     """Registers the rows of a file as the next version of a data set; works while the party serves.
 
@@ -60,6 +65,7 @@ def register_dataset(
         now: the time, UTC.
         align_by: if other columns of the same people lie at other owners: under what all of them align their rows.
         rows_per_person: so many a person has at most, as the owner declares; None for as many as are counted, if they can be.
+        population: whose rows these are, as the owner declares; None for that of earlier versions, else the data set's name.
 
     Returns:
         The registration.
@@ -67,19 +73,20 @@ def register_dataset(
     Raises:
         ConfideError: INVALID_DATA (the owner's fault): file, rows or identifiers, with every problem, or more rows of one person
             than are declared; INVALID_SCHEMA: the schema, also one without a label or with other than one identifier where that
-            does not do; INVALID_ARGUMENT: name, files, alignment, more rows than the configuration allows, or rows that are
-            registered under another name; STATE_SCHEMA or FILE_MODE: the state folder.
+            does not do; INVALID_ARGUMENT: name, files, alignment, more rows than the configuration allows, rows that are
+            registered under another name, or people of another population; STATE_SCHEMA or FILE_MODE: the state folder.
     """
     check_dataset_name(name)
+    check_population(population)
     schema = schema_from_yaml(read_public(schema_file, max_bytes=MAX_SCHEMA_BYTES))
     check_use(schema, align_by)
     table = read_rows(file, schema, content_for(align_by))
     alignment = "" if align_by is None else align_rows(table, schema, align_by, on_violation)
-    people = people_in(table, schema, rows_per_person)
+    sealed = config.folder.open_sealed()
+    people = people_in(table, schema, rows_per_person, key=sealed.people_key, population=population)
     rows = prepare(table, schema, on_violation)
     check_size(config, rows)
     salt = secrets.token_bytes(SALT_BYTES)
-    sealed = config.folder.open_sealed()
     database = open_database(config.folder.database_file)
     try:
         return keep_rows(
@@ -89,22 +96,39 @@ def register_dataset(
         database.close()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class People:
-    """So many rows a person has at most, None if nobody knows; and whether they were counted, or declared."""
+    """Whose rows are registered; secret but for the population.
+
+    Attributes:
+        most_rows: so many a person has at most; None if nobody knows.
+        is_counted: whether they were counted, else declared.
+        digests: (people,) uint64, of those whom the rows name, under the party's key; empty if no column names people.
+        population: as the owner declares it; None if it declares none.
+    """
 
     most_rows: int | None
     is_counted: bool
+    digests: NDArray[np.uint64]
+    population: str | None
 
 
-def people_in(table: Table, schema: TableSchema, declared: int | None) -> People:
-    """Returns how many rows a person has, counted where a column names people.
+def people_in(table: Table, schema: TableSchema, declared: int | None, *, key: bytes, population: str | None) -> People:
+    """Returns whose rows a table has: how many of each, counted where a column names people, and digests of their names.
+
+    Args:
+        table: secret.
+        schema: of the rows, public.
+        declared: so many rows a person has at most, as the owner declares; None if it declares nothing.
+        key: of the digests, secret.
+        population: as the owner declares it.
 
     Raises:
-        ConfideError: INVALID_DATA (the owner's fault): more than are declared.
+        ConfideError: INVALID_DATA (the owner's fault): more rows than are declared.
     """
     counted = most_rows_of_one(table, schema)
-    return People(bound_of_people(counted, declared), counted is not None)
+    most_rows = bound_of_people(counted, declared)
+    return People(most_rows, counted is not None, people_digests(table, schema, key=key), population)
 
 
 def check_dataset_name(name: str) -> None:
@@ -116,6 +140,17 @@ def check_dataset_name(name: str) -> None:
     if not ID_PATTERN.fullmatch(name):
         problem = Problem("name", "an identifier is 1 to 63 of a-z, 0-9 and -, not at the ends", "choose another")
         raise ConfideError(ErrorCode.INVALID_ARGUMENT, "the data set cannot have this name", problems=[problem])
+
+
+def check_population(population: str | None) -> None:
+    """Refuses a name that no population can have: they are called as data sets are.
+
+    Raises:
+        ConfideError: INVALID_ARGUMENT (the caller's fault).
+    """
+    if population is not None and not ID_PATTERN.fullmatch(population):
+        problem = Problem("population", "an identifier is 1 to 63 of a-z, 0-9 and -, not at the ends", "choose another")
+        raise ConfideError(ErrorCode.INVALID_ARGUMENT, "the population cannot have this name", problems=[problem])
 
 
 def check_use(schema: TableSchema, align_by: AlignBy | None) -> None:
@@ -202,7 +237,7 @@ def keep_rows(
         schema: of the rows, public.
         rows: secret.
         alignment: public; empty if there is none.
-        people: how many rows one of them has.
+        people: whose rows these are.
         salt: of the commitment, 32 random bytes, secret.
         now: the time, UTC.
         besides: what is sealed with the rows, secret.
@@ -213,12 +248,23 @@ def keep_rows(
         ConfideError: DISK_FULL or INVALID_ARGUMENT (the operator's fault), the latter also for rows that are registered under
             another name: nothing is kept; else what `also` raises.
     """
-    _refuse_known_rows(database, sealed, name=name, rows=rows, alignment=alignment)
-    salted = {"salt": np.frombuffer(salt, dtype=np.uint8)}
+    newcomer = Newcomer(name, people.population, rows, alignment, people.digests)
+    with database.transaction() as tables:
+        first, known = newcomer.population(tables), tables.datasets.all()
+    overlaps = newcomer.overlaps(sealed, known, first)  # outside: other rows are opened, for which nobody shall wait
+    salted: dict[str, NDArray[Any]] = {"salt": np.frombuffer(salt, dtype=np.uint8)}
+    if people.digests.size:
+        salted[PEOPLE] = people.digests
     contents = arrays_to_bytes({**besides, **salted, "features": rows.features, "labels": rows.labels})
     written = ""
     try:
         with database.transaction() as tables:
+            population = newcomer.population(tables)
+            # What was registered meanwhile by another process has not been compared yet, nor, if it has moved this name, what was
+            # of the population before; nothing comes between from here on.
+            before = {record.object_id: record.population for record in known} if population == first else {}
+            since = [each for each in tables.datasets.all() if before.get(each.object_id) != each.population]
+            overlaps = {**overlaps, **newcomer.overlaps(sealed, since, population)}
             # The version is part of what the seal authenticates, so it must not change before the registration is kept.
             version = tables.datasets.next_version(name)
             written = sealed.write(Purpose.DATASET, dataset_object_id(name, version), contents)
@@ -234,6 +280,7 @@ def keep_rows(
                 created=now,
                 rows_per_person=people.most_rows,
                 is_counted=people.is_counted,
+                population=population,
             )
             tables.datasets.add(record)
             facts: dict[str, Fact] = {
@@ -242,6 +289,8 @@ def keep_rows(
                 "schema": schema.digest,
                 "rows": rows.num_rows,
                 "rows_per_person": people.most_rows,
+                "population": population,
+                "also_of": _in_words(overlaps),
             }
             more = also(tables, record) or {}
             tables.audit.append(EntryKind.DATASET_REGISTERED, {**facts, **more}, now=now)
@@ -252,21 +301,11 @@ def keep_rows(
     return record
 
 
-def _refuse_known_rows(database: Database, sealed: SealedFiles, *, name: str, rows: PreparedRows, alignment: str) -> None:
-    """Refuses rows that are registered under another name, where their budget would begin anew.
-
-    Rows that are aligned for different projects have a name for each of them.
-
-    Raises:
-        ConfideError: INVALID_ARGUMENT (the owner's fault); STATE_DAMAGED (the operator's): a sealed file of as many rows.
-    """
-    with database.transaction() as tables:
-        others = [record for record in tables.datasets.all() if record.name != name and record.num_rows == rows.num_rows]
-    for record in others:
-        if record.alignment == alignment and are_same_rows(rows, open_rows(sealed, record)):
-            what = f"these are the rows of {record.name}, version {record.version}; under another name nothing was spent of them"
-            remedy = f"Register them as the next version of {record.name}."
-            raise ConfideError(ErrorCode.INVALID_ARGUMENT, what, remedy=remedy)
+def _in_words(overlaps: Mapping[str, int]) -> list[str]:
+    """Who else's people these are, the most first; as many as an entry of the audit log holds."""
+    found = [f"{other}: {count}" for other, count in sorted(overlaps.items(), key=lambda each: (-each[1], each[0]))]
+    more = [f"and {len(found) - _MOST_NAMED} more"] if len(found) > _MOST_NAMED else []
+    return [*found[:_MOST_NAMED], *more]
 
 
 def align_rows(table: Table, schema: TableSchema, align_by: AlignBy, on_violation: OnViolation) -> str:

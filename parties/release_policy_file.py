@@ -15,6 +15,7 @@ release:
       max_age_days: 30
       approvals: {needed: 1, of: [privacy-officers]}
       more_approvals: {needed: 2, of: [privacy-officers]}
+      unassessed_own: {needed: 2, of: [privacy-officers]}
 """
 
 from __future__ import annotations
@@ -69,6 +70,7 @@ class ReleaseClassFields(_Strict):
     max_age_days: Annotated[int, Field(ge=1, le=MAX_AGE_DAYS)]
     approvals: ReleaseQuorumFields | None
     more_approvals: ReleaseQuorumFields | None = None
+    unassessed_own: ReleaseQuorumFields | None = None
 
 
 class ReleaseFields(_Strict):
@@ -97,6 +99,7 @@ def _class(fields: ReleaseClassFields) -> ReleaseClass:
         max_age_days=fields.max_age_days,
         approvals=_quorum(fields.approvals),
         more_approvals=_quorum(fields.more_approvals),
+        unassessed_own=_quorum(fields.unassessed_own),
     )
 
 

@@ -1,45 +1,48 @@
 """Evidence renewed without a command: a holder makes a new bundle of its last one and of newer risk reports that have arrived.
 
 Owners tell each other what they state about a version. A newer report takes the place of its owner's older one if it is about the
-same of its rows and has every figure that the holder's policy limits; a report that has less replaces nothing.
+same of its rows and has all its figures that the gate asks about, and stands beside it if it lacks one. It is taken only if it
+has a figure that the holder's policy limits. What was replaced is not forgotten: the new bundle carries it until people decide.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 
-from governance.documents import DocumentKind, SignedDocument
+from governance.documents import SignedDocument
+from governance.evidence.assessed import own_rows, replaces
 from governance.evidence.bundle import EvidenceBundle
-from governance.evidence.gate import CLOCK_SKEW, Decision, Verdict
+from governance.evidence.gate import CLOCK_SKEW, Decision, Reason, ReasonCode, Verdict
+from governance.evidence.overtaken import Questions
 from governance.evidence.standing import limited_figures, shadows_asked
 from governance.identity.directory import Directory
+from governance.policy.release import OF_SHADOWS
 from governance.policy.rules import Policy
-from governance.risk_report import StatedRisk, read_risk_report, verify_risk_report
+from governance.risk_report import StatedRisk, verify_risk_report
 from parties.evidence import note_decision
-from parties.evidence_records import keep_evidence
-from parties.model_registry import Holder, require_usable
+from parties.evidence_records import keep_evidence, questions_here
+from parties.model_registry import Holder, fall_from_release, require_usable
 from parties.standing_releases import review_release, standing_releases
 from parties.storage.database import Tables
-from protocols.errors import ConfideError
+from parties.told_reports import ToldReport, told_reports
+from protocols.errors import ConfideError, ErrorCode
 from protocols.job import ModelRef
 
 MAX_READ = 64  # of the last reports of one owner about a version: nobody keeps a holder busy by telling many
 
 
-@dataclass(frozen=True)
-class _Report:
-    signed: SignedDocument
-    stated: StatedRisk
-
-    def own(self, used: frozenset[str]) -> frozenset[str]:
-        """Of the owner's data sets, those that it is about and that the version was trained on."""
-        return frozenset(name for name in self.stated.datasets if name.startswith(f"{self.stated.owner}/")) & used
-
-
 def last_stated(
-    tables: Tables, ref: ModelRef, *, party: str, used: frozenset[str], figures: frozenset[str], shadows: int
+    tables: Tables,
+    ref: ModelRef,
+    *,
+    party: str,
+    used: frozenset[str],
+    figures: frozenset[str],
+    shadows: int,
+    now: datetime,
 ) -> StatedRisk | None:
     """Returns what a party itself has stated last about a version, so that evidence may rest on it, or None.
 
@@ -50,17 +53,20 @@ def last_stated(
         used: `party/name/version` of its rows behind the version; the report is about them all.
         figures: that the report must have.
         shadows: of how many shadow models it must be.
+        now: the time, UTC; what a clock that was ahead has dated later does not count.
     """
-    own = [read_risk_report(signed.document) for signed in tables.statements.own(DocumentKind.RISK_REPORT, party=party)]
-    known = [report for report in own if report.ref == ref]
+    known = [report.stated for report in told_reports(tables, ref, party=party, used=used, now=now)]
     bundles = [record for record in tables.evidence.of_model(ref.name) if record.ref == ref]
     if bundles:
-        assessed = EvidenceBundle.from_bytes(bundles[-1].signed.body).assessed
-        known += [report for report in assessed if report.ref == ref and report.owner == party]
+        known += EvidenceBundle.from_bytes(bundles[-1].signed.body).assessed
     useful = (
         report
         for report in known
-        if used <= set(report.datasets) and figures <= set(report.figures) and report.report.shadows >= shadows
+        if (report.ref, report.owner) == (ref, party)
+        and report.made <= now + CLOCK_SKEW
+        and used <= set(report.datasets)
+        and figures <= set(report.figures)
+        and report.report.shadows >= shadows
     )
     return max(useful, key=lambda report: report.made, default=None)
 
@@ -83,21 +89,30 @@ def newer_reports(
         return None
     last = EvidenceBundle.from_bytes(kept[-1].signed.body)
     used, limited = frozenset(last.datasets), limited_figures(policy.release, last.datasets)
-    told = tables.statements.own(DocumentKind.RISK_REPORT, party=party)
-    told += tables.statements.heard(DocumentKind.RISK_REPORT, by=last.owners)
-    found = [_Report(signed, stated) for signed, stated in zip(last.risk_reports, last.assessed, strict=True)]
+    told = _believed(told_reports(tables, ref, party=party, used=used, now=now), directory)
+    found = [ToldReport(signed, stated) for signed, stated in zip(last.risk_reports, last.assessed, strict=True)]
     known, shadows = {report.signed.body for report in found}, shadows_asked(policy.release, last.datasets)
-    for report in sorted(_believed(told, ref, directory, now), key=lambda each: each.stated.made):
-        if report.signed.body in known or not report.own(used) or not limited <= set(report.stated.figures):
+    questions = questions_here(tables, ref, policy)
+    for report in sorted(told, key=lambda each: each.stated.made):
+        older = [each.stated for each in found if _is_about(each.stated, report.stated, used)]
+        if not older or not _brings(report.stated, older, limited, shadows):
             continue
-        if report.stated.report.shadows < shadows:
-            continue
-        replaced = [each for each in found if _replaces(report, each, used)]
-        if replaced:
-            found = [each for each in found if each not in replaced] + [report]
+        found = [each for each in found if not replaces(report.stated, _asked(each.stated, questions), used)] + [report]
     if {report.signed.body for report in found} == known:
         return None
     return tuple(report.signed for report in found)
+
+
+def _asked(stated: StatedRisk, questions: Questions) -> StatedRisk:
+    """A report with what the gate asks about alone: one with ever new figures beside does not stand in a bundle for ever."""
+    figures = {name: each for name, each in stated.figures.items() if questions.are_about(stated.owner, name)}
+    return replace(stated, report=replace(stated.report, figures=figures))
+
+
+def _is_about(older: StatedRisk, newer: StatedRisk, used: frozenset[str]) -> bool:
+    """Whether a report is of the owner of another one, about no more of its rows: only owners in the evidence renew it."""
+    same = older.owner == newer.owner and older.ref == newer.ref
+    return same and own_rows(older, used) <= own_rows(newer, used)
 
 
 def renew_release(
@@ -113,7 +128,7 @@ def renew_release(
     """Makes a new bundle about a version that `released` stands for, if newer reports have arrived, and asks the gate by it.
 
     If the gate passes it, it carries the version from now on; if people must approve, the bundle waits for them, and the version
-    stands by the one before; if it is blocked, the alias falls.
+    stands by the one before; if it is blocked, or no bundle holds all that was found, the alias falls.
 
     Args:
         tables: of the transaction.
@@ -137,38 +152,53 @@ def renew_release(
         return None
     require_usable(tables, ref, party=holder.party)
     last = EvidenceBundle.from_bytes(tables.evidence.latest(ref).signed.body)
-    keep_evidence(
-        tables,
-        holder,
-        ref,
-        directory=directory,
-        risk_reports=reports,
-        utility=last.utility,
-        authorisation=authorisation,
-        now=now.replace(microsecond=0),
-    )
+    try:
+        keep_evidence(
+            tables,
+            holder,
+            ref,
+            directory=directory,
+            policy=policy,
+            risk_reports=reports,
+            utility=last.utility,
+            authorisation=authorisation,
+            now=now.replace(microsecond=0),
+        )
+    except ConfideError as error:
+        if error.code is not ErrorCode.INVALID_DOCUMENT:
+            raise
+        # Whoever states so much that no bundle holds it must not keep the version standing by what was found before.
+        return _fall(tables, holder, ref, error, policy=policy, now=now)
     found = review_release(tables, holder, ref, policy=policy, directory=directory, now=now)
     if found.verdict is not Verdict.BLOCKED:  # a fall is written down where it happens
         note_decision(tables, ref, found, policy=policy, now=now)
     return found
 
 
-def _believed(told: Iterable[SignedDocument], ref: ModelRef, directory: Directory, now: datetime) -> Iterable[_Report]:
-    version, by_signer = ref.version.encode(), dict[str, list[SignedDocument]]()
-    for signed in told:  # one that is about this version names it
-        if version in signed.body:
-            by_signer.setdefault(signed.signer, []).append(signed)
-    for signed in (each for found in by_signer.values() for each in found[-MAX_READ:]):
-        if read_risk_report(signed.document).ref != ref:
-            continue
-        try:
-            stated = verify_risk_report(signed, directory)
-        except ConfideError:
-            continue  # of somebody who is not listed any more, or with another key
-        if stated.made <= now + CLOCK_SKEW:
-            yield _Report(signed, stated)
+def _fall(tables: Tables, holder: Holder, ref: ModelRef, error: ConfideError, *, policy: Policy, now: datetime) -> Decision:
+    what = "; ".join([error.what, *(problem.what for problem in error.problems)])
+    found = Decision(ref, "", Verdict.BLOCKED, (Reason(ReasonCode.NOT_BELIEVED, Verdict.BLOCKED, what),))
+    note_decision(tables, ref, found, policy=policy, now=now)
+    fall_from_release(tables, holder, ref, now=now)
+    return found
 
 
-def _replaces(newer: _Report, older: _Report, used: frozenset[str]) -> bool:
-    same = newer.stated.owner == older.stated.owner and older.stated.ref == newer.stated.ref
-    return same and newer.stated.made >= older.stated.made and older.own(used) <= newer.own(used)
+def _believed(told: Iterable[ToldReport], directory: Directory) -> Iterator[ToldReport]:
+    by_owner = dict[str, list[ToldReport]]()
+    for report in told:
+        by_owner.setdefault(report.stated.owner, []).append(report)
+    for report in (each for found in by_owner.values() for each in found[-MAX_READ:]):
+        # Somebody who is not listed any more, or with another key, is not believed now.
+        with suppress(ConfideError):
+            verify_risk_report(report.signed, directory)
+            yield report
+
+
+def _brings(report: StatedRisk, older: Iterable[StatedRisk], limited: frozenset[str], shadows: int) -> bool:
+    """Whether it is the last with a figure that the policy limits, if it limits any, by as many shadow models as that takes."""
+    has = frozenset(report.figures)
+    served = limited & has if limited else has
+    if report.report.shadows < shadows and any(name.startswith(OF_SHADOWS) for name in served):
+        return False
+    later = (frozenset(each.figures) for each in older if each.made > report.made)
+    return bool(served.difference(*later))

@@ -22,7 +22,9 @@ from governance.evidence.standing import (
 )
 from governance.identity.directory import Directory
 from governance.people.roles import Action
+from governance.policy.release import OF_SHADOWS
 from governance.policy.rules import Policy
+from governance.risk_report import StatedRisk
 from parties.agreements import find_agreement, load_member, standing_of
 from parties.authority import authorise, keep_authorisation
 from parties.config import PartyConfig, load_researcher_config
@@ -43,6 +45,19 @@ DEFAULT_AGREE_MINUTES = 60
 
 
 @dataclass(frozen=True)
+class ByPeople:
+    """A figure that the policy limits and that no repetition measures: people of the owner renew it.
+
+    Attributes:
+        figure: its name.
+        until: when its last measurement is too old, UTC; None if there is none.
+    """
+
+    figure: str
+    until: datetime | None
+
+
+@dataclass(frozen=True)
 class OrderStanding:
     """How a standing assessment stands at its party.
 
@@ -50,11 +65,15 @@ class OrderStanding:
         record: the order.
         runs: the oldest first.
         due: from when the next assessment is due, UTC; None if none will be.
+        by_people: what the policy limits beside, and the assessment does not measure.
+        unknown: why that cannot be said; empty if it can.
     """
 
     record: OrderRecord
     runs: tuple[RunRecord, ...]
     due: datetime | None
+    by_people: tuple[ByPeople, ...] = ()
+    unknown: str = ""
 
     @property
     def runs_left(self) -> int:
@@ -71,8 +90,11 @@ def order_assessment(
     until: datetime,
     max_runs: int,
     now: datetime,
+    for_owners: bool = False,
 ) -> OrderRecord:
     """Orders that an assessment be repeated; signed by the party and logged.
+
+    A holder without rows in it submits nothing: it renews its evidence by what the owners state.
 
     Args:
         config: the party's.
@@ -82,6 +104,7 @@ def order_assessment(
         until: when it ends, UTC; at most with the agreement.
         max_runs: at most so many jobs run.
         now: the time, UTC.
+        for_owners: whether what a job opened is handed to the other owners whose rows took part.
 
     Raises:
         ConfideError: INVALID_ARGUMENT (the person's fault), with all problems; INVALID_CONFIG (the operator's): the configuration
@@ -89,7 +112,8 @@ def order_assessment(
     """
     now = now.replace(microsecond=0)
     member, policy = load_member(config, now), load_policy(config.policy)
-    querier = _querier(config, member.directory)
+    measures = any(each.startswith(f"{config.party}/") for each in request.datasets)
+    querier = _querier(config, member.directory) if measures else None
     missing = [name for name in ("agreement", "purpose") if getattr(request, name) is None]
     if missing:
         problems = [Problem(name, "an assessment that is repeated names it", "add it to the request") for name in missing]
@@ -113,6 +137,7 @@ def order_assessment(
             shadows=request.shadows,
             thresholds=tuple(request.thresholds or ()),
             min_cell=request.min_cell,
+            for_owners=for_owners,
             agree_within_minutes=request.agree_within_minutes or min(DEFAULT_AGREE_MINUTES, request.expires_in_minutes),
             expires_in_minutes=request.expires_in_minutes,
             every_days=every_days,
@@ -133,6 +158,9 @@ def order_assessment(
         unfit = unfit_for(tables, order, policy=policy, now=now)
         if unfit:
             problems.append(Problem("request", unfit, "assess it by hand, or change the request"))
+        if not order.measures and all(record.ref != order.ref for record in tables.models.usable()):
+            what = f"{order.party} has no rows in it and holds no share of {order.ref.label}: there is nothing to repeat or renew"
+            problems.append(Problem("datasets", what, f"have it ordered by {' and '.join(order.owners)}, and by the holders"))
         if problems:
             what = f"the assessment cannot be ordered, for {len(problems)} reason(s)"
             raise ConfideError(ErrorCode.INVALID_ARGUMENT, what, problems=problems)
@@ -175,47 +203,86 @@ def end_assessment(config: PartyConfig, person_folder: Path, digest: str, *, now
         return tables.assessments.get(order.digest)
 
 
-def standing_assessments(config: PartyConfig) -> tuple[OrderStanding, ...]:
-    """Returns all standing assessments of a party, the oldest first, those that have ended among them."""
+def standing_assessments(config: PartyConfig, *, now: datetime) -> tuple[OrderStanding, ...]:
+    """Returns all standing assessments of a party, the oldest first, those that have ended among them.
+
+    Args:
+        config: the party's.
+        now: the time, UTC.
+    """
     policy = load_policy(config.policy)
     with one_transaction(config.folder.database_file) as tables:
-        return tuple(
-            OrderStanding(
-                record,
-                tables.assessments.runs(record.order.digest),
-                None if record.ended is not None else next_due(tables, record.order, policy=policy),
-            )
-            for record in tables.assessments.all()
-        )
+        return tuple(_standing(tables, record, policy, now) for record in tables.assessments.all())
 
 
-def next_due(tables: Tables, order: StandingAssessment, *, policy: Policy) -> datetime | None:
+def _standing(tables: Tables, record: OrderRecord, policy: Policy, now: datetime) -> OrderStanding:
+    order, runs = record.order, tables.assessments.runs(record.order.digest)
+    if record.ended is not None:
+        return OrderStanding(record, runs, None)
+    try:
+        due = next_due(tables, order, policy=policy, now=now)
+        return OrderStanding(record, runs, due, _by_people(tables, order, policy, now))
+    except ConfideError as error:  # of one version, and no reason to say nothing of the others
+        return OrderStanding(record, runs, None, unknown=f"{error.code.name}: {error.what}")
+
+
+def next_due(tables: Tables, order: StandingAssessment, *, policy: Policy, now: datetime) -> datetime | None:
     """Returns from when the next assessment by an order that stands is due, UTC.
 
-    None if none is while things stand as they do: its runs are used up, or this party holds the version and `released` does not
-    stand for it here.
+    None if none is while things stand as they do: its party has no rows in it, its runs are used up, or this party holds the
+    version and `released` does not stand for it here.
 
     Args:
         tables: of the transaction; nothing is written.
         order: the order.
         policy: in force.
+        now: the time, UTC.
+
+    Raises:
+        ConfideError: UNKNOWN_MODEL: no training of the version is known here.
     """
     runs = tables.assessments.runs(order.digest)
-    if _counted(runs) >= order.max_runs or not _is_wanted(tables, order.ref, policy):
+    if not order.measures or _counted(runs) >= order.max_runs or not _is_wanted(tables, order.ref, policy):
         return None
-    behind, terms = data_sets_behind(tables, order.ref, party=order.party, now=order.made), policy.release
-    last = last_stated(
+    behind, terms = data_sets_behind(tables, order.ref, party=order.party, now=now), policy.release
+    limited = frozenset() if terms is None else limited_figures(terms, behind)
+    last = _last_stated(tables, order, behind, limited & order.figures or order.figures, policy, now)
+    age = None if terms is None else least_age_days(terms, behind)
+    due = due_at(order, last=None if last is None else last.made, max_age_days=age)
+    # What a clock that was ahead has dated later keeps nothing waiting.
+    tried = max((when for run in runs if (when := run.ended or run.started) <= now), default=None)
+    return due if tried is None else max(due, tried + AGAIN)
+
+
+def _by_people(tables: Tables, order: StandingAssessment, policy: Policy, now: datetime) -> tuple[ByPeople, ...]:
+    if policy.release is None or not order.measures:
+        return ()
+    behind = data_sets_behind(tables, order.ref, party=order.party, now=now)
+    age, found = least_age_days(policy.release, behind), []
+    for name in sorted(limited_figures(policy.release, behind) - order.figures):
+        last = _last_stated(tables, order, behind, frozenset({name}), policy, now)
+        found.append(ByPeople(name, None if last is None or age is None else last.made + timedelta(days=age)))
+    return tuple(found)
+
+
+def _last_stated(
+    tables: Tables,
+    order: StandingAssessment,
+    behind: tuple[str, ...],
+    figures: frozenset[str],
+    policy: Policy,
+    now: datetime,
+) -> StatedRisk | None:
+    of_shadows = policy.release is not None and any(name.startswith(OF_SHADOWS) for name in figures)
+    return last_stated(
         tables,
         order.ref,
         party=order.party,
         used=frozenset(name for name in behind if name.startswith(f"{order.party}/")),
-        figures=frozenset() if terms is None else limited_figures(terms, behind),
-        shadows=0 if terms is None else shadows_asked(terms, behind),
+        figures=figures,
+        shadows=shadows_asked(policy.release, behind) if policy.release is not None and of_shadows else 0,
+        now=now,
     )
-    age = None if terms is None else least_age_days(terms, behind)
-    due = due_at(order, last=None if last is None else last.made, max_age_days=age)
-    tried = max((run.ended or run.started for run in runs), default=None)
-    return due if tried is None else max(due, tried + AGAIN)
 
 
 def unfit_for(tables: Tables, order: StandingAssessment, *, policy: Policy, now: datetime, job: Job | None = None) -> str:
@@ -234,11 +301,11 @@ def unfit_for(tables: Tables, order: StandingAssessment, *, policy: Policy, now:
     behind = data_sets_behind(tables, order.ref, party=order.party, now=now)
     if policy.release is None:
         return "the policy says nothing about releases"
-    missing = limited_figures(policy.release, behind) - order.figures
-    if missing:
-        return f"the policy limits {', '.join(sorted(missing))}, which it does not measure"
+    limited = limited_figures(policy.release, behind)
+    if order.measures and limited and not limited & order.figures:
+        return f"the policy limits {', '.join(sorted(limited))}, which it does not measure"
     asked = shadows_asked(policy.release, behind)
-    if order.shadows < asked:
+    if order.measures and order.shadows < asked:
         return f"it trains {order.shadows} shadow models, and the policy takes a report of {asked} or more"
     trained = {label.rpartition("/")[0] for label in behind}
     strange = [name for name in order.members if name not in trained]

@@ -17,7 +17,7 @@ from governance.evidence.renewal import Renewal, next_renewal
 from governance.identity.directory import Directory
 from governance.lineage.alias import AliasName
 from governance.policy.rules import Policy
-from parties.evidence import judge, note_decision
+from parties.evidence import judge, note_decision, note_pass
 from parties.model_registry import Holder, fall_from_release
 from parties.storage.database import Tables
 from parties.storage.evidence import EvidenceRecord
@@ -35,15 +35,17 @@ class StandingRelease:
         ref: the version.
         renewal: which assessment is too old first, of the bundle under which it was last released; None without one, or if the
             policy says nothing about releases any more.
+        unknown: why that cannot be said; empty if it can.
     """
 
     ref: ModelRef
     renewal: Renewal | None
+    unknown: str = ""
 
     def in_words(self, now: datetime) -> str:
         """Returns until when it stands, and whose assessment is to be renewed."""
         if self.renewal is None:
-            return f"{self.ref.label} stands by no evidence"
+            return f"{self.ref.label} stands by no evidence" + (f" that can be read: {self.unknown}" if self.unknown else "")
         days = (self.renewal.ends - now).days
         left = f"in {days} day(s)" if self.renewal.ends >= now else "now"
         return (
@@ -62,7 +64,14 @@ def standing_releases(tables: Tables, policy: Policy) -> tuple[StandingRelease, 
         (ModelRef(name, version) for (name, alias), version in tables.registry.aliases().items() if alias is AliasName.RELEASED),
         key=lambda ref: ref.label,
     )
-    return tuple(StandingRelease(ref, _renewal(_carrying(tables, ref), policy)) for ref in refs)
+    return tuple(_standing(tables, ref, policy) for ref in refs)
+
+
+def _standing(tables: Tables, ref: ModelRef, policy: Policy) -> StandingRelease:
+    try:
+        return StandingRelease(ref, _renewal(_carrying(tables, ref), policy))
+    except ConfideError as error:  # of one version, and no reason to say nothing of the others
+        return StandingRelease(ref, None, f"{error.code.name}: {error.what}")
 
 
 def review_release(
@@ -86,7 +95,7 @@ def review_release(
         why = Reason(ReasonCode.NOT_BELIEVED, Verdict.BLOCKED, f"{error.code.name}: {error.what}")
         found = Decision(ref, "", Verdict.BLOCKED, (why,))
     if found.verdict is Verdict.PASS:
-        tables.evidence.mark_released(found.bundle, now=now)
+        note_pass(tables, found, now=now)
     if found.verdict is Verdict.BLOCKED:
         note_decision(tables, ref, found, policy=policy, now=now)
         fall_from_release(tables, holder, ref, now=now)

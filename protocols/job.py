@@ -29,10 +29,10 @@ from protocols.job_fields import (
 from protocols.job_parts import MAX_CLASSES as MAX_CLASSES
 from protocols.job_parts import MAX_COMPUTING_PARTIES as MAX_COMPUTING_PARTIES
 from protocols.job_parts import MAX_DATASETS as MAX_DATASETS
-from protocols.job_parts import MAX_GROUP_EDGES, MAX_THRESHOLDS
 from protocols.job_parts import MAX_OUTPUTS as MAX_OUTPUTS
 from protocols.job_parts import MAX_QUERY_ROWS as MAX_QUERY_ROWS
 from protocols.job_parts import MAX_ROWS as MAX_ROWS
+from protocols.job_parts import MAX_SCORE_EDGES, MAX_THRESHOLDS
 from protocols.job_parts import Assessment as Assessment
 from protocols.job_parts import DatasetRef as DatasetRef
 from protocols.job_parts import JobType as JobType
@@ -40,14 +40,16 @@ from protocols.job_parts import ModelRef as ModelRef
 from protocols.job_parts import Output as Output
 from protocols.job_parts import OutputKind as OutputKind
 from protocols.job_parts import Partition as Partition
+from protocols.job_parts import Preparation as Preparation
 from protocols.job_parts import Resumption as Resumption
 from protocols.job_parts import Serving as Serving
 from protocols.job_parts import Summary as Summary
 from protocols.job_parts import Task as Task
 from protocols.model.spec import ModelSpec
+from protocols.preparations import preparation_document, read_preparations
 from protocols.training import Training, read_training
 
-FORMAT = "confide.job/7"
+FORMAT = "confide.job/8"
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ class Job:
         nonce: 32 hexadecimal digits; makes equal requests distinct jobs.
         summary: summarise only: into which groups.
         assessment: assess only: how the model is attacked.
+        prepared_with: train only: jobs whose outcomes went into it before the first step, by id.
     """
 
     consortium: str
@@ -115,6 +118,7 @@ class Job:
     nonce: str
     summary: Summary | None = None
     assessment: Assessment | None = None
+    prepared_with: tuple[Preparation, ...] = ()
 
     @property
     def lead(self) -> str:
@@ -211,6 +215,7 @@ class Job:
             "nonce": self.nonce,
             "summary": None if self.summary is None else vars(self.summary),
             "assessment": None if self.assessment is None else _assessment_document(self.assessment),
+            "prepared_with": [preparation_document(preparation) for preparation in self.prepared_with],
         }
 
     @staticmethod
@@ -237,7 +242,7 @@ def _from_document(document: Document) -> Job:
         "format", "consortium", "directory_version", "agreement", "purpose", "type", "querier", "computing_parties", "dealer",
         "datasets", "partition", "schema", "task", "model", "initial_weights_sha256", "model_name", "model_ref", "training",
         "resumes", "query_rows", "query_commitment", "serving", "outputs", "created", "agree_by", "expires", "nonce",
-        "summary", "assessment",
+        "summary", "assessment", "prepared_with",
     }  # fmt: skip
     unknown, missing = sorted(set(document) - keys), sorted(keys - set(document))
     if unknown or missing:
@@ -276,6 +281,7 @@ def _from_document(document: Document) -> Job:
             nonce=read_text(document["nonce"]),
             summary=None if document["summary"] is None else read_fields(Summary, document["summary"], "iiis"),
             assessment=None if document["assessment"] is None else _assessment(document["assessment"]),
+            prepared_with=read_preparations(document["prepared_with"]),
         )
     except (ValueError, TypeError, KeyError) as error:
         raise ConfideError(ErrorCode.INVALID_JOB, f"a field of the job has the wrong type or value: {error}") from error
@@ -298,9 +304,11 @@ def _output(entry: Any) -> Output:
         decimals=read_optional_whole(document["decimals"]),
         clip=read_text(document["clip"]),
         group_by=read_text(document["group_by"]),
-        group_edges=tuple(read_text(edge) for edge in read_items(document["group_edges"], MAX_GROUP_EDGES)),
+        group_edges=tuple(read_text(edge) for edge in read_items(document["group_edges"], MAX_SCORE_EDGES)),
         noise=read_text(document["noise"]),
         noise_colluders=read_whole(document["noise_colluders"]),
+        bound=read_text(document["bound"]),
+        rows_per_person=read_whole(document["rows_per_person"]),
         abstain_below=read_text(document["abstain_below"]),
     )
 

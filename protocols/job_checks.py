@@ -44,6 +44,7 @@ from protocols.model.layers import Dropout, Flatten, Polynomial, Sigmoid, Softma
 from protocols.model.spec import ModelSpec
 from protocols.output_checks import check_constraint
 from protocols.partition_checks import check_datasets
+from protocols.preparations import check_preparations
 from protocols.private_job_checks import check_private_job
 from protocols.row_noise_checks import check_row_noise
 from protocols.schema_features import feature_names
@@ -86,6 +87,7 @@ def check(job: Job) -> Iterable[Problem]:
         yield from _absent(job, "summary")
     if job.job_type is not JobType.ASSESS:
         yield from _absent(job, "assessment")
+    yield from check_preparations(job)
     yield from _CHECKS[job.job_type](job)
 
 

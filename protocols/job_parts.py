@@ -22,7 +22,9 @@ MAX_SERVING_S = 24 * 3600
 MAX_CLUSTERS = 64
 MAX_ITERATIONS = 100
 MAX_GROUP_EDGES = 15
+MAX_SCORE_EDGES = 63
 MAX_THRESHOLDS = 64
+MAX_PREPARATIONS = 32
 ATTACKS = ("lira", "rmia")
 MIN_SHADOWS, MAX_SHADOWS = 8, 1_024
 MAX_RELEASED_PARAMETERS = 500_000  # 8 bytes each, of a message of 4 MiB
@@ -75,6 +77,7 @@ class OutputKind(Enum):
     SQUARED_ERROR = "squared_error"  # evaluate, real: mean squared error
     RELIABILITY = "reliability"  # evaluate: (10, 3): of the rows in each tenth of the probability: how many, sum, how many right
     GROUP_CONFUSION = "group_confusion"  # evaluate, binary: (groups, 4): true and false negatives, false and true positives
+    SCORE_HISTOGRAM = "score_histogram"  # evaluate, binary, with noise: (bins, 2): rows of class 0 and 1 by probability
     ATTACK_COUNTS = "attack_counts"  # assess: (thresholds, 2): members, and others, whose score reaches each threshold
     WEIGHTS = "weights"  # release: all parameters, one after the other, as they are held
     CENTROIDS = "centroids"  # summarise: (clusters, features + 1): means of the rows of each cluster, and how many it has
@@ -98,6 +101,7 @@ EVALUATED = {
         OutputKind.LOG_LOSS,
         OutputKind.RELIABILITY,
         OutputKind.GROUP_CONFUSION,
+        OutputKind.SCORE_HISTOGRAM,
     ),
     Task.CLASSES: (OutputKind.CORRECT_COUNT, OutputKind.CONFUSION, OutputKind.LOG_LOSS, OutputKind.RELIABILITY),
     Task.REAL: (OutputKind.SQUARED_ERROR,),
@@ -173,6 +177,46 @@ class Resumption:
 
 
 @dataclass(frozen=True)
+class PreparedOpening:
+    """What one computing party handed out of released means and deviations, by which everybody makes a schema's ranges again.
+
+    Whoever sees the job has these noisy figures, which the ranges tell anyway.
+
+    Attributes:
+        party: whose share it was.
+        share: little-endian int64, hexadecimal digits.
+        nonce: opens its commitment, 64 hexadecimal digits.
+    """
+
+    party: str
+    share: str
+    nonce: str
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """A job whose outcome a training was prepared with, and what that spent; public.
+
+    Attributes:
+        job: its id, 32 hexadecimal digits.
+        job_type: what it was.
+        epsilon: a decimal; empty if it opened something without noise, or was a training without terms of privacy.
+        delta: a decimal; "0" without a bound.
+        rows: how many rows of one person its noise hides together; 0 without a bound.
+        colluders: against how many owners who pool what they know it does; 0 without a bound.
+        openings: of each computing party, if the schema's ranges follow from its means and deviations; else empty.
+    """
+
+    job: str
+    job_type: JobType
+    epsilon: str
+    delta: str
+    rows: int
+    colluders: int
+    openings: tuple[PreparedOpening, ...] = ()
+
+
+@dataclass(frozen=True)
 class Serving:
     """How long and how much a model is served in one session; public.
 
@@ -243,12 +287,17 @@ class Output:
         clip: probabilities: none below it and none above 1 - clip is opened; a decimal, "0" for no clipping.
         group_by: group confusion: the feature by which rows are grouped; else empty.
         group_edges: group confusion: where one group ends and the next begins, in values of that feature as it is shared, from
-            -1 to 1; decimals in ascending order; n edges make n + 1 groups.
-        noise: predictions, counts, group means and moments: standard deviation of the discrete Gaussian noise that is added to
-            each number before anything is chosen or opened, as a decimal; probabilities are clipped to [0, 1] before, values to
-            [-1, 1]; of groups and moments it is added to sums and sizes; "0" for none.
+            -1 to 1; score histogram: likewise of the probability of class 1, between 0 and 1; decimals in ascending order; n
+            edges make n + 1 groups.
+        noise: predictions, counts, losses, group means and moments: standard deviation of the discrete Gaussian noise that is
+            added to each number before anything is chosen or opened, as a decimal; probabilities are clipped to [0, 1] before,
+            values to [-1, 1]; of groups and moments it is added to sums and sizes, of losses to their sum in units of the most
+            that a row counts; "0" for none.
         noise_colluders: of those that draw the noise, how many may pool what they know; the others' noise alone has that
             deviation. Of predictions the computing parties draw it, of all else the owners of the rows.
+        bound: log loss and squared error with noise: no row's log loss, or absolute error, counts for more; a decimal, "0"
+            without noise.
+        rows_per_person: with noise on numbers about rows: how many rows of one person it hides together; else 1.
         abstain_below: predictions of classes: a sample whose largest probability is below it gets no answer; a decimal, "0" for
             none.
     """
@@ -264,6 +313,8 @@ class Output:
     group_edges: tuple[str, ...] = ()
     noise: str = "0"
     noise_colluders: int = 0
+    bound: str = "0"
+    rows_per_person: int = 1
     abstain_below: str = "0"
 
     @property

@@ -10,29 +10,33 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
 from protocols.errors import Problem
 from protocols.job_fields import check_ascending, check_decimal
-from protocols.job_parts import Output, OutputKind, Task
+from protocols.job_parts import MAX_GROUP_EDGES, Output, OutputKind, Task
+from protocols.loss_bounds import LEAST_BOUND, LOSSES, MOST_BOUND
+from protocols.private_training import MAX_ROWS_PER_PERSON
 
 MAX_DECIMALS = 4  # a fifth is beyond what the approximations compute
 _LARGEST_CLIP = Decimal("0.499999999")  # from a half on nothing is left
 _PLACES = Decimal("0.000000001")
+NOISY_ABOUT_ROWS = (
+    OutputKind.CORRECT_COUNT,
+    OutputKind.CONFUSION,
+    OutputKind.RELIABILITY,
+    OutputKind.GROUP_CONFUSION,
+    OutputKind.SCORE_HISTOGRAM,
+    *LOSSES,
+    OutputKind.GROUP_MEANS,
+    OutputKind.MOMENTS,
+    OutputKind.CENTROIDS,
+)
+"""What is about the rows of owners, whose noise it then has."""
+
+_GROUPED = (OutputKind.GROUP_CONFUSION, OutputKind.SCORE_HISTOGRAM)
 _FITS = {
     "top_k": (OutputKind.PROBABILITY,),
     "decimals": (OutputKind.PROBABILITY, OutputKind.SCORE, OutputKind.VALUE),
     "clip": (OutputKind.PROBABILITY,),
     "group_by": (OutputKind.GROUP_CONFUSION,),
-    "noise": (
-        OutputKind.LABEL,
-        OutputKind.PROBABILITY,
-        OutputKind.VALUE,
-        OutputKind.MEAN,
-        OutputKind.GROUP_MEANS,
-        OutputKind.MOMENTS,
-        OutputKind.CENTROIDS,
-        OutputKind.CORRECT_COUNT,
-        OutputKind.CONFUSION,
-        OutputKind.RELIABILITY,
-        OutputKind.GROUP_CONFUSION,
-    ),
+    "noise": (OutputKind.LABEL, OutputKind.PROBABILITY, OutputKind.VALUE, OutputKind.MEAN, *NOISY_ABOUT_ROWS),
     "abstain_below": (OutputKind.LABEL, OutputKind.PROBABILITY),
 }
 _NONE = {"top_k": "0", "decimals": "null", "clip": '"0"', "group_by": '""', "noise": '"0"', "abstain_below": '"0"'}
@@ -50,10 +54,14 @@ def check_constraint(output: Output, task: Task, *, classes: int) -> Iterable[Pr
         "top_k": output.top_k != 0,
         "decimals": output.decimals is not None,
         "clip": output.clip != "0",
-        "group_by": output.group_by != "" or output.group_edges != (),
+        "group_by": output.group_by != "" or (output.group_edges != () and output.kind not in _GROUPED),
         "noise": output.noise != "0" or output.noise_colluders != 0,
         "abstain_below": output.abstain_below != "0",
     }
+    if asked["noise"] and output.kind is OutputKind.ROC_AUC:
+        what = "one row moves an area over all pairs by what the other rows are, so no noise is enough for it"
+        yield _problem(output, "noise", what, "open score_histogram, from whose noisy counts the area follows")
+        asked["noise"] = False
     for name, kinds in _FITS.items():
         if asked[name] and output.kind not in kinds:
             fitting = " and ".join(kind.value for kind in kinds)
@@ -67,6 +75,8 @@ def check_constraint(output: Output, task: Task, *, classes: int) -> Iterable[Pr
         yield _problem(output, "decimals", f"must be 0 to {MAX_DECIMALS}", "write null for no rounding")
         asked["decimals"] = False
     yield from _check_groups(output)
+    yield from _check_histogram(output, task)
+    yield from _check_losses(output)
     if asked["noise"]:
         yield from check_decimal(f"outputs.{output.name}.noise", output.noise, Decimal("0.001"), Decimal(1_000))
         if not 1 <= output.noise_colluders <= 63:
@@ -85,7 +95,33 @@ def _check_groups(output: Output) -> Iterable[Problem]:
         return
     if not output.group_by:
         yield _problem(output, "group_by", "missing", "name the feature by which rows are grouped")
+    if len(output.group_edges) > MAX_GROUP_EDGES:
+        yield _problem(output, "group_edges", f"more than {MAX_GROUP_EDGES}", "write fewer")
     yield from check_ascending(f"outputs.{output.name}.group_edges", output.group_edges, Decimal(-1), Decimal(1))
+
+
+def _check_histogram(output: Output, task: Task) -> Iterable[Problem]:
+    if output.kind is not OutputKind.SCORE_HISTOGRAM:
+        return
+    if task is not Task.BINARY:
+        yield _problem(output, "kind", "there is one probability to order rows by in a binary task alone", "leave it out")
+    if not output.has_noise:
+        what = "counts between so many edges are opened with noise alone"
+        yield _problem(output, "noise", what, "write its deviation, or open roc_auc or reliability")
+    edges = (_PLACES, 1 - _PLACES)
+    yield from check_ascending(f"outputs.{output.name}.group_edges", output.group_edges, *edges)
+
+
+def _check_losses(output: Output) -> Iterable[Problem]:
+    """Yields what is wrong with how much a row of a noisy loss counts, and with how many rows of a person noise hides."""
+    if output.kind in LOSSES and output.has_noise:
+        yield from check_decimal(f"outputs.{output.name}.bound", output.bound, LEAST_BOUND, MOST_BOUND[output.kind])
+    elif output.bound != "0":
+        yield _problem(output, "bound", "bounds the rows of a loss with noise alone", 'write "0"')
+    if not 1 <= output.rows_per_person <= MAX_ROWS_PER_PERSON:
+        yield _problem(output, "rows_per_person", f"must be 1 to {MAX_ROWS_PER_PERSON}", "write 1 if nobody has several rows")
+    elif output.rows_per_person > 1 and not (output.has_noise and output.kind in NOISY_ABOUT_ROWS):
+        yield _problem(output, "rows_per_person", "noise on numbers about rows alone hides several rows together", "write 1")
 
 
 def _check_clip(output: Output, task: Task, classes: int, *, decimals: int | None) -> Iterable[Problem]:

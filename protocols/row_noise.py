@@ -13,17 +13,28 @@ from typing import TYPE_CHECKING
 from protocols.answer_noise import own_deviation
 from protocols.fixed_point import VALUE_BITS
 from protocols.job_parts import JobType, Output, OutputKind, Task
+from protocols.loss_bounds import LOSSES
 
 if TYPE_CHECKING:  # the job's checks import this module
     from protocols.job import Job
 
-COUNTED = (OutputKind.CORRECT_COUNT, OutputKind.CONFUSION, OutputKind.RELIABILITY, OutputKind.GROUP_CONFUSION)
+COUNTED = (
+    OutputKind.CORRECT_COUNT,
+    OutputKind.CONFUSION,
+    OutputKind.RELIABILITY,
+    OutputKind.GROUP_CONFUSION,
+    OutputKind.SCORE_HISTOGRAM,
+)
 """What an evaluation opens that is made of counts, and so can have noise."""
+
+EVALUATED_WITH_NOISE = (*COUNTED, *LOSSES)
+"""All that an evaluation can open with noise: counts, and means of what is bounded in each row."""
 
 MOMENT_BITS = 2 * VALUE_BITS  # of sums of squares, which are not rounded
 RELIABILITY_BINS = 10
 RELIABILITY_COLUMNS = 3
 GROUP_CELLS = 4
+SCORE_COLUMNS = 2
 
 
 def adds_row_noise(job: Job) -> bool:
@@ -64,6 +75,8 @@ def output_shape(job: Job, output: Output) -> tuple[int, ...]:
             return RELIABILITY_BINS, RELIABILITY_COLUMNS
         case OutputKind.GROUP_CONFUSION:
             return len(output.group_edges) + 1, GROUP_CELLS
+        case OutputKind.SCORE_HISTOGRAM:
+            return len(output.group_edges) + 1, SCORE_COLUMNS
         case OutputKind.GROUP_MEANS | OutputKind.CENTROIDS if job.summary is not None:
             return job.summary.groups, job.model.input_features + 1
         case OutputKind.MOMENTS:
@@ -83,17 +96,23 @@ def noise_steps(job: Job) -> int:
 
 
 def squared_row_sensitivity(job: Job) -> int:
-    """Returns what one row adds to the noisy numbers of one step, the squares of all of them added up; public.
+    """Returns what the rows of one person add to the noisy numbers of one step, the squares of all of them added up; public.
 
     A row is in one cell of a table, and one of the correct ones or not. It adds 1 to the rows of one tenth, its probability,
-    which is clipped to [0, 1], and 1 if it is right. To a group's sums it adds its features, which lie within [-1, 1], and 1 to
-    the size. To moments it adds x and x^2 - 1 of each feature, whose squares are at most 1 together. A row that is replaced by
-    another one can leave one cell and enter another, which is at most twice that.
+    which is clipped to [0, 1], and 1 if it is right. To a loss it adds at most 1, in units of the most that a row counts. To a
+    group's sums it adds its features, which lie within [-1, 1], and 1 to the size. To moments it adds x and x^2 - 1 of each
+    feature, whose squares are at most 1 together. A row that is replaced by another one can leave one cell and enter another,
+    which is at most twice that. Several rows move everything so many times as far.
 
     Args:
         job: whose outputs have noise.
     """
-    return sum(_of_output(job, output) for output in job.outputs)
+    return sum(_of_output(job, output) for output in job.outputs) * rows_of_person(job) ** 2
+
+
+def rows_of_person(job: Job) -> int:
+    """Returns how many rows of one person the noise of a job hides together; 1 where it hides single rows; public."""
+    return max(output.rows_per_person for output in job.outputs)
 
 
 def num_noisy(job: Job) -> int:

@@ -51,7 +51,8 @@ runs on the operator's machine.
 ## Members of the consortium
 
 Parties and researchers are told apart by their certificates. Every call passes one table before any code of its method; whether
-this member may touch this job or output is then the method's own question.
+this member may touch this job or output is then the method's own question. Links between workers, which are no calls, are for
+parties alone: the same certificate is asked for, and only a link that a session here expects of that very party is joined.
 """
 
 

@@ -2,7 +2,7 @@
 
 The bytes of an entry are canonical JSON (RFC 8785) and never re-encoded:
 
-    {"facts": {...}, "format": "confide.log-entry/1", "index": 7, "kind": "grant-issued", "previous": "<leaf hash of entry 6>",
+    {"facts": {...}, "format": "confide.log-entry/2", "index": 7, "kind": "grant-issued", "previous": "<leaf hash of entry 6>",
      "time": "2026-01-31T12:00:00Z"}
 
 Facts are ids, digests, codes and counts, never contents: an auditor and every witness may read them. Their names are the
@@ -23,7 +23,7 @@ from governance.identity.fields import fields_of, finish
 from protocols.canonical import parse_canonical
 from protocols.errors import ConfideError, ErrorCode, Problem
 
-FORMAT = "confide.log-entry/1"
+FORMAT = "confide.log-entry/2"
 MAX_ENTRY_BYTES = 16 * 1024
 MAX_FACTS = 32
 MAX_ITEMS = 256
@@ -66,6 +66,7 @@ class EntryKind(Enum):
     RESERVED = "reserved"  # of a budget
     DEBITED = "debited"
     REFUNDED = "refunded"
+    BUDGET_REFUSED = "budget-refused"  # an account did not cover a job: what it needed, and where the account stood
     MODEL_KEPT = "model-kept"
     MODEL_MARKED = "model-marked"
     MODEL_DELETED = "model-deleted"
@@ -90,14 +91,16 @@ class EntryKind(Enum):
 
 
 # Facts by which entries of a job are connected. An auditor checks: a job is received before it is countersigned; a debit or
-# refund follows its reservation (same job and, if named, same account); an output is released after its job was countersigned
-# and its session ended in the state `completed`.
+# refund follows its reservation (same job and account); accounts stand where their charges add up to, within the caps that an
+# officer has set (`governance/budget/facts.py`); an output is released after its job was countersigned and its session ended in
+# the state `completed`.
 NEEDED: Mapping[EntryKind, tuple[str, ...]] = {
     EntryKind.JOB_RECEIVED: ("job",),
     EntryKind.COUNTERSIGNED: ("job",),
-    EntryKind.RESERVED: ("job",),
-    EntryKind.DEBITED: ("job",),
-    EntryKind.REFUNDED: ("job",),
+    EntryKind.RESERVED: ("job", "account", "kind"),
+    EntryKind.DEBITED: ("job", "account", "kind"),
+    EntryKind.REFUNDED: ("job", "account", "kind"),
+    EntryKind.BUDGET_REFUSED: ("job", "account", "kind"),
     EntryKind.SESSION_ENDED: ("job", "state"),
     EntryKind.OUTPUT_RELEASED: ("job", "output"),
     EntryKind.OUTPUT_WITHHELD: ("job", "output"),

@@ -1,6 +1,7 @@
 """What jobs spend at an owner: amounts, the accounts they are charged to, and what a job charges.
 
-An owner keeps one account for each data set, all its versions together since they tell about the same people, one for each model
+An owner keeps one account for each population: a data set, all its versions together since they tell about the same people, and
+other data sets that are declared to be of them (`of_populations`); one for each model
 that it holds a share of, and one for each researcher whom such a model has answered with noise. An account counts in four ways,
 each with its own cap: jobs that opened something (queries), numbers that were opened (answers), and the epsilon and delta of
 differential privacy. An output opened without noise has no finite epsilon; such a job is permitted only where epsilon has no cap,
@@ -15,7 +16,8 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from decimal import ROUND_CEILING, Context, Decimal, InvalidOperation
 from functools import reduce
 
@@ -126,26 +128,30 @@ class Amount:
             parts=tuple(_without(whole, part.parts) for whole in self.parts),
         )
 
-    def over(self, caps: Caps, *, without_bound: str = WITHOUT_NOISE) -> tuple[str, ...]:
-        """Returns in which ways this is more than the caps permit; empty if it is not.
+    def over(self, caps: Caps, *, without_bound: str = WITHOUT_NOISE) -> dict[str, str]:
+        """Returns in which ways this is more than the caps permit, for the owner's people, by measure; empty if it is not.
 
         Args:
             caps: the most.
             without_bound: why epsilon has no bound, if it has none, for people.
         """
-        found = []
+        found = {}
         if caps.epsilon is not None:
             if self.epsilon is None:
-                found.append(f"epsilon without bound ({without_bound}), {caps.epsilon:f} permitted")
+                found["epsilon"] = f"epsilon without bound ({without_bound}), {caps.epsilon:f} permitted"
             elif self.composed_epsilon is not None and self.composed_epsilon > caps.epsilon:
-                found.append(f"epsilon {self.epsilon_in_words}, {caps.epsilon:f} permitted")
+                found["epsilon"] = f"epsilon {self.epsilon_in_words}, {caps.epsilon:f} permitted"
         if caps.delta is not None and self.delta > caps.delta:
-            found.append(f"delta {self.delta:f}, {caps.delta:f} permitted")
+            found["delta"] = f"delta {self.delta:f}, {caps.delta:f} permitted"
         if self.queries > caps.queries:
-            found.append(f"{self.queries} queries, {caps.queries} permitted")
+            found["queries"] = f"{self.queries} queries, {caps.queries} permitted"
         if self.answers > caps.answers:
-            found.append(f"{self.answers} answers, {caps.answers} permitted")
-        return tuple(found)
+            found["answers"] = f"{self.answers} answers, {caps.answers} permitted"
+        return found
+
+    def without_epsilon(self) -> Amount:
+        """Returns what a cap on epsilon does not count of a job that is permitted beside it: queries and answers remain."""
+        return replace(self, epsilon=Decimal(0), parts=())
 
     def to_facts(self) -> dict[str, str | int | None]:
         """Returns the amount as facts of an entry in the audit log; decimals are texts, None is without noise."""
@@ -157,8 +163,26 @@ NOTHING = Amount(Decimal(0), Decimal(0), 0, 0)
 
 
 def dataset_account(name: str) -> str:
-    """Returns the account of a data set, of all its versions."""
+    """Returns the account of a population: of all data sets of it and all their versions. Undeclared, it is called as its set."""
     return f"dataset/{name}"
+
+
+def of_populations(charged: Mapping[str, Amount], populations: Mapping[str, str]) -> dict[str, Amount]:
+    """Returns charges by the accounts of populations: data sets of the same people have one.
+
+    What a job opens tells of all its rows at once, so two of its data sets of one population are charged once.
+
+    Args:
+        charged: by account, as `charges` returns it.
+        populations: of an owner's data sets, by name; one that is not named is its own.
+    """
+    prefix = dataset_account("")
+
+    def account_of(account: str) -> str:
+        name = account.removeprefix(prefix)
+        return account if name == account else dataset_account(populations.get(name, name))
+
+    return dict(sorted((account_of(account), amount) for account, amount in charged.items()))
 
 
 def model_account(model: ModelRef) -> str:
@@ -262,6 +286,8 @@ def _numbers(job: Job, output: Output) -> int:
         return 3 * RELIABILITY_BINS
     if output.kind is OutputKind.GROUP_CONFUSION:
         return 4 * (len(output.group_edges) + 1)
+    if output.kind is OutputKind.SCORE_HISTOGRAM:
+        return 2 * (len(output.group_edges) + 1)
     if output.kind is OutputKind.PROBABILITY:
         return output.top_k or job.label_width
     if output.kind is OutputKind.WEIGHTS:

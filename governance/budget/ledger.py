@@ -15,7 +15,7 @@ entries in the same transaction. `parties/storage/ledger.py` does that on disk.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -24,13 +24,6 @@ from functools import reduce
 from governance.budget.amounts import NOTHING, WITHOUT_NOISE, Amount
 from governance.policy.budgets import Caps
 from protocols.errors import ConfideError, ErrorCode, Problem
-
-# Names the types of jobs, by their ids, for people.
-TypesOf = Callable[[Sequence[str]], Sequence[str]]
-
-
-def _unnamed(_job_ids: Sequence[str]) -> Sequence[str]:
-    return ()
 
 
 class Step(Enum):
@@ -51,6 +44,7 @@ class LedgerEntry:
         step: what happened to the charge.
         amount: of the charge; the same in all entries of one job and account, unless it is settled in parts.
         time: when, UTC.
+        kind: of the job: its type, or `enquiry`; the same in all entries of one job.
     """
 
     account: str
@@ -58,34 +52,85 @@ class LedgerEntry:
     step: Step
     amount: Amount
     time: datetime
+    kind: str
+
+
+@dataclass(frozen=True)
+class Shortfall:
+    """An account that does not cover a job; its figures are for the owner's people, and only `problems` for who asks.
+
+    Attributes:
+        account: that would be charged.
+        kind: of the job, as of an entry.
+        amount: what the job needs of it.
+        total: at what the account would stand with the job.
+        caps: the most that may ever be spent on it.
+        over: in which ways that is more than its caps, by measure, in words with figures.
+    """
+
+    account: str
+    kind: str
+    amount: Amount
+    total: Amount
+    caps: Caps
+    over: Mapping[str, str]
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What the querier is told, one for each measure: her own need, and nothing of what others have used or may use."""
+        return tuple(Problem(f"budget.{self.account}", *self._told(measure)) for measure in self.over)
+
+    @property
+    def in_words(self) -> str:
+        """What the owner's people are told."""
+        return f"{self.account}: with this job {', '.join(self.over.values())}"
+
+    def _told(self, measure: str) -> tuple[str, str]:
+        amount = self.amount
+        if measure == "epsilon" and amount.epsilon is None:
+            what = f"the job opens something without noise, and its owner permits no {self.kind} without it"
+            return what, "ask with noise, or ask its owner to permit it beside the cap on epsilon"
+        needs = {
+            "epsilon": f"epsilon {amount.epsilon:f}" if amount.epsilon is not None else "",
+            "delta": f"delta {amount.delta:f}",
+            "queries": f"{amount.queries} of its queries",
+            "answers": f"{amount.answers} of its answers",
+        }
+        what = f"the job needs {needs[measure]}, and what is left does not suffice"
+        return what, f"use less of it, or ask its owner, whose people see how it stands: confide budget show {self.account}"
 
 
 def spent(entries: Iterable[LedgerEntry]) -> Amount:
     """Returns what is reserved or committed, over all entries given, of one account."""
-    return reduce(Amount.__add__, (amount for _, amount in _standing(entries)), NOTHING)
+    return reduce(Amount.__add__, (amount for _, amount in standing(entries)), NOTHING)
 
 
 def spent_with_noise(entries: Iterable[LedgerEntry]) -> Amount:
     """Returns what of `spent` has a bound on epsilon: what was opened without noise is left out."""
-    return reduce(Amount.__add__, (amount for _, amount in _standing(entries) if amount.epsilon is not None), NOTHING)
+    return reduce(Amount.__add__, (amount for _, amount in standing(entries) if amount.epsilon is not None), NOTHING)
 
 
-def problems(
+def spent_under(entries: Iterable[LedgerEntry], caps: Caps) -> Amount:
+    """Returns what of `spent` counts against caps: what is permitted without noise beside one on epsilon spends none of it."""
+    return reduce(Amount.__add__, (_counted(amount, entry.kind, caps) for entry, amount in standing(entries)), NOTHING)
+
+
+def shortfalls(
     entries: Sequence[LedgerEntry],
     *,
     job_id: str,
+    kind: str,
     charges: Mapping[str, Amount],
     caps: Mapping[str, Caps],
-    types_of: TypesOf = _unnamed,
-) -> tuple[Problem, ...]:
-    """Returns which caps a job's charges would break, all of them; what the job itself has reserved does not count twice.
+) -> tuple[Shortfall, ...]:
+    """Returns the accounts that do not cover a job, all of them; what the job itself has reserved does not count twice.
 
     Args:
         entries: all entries of the charged accounts, in order.
         job_id: the job.
+        kind: its type, or `enquiry`.
         charges: by account.
         caps: of every charged account.
-        types_of: names the types of earlier jobs, asked only where they are why a cap is broken.
 
     Raises:
         ConfideError: INTERNAL (ours): an account without caps.
@@ -94,21 +139,25 @@ def problems(
     for account, amount in charges.items():
         if account not in caps:
             raise ConfideError(ErrorCode.INTERNAL, f"account {account} has no caps")
-        others = [entry for entry in entries if entry.account == account and entry.job_id != job_id]
-        why = WITHOUT_NOISE if amount.epsilon is None or caps[account].epsilon is None else _spent_before(others, types_of)
-        for what in (spent(others) + amount).over(caps[account], without_bound=why):
-            remedy = "use less of it, or ask its owner to permit more"
-            found.append(Problem(f"budget.{account}", f"with this job {what}", remedy))
+        others, counted = _others(entries, account, job_id), _counted(amount, kind, caps[account])
+        total = spent_under(others, caps[account]) + counted
+        why = WITHOUT_NOISE if counted.epsilon is None else _spent_before(others, caps[account])
+        if over := total.over(caps[account], without_bound=why):
+            found.append(Shortfall(account, kind, amount, total, caps[account], over))
     return tuple(found)
+
+
+def _others(entries: Iterable[LedgerEntry], account: str, job_id: str) -> list[LedgerEntry]:
+    return [entry for entry in entries if entry.account == account and entry.job_id != job_id]
 
 
 def reserve(
     entries: Sequence[LedgerEntry],
     *,
     job_id: str,
+    kind: str,
     charges: Mapping[str, Amount],
     caps: Mapping[str, Caps],
-    types_of: TypesOf = _unnamed,
     now: datetime,
 ) -> tuple[LedgerEntry, ...]:
     """Returns the entries that set a job's charges aside; none if it has done so before.
@@ -116,9 +165,9 @@ def reserve(
     Args:
         entries: all entries of the charged accounts and of the job, in order.
         job_id: the job.
+        kind: its type, or `enquiry`.
         charges: by account.
         caps: of every charged account.
-        types_of: as of `problems`.
         now: the time, UTC.
 
     Raises:
@@ -131,10 +180,11 @@ def reserve(
         raise ConfideError(ErrorCode.JOB_CONFLICT, f"the charges of job {job_id} are settled, or were others")
     if before:
         return ()
-    found = problems(entries, job_id=job_id, charges=charges, caps=caps, types_of=types_of)
+    found = shortfalls(entries, job_id=job_id, kind=kind, charges=charges, caps=caps)
     if found:
-        raise ConfideError(ErrorCode.BUDGET_EXHAUSTED, f"{len(found)} budget(s) do not suffice", problems=found)
-    return tuple(LedgerEntry(account, job_id, Step.RESERVE, amount, now) for account, amount in charges.items())
+        told = [problem for shortfall in found for problem in shortfall.problems]
+        raise ConfideError(ErrorCode.BUDGET_EXHAUSTED, f"{len(found)} budget(s) do not suffice", problems=told)
+    return tuple(LedgerEntry(account, job_id, Step.RESERVE, amount, now, kind) for account, amount in charges.items())
 
 
 def commit(entries: Sequence[LedgerEntry], *, job_id: str, now: datetime) -> tuple[LedgerEntry, ...]:
@@ -180,12 +230,12 @@ def settle(entries: Sequence[LedgerEntry], *, job_id: str, used: Mapping[str, Am
     for entry in _pending(entries, job_id):
         part = used.get(entry.account)
         if part is None or (part.queries, part.answers) == (0, 0):
-            found.append(LedgerEntry(entry.account, job_id, Step.REFUND, entry.amount, now))
+            found.append(LedgerEntry(entry.account, job_id, Step.REFUND, entry.amount, now, entry.kind))
             continue
         rest = entry.amount.less(part)
-        found.append(LedgerEntry(entry.account, job_id, Step.COMMIT, part, now))
+        found.append(LedgerEntry(entry.account, job_id, Step.COMMIT, part, now, entry.kind))
         if (rest.queries, rest.answers) != (0, 0):
-            found.append(LedgerEntry(entry.account, job_id, Step.REFUND, rest, now))
+            found.append(LedgerEntry(entry.account, job_id, Step.REFUND, rest, now, entry.kind))
     return tuple(found)
 
 
@@ -196,7 +246,7 @@ def is_committed(entries: Sequence[LedgerEntry], *, job_id: str, charges: Mappin
 
 
 def _settle(entries: Sequence[LedgerEntry], job_id: str, step: Step, now: datetime) -> tuple[LedgerEntry, ...]:
-    return tuple(LedgerEntry(entry.account, job_id, step, entry.amount, now) for entry in _pending(entries, job_id))
+    return tuple(LedgerEntry(entry.account, job_id, step, entry.amount, now, entry.kind) for entry in _pending(entries, job_id))
 
 
 def _pending(entries: Iterable[LedgerEntry], job_id: str) -> list[LedgerEntry]:
@@ -209,20 +259,23 @@ def _of(entries: Iterable[LedgerEntry], job_id: str) -> list[LedgerEntry]:
     return [entry for entry in entries if entry.job_id == job_id]
 
 
-def _spent_before(entries: Iterable[LedgerEntry], types_of: TypesOf) -> str:
+def _counted(amount: Amount, kind: str, caps: Caps) -> Amount:
+    is_permitted = amount.epsilon is None and caps.epsilon is not None and kind in caps.permits
+    return amount.without_epsilon() if is_permitted else amount
+
+
+def _spent_before(entries: Iterable[LedgerEntry], caps: Caps) -> str:
     """Why an account has no bound on epsilon, though the job at hand has one; empty if it has one."""
-    jobs = list(dict.fromkeys(job for job, amount in _standing(entries) if amount.epsilon is None))
-    if not jobs:
-        return ""
-    by = ", ".join(sorted(set(types_of(jobs))))
-    return f"spent before this job, which opens nothing without noise{f'; by {by}' if by else ''}"
+    counted = ((entry.kind, _counted(amount, entry.kind, caps)) for entry, amount in standing(entries))
+    kinds = sorted({kind for kind, amount in counted if amount.epsilon is None})
+    return f"spent before this job, which opens nothing without noise; by {', '.join(kinds)}" if kinds else ""
 
 
-def _standing(entries: Iterable[LedgerEntry]) -> Iterable[tuple[str, Amount]]:
-    """What counts of each job's charge, committed or not: what was reserved, less what was refunded."""
+def standing(entries: Iterable[LedgerEntry]) -> Iterable[tuple[LedgerEntry, Amount]]:
+    """Yields what counts of each job's charge, committed or not: what was reserved, less what was refunded."""
     listed = list(entries)
     refunded = {(entry.account, entry.job_id): entry.amount for entry in listed if entry.step is Step.REFUND}
     for entry in listed:
         back = refunded.get((entry.account, entry.job_id))
         if entry.step is Step.RESERVE and back != entry.amount:
-            yield entry.job_id, entry.amount if back is None else entry.amount.less(back)
+            yield entry, entry.amount if back is None else entry.amount.less(back)

@@ -13,7 +13,7 @@ from protocols.errors import Problem
 from protocols.job import MAX_CLASSES, MAX_COMPUTING_PARTIES, MAX_QUERY_ROWS, MAX_ROWS, Job, Output, OutputKind
 from protocols.job_fields import check_decimal
 from protocols.private_training import MAX_PRIVATE_STEPS
-from protocols.row_noise import COUNTED
+from protocols.row_noise import EVALUATED_WITH_NOISE
 from protocols.training import MAX_BATCH, MAX_EPOCHS, MAX_STEPS, OptimiserKind
 
 MAX_DECIMALS = 9
@@ -26,7 +26,7 @@ _GROUP_NAMES = {"group_by"}  # in the document only where it says something
 MAX_GROUPINGS = 64
 _MAX_FEATURE_CHARS = 128
 _MAX_NOISE = Decimal(1_000)
-ABOUT_ROWS = (*COUNTED, OutputKind.CENTROIDS, OutputKind.GROUP_MEANS, OutputKind.MOMENTS)
+ABOUT_ROWS = (*EVALUATED_WITH_NOISE, OutputKind.CENTROIDS, OutputKind.GROUP_MEANS, OutputKind.MOMENTS)
 NOISY = (*ABOUT_ROWS, OutputKind.LABEL, OutputKind.PROBABILITY, OutputKind.VALUE, OutputKind.MEAN)
 ABSTAINING = (OutputKind.LABEL, OutputKind.PROBABILITY)
 # Kinds of outputs whose constraints mean something for them.

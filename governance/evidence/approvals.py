@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from datetime import datetime
 
 from governance.documents import SignedDocument
 from governance.people.authorisation import check_authorisation, read_authorisation
@@ -20,7 +21,13 @@ def approvers_of(policy: Policy, quorum: Quorum) -> frozenset[str]:
 
 
 def counted(
-    signed: Iterable[SignedDocument], bundle: str, *, party: str, policy: Policy, among: Collection[str]
+    signed: Iterable[SignedDocument],
+    bundle: str,
+    *,
+    party: str,
+    policy: Policy,
+    among: Collection[str],
+    between: tuple[datetime, datetime] | None = None,
 ) -> frozenset[str]:
     """Returns who has approved this very bundle, of those who may; other documents are passed over.
 
@@ -30,12 +37,15 @@ def counted(
         party: the party that is to release.
         policy: its policy, whose people count.
         among: ids of those who may.
+        between: not before the first and not after the second, UTC; None for whenever.
     """
     found: set[str] = set()
     for document in signed:
         try:
             said = read_authorisation(document)
             if (said.action, said.subject) != (Action.APPROVE_RELEASE, bundle) or said.person not in among:
+                continue
+            if between is not None and not between[0] <= said.time <= between[1]:
                 continue
             check_authorisation(document, party=party, action=Action.APPROVE_RELEASE, subject=bundle, people=policy.persons)
         except ConfideError:

@@ -1,9 +1,9 @@
 """The bundle of evidence of a model version: what a holder has in hand when it decides whether the version may be released.
 
-One signed document: the trainings with their guarantees, noise tests and audits; the owners' risk reports as they signed them;
-figures of utility as queriers signed them; lineage; and the impact assessment. The assessment is made from the other fields alone
-and is part of the one form that they have, so that nobody words it by hand. What has changed in it since the last release stands
-beside it.
+One signed document: the trainings with their guarantees, noise tests and audits, or, of a model that its publisher trained alone,
+what binds it; the owners' risk reports as they signed them; figures of utility as queriers signed them; lineage; and the impact
+assessment. The assessment is made from the other fields alone and is part of the one form that they have, so that nobody words it
+by hand. What has changed in it since the last release stands beside it.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from governance.evidence.facts import (
     read_training,
 )
 from governance.evidence.impact import Impact, changes_of, impact_of
+from governance.evidence.overtaken import NOTHING, Overtaken
+from governance.evidence.own import OwnModel, check_own, read_own
 from governance.identity.directory import Directory
 from governance.identity.fields import Fields, fields_of
 from governance.identity.keys import SigningKey
@@ -37,11 +39,12 @@ from protocols.job import ModelRef
 from protocols.job_fields import check_hex
 from protocols.private_training import Unit
 
-FORMAT = "confide.evidence/2"
+FORMAT = "confide.evidence/3"
 _MAX_REPORT = 256 * 1024
+_MAX_CHANGES = 1 << 16  # more than a document has room for: a bundle that is signed must be one that can be read
 _NAMES = {
     "format", "consortium", "issuer", "model", "version", "time", "previous", "trainings", "architecture", "parameters",
-    "preparations", "risk_reports", "utility", "impact", "changes",
+    "preparations", "own", "risk_reports", "utility", "overtaken_risk_reports", "overtaken_utility", "impact", "changes",
 }  # fmt: skip
 _UNITS = (Unit.ROW, Unit.PERSON, Unit.PERSON_EVERYWHERE)  # the later protects more
 
@@ -57,13 +60,15 @@ class EvidenceBundle:
         time: when it was made, UTC, whole seconds.
         previous: digest of the bundle under which the issuer last released a version of this model, 64 hexadecimal digits; None
             if it has released none.
-        trainings: all behind the version, the latest first.
+        trainings: all behind the version, the latest first; empty of a model of the issuer's own.
         architecture: digest of the manifest, 64 hexadecimal digits.
         parameters: how many numbers the model has.
         preparations: digest of the owner's statement by data set, `party/name/version`, as far as the issuer holds it.
         risk_reports: signed by the owners.
         utility: how useful it is, by evaluations; signed by their queriers.
         changes: of the impact assessment since that bundle, in words; empty if there is none.
+        overtaken: reports that this bundle or one before it has replaced, and on which nobody has decided since.
+        own: what binds a model of the issuer's own, and its rows; None of a model that several trained together.
     """
 
     consortium: str
@@ -78,11 +83,14 @@ class EvidenceBundle:
     risk_reports: tuple[SignedDocument, ...]
     utility: tuple[SignedDocument, ...]
     changes: tuple[str, ...] = ()
+    overtaken: Overtaken = NOTHING
+    own: OwnModel | None = None
 
     @property
     def datasets(self) -> tuple[str, ...]:
         """`party/name/version` of every data set whose rows went in, sorted."""
-        return tuple(sorted({name for training in self.trainings for name in training.datasets}))
+        own = () if self.own is None else self.own.datasets
+        return tuple(sorted({*own, *(name for training in self.trainings for name in training.datasets)}))
 
     @property
     def owners(self) -> tuple[str, ...]:
@@ -99,6 +107,16 @@ class EvidenceBundle:
         """What the reports on utility say; who signed them is not verified by reading."""
         return tuple(read_stated_utility(report.document) for report in self.utility)
 
+    @cached_property
+    def overtaken_risks(self) -> tuple[StatedRisk, ...]:
+        """What the risk reports say that it carries on."""
+        return tuple(read_risk_report(report.document) for report in self.overtaken.risk_reports)
+
+    @cached_property
+    def overtaken_uses(self) -> tuple[StatedUtility, ...]:
+        """What the reports on utility say that it carries on."""
+        return tuple(read_stated_utility(report.document) for report in self.overtaken.utility)
+
     @property
     def guarantees(self) -> tuple[PrivacyStatement, ...] | None:
         """Those of all trainings; None if one of them has none, and so the version has none."""
@@ -107,11 +125,11 @@ class EvidenceBundle:
 
     @property
     def spent(self) -> tuple[Decimal, Decimal] | None:
-        """Epsilon and delta of all trainings together, by basic composition; None without a formal guarantee."""
+        """Epsilon and delta of all trainings and of what they were prepared with, added up; None without a formal guarantee."""
         if self.guarantees is None:
             return None
-        return sum((Decimal(g.epsilon) for g in self.guarantees), Decimal(0)), sum(
-            (Decimal(g.delta) for g in self.guarantees), Decimal(0)
+        return sum((Decimal(g.whole_epsilon) for g in self.guarantees), Decimal(0)), sum(
+            (Decimal(g.whole_delta) for g in self.guarantees), Decimal(0)
         )
 
     @property
@@ -143,8 +161,11 @@ class EvidenceBundle:
             "architecture": self.architecture,
             "parameters": self.parameters,
             "preparations": dict(self.preparations),
+            "own": None if self.own is None else self.own.to_document(),
             "risk_reports": [report.to_bytes().decode() for report in self.risk_reports],
             "utility": [report.to_bytes().decode() for report in self.utility],
+            "overtaken_risk_reports": [report.to_bytes().decode() for report in self.overtaken.risk_reports],
+            "overtaken_utility": [report.to_bytes().decode() for report in self.overtaken.utility],
             "impact": {part: list(sentences) for part, sentences in self.impact.items()},
             "changes": list(self.changes),
         }
@@ -174,11 +195,16 @@ class EvidenceBundle:
             architecture=fields.text("architecture"),
             parameters=fields.whole("parameters", least=1),
             preparations=_preparations(parse_canonical(body).get("preparations"), problems),
+            own=read_own(parse_canonical(body).get("own"), problems),
             risk_reports=_reports(fields, "risk_reports", read_risk_report, problems),
             utility=_reports(fields, "utility", read_stated_utility, problems),
+            overtaken=Overtaken(
+                _reports(fields, "overtaken_risk_reports", read_risk_report, problems),
+                _reports(fields, "overtaken_utility", read_stated_utility, problems),
+            ),
             changes=tuple(
                 entry if isinstance(entry, str) and len(entry) <= _MAX_REPORT else ""
-                for entry in fields.items("changes", most=4 * MAX_ITEMS)
+                for entry in fields.items("changes", most=_MAX_CHANGES)
             ),
         )
         refuse(problems or _check(bundle), what="the bundle of evidence")
@@ -262,8 +288,16 @@ def _check(bundle: EvidenceBundle) -> Iterable[Problem]:
     yield from check_hex("architecture", bundle.architecture, 64)
     if bundle.previous is not None:
         yield from check_hex("previous", bundle.previous, 64)
-    if not bundle.trainings:
-        yield Problem("trainings", "a model version comes of at least one", "make it anew")
+    many = (bundle.risk_reports, bundle.utility, bundle.overtaken.risk_reports, bundle.overtaken.utility)
+    if any(len(reports) > MAX_ITEMS for reports in many):
+        what = f"more than {MAX_ITEMS} reports of one kind, or that many on which nobody has decided"
+        yield Problem("risk_reports", what, "have people decide on the version, or bring fewer")
+    if (bundle.own is None) == (not bundle.trainings):
+        yield Problem("trainings", "a model version comes of at least one, or is the issuer's own", "make it anew")
+    if bundle.own is not None:
+        yield from check_own(bundle.own, bundle.ref, issuer=bundle.issuer)
+        if any(report.datasets != bundle.own.datasets for report in bundle.assessed):
+            yield Problem("risk_reports", "one is about other rows than those behind the model", "make it anew")
     if len({training.job for training in bundle.trainings}) != len(bundle.trainings):
         yield Problem("trainings", "one is named twice", "make it anew")
     if bundle.previous is None and bundle.changes:

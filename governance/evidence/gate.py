@@ -14,17 +14,26 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
-from enum import Enum
 
 from governance.documents import SignedDocument
-from governance.evidence.approvals import approvers_of, counted
+from governance.evidence.approvals import approvers_of
+from governance.evidence.approved import is_no_worse, who_approved
+from governance.evidence.assessed import latest_reports as latest_reports
+from governance.evidence.assessed import needed_of
 from governance.evidence.bundle import EvidenceBundle, verify_evidence, with_changes
 from governance.evidence.facts import TrainingEvidence
+from governance.evidence.own import asked_classes, is_unassessed
+from governance.evidence.reasons import Reason as Reason
+from governance.evidence.reasons import ReasonCode as ReasonCode
+from governance.evidence.reasons import Verdict as Verdict
+from governance.evidence.reasons import blocked as _blocked
+from governance.evidence.reasons import officer as _officer
 from governance.evidence.records import are_same_claims, given_more
+from governance.evidence.risen import overtaken_ceilings, overtaken_limits, worse_than_decided
 from governance.identity.directory import Directory
-from governance.policy.release import ATTACKS, RISK_FIGURES, Quorum, ReleaseClass, is_protected
+from governance.policy.release import RISK_FIGURES, Quorum, ReleaseClass, ReleaseTerms, is_protected
 from governance.policy.rules import Policy
-from governance.risk_report import StatedRisk, verify_risk_report
+from governance.risk_report import verify_risk_report
 from governance.utility_report import verify_utility_report
 from privacy.figures import Figure
 from protocols.errors import ConfideError
@@ -33,62 +42,6 @@ from protocols.job import ModelRef
 # Clocks of honest parties may differ by this much; a report from further ahead is not believed.
 CLOCK_SKEW = timedelta(minutes=5)
 PASSED = "passed"  # of a noise test
-
-
-class Verdict(Enum):
-    """What the gate says."""
-
-    PASS = "pass"  # noqa: S105 - no password
-    NEEDS_OFFICER = "needs-officer"
-    BLOCKED = "blocked"
-
-
-class ReasonCode(Enum):
-    """Why; the value stands in decisions and in the audit log, and is never reused for another meaning."""
-
-    NO_TERMS = "no-release-terms"
-    NOT_BELIEVED = "document-not-believed"
-    OTHER_MODEL = "evidence-about-another-model"
-    FACTS_DIFFER = "facts-differ-from-the-records"
-    ACCOUNTED_MORE = "accountant-gives-more"
-    FROM_THE_FUTURE = "made-in-the-future"
-    CHANGES_NOT_TOLD = "changes-not-told"
-    NO_GUARANTEE = "no-formal-guarantee"
-    EPSILON = "epsilon-over-the-limit"
-    DELTA = "delta-over-the-limit"
-    UNIT = "protects-less-than-asked"
-    NO_NOISE_TEST = "noise-test-missing"
-    NOISE_FAILED = "noise-test-failed"
-    AUDIT = "audit-above-the-claim"
-    ATTACK_ABOVE_CEILING = "attack-above-the-claim"
-    NO_REPORT = "owner-without-risk-report"
-    OTHER_VERSION = "assessment-of-another-version"
-    STALE = "assessment-too-old"
-    FEW_SHADOWS = "too-few-shadows"
-    NOT_MEASURED = "figure-missing"
-    FIGURE = "figure-over-the-limit"
-    USEFULNESS = "figure-under-the-limit"
-    INTERVAL = "interval-over-the-limit"
-    RISEN = "risk-has-risen"
-    LESS_PROTECTED = "protection-has-fallen"
-    GROWN = "capacity-has-grown"
-    LARGER_THAN_NEEDED = "capacity-larger-than-needed"
-    APPROVALS = "approvals-missing"
-
-
-@dataclass(frozen=True)
-class Reason:
-    """One reason against a release as it stands.
-
-    Attributes:
-        code: which.
-        verdict: BLOCKED, or NEEDS_OFFICER if people may decide.
-        what: in words, with figures.
-    """
-
-    code: ReasonCode
-    verdict: Verdict
-    what: str
 
 
 @dataclass(frozen=True)
@@ -101,6 +54,7 @@ class Decision:
         verdict: in a word.
         reasons: all of them, those that block first; of a pass, what people have approved.
         classes: the sensitivity classes of the rows.
+        by_people: of a pass, whether it took people, and one of them has approved this very bundle.
     """
 
     ref: ModelRef | None
@@ -108,6 +62,7 @@ class Decision:
     verdict: Verdict
     reasons: tuple[Reason, ...]
     classes: tuple[str, ...] = ()
+    by_people: bool = False
 
 
 @dataclass(frozen=True)
@@ -118,12 +73,13 @@ class Asked:
         directory: whose keys are believed.
         policy: the party's.
         party: whose policy it is, and whose people approve.
-        previous: the bundle under which the party last released a version of the model; None if it has released none. A bundle
-            that was only made does not count: made twice, a rise would be none any more.
+        previous: the bundle under which people of the party last released a version of the model; None if it has released none.
+            One that was only made does not count, nor one that passed by itself: step by step, a rise would be none any more.
         approvals: authorisations of people.
         now: the time, UTC.
         expected: the version that is to be released; None: whatever the bundle is about.
         records: of the trainings, as the party derives them now from its own records; None where there are none.
+        earlier: bundles of the party about the version, made before this one, that somebody has approved.
     """
 
     directory: Directory
@@ -134,6 +90,7 @@ class Asked:
     now: datetime
     expected: ModelRef | None = None
     records: tuple[TrainingEvidence, ...] | None = None
+    earlier: tuple[EvidenceBundle, ...] = ()
 
 
 def decide_release(signed: SignedDocument, asked: Asked) -> Decision:
@@ -146,19 +103,27 @@ def decide_release(signed: SignedDocument, asked: Asked) -> Decision:
     if terms is None:
         what = f"{asked.party}'s policy has no block `release`, so nothing is released"
         return _decision(bundle.ref, bundle.digest, [_blocked(ReasonCode.NO_TERMS, what)])
-    names = terms.classes_of(bundle.datasets)
+    names = asked_classes(bundle, terms)
     reasons = [*_about_the_bundle(bundle, asked), *_reports(bundle, asked)]
-    for name in names:
-        reasons += _class_reasons(bundle, terms.classes[name], name, asked.now)
-    reasons += _risen(bundle, asked.previous)
+    reasons += _of_figures(bundle, terms, names, before=asked.previous, now=asked.now)
     reasons = list(dict.fromkeys(reasons))
     if not any(reason.verdict is Verdict.BLOCKED for reason in reasons):
-        raised = any(reason.verdict is Verdict.NEEDS_OFFICER for reason in reasons)
-        missing = [why for name in names for why in _missing(bundle, terms.classes[name], name, asked, raised=raised)]
+        missing, by_people = _approvals(bundle, terms, names, asked, reasons)
         if not missing:
-            return Decision(bundle.ref, bundle.digest, Verdict.PASS, tuple(reasons), names)
+            return Decision(bundle.ref, bundle.digest, Verdict.PASS, tuple(reasons), names, by_people=by_people)
         reasons += dict.fromkeys(missing)
     return _decision(bundle.ref, bundle.digest, reasons, names)
+
+
+def _of_figures(
+    bundle: EvidenceBundle, terms: ReleaseTerms, names: Sequence[str], *, before: EvidenceBundle | None, now: datetime
+) -> list[Reason]:
+    """What was measured, against the limits of the classes and against what people decided on last."""
+    reasons = [*_above_ceiling(bundle)]
+    for name in names:
+        reasons += _class_reasons(bundle, terms.classes[name], name, now)
+        reasons += overtaken_limits(bundle, terms.classes[name], name)
+    return [*reasons, *worse_than_decided(bundle, before)]
 
 
 def _decision(ref: ModelRef | None, digest: str, reasons: Sequence[Reason], names: tuple[str, ...] = ()) -> Decision:
@@ -224,7 +189,7 @@ def _reports(bundle: EvidenceBundle, asked: Asked) -> Iterator[Reason]:
             what = f"{report.owner}'s risk report is of {report.made:%Y-%m-%d %H:%M:%S} UTC"
             yield _blocked(ReasonCode.FROM_THE_FUTURE, what)
     about = {name for report in latest_reports(bundle) for name in report.datasets if name.startswith(f"{report.owner}/")}
-    for name in sorted(set(bundle.datasets) - about):
+    for name in () if is_unassessed(bundle) else sorted(set(bundle.datasets) - about):
         owner = name.partition("/")[0]
         yield _blocked(ReasonCode.NO_REPORT, f"{owner} has not assessed this version with its rows of {name}")
     for document, stated in zip(bundle.utility, bundle.evaluated, strict=True):
@@ -237,17 +202,6 @@ def _reports(bundle: EvidenceBundle, asked: Asked) -> Iterator[Reason]:
         if measured.model != bundle.ref.label:
             what = f"evaluation {measured.job[:12]} is of {measured.model}, not of {bundle.ref.label}"
             yield _blocked(ReasonCode.OTHER_VERSION, what)
-    yield from _above_ceiling(bundle)
-
-
-def latest_reports(bundle: EvidenceBundle) -> tuple[StatedRisk, ...]:
-    """Returns the last report of each owner about each of its data sets, of those about the bundle's version."""
-    latest: dict[tuple[str, tuple[str, ...]], StatedRisk] = {}
-    for report in bundle.assessed:
-        key = (report.owner, report.datasets)
-        if report.ref == bundle.ref and (key not in latest or latest[key].made <= report.made):
-            latest[key] = report
-    return tuple(latest.values())
 
 
 def _above_ceiling(bundle: EvidenceBundle) -> Iterator[Reason]:
@@ -265,21 +219,24 @@ def _above_ceiling(bundle: EvidenceBundle) -> Iterator[Reason]:
             if ceiling is not None and figure.low > float(ceiling):
                 what = f"{report.owner}: {name} is {figure.low:.4f} or more; the guarantee allows at most {ceiling}"
                 yield _blocked(ReasonCode.ATTACK_ABOVE_CEILING, what)
+    yield from overtaken_ceilings(bundle, {name: Decimal(ceiling) for name, ceiling in ceilings.items()})
 
 
 def _class_reasons(bundle: EvidenceBundle, asked: ReleaseClass, name: str, now: datetime) -> Iterator[Reason]:
     yield from _guarantee(bundle, asked, name)
-    reports = latest_reports(bundle)
-    for report in reports:
-        age = now - report.made
+    if is_unassessed(bundle):
+        age = now - bundle.time
         if age > timedelta(days=asked.max_age_days):
-            what = f"{report.owner}'s risk report is {age.days} days old; class {name} takes {asked.max_age_days}"
+            what = f"the bundle, which has no figures, is {age.days} days old; class {name} takes {asked.max_age_days}"
             yield _blocked(ReasonCode.STALE, what)
-        if report.report.shadows < asked.shadows_asked:
-            what = f"{report.owner}'s risk report is of an attack with {report.report.shadows} shadow models; class {name} takes"
-            yield _blocked(ReasonCode.FEW_SHADOWS, f"{what} {asked.shadows_asked} or more")
+        what = f"{bundle.issuer} has not attacked this model with the rows behind it; class {name} asks for figures"
+        yield Reason(ReasonCode.NO_REPORT, Verdict.BLOCKED if asked.unassessed_own is None else Verdict.NEEDS_OFFICER, what)
+        return
+    yield from _needed(bundle, asked, name, now)
     for figure, limit in asked.max_figures.items():
-        measured = [(report.owner, report.report.figures.get(figure)) for report in reports]
+        measured: list[tuple[str, str, Figure | None]] = [
+            (report.owner, report.owner, report.figures[figure]) for report in latest_reports(bundle) if figure in report.figures
+        ]
         if not figure.startswith(RISK_FIGURES):
             measured = _measured(bundle, figure)
         yield from _each(measured, figure, name, _over, limit)
@@ -287,11 +244,29 @@ def _class_reasons(bundle: EvidenceBundle, asked: ReleaseClass, name: str, now: 
         yield from _each(_measured(bundle, figure), figure, name, _under, limit)
 
 
+def _needed(bundle: EvidenceBundle, asked: ReleaseClass, name: str, now: datetime) -> Iterator[Reason]:
+    """Of each figure that the class limits, its last measurement must be recent, and by enough shadow models."""
+    for needed in needed_of(bundle, asked):
+        report = needed.report
+        if report is None:
+            what = f"{needed.owner}: {needed.figure} was not measured, and class {name} asks for it"
+            yield _blocked(ReasonCode.NOT_MEASURED, what)
+            continue
+        age = now - report.made
+        if age > timedelta(days=asked.max_age_days):
+            what = f"{report.owner}'s risk report is {age.days} days old; class {name} takes {asked.max_age_days}"
+            yield _blocked(ReasonCode.STALE, what)
+        if needed.is_of_shadows and report.report.shadows < asked.shadows_asked:
+            what = f"{report.owner}'s risk report is of an attack with {report.report.shadows} shadow models; class {name} takes"
+            yield _blocked(ReasonCode.FEW_SHADOWS, f"{what} {asked.shadows_asked} or more")
+
+
 def _guarantee(bundle: EvidenceBundle, asked: ReleaseClass, name: str) -> Iterator[Reason]:
     if bundle.spent is None or bundle.unit is None:
         if asked.requires_guarantee:
             plain = [training.job[:12] for training in bundle.trainings if training.guarantee is None]
-            what = f"class {name} asks for differential privacy; training {', '.join(plain)} has no formal guarantee"
+            lacking = f"training {', '.join(plain)}" if plain else "a model that was trained outside"
+            what = f"class {name} asks for differential privacy; {lacking} has no formal guarantee"
             yield _blocked(ReasonCode.NO_GUARANTEE, what)
         return
     epsilon, delta = bundle.spent
@@ -304,25 +279,29 @@ def _guarantee(bundle: EvidenceBundle, asked: ReleaseClass, name: str) -> Iterat
         yield _blocked(ReasonCode.UNIT, what)
 
 
-def _measured(bundle: EvidenceBundle, figure: str) -> list[tuple[str, Figure | None]]:
+def _measured(bundle: EvidenceBundle, figure: str) -> list[tuple[str, str, Figure | None]]:
     reports = [stated.report for stated in bundle.evaluated]
-    found = [(f"evaluation {report.job[:12]}", report.figures[figure]) for report in reports if figure in report.figures]
-    return [*found] or [("usefulness", None)]
+    found: list[tuple[str, str, Figure | None]] = [
+        ("", f"evaluation {report.job[:12]}", report.figures[figure]) for report in reports if figure in report.figures
+    ]
+    if bundle.own is not None and figure in bundle.own.usefulness:
+        found.append(("", f"{bundle.issuer}'s rows", bundle.own.usefulness[figure]))
+    return found or [("", "usefulness", None)]
 
 
 def _each(
-    measured: Iterable[tuple[str, Figure | None]],
+    measured: Iterable[tuple[str, str, Figure | None]],
     name: str,
     of_class: str,
     judge: Callable[[Figure, Decimal], tuple[ReasonCode, Verdict, str] | None],
     limit: Decimal,
 ) -> Iterator[Reason]:
-    for who, figure in measured:
+    for owner, who, figure in measured:
         if figure is None:
             yield _blocked(ReasonCode.NOT_MEASURED, f"{who}: {name} was not measured, and class {of_class} asks for it")
         elif (found := judge(figure, limit)) is not None:
             code, verdict, words = found
-            yield Reason(code, verdict, f"{who}: {name} {words} (class {of_class})")
+            yield Reason(code, verdict, f"{who}: {name} {words} (class {of_class})", f"{owner} {name}")
 
 
 def _over(found: Figure, limit: Decimal) -> tuple[ReasonCode, Verdict, str] | None:
@@ -341,60 +320,55 @@ def _under(found: Figure, limit: Decimal) -> tuple[ReasonCode, Verdict, str] | N
     return None
 
 
-def _risen(bundle: EvidenceBundle, before: EvidenceBundle | None) -> Iterator[Reason]:
-    """What makes people look again, although every limit is kept."""
-    for report in latest_reports(bundle):
-        excess = report.report.figures.get("capacity.excess")
-        if excess is not None and excess.low > 0:
-            what = f"{report.owner}: a smaller model does as well and is attacked less ({excess.value:.4f})"
-            yield _officer(ReasonCode.LARGER_THAN_NEEDED, what)
-    if before is None:
-        return
-    known = {(report.owner, name): figure for report in latest_reports(before) for name, figure in report.report.figures.items()}
-    for report in latest_reports(bundle):
-        for name, figure in report.report.figures.items():
-            old = known.get((report.owner, name))
-            # Over the end of the last interval: two measurements of one model differ by chance.
-            if old is not None and name.startswith(ATTACKS) and figure.value > old.high:
-                what = f"{report.owner}: {name} is {figure.value:.4f}; it was {old.value:.4f}, at most {old.high:.4f}"
-                yield _officer(ReasonCode.RISEN, what)
-    yield from _less_protected(bundle, before)
-    if bundle.parameters > before.parameters:
-        yield _officer(ReasonCode.GROWN, f"the model has {bundle.parameters} parameters; the last one had {before.parameters}")
+def _approvals(
+    bundle: EvidenceBundle, terms: ReleaseTerms, names: Sequence[str], asked: Asked, reasons: Sequence[Reason]
+) -> tuple[list[Reason], bool]:
+    """Whose approval is missing, and whether somebody has approved this very bundle for everything that takes people."""
+    raised = any(reason.code is not ReasonCode.NO_REPORT for reason in reasons)
+    good = [each for each in asked.earlier if _is_good_for(bundle, each, terms, names, asked, reasons)]
+    missing: list[Reason] = []
+    approved_itself: list[bool] = []
+    for name in names:
+        of = terms.classes[name]
+        wanted: list[Quorum] = [quorum for quorum in (of.approvals,) if quorum is not None]
+        if raised:
+            if of.more_approvals is None:
+                missing.append(_blocked(ReasonCode.APPROVALS, f"class {name} names nobody who may approve a risk that has risen"))
+                continue
+            wanted.append(of.more_approvals)
+        if is_unassessed(bundle) and of.unassessed_own is not None:
+            wanted.append(of.unassessed_own)
+        for quorum in wanted:
+            able = approvers_of(asked.policy, quorum)
+            own, have = who_approved(
+                asked.approvals,
+                bundle,
+                good,
+                party=asked.party,
+                policy=asked.policy,
+                among=able,
+                now=asked.now,
+                max_age_days=of.max_age_days,
+            )
+            approved_itself.append(bool(own))
+            if len(have) < quorum.needed:
+                what = (
+                    f"{quorum.needed - len(have)} more of {len(able)} people must approve ({', '.join(quorum.of)}; class {name})"
+                )
+                missing.append(_officer(ReasonCode.APPROVALS, what))
+    return missing, bool(approved_itself) and all(approved_itself)
 
 
-def _less_protected(bundle: EvidenceBundle, before: EvidenceBundle) -> Iterator[Reason]:
-    old, new = before.spent, bundle.spent
-    if old is None:
-        return
-    if new is None:
-        yield _officer(ReasonCode.LESS_PROTECTED, "the last version had a formal guarantee, and this one has none")
-    elif new[0] > old[0] or new[1] > old[1]:
-        what = f"epsilon {new[0]:f} and delta {new[1]:f}; they were {old[0]:f} and {old[1]:f}"
-        yield _officer(ReasonCode.LESS_PROTECTED, what)
-    elif before.unit is not None and bundle.unit is not None and not is_protected(bundle.unit, before.unit):
-        what = f"a {bundle.unit.value} is protected; it was a {before.unit.value}"
-        yield _officer(ReasonCode.LESS_PROTECTED, what)
-
-
-def _missing(bundle: EvidenceBundle, of: ReleaseClass, name: str, asked: Asked, *, raised: bool) -> Iterator[Reason]:
-    wanted: list[Quorum] = [quorum for quorum in (of.approvals,) if quorum is not None]
-    if raised:
-        if of.more_approvals is None:
-            yield _blocked(ReasonCode.APPROVALS, f"class {name} names nobody who may approve a risk that has risen")
-            return
-        wanted.append(of.more_approvals)
-    for quorum in wanted:
-        able = approvers_of(asked.policy, quorum)
-        have = counted(asked.approvals, bundle.digest, party=asked.party, policy=asked.policy, among=able)
-        if len(have) < quorum.needed:
-            what = f"{quorum.needed - len(have)} more of {len(able)} people must approve ({', '.join(quorum.of)}; class {name})"
-            yield _officer(ReasonCode.APPROVALS, what)
-
-
-def _blocked(code: ReasonCode, what: str) -> Reason:
-    return Reason(code, Verdict.BLOCKED, what)
-
-
-def _officer(code: ReasonCode, what: str) -> Reason:
-    return Reason(code, Verdict.NEEDS_OFFICER, what)
+def _is_good_for(
+    bundle: EvidenceBundle,
+    earlier: EvidenceBundle,
+    terms: ReleaseTerms,
+    names: Sequence[str],
+    asked: Asked,
+    reasons: Sequence[Reason],
+) -> bool:
+    # Where the later bundle follows the earlier one, what the earlier one followed says nothing of the later one.
+    before = asked.previous if earlier.previous == bundle.previous else None
+    then = _of_figures(earlier, terms, names, before=before, now=asked.now)
+    officers = [reason for reason in then if reason.verdict is Verdict.NEEDS_OFFICER]
+    return is_no_worse(bundle, earlier, asks=reasons, asked=officers)

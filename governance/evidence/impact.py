@@ -47,6 +47,8 @@ def changes_of(before: Impact, after: Impact) -> tuple[str, ...]:
 
 
 def _people(bundle: EvidenceBundle) -> Iterator[str]:
+    if not bundle.datasets:
+        yield "Nobody says which rows went in."
     for name in bundle.datasets:
         prepared = bundle.preparations.get(name)
         how = f"prepared as its owner signed ({prepared[:12]})" if prepared else "its preparation is not known to the issuer"
@@ -56,6 +58,8 @@ def _people(bundle: EvidenceBundle) -> Iterator[str]:
 def _protection(bundle: EvidenceBundle) -> Iterator[str]:
     for training in bundle.trainings:
         yield from _of_training(training)
+    if bundle.own is not None:
+        yield f"{bundle.issuer} trained it alone or brought it from outside; there are no records of how."
     if bundle.spent is None:
         yield f"The version has {NO_GUARANTEE}."
     else:
@@ -85,16 +89,26 @@ def _risks(bundle: EvidenceBundle) -> Iterator[str]:
         for prefix, question in _RISKS.items():
             if not any(name.startswith(prefix) for name in report.report.figures):
                 yield f"{report.owner} did not measure {question}."
-    for owner in sorted(set(bundle.owners) - {report.owner for report in bundle.assessed}):
+    for report in sorted(bundle.overtaken_risks, key=lambda report: (report.owner, report.made, report.digest)):
+        yield from _figures(f"{report.owner} at {report.made:%Y-%m-%d}, measured again since", report.figures)
+    owners = bundle.owners or (() if bundle.own is None else (bundle.issuer,))
+    for owner in sorted(set(owners) - {report.owner for report in bundle.assessed}):
         yield f"{owner} has not assessed it."
 
 
 def _usefulness(bundle: EvidenceBundle) -> Iterator[str]:
     known: set[str] = set()
+    if bundle.own is not None:
+        yield from _figures(f"{bundle.issuer}, on rows that it was not trained on", bundle.own.usefulness)
+        known |= set(bundle.own.usefulness)
     for stated in bundle.evaluated:
         report = stated.report
         yield from _figures(f"Evaluation {report.job[:12]} of {report.rows} rows by {stated.querier}", report.figures)
         known |= set(report.figures)
+    if bundle.own is not None:
+        yield from _figures(f"{bundle.issuer}, on such rows before, at worst", bundle.own.overtaken)
+    for stated in bundle.overtaken_uses:
+        yield from _figures(f"Evaluation {stated.report.job[:12]}, no longer in use", stated.report.figures)
     for prefix, words in _UTILITY.items():
         if not any(name.startswith(prefix) for name in known):
             yield f"Nothing is known of {words}."

@@ -1,7 +1,8 @@
 """The standing assessment: a party has its rows' assessment of a released version repeated by itself, until a day it names.
 
 A person of the party signs for it once; each repetition is a job like any other, under the grants, rules and approvals that hold
-on its day. The document says what is asked, how often at least, until when and how often at most. Pure: the time is an argument.
+on its day. The document says what is asked, how often at least, until when and how often at most. A party without rows in it asks
+for no job: it renews its evidence by what the owners state. Pure: the time is an argument.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from protocols.job import MAX_COMPUTING_PARTIES, MAX_DATASETS, MAX_ROWS, ModelRe
 from protocols.job_fields import check_ascending, check_hex
 from protocols.job_parts import ATTACKS, MAX_LIFETIME_S, MAX_SHADOWS, MAX_THRESHOLDS, MIN_SHADOWS
 
-FORMAT = "confide.standing-assessment/1"
+FORMAT = "confide.standing-assessment/2"
 MAX_DAYS = 3_650
 MAX_RUNS = 1_000
 # Of the age that a class takes: people are warned for its last quarter, and by then a repetition has been tried more than once.
@@ -34,8 +35,8 @@ _DUE = 2 / 3
 _MINUTES = MAX_LIFETIME_S // 60
 _NAMES = {
     "format", "consortium", "party", "querier", "model", "version", "agreement", "purpose", "computing_parties", "dealer",
-    "datasets", "members", "attack", "shadows", "thresholds", "min_cell", "agree_within_minutes", "expires_in_minutes",
-    "every_days", "max_runs", "made", "until",
+    "datasets", "members", "attack", "shadows", "thresholds", "min_cell", "for_owners", "agree_within_minutes",
+    "expires_in_minutes", "every_days", "max_runs", "made", "until",
 }  # fmt: skip
 
 
@@ -45,8 +46,9 @@ class StandingAssessment:
 
     Attributes:
         consortium: its id.
-        party: whose rows assess, and who signs.
-        querier: the researcher of the party in whose name the jobs are submitted, and to whom the counts are opened.
+        party: whose rows assess, or who renews its evidence by the owners' reports alone; who signs.
+        querier: the researcher of the party in whose name the jobs are submitted, and to whom the counts are opened; None for a
+            party without rows in it.
         ref: the model version.
         agreement: digest of the agreement that every job is under, 64 hexadecimal digits.
         purpose: one of the agreement's.
@@ -58,6 +60,7 @@ class StandingAssessment:
         shadows: how many each owner trains.
         thresholds: of the score, ascending decimals; the usual ones if there are none.
         min_cell: counts are opened in steps of at least so many rows.
+        for_owners: whether what a job opened is handed to the other owners, so that one job serves all who ordered the same.
         agree_within_minutes: how long everybody may take to agree to a job.
         expires_in_minutes: how long a job lives.
         every_days: at most so many days lie between two assessments.
@@ -68,7 +71,7 @@ class StandingAssessment:
 
     consortium: str
     party: str
-    querier: str
+    querier: str | None
     ref: ModelRef
     agreement: str
     purpose: str
@@ -80,6 +83,7 @@ class StandingAssessment:
     shadows: int
     thresholds: tuple[str, ...]
     min_cell: int
+    for_owners: bool
     agree_within_minutes: int
     expires_in_minutes: int
     every_days: int
@@ -93,8 +97,20 @@ class StandingAssessment:
         return sha256_hex(self.to_bytes())
 
     @property
+    def owners(self) -> tuple[str, ...]:
+        """Whose rows take part, sorted."""
+        return tuple(sorted({name.partition("/")[0] for name in self.datasets}))
+
+    @property
+    def measures(self) -> bool:
+        """Whether the party has rows in it, so that it submits jobs and states what it finds."""
+        return self.party in self.owners
+
+    @property
     def figures(self) -> frozenset[str]:
-        """Names of the figures that every repetition measures."""
+        """Names of the figures that every repetition measures; none without rows of the party."""
+        if not self.measures:
+            return frozenset()
         return frozenset(f"membership.{self.attack}.{name}" for name in ("auc", *FALSE_ALARMS))
 
     def to_document(self) -> Document:
@@ -116,6 +132,7 @@ class StandingAssessment:
             "shadows": self.shadows,
             "thresholds": list(self.thresholds),
             "min_cell": self.min_cell,
+            "for_owners": self.for_owners,
             "agree_within_minutes": self.agree_within_minutes,
             "expires_in_minutes": self.expires_in_minutes,
             "every_days": self.every_days,
@@ -140,7 +157,7 @@ class StandingAssessment:
         order = StandingAssessment(
             consortium=fields.text("consortium"),
             party=fields.text("party"),
-            querier=fields.text("querier"),
+            querier=fields.optional_text("querier"),
             ref=ModelRef(fields.text("model"), fields.text("version")),
             agreement=fields.text("agreement"),
             purpose=fields.text("purpose"),
@@ -152,6 +169,7 @@ class StandingAssessment:
             shadows=fields.whole("shadows", least=MIN_SHADOWS),
             thresholds=texts(fields, "thresholds", most=MAX_THRESHOLDS),
             min_cell=fields.whole("min_cell", least=2),
+            for_owners=fields.flag("for_owners"),
             agree_within_minutes=fields.whole("agree_within_minutes", least=1),
             expires_in_minutes=fields.whole("expires_in_minutes", least=1),
             every_days=fields.whole("every_days", least=1),
@@ -166,8 +184,12 @@ class StandingAssessment:
 
 def check_order(order: StandingAssessment) -> Iterable[Problem]:
     """Yields everything wrong with an order that shows in it alone; each job is checked again on its day."""
-    for name in ("consortium", "party", "querier", "purpose", "dealer"):
+    for name in ("consortium", "party", "purpose", "dealer"):
         yield from check_id(name, getattr(order, name))
+    if order.querier is not None:
+        yield from check_id("querier", order.querier)
+    if (order.querier is None) == order.measures:
+        yield Problem("querier", "who asks is named where the party has rows in it, and only there", "ask its author")
     yield from check_id("model", order.ref.name)
     yield from check_hex("version", order.ref.version, 12)
     yield from check_hex("agreement", order.agreement, 64)
@@ -178,8 +200,9 @@ def check_order(order: StandingAssessment) -> Iterable[Problem]:
         for part in name.split("/", 1) if "/" in name else ("",):
             yield from check_id("datasets", part)
     own = {name for name in order.datasets if name.startswith(f"{order.party}/")}
-    if not set(order.members) <= set(order.datasets) or not own & set(order.members) or not own - set(order.members):
-        what = f"{order.party} brings rows that the version was trained on, and others"
+    is_half = order.measures and (not own & set(order.members) or not own - set(order.members))
+    if not set(order.members) <= set(order.datasets) or not order.members or is_half:
+        what = f"whoever brings rows ({', '.join(order.owners)}) brings such as the version was trained on, and others"
         yield Problem("members", what, "name data sets of both kinds, and those with members once more as members")
     if order.attack not in ATTACKS:
         yield Problem("attack", "no such attack", f"choose among {', '.join(ATTACKS)}")

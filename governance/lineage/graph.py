@@ -7,12 +7,13 @@ owner knows of its rows (how many were left out, their salt) is not in it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from governance.lineage.blast import HolderAlias
 from governance.lineage.receipt import DeletionReceipt, missing_receipts
 from governance.lineage.standing import Basis, End, TrainingFacts, training_of, trainings_behind
+from governance.prepared_with import preparations_in_words
 from governance.privacy_claims import claim_of, claims_in_words, claims_of
 from protocols.canonical import Document
 from protocols.errors import ErrorCode
@@ -130,7 +131,9 @@ def lineage_of(ref: ModelRef, records: ModelRecords) -> Lineage:
     edges: dict[Edge, None] = {}
 
     def add(node: Node, *links: tuple[str, str, str]) -> None:
-        nodes.setdefault(node.id, node)
+        # A training may be met first as a preparation of another one, of which less is known.
+        known = nodes.get(node.id, node)
+        nodes[node.id] = replace(known, facts={**node.facts, **known.facts})
         edges.update(dict.fromkeys(Edge(*link) for link in links))
 
     made = training_of(ref, records.trainings)
@@ -203,6 +206,7 @@ def _training_lines(facts: TrainingFacts, records: ModelRecords, *, depth: int) 
         if made is not None:
             yield f"{pad}    {made.sentence}"
     yield from (f"{pad}  {_basis_line(basis)}" for basis in facts.bases)
+    yield from (f"{pad}  prepared with {line}" for line in preparations_in_words(job))
     if job.resumes is not None:
         yield f"{pad}  goes on from a checkpoint of job {job.resumes.job_id[:_SHOWN_DIGITS]}"
         before = records.trainings.get(job.resumes.job_id)
@@ -298,6 +302,9 @@ def _add_training(facts: TrainingFacts, records: ModelRecords, add: Callable[...
         add(node, (node.id, here, "permits"))
     if job.model_ref is not None:
         add(_model(job.model_ref, records), (f"model:{job.model_ref.label}", here, "input of"))
+    for each in job.prepared_with:
+        told = {"type": each.job_type.value, "epsilon": each.epsilon or None, "delta": each.delta if each.epsilon else None}
+        add(Node(NodeKind.JOB, each.job, told), (f"job:{each.job}", here, "prepared"))
     if job.resumes is not None:
         add(_job(job, facts.state), (f"job:{job.resumes.job_id}", here, "resumed by"))
     if job.produced_model is not None and facts.state == State.COMPLETED.value:

@@ -6,9 +6,11 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
+from functools import reduce
 
 from protocols.errors import Problem
 from protocols.job_fields import ID_PATTERN
+from protocols.job_parts import JobType
 
 DEFAULT_QUERIES = 50
 DEFAULT_ANSWERS = 100_000
@@ -18,6 +20,10 @@ MAX_COUNT = 1_000_000_000
 _MAX_DECIMAL_TEXT = 20
 _PLACES = 12  # of a decimal; the ledger adds them exactly
 _MODEL = re.compile(rf"{ID_PATTERN.pattern}(@[0-9a-f]{{12}})?")
+ENQUIRY = "enquiry"
+"""The kind of what an encrypted enquiry spends; of a job it is its type."""
+
+PERMITTED = (*(kind.value for kind in JobType), ENQUIRY)
 
 
 @dataclass(frozen=True)
@@ -29,12 +35,14 @@ class Caps:
         answers: opened numbers about it.
         epsilon: of differential privacy; None for no cap. With a cap, jobs that open without noise are refused.
         delta: likewise; None for no cap.
+        permits: kinds of jobs that may open without noise beside a cap on epsilon, with no formal guarantee for what they open.
     """
 
     queries: int = DEFAULT_QUERIES
     answers: int = DEFAULT_ANSWERS
     epsilon: Decimal | None = None
     delta: Decimal | None = None
+    permits: tuple[str, ...] = ()
 
     @property
     def in_words(self) -> tuple[str, str, str, str]:
@@ -43,6 +51,18 @@ class Caps:
         epsilon, delta = ("no cap" if cap is None else f"{cap:f}" for cap in (self.epsilon, self.delta))
         return queries, answers, epsilon, delta
 
+    def narrowed(self, other: Caps) -> Caps:
+        """Returns caps that permit nothing which either does not."""
+        bound = [caps for caps in (self, other) if caps.epsilon is not None]
+        permits = [kind for kind in PERMITTED if all(kind in caps.permits for caps in bound)] if bound else []
+        return Caps(
+            queries=min(self.queries, other.queries),
+            answers=min(self.answers, other.answers),
+            epsilon=min((caps.epsilon for caps in bound if caps.epsilon is not None), default=None),
+            delta=min((caps.delta for caps in bound if caps.delta is not None), default=None),
+            permits=tuple(permits),
+        )
+
     def to_document(self) -> dict[str, object]:
         """Returns the caps as a document; decimals are texts."""
         return {
@@ -50,6 +70,7 @@ class Caps:
             "answers": self.answers,
             "epsilon": None if self.epsilon is None else format(self.epsilon, "f"),
             "delta": None if self.delta is None else format(self.delta, "f"),
+            "permits": list(self.permits),
         }
 
 
@@ -76,6 +97,16 @@ class Budgets:
     def of_dataset(self, name: str) -> Caps:
         """Returns the caps of a data set."""
         return self.datasets.get(name) or self.default
+
+    def of_population(self, population: str, datasets: Iterable[str]) -> Caps:
+        """Returns the caps of a population: the least of what is written for it and for data sets of it, by measure.
+
+        Args:
+            population: as its account is called.
+            datasets: that are declared to be of it. A cap that is written for one of them is not lost by that.
+        """
+        written = [self.datasets[name] for name in sorted({population, *datasets}) if name in self.datasets]
+        return reduce(Caps.narrowed, written) if written else self.default
 
     def of_model(self, name: str, version: str) -> Caps:
         """Returns the caps of a version of a model."""
@@ -132,3 +163,7 @@ def check_budgets(budgets: Budgets) -> Iterable[Problem]:
     for where, caps in named.items():
         if caps.delta is not None and (caps.epsilon is None or caps.delta >= 1):
             yield Problem(f"{where}.delta", "a cap on delta stands beside one on epsilon and is below 1", "correct it")
+        if caps.permits and caps.epsilon is None:
+            yield Problem(f"{where}.permits", "without a cap on epsilon every kind of job is permitted", "leave it out")
+        if unknown := sorted(set(caps.permits) - set(PERMITTED)):
+            yield Problem(f"{where}.permits", f"no job is of the kind {unknown[0]}", f"write some of {', '.join(PERMITTED)}")

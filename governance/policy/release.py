@@ -52,6 +52,8 @@ class ReleaseClass:
         approvals: who must approve every release; None for nobody.
         more_approvals: who must if the risk has risen, the model has grown or is larger than needed, or an interval reaches over
             a limit; None: such a version is not released.
+        unassessed_own: who must approve that a model of the party's own answers queries although nobody attacked it with the rows
+            behind it; None: such a model is not published.
     """
 
     requires_guarantee: bool
@@ -64,6 +66,7 @@ class ReleaseClass:
     max_age_days: int
     approvals: Quorum | None
     more_approvals: Quorum | None
+    unassessed_own: Quorum | None = None
 
     @property
     def shadows_asked(self) -> int:
@@ -83,6 +86,7 @@ class ReleaseClass:
             "max_age_days": self.max_age_days,
             "approvals": None if self.approvals is None else self.approvals.to_document(),
             "more_approvals": None if self.more_approvals is None else self.more_approvals.to_document(),
+            "unassessed_own": None if self.unassessed_own is None else self.unassessed_own.to_document(),
         }
 
 
@@ -112,6 +116,11 @@ class ReleaseTerms:
     def classes_of(self, datasets: Iterable[str]) -> tuple[str, ...]:
         """Returns the classes of several data sets; a model must satisfy them all."""
         found = {self.class_of(dataset) for dataset in datasets}
+        return tuple(name for name in self.classes if name in found)
+
+    def classes_of_party(self, party: str) -> tuple[str, ...]:
+        """Returns the classes that rows of a party can have; a model of whose rows nothing is said must satisfy them all."""
+        found = {name for dataset, name in self.datasets.items() if dataset.startswith(f"{party}/")} | {self.default_class}
         return tuple(name for name in self.classes if name in found)
 
     def to_document(self) -> dict[str, object]:

@@ -212,7 +212,12 @@ def check_policy(policy: Policy) -> Iterable[Problem]:
     if policy.release is not None:
         yield from check_release_terms(policy.release)
         for name, asked in policy.release.classes.items():
-            for kind, quorum in (("approvals", asked.approvals), ("more_approvals", asked.more_approvals)):
+            quorums = {
+                "approvals": asked.approvals,
+                "more_approvals": asked.more_approvals,
+                "unassessed_own": asked.unassessed_own,
+            }
+            for kind, quorum in quorums.items():
                 if quorum is not None:
                     yield from _check_quorum(policy, quorum.needed, quorum.of, f"release.classes.{name}.{kind}")
 

@@ -1,5 +1,6 @@
 """A party's look at its own audit log: everything that an auditor would check, and what only the party has to compare with.
 
+That is the ledger of its budgets: whoever changes it, and not the log, would have a party decide by other charges than it shows.
 The entries are read twice, by two programs that share no code: the one that wrote them and the stand-alone verifier.
 """
 
@@ -9,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from governance.audit.checkpoints import origin
-from governance.audit.entries import LogEntry, read_entry
+from governance.audit.entries import EntryKind, Fact, LogEntry, read_entry
 from governance.audit.merkle import completed_by, leaf_hash
 from governance.audit.notes import MAX_NOTE_BYTES
+from governance.budget.facts import LOGGED, charge_facts
 from parties.auditing.export import look_at_log
 from parties.auditing.standalone import Report, Wrong, verify
 from parties.config import PartyConfig
@@ -47,6 +49,7 @@ def verify_own(config: PartyConfig, *, witnesses: int, seen: Sequence[bytes], no
         _read_all(database, log)
         copy = look_at_log(database, config, now=now)
         report = verify(copy.read, founder_fingerprint=founder, witnesses=witnesses, trusted=trusted)
+        _compare_ledger(database, log)
     except Wrong as wrong:
         raise _damaged(log, str(wrong)) from wrong
     finally:
@@ -87,6 +90,24 @@ def _read_all(database: Database, log: str) -> None:
                     left[level] = value
             if index % 2 == 0:
                 left[0] = entry.leaf_hash
+
+
+def _compare_ledger(database: Database, log: str) -> None:
+    """Every line of the ledger is the charge of the next entry in the log that is about one, and there is none besides."""
+    with database.transaction() as tables:
+        entries, size = tables.ledger.all(), tables.audit.size()
+    charged: list[tuple[EntryKind, Mapping[str, Fact], int]] = []
+    for start in range(0, size, _STEP):  # a serving party writes in between, behind what is compared
+        with database.transaction() as tables:
+            kept = tables.audit.entries(start, min(start + _STEP, size))
+        found = [(entry.index, read_entry(entry.body)) for entry in kept]
+        charged += [(entry.kind, entry.facts, index) for index, entry in found if entry.kind in LOGGED.values()]
+    for entry, (kind, facts, index) in zip(entries, charged, strict=False):
+        said = charge_facts(entry)
+        if kind is not LOGGED[entry.step] or any(facts.get(name) != value for name, value in said.items()):
+            raise _damaged(log, f"entry {index}: the ledger has another charge, of job {entry.job_id} to {entry.account}")
+    if len(entries) != len(charged):
+        raise _damaged(log, f"the ledger has {len(entries)} lines, and the log {len(charged)} entries about them")
 
 
 def _read_one(log: str, expected: int, entry: LogEntry) -> None:

@@ -7,7 +7,9 @@ One file; needs Python and the package `cryptography`, and shares no code with C
 1. the directory, signed by the founder: which parties there are and which keys they have;
 2. every entry against its tile of the Merkle tree, its place, the entry that it names before it, and its time;
 3. what entries say together: nothing is debited without a reservation, countersigned without having been received, released
-   without having been countersigned and completed, or answered beyond what an enquiry was accepted for;
+   without having been countersigned and completed, or answered beyond what an enquiry was accepted for; and where every account
+   of a budget stands: worked out again from all charges, it is what the entries say, never above the caps of its time, and
+   whatever was refused would have been;
 4. the checkpoint: signed by the party, over exactly these entries; so are all older checkpoints that came with them;
 5. witnesses: how many other parties cosigned, and up to which entry;
 6. older checkpoints or exports that the auditor kept (or got from a witness): this log must extend every one of them.
@@ -22,11 +24,14 @@ import argparse
 import base64
 import hashlib
 import json
+import math
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from decimal import ROUND_CEILING, Context, Decimal, InvalidOperation
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature
@@ -38,20 +43,22 @@ MAX_FILE_BYTES = 64 * 1024 * 1024
 MAX_BACKWARDS_S = 300  # clocks are corrected; a larger step is only possible where the party process began anew
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 ZEROS = "0" * 64
-FORMAT = "confide.log-entry/1"
+FORMAT = "confide.log-entry/2"
 NAMES = {"facts", "format", "index", "kind", "previous", "time"}
 KINDS = frozenset(
     re.findall(
         "[a-z-]+",
         "started configuration policy directory dataset-registered agreement-signed agreement-in-force agreement-revoked "
         "grant-issued grant-revoked authorisation job-received job-refused approval countersigned session-ended reserved "
-        "debited refunded model-kept model-marked model-deleted output-committed output-released output-withheld query alias "
+        "debited refunded budget-refused model-kept model-marked model-deleted output-committed output-released output-withheld "
+        "query alias "
         "model-published model-withdrawn enquiry-accepted enquiry-refused enquiry-ended answered "
         "pseudonym-project pseudonyms-evaluated sets-intersected fork-seen "
         "noise-tested canaries-scored risk-assessed standing-assessment evidence-signed release-decided",
     )
 )
-OF_A_JOB = frozenset({"job-received", "countersigned", "session-ended", "reserved", "debited", "refunded", "output-released"})
+OF_A_JOB = frozenset({"job-received", "countersigned", "session-ended", "output-released"})
+OF_A_BUDGET = frozenset({"reserved", "debited", "refunded", "budget-refused"})
 OF_AN_ENQUIRY = frozenset({"enquiry-accepted", "enquiry-ended", "answered"})
 OK, WRONG = 0, 7  # and 2, by argparse
 _ENCODER = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
@@ -66,6 +73,15 @@ def _refuse(_text: str) -> float:
 
 _DECODER = json.JSONDecoder(parse_float=_refuse, parse_constant=_refuse)
 Source = Callable[[str], bytes | None]
+Caps = tuple[Decimal | None, Decimal | None, int, int, frozenset[str]]  # epsilon, delta, queries, answers, permitted kinds
+_EXACT = Context(prec=80, rounding=ROUND_CEILING)
+_ROUNDING = Decimal("0.001")  # of an epsilon: parties round up what composes, each unit and power of ten of delta by itself
+_DECIMAL = re.compile(r"[0-9]{1,60}(\.[0-9]{1,40})?", re.ASCII)
+_SUBJECT = re.compile(
+    r"(?P<account>\S+) queries (?P<queries>[0-9]{1,12}) answers (?P<answers>[0-9]{1,12}) "
+    r"epsilon (?P<epsilon>none|[0-9]+(\.[0-9]+)?) delta (?P<delta>none|[0-9]+(\.[0-9]+)?)( permit (?P<permits>[a-z,-]+))?",
+    re.ASCII,
+)
 
 
 class Wrong(Exception):
@@ -114,6 +130,7 @@ class Report:
     last_time: datetime = datetime.min
     witnessed_size: int = 0
     witnesses: Mapping[str, str] = field(default_factory=dict)
+    accounts: Mapping[str, Mapping[str, str | int | Sequence[str]]] = field(default_factory=dict)
     older_checkpoints: int = 0
     trusted: int = 0
     notes: list[str] = field(default_factory=list)
@@ -223,6 +240,7 @@ def _trusted(source: bytes | Source, head: Signed) -> tuple[Signed, list[bytes]]
 def _entries(read: Source, size: int, wanted: set[int], report: Report, older: Sequence[Sequence[bytes]]) -> dict[int, bytes]:
     # One pass over all entries; returns the roots of the trees of the wanted sizes.
     known: dict[tuple[object, ...], int] = {}
+    budgets = Budgets()
     roots: dict[int, bytes] = {}
     upper: list[list[bytes]] = []
 
@@ -237,13 +255,14 @@ def _entries(read: Source, size: int, wanted: set[int], report: Report, older: S
                     raise Wrong("it is not the entry that a trusted export has", index)
                 if tile is None or tile[32 * place : 32 * place + 32] != leaf:
                     raise Wrong(f"its hash is not the one in {path}", index)
-                _check_entry(index, body, previous, known, report)
+                _check_entry(index, body, previous, known, budgets, report)
                 previous = leaf.hex()
                 yield leaf
             if tile is None or len(tile) != 32 * min(size - bundle * WIDTH, WIDTH):
                 raise Wrong(f"{path} holds more hashes than there are entries", min(size, (bundle + 1) * WIDTH))
 
     _grow(checked(), wanted, roots, upper)
+    report.accounts = budgets.shown()
     if any(len(each) > size for each in older):
         raise Wrong("the log ends before it, and a trusted export has it", size)
     for level, hashes in enumerate(upper, start=1):
@@ -277,7 +296,9 @@ def _grow(leaves: Iterator[bytes] | Sequence[bytes], wanted: set[int], roots: di
             roots[size] = value
 
 
-def _check_entry(index: int, body: bytes, previous: str, known: dict[tuple[object, ...], int], report: Report) -> None:
+def _check_entry(
+    index: int, body: bytes, previous: str, known: dict[tuple[object, ...], int], budgets: Budgets, report: Report
+) -> None:
     # What is known of jobs, budgets and enquiries so far grows with every entry, and so does the report.
     try:
         entry = _DECODER.decode(body.decode())
@@ -302,23 +323,303 @@ def _check_entry(index: int, body: bytes, previous: str, known: dict[tuple[objec
             raise Wrong(f"its time lies {back} before that of the entry before it", index)
         report.notes.append(f"before entry {index} the clock of the party was set back by {back}")
     report.first_time, report.last_time = report.first_time if index else time, time
-    job, account = facts.get("job"), str(facts.get("account"))
-    if kind in OF_A_JOB and not isinstance(job, str):
+    job = facts.get("job")
+    if kind in OF_A_JOB | OF_A_BUDGET and not isinstance(job, str):
         raise Wrong(f"{kind}, but it does not say of which job", index)
     if kind == "countersigned" and ("job-received", job) not in known:
         raise Wrong(f"job {job} was countersigned, but never received", index)
-    if kind in ("debited", "refunded") and ("reserved", job, account) not in known:
-        raise Wrong(f"a budget was {kind} for job {job} without a reservation", index)
     if kind == "output-released" and not {("countersigned", job), ("completed", job)} <= known.keys():
         raise Wrong(f"an output of job {job} was released although the job was not countersigned and completed", index)
+    if kind == "output-released" and budgets.unpaid[str(job)]:
+        raise Wrong(f"an output of job {job} was released although a budget that was reserved for it was not debited", index)
     if kind in ("job-received", "countersigned"):
         known[kind, job] = 1
-    elif kind == "reserved":
-        known[kind, job, account] = 1
+    elif kind in OF_A_BUDGET:
+        budgets.check(index, kind, facts)
+    elif kind == "authorisation" and facts.get("action") == "set-budget":
+        budgets.set_caps(index, facts)
     elif kind == "session-ended" and facts.get("state") == "completed":
         known["completed", job] = 1
     elif kind in OF_AN_ENQUIRY:
         _check_enquiry(index, kind, facts, known)
+
+
+@dataclass(frozen=True)
+class Charge:
+    """What a job takes of an account.
+
+    Attributes:
+        kind: of the job.
+        epsilon: None if something is opened without noise.
+        delta: spent.
+        queries: likewise.
+        answers: likewise.
+        unit: of privacy; None if it only adds up.
+        bound: mu squared, and the probabilities of telling everything and of being something else (docs/budgets.md).
+        at: the delta at which it composes, also of what remains when a part is given back.
+    """
+
+    kind: str
+    epsilon: Decimal | None
+    delta: Decimal
+    queries: int
+    answers: int
+    unit: str | None
+    bound: tuple[Decimal, Decimal, Decimal]
+    at: Decimal
+
+    def less(self, part: Charge) -> Charge:
+        """Returns what remains without a part."""
+        epsilon = None if self.epsilon is None or part.epsilon is None else self.epsilon - part.epsilon
+        bound = (self.bound[0] - part.bound[0], self.bound[1] - part.bound[1], self.bound[2] - part.bound[2])
+        rest = (self.delta - part.delta, self.queries - part.queries, self.answers - part.answers)
+        return Charge(self.kind, epsilon, *rest, self.unit, bound, self.at)
+
+    @property
+    def numbers(self) -> tuple[Decimal | None, Decimal, int, int]:
+        """What it takes."""
+        return self.epsilon, self.delta, self.queries, self.answers
+
+
+_NOTHING = Charge("", Decimal(0), Decimal(0), 0, 0, None, (Decimal(0), Decimal(0), Decimal(0)), Decimal(0))
+
+
+@dataclass
+class Level:
+    """Charges of one unit whose deltas have one power of ten: what they add up to, and how many have which delta."""
+
+    sums: list[Decimal]  # epsilon, delta, and the three numbers of the bound
+    deltas: Counter[Decimal] = field(default_factory=Counter)
+
+
+@dataclass
+class Account:
+    """Where an account stands: the charges, and sums over them that are kept with every charge."""
+
+    charges: dict[str, Charge] = field(default_factory=dict)
+    debited: dict[str, Charge] = field(default_factory=dict)
+    sums: list[Decimal] = field(default_factory=lambda: [Decimal(0)] * 4)  # epsilon with a bound, delta, queries, answers
+    unbounded: Counter[str] = field(default_factory=Counter)
+    units: dict[str, dict[int, Level]] = field(default_factory=dict)
+    epsilons: dict[str, Counter[Decimal]] = field(default_factory=dict)
+
+    def put(self, charge: Charge, sign: int) -> None:
+        """Adds a charge to the sums, or takes it out."""
+        values = (charge.epsilon or Decimal(0), charge.delta, Decimal(charge.queries), Decimal(charge.answers))
+        self.sums = [_EXACT.add(kept, sign * value) for kept, value in zip(self.sums, values, strict=True)]
+        if charge.epsilon is None:
+            self.unbounded[charge.kind] += sign
+        elif charge.unit is not None:
+            level = self.units.setdefault(charge.unit, {}).setdefault(charge.at.adjusted(), Level([Decimal(0)] * 5))
+            parts = (charge.epsilon, charge.at, *charge.bound)
+            level.sums = [_EXACT.add(kept, sign * part) for kept, part in zip(level.sums, parts, strict=True)]
+            level.deltas[charge.at] += sign
+            self.epsilons.setdefault(charge.unit, Counter())[charge.epsilon] += sign
+
+    @property
+    def epsilon(self) -> Decimal:
+        """Of all charges that have a bound: by units composed where that is less than added up."""
+        found = self.sums[0]
+        for unit, powers in self.units.items():
+            levels = [powers[power] for power in sorted(powers, reverse=True) if +powers[power].deltas]
+            if levels:
+                largest = max(+self.epsilons[unit])
+                added = sum((level.sums[0] for level in levels), Decimal(0))
+                found -= added - max(largest, _least_of_all_cuts(levels))
+        return found
+
+    @property
+    def rounding(self) -> Decimal:
+        """By how much a party's epsilon may be another: whoever asks decides how many units there are."""
+        return _ROUNDING * max(1, sum(bool(+level.deltas) for powers in self.units.values() for level in powers.values()))
+
+    @property
+    def kinds(self) -> list[str]:
+        """Of the jobs that have opened something without noise."""
+        return sorted(+self.unbounded)
+
+    def over(self, caps: Caps, slack: Decimal) -> set[str]:
+        """In which ways it is above its caps, that of epsilon with so much more."""
+        epsilon, delta, queries, answers, permits = caps
+        found = {
+            "epsilon": epsilon is not None and (bool(set(self.kinds) - permits) or self.epsilon > epsilon + slack),
+            "delta": delta is not None and self.sums[1] > delta,
+            "queries": self.sums[2] > queries,
+            "answers": self.sums[3] > answers,
+        }
+        return {measure for measure, is_over in found.items() if is_over}
+
+
+def _least_of_all_cuts(levels: Sequence[Level]) -> Decimal:
+    # Levels in falling powers are cut into runs; each run composes at the least of its deltas, or adds up.
+    best = [Decimal(0)]
+    for end in range(1, len(levels) + 1):
+        best.append(min(best[start] + _run(levels[start:end]) for start in range(end)))
+    return best[-1]
+
+
+def _run(levels: Sequence[Level]) -> Decimal:
+    sums = [sum(parts, Decimal(0)) for parts in zip(*(level.sums for level in levels), strict=True)]
+    epsilon, _, squared, excess, distance = sums
+    delta = min(min(+level.deltas) for level in levels)
+    composed = _composed(math.sqrt(squared), float(excess), float(distance), float(delta))
+    return epsilon if composed is None else min(epsilon, Decimal(composed))
+
+
+def _composed(mu: float, excess: float, distance: float, delta: float) -> float | None:
+    # The least epsilon at delta of a normal mechanism that moves by mu deviations, which tells everything with probability
+    # `excess` and is off by `distance`; what that takes of delta grows with epsilon, so it is looked for again.
+    epsilon = -1.0
+    while True:
+        left = delta - excess - (1 + math.exp(max(epsilon, 0.0))) * distance
+        if left <= 1e-10 or _tail(mu, 100.0) > left:
+            return None
+        low, high = 0.0, 100.0
+        while high - low > 1e-7:
+            middle = (low + high) / 2
+            low, high = (low, middle) if _tail(mu, middle) <= left else (middle, high)
+        if high <= epsilon + 1e-6:
+            return epsilon
+        epsilon = high
+
+
+def _tail(mu: float, epsilon: float) -> float:
+    # delta(epsilon) of the normal mechanism: Balle and Wang 2018, theorem 8.
+    if mu <= 0:
+        return 0.0
+    first, second = epsilon / mu - mu / 2, epsilon / mu + mu / 2
+    return (math.erfc(first / math.sqrt(2)) - math.exp(epsilon) * math.erfc(second / math.sqrt(2))) / 2
+
+
+class Budgets:
+    """All accounts, worked out from what the entries say was charged; see step 3 of the module."""
+
+    def __init__(self) -> None:
+        self.accounts: dict[str, Account] = {}
+        self.unpaid: Counter[str] = Counter()  # by job: accounts on which it reserved, and debited nothing
+        self._set: dict[str, Caps] = {}
+
+    def set_caps(self, index: int, facts: Mapping[str, object]) -> None:
+        """Notes the caps that an officer has set: from here on they are those of the account."""
+        found = _SUBJECT.fullmatch(str(facts.get("subject")))
+        if found is None:
+            raise Wrong("caps of a budget were set, but it does not say which", index)
+        epsilon, delta = (None if found[name] == "none" else Decimal(found[name]) for name in ("epsilon", "delta"))
+        permits = frozenset(filter(None, (found["permits"] or "").split(",")))
+        self._set[found["account"]] = epsilon, delta, int(found["queries"]), int(found["answers"]), permits
+
+    def check(self, index: int, kind: str, facts: Mapping[str, object]) -> None:
+        """Checks an entry about a budget, and takes its charge in."""
+        name, job = facts.get("account"), str(facts["job"])
+        try:
+            charge = _charge(facts)
+            caps = _caps(facts) if kind in ("reserved", "budget-refused") else None
+        except (KeyError, TypeError, ValueError, InvalidOperation) as error:
+            raise Wrong(f"{kind}, but it does not say what of which account", index) from error
+        if not isinstance(name, str):
+            raise Wrong(f"{kind}, but it does not say of which account", index)
+        account = self.accounts.setdefault(name, Account())
+        if caps is None:
+            _settle(index, kind, account, job, charge)
+            self.unpaid[job] -= kind == "debited"
+            return
+        if caps != self._set.get(name, caps):
+            raise Wrong(f"{name} was held to other caps than an officer had set for it", index)
+        if kind == "reserved":
+            if job in account.charges:
+                raise Wrong(f"a budget was reserved twice for job {job}", index)
+            account.charges[job] = charge
+            self.unpaid[job] += 1
+            account.put(charge, 1)
+            stands = _compare(index, name, account, facts)
+            if account.over(caps, account.rounding) or (caps[0] is not None and stands > caps[0]):
+                raise Wrong(f"with job {job} the account {name} stands above its caps", index)
+            return
+        held = account.charges.get(job, _NOTHING)
+        account.put(held, -1)
+        _compare(index, name, account, facts)
+        account.put(charge, 1)
+        over, said = account.over(caps, -account.rounding), facts.get("over")
+        account.put(charge, -1)
+        account.put(held, 1)
+        if not isinstance(said, list) or not said or not all(isinstance(measure, str) and measure in over for measure in said):
+            raise Wrong(f"job {job} was refused for a budget, {name}, that would have sufficed", index)
+
+    def shown(self) -> Mapping[str, Mapping[str, str | int | Sequence[str]]]:
+        """Returns where every account stands; decimals are texts."""
+        return {
+            name: {
+                "epsilon": f"{account.epsilon:.4f}",
+                "delta": f"{account.sums[1]:f}",
+                "queries": int(account.sums[2]),
+                "answers": int(account.sums[3]),
+                "without_noise": account.kinds,
+            }
+            for name, account in sorted(self.accounts.items())
+        }
+
+
+def _settle(index: int, kind: str, account: Account, job: str, charge: Charge) -> None:
+    held = account.charges.get(job)
+    if held is None:
+        raise Wrong(f"a budget was {kind} for job {job} without a reservation", index)
+    # What was debited stays so: neither it nor what was given back is there to be debited or given back again.
+    left = held.less(account.debited[job]) if job in account.debited else held
+    within = charge.queries <= left.queries and charge.answers <= left.answers and charge.delta <= left.delta
+    within &= (charge.epsilon or 0) <= (left.epsilon or 0) and all(map(Decimal.__le__, charge.bound, left.bound))
+    if not within or (held.epsilon is None) != (charge.epsilon is None) or (kind == "debited" and job in account.debited):
+        raise Wrong(f"more was {kind} for job {job} than was reserved", index)
+    if kind == "debited":
+        account.debited[job] = charge
+    else:
+        account.put(held, -1)
+        account.charges[job] = _NOTHING if held.numbers == charge.numbers else held.less(charge)
+        account.put(account.charges[job], 1)
+
+
+def _compare(index: int, name: str, account: Account, facts: Mapping[str, object]) -> Decimal:
+    # What an entry says of where the account stands against what the entries before it add up to; returns its epsilon.
+    try:
+        epsilon, added, delta = (_decimal(facts[f"stands_{name}"]) for name in ("epsilon", "added", "delta"))
+    except (KeyError, TypeError, ValueError, InvalidOperation) as error:
+        raise Wrong(f"it does not say where the account {name} stands", index) from error
+    said = [added, delta, facts.get("stands_queries"), facts.get("stands_answers"), facts.get("stands_unbounded")]
+    if said != [*account.sums, account.kinds] or abs(account.epsilon - epsilon) > account.rounding:
+        what = f"epsilon {account.epsilon:.4f}, delta {account.sums[1]:f}, {account.sums[2]} queries, {account.sums[3]} answers"
+        raise Wrong(f"the account {name} does not stand where it says, but at {what}", index)
+    return epsilon
+
+
+def _charge(facts: Mapping[str, object]) -> Charge:
+    epsilon = None if facts["epsilon"] is None else _decimal(facts["epsilon"])
+    unit, delta = facts["unit"], _decimal(facts["delta"])
+    if not isinstance(facts["kind"], str) or not (unit is None or isinstance(unit, str)):
+        raise TypeError("kind and unit are texts")
+    counts = _whole(facts["queries"]), _whole(facts["answers"])
+    if unit is None:
+        return Charge(facts["kind"], epsilon, delta, *counts, None, _NOTHING.bound, delta)
+    bound = _decimal(facts["squared"]), _decimal(facts["excess"]), _decimal(facts["distance"])
+    return Charge(facts["kind"], epsilon, delta, *counts, unit, bound, delta)
+
+
+def _caps(facts: Mapping[str, object]) -> Caps:
+    epsilon, delta = (None if facts[name] is None else _decimal(facts[name]) for name in ("cap_epsilon", "cap_delta"))
+    permits = facts["permits"]
+    if not isinstance(permits, list):
+        raise TypeError("permits are a list")
+    return epsilon, delta, _whole(facts["cap_queries"]), _whole(facts["cap_answers"]), frozenset(permits)
+
+
+def _decimal(value: object) -> Decimal:
+    if not isinstance(value, str) or not _DECIMAL.fullmatch(value):
+        raise TypeError("no decimal")
+    return Decimal(value)
+
+
+def _whole(value: object) -> int:
+    if type(value) is not int or value < 0:
+        raise TypeError("no count")
+    return value
 
 
 def _check_enquiry(index: int, kind: str, facts: Mapping[str, object], known: dict[tuple[object, ...], int]) -> None:
@@ -516,6 +817,7 @@ def _in_words(report: Report, compare: bool) -> list[str]:
     lines = [
         f"VERIFIED: {report.origin}, {report.size} entries {times}, root {report.root}",
         f"  the first {report.witnessed_size} are cosigned by {by}; {report.size - report.witnessed_size} came after that",
+        f"  {len(report.accounts)} account(s) of budgets add up to what it says, and none was charged above its caps",
         f"  it extends {report.older_checkpoints} older checkpoints of its own and {report.trusted} that you trust",
         *(f"  note: {note}" for note in report.notes),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -32,6 +33,9 @@ def order(
     every_days: Annotated[int, typer.Option("--every-days", help="At most so many days between two assessments.")],
     until: Annotated[datetime, typer.Option("--until", help="When it ends, UTC; at most with the agreement.")],
     max_runs: Annotated[int, typer.Option("--max-runs", help="At most so many assessments run.")],
+    for_owners: Annotated[
+        bool, typer.Option("--for-owners", help="Hand what is opened to the other owners, so that one job serves all.")
+    ] = False,
     output_format: FormatOption = OutputFormat.TEXT,
 ) -> None:
     """Have the serving party repeat this assessment, state what it finds, and renew the evidence by it."""
@@ -49,6 +53,7 @@ def order(
         every_days=every_days,
         until=until.replace(tzinfo=until.tzinfo or UTC).astimezone(UTC).replace(microsecond=0),
         max_runs=max_runs,
+        for_owners=for_owners,
         now=now(),
     )
     found = record.order
@@ -63,7 +68,8 @@ def list_all(*, config: PartyConfigOption, output_format: FormatOption = OutputF
     """List the standing assessments: when the next one is due, and how the last one went."""
     from parties.standing_assessments import standing_assessments
 
-    found, time = standing_assessments(load_party_config(config)), now()
+    time = now()
+    found = standing_assessments(load_party_config(config), now=time)
     rows = [
         (
             each.record.order.digest[:_SHOWN],
@@ -74,7 +80,7 @@ def list_all(*, config: PartyConfigOption, output_format: FormatOption = OutputF
         )
         for each in found
     ]
-    text = table(("order", "model", "next", "runs left", "last"), rows)
+    text = "\n".join([table(("order", "model", "next", "runs left", "last"), rows), *_by_people(found)])
     Output(output_format).result({"orders": [_describe(each) for each in found]}, text)
 
 
@@ -100,9 +106,23 @@ def _stands(each: OrderStanding, time: datetime) -> str:
         return f"ended: {each.record.why}"
     if each.runs and each.runs[-1].ended is None:
         return "under way"
+    if each.unknown:
+        return each.unknown
+    if not each.record.order.measures:
+        return f"by the reports of {', '.join(each.record.order.owners)}"
     if each.due is None:
         return "none: no runs are left" if each.runs_left < 1 else "none while it is not released here"
     return "now" if each.due <= time else f"{each.due:%Y-%m-%d %H:%M} UTC"
+
+
+def _by_people(found: tuple[OrderStanding, ...]) -> Iterator[str]:
+    for each in found:
+        for left in each.by_people:
+            until = "was never measured" if left.until is None else f"counts until {left.until:%Y-%m-%d %H:%M} UTC"
+            yield (
+                f"{each.record.order.ref.label}: {left.figure} {until}; no job measures it: attack the model with your rows in "
+                "the clear, and state what you found with `confide model evidence state REPORT --in-the-clear`."
+            )
 
 
 def _last(each: OrderStanding) -> str:
@@ -129,10 +149,13 @@ def _describe(each: OrderStanding) -> dict[str, Json]:
         "order": found.digest,
         "model": found.ref.label,
         "querier": found.querier,
+        "for_owners": found.for_owners,
         "every_days": found.every_days,
         "until": found.until.strftime(TIME_FORMAT),
         "runs_left": each.runs_left,
         "due": None if each.due is None else each.due.strftime(TIME_FORMAT),
+        "by_people": {left.figure: None if left.until is None else left.until.strftime(TIME_FORMAT) for left in each.by_people},
+        "unknown": each.unknown,
         "ended": None if each.record.ended is None else each.record.ended.strftime(TIME_FORMAT),
         "why": each.record.why,
         "runs": runs,

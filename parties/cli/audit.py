@@ -236,4 +236,5 @@ def _describe_report(report: Report) -> dict[str, Json]:
         "older_checkpoints": report.older_checkpoints,
         "compared": report.trusted,
         "notes": list(report.notes),
+        "accounts": dict(report.accounts),
     }

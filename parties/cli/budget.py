@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from parties.budgets import AccountState
 
 app = typer.Typer(help="Look at what was spent of data sets and models, and set the most that may be.", no_args_is_help=True)
-AccountArgument = Annotated[str, typer.Argument(metavar="ACCOUNT", help="dataset/NAME, of all versions, or model/NAME@VERSION.")]
+AccountArgument = Annotated[
+    str, typer.Argument(metavar="ACCOUNT", help="dataset/POPULATION, of all its data sets, or model/NAME@VERSION.")
+]
 SHOWN_DIGITS = 12
 MAX_COUNT = 1_000_000_000  # as in a policy
 
@@ -37,8 +39,8 @@ def show(
 
     loaded = load_party_config(config)
     states = budgets(loaded) if account is None else (budget(loaded, account),)
-    rows = [(state.account, *_in_words(state), _source(state)) for state in states]
-    text = table(("account", "queries", "answers", "epsilon", "delta", "caps of"), rows)
+    rows = [(state.account, ", ".join(state.datasets) or "-", *_in_words(state), _source(state)) for state in states]
+    text = table(("account", "data sets", "queries", "answers", "epsilon", "delta", "caps of"), rows)
     Output(output_format).result({"budgets": [_describe(state) for state in states]}, text)
 
 
@@ -73,13 +75,20 @@ def set_caps(
         str | None, typer.Option("--epsilon", help="A decimal; then nothing is opened without noise. No cap if not given.")
     ] = None,
     delta: Annotated[str | None, typer.Option("--delta", help="A decimal, beside --epsilon.")] = None,
+    permit: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--permit", help="A type of job that may open without noise beside --epsilon: no formal guarantee. Repeatable."
+        ),
+    ] = None,
     output_format: FormatOption = OutputFormat.TEXT,
 ) -> None:
     """Set the most that may ever be spent on an account, above the policy, by a privacy officer."""
     from governance.policy.budgets import Caps
     from parties.budgets import set_budget
 
-    caps = Caps(queries, answers, _decimal("--epsilon", epsilon), _decimal("--delta", delta))
+    permits = tuple(dict.fromkeys(permit or ()))
+    caps = Caps(queries, answers, _decimal("--epsilon", epsilon), _decimal("--delta", delta), permits)
     state = set_budget(load_party_config(config), person, account, caps, now=now().replace(microsecond=0))
     spent_queries, spent_answers, *_ = _in_words(state)
     text = f"{account}: {spent_queries} queries and {spent_answers} answers are spent."
@@ -100,10 +109,17 @@ def _values(amount: Amount) -> tuple[int, int, str, str]:
 
 
 def _in_words(state: AccountState) -> tuple[str, ...]:
+    from privacy.accounting.statement import NO_GUARANTEE
+
     queries, answers, epsilon, delta = _values(state.spent)
-    if state.spent.epsilon is None and state.with_noise.queries:
+    if state.spent.epsilon is None and state.counted.epsilon is not None:
+        epsilon = state.counted.epsilon_in_words
+    elif state.spent.epsilon is None and state.with_noise.queries:
         epsilon = f"{epsilon} (with noise: {state.with_noise.epsilon_in_words})"
-    return tuple(f"{used} of {cap}" for used, cap in zip((queries, answers, epsilon, delta), state.caps.in_words, strict=True))
+    found = [f"{used} of {cap}" for used, cap in zip((queries, answers, epsilon, delta), state.caps.in_words, strict=True)]
+    if state.caps.permits:
+        found[2] += f"; beside it {', '.join(state.caps.permits)} without noise: {NO_GUARANTEE}"
+    return tuple(found)
 
 
 def _source(state: AccountState) -> str:
@@ -116,11 +132,14 @@ def _describe(state: AccountState) -> dict[str, Json]:
         "answers": state.caps.answers,
         "epsilon": None if state.caps.epsilon is None else f"{state.caps.epsilon:f}",
         "delta": None if state.caps.delta is None else f"{state.caps.delta:f}",
+        "permits": list(state.caps.permits),
     }
     return {
         "account": state.account,
+        "datasets": list(state.datasets),
         "spent": dict(state.spent.to_facts()),
         "with_noise": dict(state.with_noise.to_facts()),
+        "counted": dict(state.counted.to_facts()),
         "composed": _composed(state.spent),
         "reserved": dict(state.reserved.to_facts()),
         "caps": caps,

@@ -59,6 +59,12 @@ def register(
             "--rows-per-person", min=1, help="So many rows one person has at most; counted where identifiers are there."
         ),
     ] = None,
+    population: Annotated[
+        str | None,
+        typer.Option(
+            "--population", help="Whose rows these are: all data sets of one population share a budget. Else the data set's name."
+        ),
+    ] = None,
     output_format: FormatOption = OutputFormat.TEXT,
 ) -> None:
     """Check rows against their schema and keep them, sealed, as the next version of a data set."""
@@ -84,6 +90,7 @@ def register(
             now=now(),
             align_by=align_by,
             rows_per_person=rows_per_person,
+            population=population,
         )
         left_out = sum(record.left_out.values())
     elif schema is None and contract is not None and recipe is not None:
@@ -100,6 +107,7 @@ def register(
             now=now(),
             align_by=align_by,
             rows_per_person=rows_per_person,
+            population=population,
         )
         outcome = made.to_document()
         left_out = made.rows_read - made.rows_out
@@ -107,6 +115,8 @@ def register(
         what = "rows are registered under a schema, or under a contract by a recipe"
         raise ConfideError(ErrorCode.INVALID_ARGUMENT, what, remedy="Give --schema, or --contract and --recipe.")
     text = f"Registered {record.num_rows} rows as {record.name}, version {record.version}; {left_out} left out."
+    if record.population != record.name:
+        text += f"\nThe population is {record.population}: one budget, dataset/{record.population}, for all data sets of it."
     if record.alignment:
         text += f"\nAlignment {record.alignment}: the other owners' parts must show the same."
     data = _describe(record)
@@ -139,8 +149,8 @@ def list_all(*, config: PartyConfigOption, output_format: FormatOption = OutputF
 
     with one_transaction(load_party_config(config).folder.database_file) as tables:
         records = tables.datasets.latest()
-    rows = [(r.name, str(r.version), str(r.num_rows), r.created.strftime(TIME_FORMAT)) for r in records]
-    text = table(("name", "version", "rows", "registered"), rows)
+    rows = [(r.name, str(r.version), str(r.num_rows), r.population, r.created.strftime(TIME_FORMAT)) for r in records]
+    text = table(("name", "version", "rows", "population", "registered"), rows)
     Output(output_format).result({"datasets": [_describe(record) for record in records]}, text)
 
 
@@ -190,6 +200,7 @@ def _describe(record: DatasetRecord) -> dict[str, Json]:
         "alignment": record.alignment,
         "left_out": dict(record.left_out),
         "rows_per_person": record.rows_per_person,
+        "population": record.population,
         "rows_per_person_from": "counted" if record.is_counted else "declared" if record.rows_per_person else "unknown",
         "registered": record.created.strftime(TIME_FORMAT),
     }

@@ -32,6 +32,10 @@ def align(
     ] = None,
     recipe: Annotated[Path | None, typer.Option("--recipe", help="And the recipe: YAML.", dir_okay=False)] = None,
     name: Annotated[str, typer.Option("--name", help="The data set's name here; not needed with --size-only.")] = "",
+    population: Annotated[
+        str | None,
+        typer.Option("--population", help="Whose rows these are: all data sets of one population share a budget. Else the name."),
+    ] = None,
     size_only: Annotated[
         bool, typer.Option("--size-only", help="Disclose how many people are common, and nothing else; register nothing.")
     ] = False,
@@ -49,7 +53,8 @@ def align(
         what = "common rows are registered under a name"
         raise ConfideError(ErrorCode.INVALID_ARGUMENT, what, remedy="Give --name, or --size-only if nothing is registered.")
     loaded, output = load_party_config(config), Output(output_format)
-    terms = terms_of(loaded, peer=peer, label=label, mode=Mode.SIZE if size_only else Mode.ROWS, dataset=name)
+    mode = Mode.SIZE if size_only else Mode.ROWS
+    terms = terms_of(loaded, peer=peer, label=label, mode=mode, dataset=name, population=population)
     earlier = None if plan else take_up(loaded, terms)
     if earlier is not None:
         output.note(f"Concluded the intersection {label} with {peer}, whose last message was lost.")

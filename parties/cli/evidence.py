@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +14,8 @@ from parties.config import load_party_config
 
 if TYPE_CHECKING:
     from governance.evidence.bundle import EvidenceBundle
-    from governance.evidence.gate import Decision
+    from governance.evidence.gate import Decision, Reason
+    from parties.own_assessing import OwnJudged
 
 app = typer.Typer(help="What is known of a model version before it is released, and what the gate says.", no_args_is_help=True)
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="name@version, as `confide model list` shows it.")]
@@ -56,6 +58,90 @@ def make(
     Output(output_format).result({**decision_data(judged.decision), "ended_release": judged.ended_release}, text)
 
 
+@app.command("own")
+@reported
+def own(
+    *,
+    config: PartyConfigOption,
+    person: PersonOption,
+    published: Annotated[
+        str | None, typer.Option("--published", metavar="MODEL", help="name@version, as `confide model published` shows it.")
+    ] = None,
+    manifest: Annotated[Path | None, typer.Option("--manifest", help="Else: the architecture, JSON.", dir_okay=False)] = None,
+    weights: Annotated[Path | None, typer.Option("--weights", help="Its weights, safetensors.", dir_okay=False)] = None,
+    terms: Annotated[Path | None, typer.Option("--terms", help="As it is to be published: YAML.", dir_okay=False)] = None,
+    validation: Annotated[
+        Path | None,
+        typer.Option("--validation", help="As of the publication: rows that polynomials are fitted on.", dir_okay=False),
+    ] = None,
+    approximate: Annotated[
+        int | None, typer.Option("--approximate", metavar="DEGREE", help="As of the publication: polynomials of this degree.")
+    ] = None,
+    between: Annotated[
+        tuple[float, float] | None,
+        typer.Option("--range", metavar="LOW HIGH", help="As of the publication: for these arguments."),
+    ] = None,
+    dataset: Annotated[
+        list[str] | None, typer.Option("--dataset", help="party/name/version of own rows behind it; else as the terms say.")
+    ] = None,
+    members: Annotated[
+        Path | None, typer.Option("--members", help="Rows that it was trained on: CSV; they stay here.", dir_okay=False)
+    ] = None,
+    others: Annotated[
+        Path | None, typer.Option("--others", help="Rows that it was not trained on: CSV; they stay here.", dir_okay=False)
+    ] = None,
+    label: Annotated[str | None, typer.Option("--label", help="The column of labels in both.")] = None,
+    sensitive: Annotated[str | None, typer.Option("--sensitive", help="The feature that an attacker would like to know.")] = None,
+    hidden: Annotated[
+        list[str] | None, typer.Option("--hidden", help="A number that is drawn back out; again for more. The sensitive one.")
+    ] = None,
+    group: Annotated[
+        str | None, typer.Option("--group", help="A column of groups, of gaps between which a class may speak.")
+    ] = None,
+    shadows: Annotated[int, typer.Option("--shadows", min=8, max=1024, help="Shadow models of the attack.")] = 64,
+    without_figures: Annotated[
+        bool, typer.Option("--without-figures", help="Nobody can attack it; people answer for it, if the class names any.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option("--out", help="Where the signed bundle is written too.", dir_okay=False)] = None,
+    output_format: FormatOption = OutputFormat.TEXT,
+) -> None:
+    """Attack a model of this institution's own with its rows, and make, sign and keep evidence; say what the gate says.
+
+    The rows stay here. The evidence is about the model as it answers encrypted queries: bring what you publish, or name what is.
+    """
+    from governance.evidence.bundle import EvidenceBundle
+    from parties.models import read_label
+    from parties.own_assessing import AttackFiles, answering_model, brought_model, make_own_evidence
+    from parties.publication_files import load_publication_terms
+    from parties.publishing import PublicationFiles
+    from parties.storage.files import write_public
+    from protocols.ckks.offers import Choice
+
+    loaded = load_party_config(config)
+    if (published is None) == (manifest is None or weights is None or terms is None):
+        raise typer.BadParameter("name a --published model, or bring --manifest, --weights and --terms")
+    rows = None
+    if not without_figures:
+        if members is None or others is None or label is None or sensitive is None:
+            wanted = "--members, --others, --label and --sensitive say what it is attacked with"
+            raise typer.BadParameter(f"{wanted}; without rows behind it, --without-figures")
+        rows = AttackFiles(members, others, label, sensitive, tuple(hidden or ()), group, shadows)
+    said: tuple[str, ...] = ()
+    if published is not None:
+        model = answering_model(loaded, read_label(published))
+    elif manifest is not None and weights is not None and terms is not None:
+        declared = load_publication_terms(terms)
+        said = declared.datasets
+        chosen = None if approximate is None else Choice(approximate, between)
+        files = PublicationFiles(manifest, weights, validation, label if validation is not None else None)
+        model = brought_model(loaded, files, declared, approximation=chosen)
+    judged = make_own_evidence(loaded, person, model, datasets=tuple(dataset or said), rows=rows, now=now())
+    if out is not None:
+        write_public(out, judged.record.signed.to_bytes())
+    text = f"{bundle_text(EvidenceBundle.from_bytes(judged.record.signed.body))}\n{_own_text(judged)}"
+    Output(output_format).result(_own_data(judged), text)
+
+
 @app.command("state")
 @reported
 def state(
@@ -91,8 +177,10 @@ def show(*, model: ModelArgument, config: PartyConfigOption, output_format: Form
     from governance.evidence.bundle import EvidenceBundle
     from parties.evidence import judge_evidence
     from parties.models import read_label
+    from parties.own_assessing import judge_own_evidence
 
-    judged = judge_evidence(load_party_config(config), read_label(model), now=now())
+    loaded, ref = load_party_config(config), read_label(model)
+    judged = judge_own_evidence(loaded, ref, now=now()) or judge_evidence(loaded, ref, now=now())
     bundle = EvidenceBundle.from_bytes(judged.record.signed.body)
     data: dict[str, Json] = {"evidence": dict(judged.record.signed.document), **decision_data(judged.decision)}
     Output(output_format).result(data, f"{bundle_text(bundle)}\n{decision_text(judged.decision)}")
@@ -125,20 +213,57 @@ def verify(
 @app.command("approve")
 @reported
 def approve(
-    *, model: ModelArgument, config: PartyConfigOption, person: PersonOption, output_format: FormatOption = OutputFormat.TEXT
+    *,
+    model: ModelArgument,
+    config: PartyConfigOption,
+    person: PersonOption,
+    evidence: Annotated[
+        str, typer.Option("--evidence", help="First digits of the bundle that you have looked at; another one is refused.")
+    ] = "",
+    output_format: FormatOption = OutputFormat.TEXT,
 ) -> None:
-    """Approve the release of a version under the last bundle about it; another bundle is approved anew."""
+    """Approve the release of a version under the last bundle about it; it counts for later ones that are no worse."""
     from parties.evidence import approve_release
     from parties.models import read_label
+    from parties.own_assessing import approve_own, judge_own_evidence
 
-    judged = approve_release(load_party_config(config), person, read_label(model), now=now())
+    loaded, ref = load_party_config(config), read_label(model)
+    if judge_own_evidence(loaded, ref, now=now()) is not None:
+        approved = approve_own(loaded, person, ref, now=now(), seen=evidence)
+        Output(output_format).result(_own_data(approved), _own_text(approved))
+        return
+    judged = approve_release(loaded, person, ref, now=now(), seen=evidence)
     Output(output_format).result(decision_data(judged.decision), decision_text(judged.decision))
 
 
-def decision_data(decision: Decision) -> dict[str, Json]:
-    """Returns a decision of the gate for programs."""
+def _own_data(judged: OwnJudged) -> dict[str, Json]:
+    from parties.own_evidence import own_remedy
+
+    return {**decision_data(judged.decision, own_remedy), "answers": [ref.label for ref in judged.published]}
+
+
+def _own_text(judged: OwnJudged) -> str:
+    from parties.own_evidence import own_remedy
+
+    text = decision_text(judged.decision, own_remedy)
+    if judged.published:
+        text += f"\nPublished as {', '.join(ref.label for ref in judged.published)}."
+    return text
+
+
+def decision_data(decision: Decision, remedy: Callable[[Reason], str] | None = None) -> dict[str, Json]:
+    """Returns a decision of the gate for programs; `remedy` says what to do about a reason, as of any release if it is None."""
+    from governance.evidence.gate import Verdict
+    from parties.release_remedies import remedy_for
+
     reasons: list[Json] = [
-        {"code": reason.code.value, "verdict": reason.verdict.value, "what": reason.what} for reason in decision.reasons
+        {
+            "code": reason.code.value,
+            "verdict": reason.verdict.value,
+            "what": reason.what,
+            "remedy": "" if decision.verdict is Verdict.PASS else (remedy or remedy_for)(reason),
+        }
+        for reason in decision.reasons
     ]
     return {
         "model": None if decision.ref is None else decision.ref.label,
@@ -149,11 +274,17 @@ def decision_data(decision: Decision) -> dict[str, Json]:
     }
 
 
-def decision_text(decision: Decision) -> str:
-    """Returns a decision of the gate for people."""
+def decision_text(decision: Decision, remedy: Callable[[Reason], str] | None = None) -> str:
+    """Returns a decision of the gate for people, with what to do about each reason unless it passes."""
+    from governance.evidence.gate import Verdict
+    from parties.release_remedies import remedy_for
+
     label = "the bundle" if decision.ref is None else decision.ref.label
     lines = [f"{label}: {decision.verdict.value}" + (f" (class {', '.join(decision.classes)})" if decision.classes else "")]
-    lines += [f"  {reason.verdict.value}: {reason.what} [{reason.code.value}]" for reason in decision.reasons]
+    for reason in decision.reasons:
+        lines.append(f"  {reason.verdict.value}: {reason.what} [{reason.code.value}]")
+        if decision.verdict is not Verdict.PASS:
+            lines.append(f"    what to do: {(remedy or remedy_for)(reason)}")
     return "\n".join(lines)
 
 

@@ -217,11 +217,11 @@ def result(
         # Before the outputs are fetched, since they are handed out once.
         check_utility_files(job, report=report, usual=usual, picture=picture)
         check_schema_file(job, schema)
-        opened = client.opened(job)
+        opened, folder = client.opened(job), client.folder
     values = {name: output.value for name, output in opened.items()}
     Output(output_format).result({"job": job.job_id, "outputs": describe_outputs(values)}, outputs_in_words(job, values))
     write_utility_files(job, opened, report=report, usual=usual, picture=picture, sign=client.calls.signed_utility)
-    write_schema_file(job, values, schema)
+    write_schema_file(job, opened, schema, folder=folder)
 
 
 def _submit(client: Client, prepared: PreparedJob, output: Output) -> None:

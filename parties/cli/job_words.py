@@ -9,7 +9,14 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from parties.cli.answer_words import NO_ANSWER, answer_constraints, answer_noise_note, mean_in_words, number_in_words
-from parties.cli.noise_words import is_withheld, noise_note, noisy_count_in_words, shown_count
+from parties.cli.noise_words import (
+    is_withheld,
+    noise_note,
+    noisy_count_in_words,
+    noisy_loss_in_words,
+    scores_in_words,
+    shown_count,
+)
 from parties.cli.output import Json, table
 from parties.cli.risk_words import attack_in_words
 from parties.cli.utility_words import groups_in_words, reliability_in_words
@@ -229,6 +236,10 @@ def _output_in_words(job: Job, label: Column, output: JobOutput, value: Values) 
             return f"{output.name}:\n{groups_in_words(job, output, value, min_cell=least)}{noise_note(job, output)}"
         case Kind.ATTACK_COUNTS:
             return f"{output.name}:\n{attack_in_words(job, value, min_cell=least)}"
+        case Kind.SCORE_HISTOGRAM:
+            return f"{output.name}:\n{scores_in_words(job, label.class_names, output, value)}{noise_note(job, output)}"
+        case Kind.LOG_LOSS | Kind.SQUARED_ERROR if output.noise != "0":
+            return f"{output.name}: {noisy_loss_in_words(job, output, float(value[0]))}"
         case Kind.ROC_AUC | Kind.LOG_LOSS:
             withheld = math.isnan(value[0])
             return f"{output.name}: " + (f"withheld: a class has fewer than {least} rows" if withheld else f"{value[0]:.4f}")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from parties.cli.output import table
 from protocols.job_parts import OutputKind
 from protocols.private_job_checks import contributors
 
@@ -45,6 +48,34 @@ def noise_note(job: Job, output: Output) -> str:
         return f"\nthe sums over all {job.num_rows} rows that they follow from have noise of deviation {_deviation(job):.3g}"
     least = f"; what tells of fewer than {output.min_cell} rows is withheld" if output.min_cell > 1 else ""
     return f"\nevery number has noise of deviation {_deviation(job):.3g}{least}"
+
+
+def scores_in_words(job: Job, names: Sequence[str], output: Output, counts: Values) -> str:
+    """Returns a score histogram for people: rows of either class by ranges of the probability, and the area that follows."""
+    from privacy.utility.noisy import noisy_area
+
+    edges = ("0", *output.group_edges, "1")
+    cells = [[shown_count(count) for count in line] for line in counts.tolist()]
+    lines = [(f"{low} to {high}", *line) for (low, high), line in zip(pairwise(edges), cells, strict=True)]
+    area = noisy_area(counts.astype("float64"), deviation=_deviation(job), min_cell=output.min_cell)
+    text = table((f"probability of {names[1]}", *names), lines)
+    return f"{text}\narea under the ROC curve: {area.value:.4f} ({area.low:.4f} to {area.high:.4f})"
+
+
+def noisy_loss_in_words(job: Job, output: Output, mean: float) -> str:
+    """Returns a noisy mean loss for people, with its interval of 95 %."""
+    from privacy.utility.noisy import noisy_mean
+    from protocols.row_losses import mean_of_opened
+
+    deviation = mean_of_opened(_deviation(job), output, job.num_rows)
+    is_squared = output.kind is OutputKind.SQUARED_ERROR
+    most = float(output.bound) ** (2 if is_squared else 1)
+    found = noisy_mean(mean, deviation=deviation, rows=job.num_rows, most=most)
+    whose = "error" if is_squared else "loss"
+    return (
+        f"about {found.value:.4f} ({found.low:.4f} to {found.high:.4f}); noise of deviation {deviation:.3g}; "
+        f"no row's {whose} counts for more than {output.bound}"
+    )
 
 
 def _deviation(job: Job) -> float:

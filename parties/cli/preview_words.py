@@ -33,6 +33,7 @@ def preview_in_words(preview: Preview) -> str:
         f"cost: {preview.rounds:,} rounds, about {duration(preview.seconds)}, {_mib(preview.memory_bytes)} of memory, "
         f"{_mib(preview.disk_bytes)} of disk",
         f"epsilon: {preview.epsilon}",
+        *(f"prepared with {line}" for line in preview.prepared_with),
         *(f"budget: {line}" for line in preview.budgets),
         *(f"numbers: {line}" for line in preview.numbers),
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from parties.cli.privacy_ablate import ablate, ablation
 from parties.cli.privacy_check import check
 from parties.cli.privacy_choose import account, choose
 from parties.cli.privacy_forecast import forecast
@@ -15,3 +16,5 @@ app.command("account")(account)
 app.command("check")(check)
 app.command("forecast")(forecast)
 app.command("sweep")(sweep)
+app.command("ablate")(ablate)
+app.command("ablation")(ablation)

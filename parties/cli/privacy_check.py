@@ -66,6 +66,7 @@ def _decide(
     from parties.config import load_party_config
     from parties.evidence import judge_evidence, judge_file
     from parties.models import read_label
+    from parties.own_assessing import judge_own_evidence
     from parties.policy_file import load_policy
     from parties.storage.files import read_public
     from protocols.canonical import MAX_DOCUMENT_BYTES
@@ -81,7 +82,9 @@ def _decide(
             what = f"{target[:130]} is no file, and no name@version of a model"
             remedy = "Name a signed bundle, or a version of `confide model list`."
             raise ConfideError(ErrorCode.INVALID_ARGUMENT, what, remedy=remedy)
-        return judge_evidence(party, read_label(target), policy=terms, now=now()).decision
+        ref = read_label(target)
+        own = judge_own_evidence(party, ref, policy=terms, now=now())
+        return judge_evidence(party, ref, policy=terms, now=now()).decision if own is None else own.decision
     if terms is None:
         if party is None:
             what = "nothing says what a release must keep to"

@@ -59,6 +59,13 @@ def sweep(
     assess: Annotated[AttackName | None, typer.Option("--assess", help="Attack each model, with the rows held out.")] = None,
     shadows: Annotated[int, typer.Option("--shadows", help="With --assess: how many each owner trains.")] = 64,
     min_cell: Annotated[int, typer.Option("--min-cell", help="No count that is opened tells of fewer rows.")] = 5,
+    noise: Annotated[
+        str, typer.Option("--noise", help="Of the owners, on each number that evaluations open: its deviation.")
+    ] = "0",
+    noise_colluders: Annotated[
+        int | None, typer.Option("--noise-colluders", help="Owners that may pool what they know of it.")
+    ] = None,
+    rows_per_person: Annotated[int, typer.Option("--rows-per-person", min=1, help="That the noise hides together.")] = 1,
     timeout_s: Annotated[float, typer.Option("--timeout", min=0, help="Seconds to wait for each job at most.")] = 3600.0,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before it charges.")] = False,
     output_format: FormatOption = OutputFormat.TEXT,
@@ -84,6 +91,9 @@ def sweep(
         attack=None if assess is None else assess.value,
         shadows=shadows,
         min_cell=min_cell,
+        noise=noise,
+        noise_colluders=noise_colluders,
+        rows_per_person=rows_per_person,
     )
     training = read_training(request)
     asked = sweep_request(training, terms)

@@ -11,11 +11,13 @@ from parties.cli.options import PartyConfigOption, now
 from parties.cli.output import FormatOption, Json, Output, OutputFormat, reported, table
 from parties.config import load_party_config
 from protocols.errors import ConfideError, ErrorCode
-from protocols.job import TIME_FORMAT
+from protocols.job import TIME_FORMAT, ModelRef
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
+    from parties.own_evidence import OwnStanding
     from parties.storage.encrypted import PublishedRecord
 
 PublishedArgument = Annotated[str, typer.Argument(metavar="MODEL", help="name@version, as `confide model published` shows it.")]
@@ -81,22 +83,22 @@ def publish(
 @reported
 def published(*, config: PartyConfigOption, output_format: FormatOption = OutputFormat.TEXT) -> None:
     """List the models of this institution that answer encrypted queries, or did."""
-    from parties.publishing import published_models
+    from parties.publishing import published_models, published_standings
 
-    time = now()
-    records = published_models(load_party_config(config))
+    time, loaded = now(), load_party_config(config)
+    records, evidence = published_models(loaded), published_standings(loaded, now=time)
     rows = [
         (
             record.model.ref.label,
             ", ".join(sorted(record.model.plans)),
             record.published.strftime(TIME_FORMAT),
             record.model.expires.strftime(TIME_FORMAT),
-            _standing(record, time),
+            _standing(record, time, evidence),
             record.model.privacy,
         )
         for record in records
     ]
-    data: list[Json] = [_describe(record, time) for record in records]
+    data: list[Json] = [_describe(record, time, evidence) for record in records]
     Output(output_format).result({"models": data}, table(("model", "lanes", "published", "until", "standing", "privacy"), rows))
 
 
@@ -131,17 +133,25 @@ def withdraw(
     Output(output_format).result(data, text)
 
 
-def _standing(record: PublishedRecord, time: datetime) -> str:
+def _standing(record: PublishedRecord, time: datetime, evidence: Mapping[ModelRef, OwnStanding]) -> str:
     if record.withdrawn is not None:
         return "withdrawn"
     if time >= record.model.expires:
         return "expired"
-    return "not yet valid" if time < record.model.valid_from else "answers"
+    if time < record.model.valid_from:
+        return "not yet valid"
+    found = evidence.get(record.model.ref)
+    if found is None or found.decision is None:
+        return "answers"
+    if not found.answers:
+        codes = ", ".join(dict.fromkeys(reason.code.value for reason in found.decision.reasons))
+        return f"{found.decision.verdict.value}: {codes}"
+    return "answers" if found.renewal is None else f"answers; evidence until {found.renewal.ends.strftime(TIME_FORMAT)}"
 
 
-def _describe(record: PublishedRecord, time: datetime) -> dict[str, Json]:
+def _describe(record: PublishedRecord, time: datetime, evidence: Mapping[ModelRef, OwnStanding]) -> dict[str, Json]:
     said = {name: value for name, value in record.model.to_document().items() if name not in ("format", "plans")}
     withdrawn = None if record.withdrawn is None else record.withdrawn.strftime(TIME_FORMAT)
     ends = {"published_at": record.published.strftime(TIME_FORMAT), "withdrawn_at": withdrawn}
     names = {"model": record.model.ref.label, "digest": record.model.digest, "lanes": sorted(record.model.plans)}
-    return {**said, **names, **ends, "standing": _standing(record, time), "privacy": record.model.privacy}
+    return {**said, **names, **ends, "standing": _standing(record, time, evidence), "privacy": record.model.privacy}

@@ -32,7 +32,8 @@ def charges_in_words(plan: SweepPlan) -> str:
     text = table(("party", "account", "epsilon", "delta", "queries", "answers"), lines)
     parts = [f"This sweep will charge, if all of its jobs are done:\n{text}"]
     if any(charge.outputs.epsilon is None for charge in plan.charges):
-        parts.append("Evaluations and assessments open numbers without noise: accounts with a cap on epsilon refuse them.")
+        exact = "Evaluations and assessments" if plan.request.evaluation.noise == "0" else "Assessments"
+        parts.append(f"{exact} open numbers without noise: accounts with a cap on epsilon refuse them.")
     return "\n".join(parts)
 
 
@@ -66,8 +67,15 @@ def sweep_in_words(plan: SweepPlan, end: SweepEnd) -> str:
             f"{NOT_KNOWN}: not measured, or withheld for too few rows; it counts as the worst.",
             f"charged to every owner for all {trainings} trainings of this sweep, at most: epsilon {epsilon:f}, delta {delta:f}.",
             "Whoever chooses a row for its figures has used the whole of that, not the row's epsilon.",
+            *_noise_note(request),
         ]
     )
+
+
+def _noise_note(request: SweepRequest) -> tuple[str, ...]:
+    noise = request.evaluation.noise
+    told = f"Evaluations have noise of deviation {noise} at least on each number; each is charged to the rows held out."
+    return () if noise == "0" else (told,)
 
 
 def describe_sweep(plan: SweepPlan, end: SweepEnd, *, kept_in: str) -> dict[str, Json]:

@@ -27,6 +27,7 @@ def train(
     model_name: str,
     training: Mapping[str, Any] | BaseModel,
     input_shape: tuple[int, ...] | None = None,
+    prepared_with: Sequence[str] = (),
     placement: Placement | None = None,
     expires_in_minutes: int | None = None,
 ) -> JobHandle:
@@ -42,6 +43,8 @@ def train(
         training: the block of the request of that name (docs/jobs.md); numbers may be floats.
         input_shape: of a row as the module takes it, (channels, length) or (channels, height, width); not needed for a module
             whose first layer is linear.
+        prepared_with: ids of jobs whose outcomes go into it before its first step; the release that a standardising schema claims
+            is among them by itself.
         placement: who computes and deals; else the client's.
         expires_in_minutes: until when everybody must have agreed and begun.
 
@@ -60,6 +63,7 @@ def train(
             model_name=model_name,
             training=training,
             input_shape=input_shape,
+            prepared_with=prepared_with,
             placement=who,
             expires_in_minutes=expires_in_minutes,
         )
@@ -78,6 +82,7 @@ def summarise(
     min_cell: int | None = None,
     noise: Noise | None = None,
     noise_colluders: int | None = None,
+    rows_per_person: int | None = None,
     placement: Placement | None = None,
     expires_in_minutes: int | None = None,
 ) -> JobHandle:
@@ -93,6 +98,7 @@ def summarise(
         min_cell: groups of fewer rows are not told; the usual bound if None.
         noise: standard deviation of the owners' noise on each sum and size, of clusters in every move; none if None.
         noise_colluders: how many owners may pool what they know of it; as many as can be if None.
+        rows_per_person: how many rows of one person the noise hides together; 1 if None.
         placement: who computes and deals; else the client's.
         expires_in_minutes: until when everybody must have agreed and begun.
 
@@ -112,6 +118,7 @@ def summarise(
             min_cell=min_cell,
             noise=noise,
             noise_colluders=noise_colluders,
+            rows_per_person=rows_per_person,
             placement=(placement or Placement()).or_else(client.placement),
             expires_in_minutes=expires_in_minutes,
         )
@@ -128,6 +135,7 @@ def evaluate(
     min_cell: int | None = None,
     noise: Noise | None = None,
     noise_colluders: int | None = None,
+    rows_per_person: int | None = None,
     placement: Placement | None = None,
     expires_in_minutes: int | None = None,
 ) -> JobHandle:
@@ -140,8 +148,9 @@ def evaluate(
         partition: as for `train`.
         outputs: what is opened, by the names of docs/jobs.md, or a mapping as there for tables of groups; the usual one if None.
         min_cell: counts of fewer rows are not told; the usual bound if None.
-        noise: of outputs that are counts: standard deviation of the owners' noise on each number; none if None.
+        noise: standard deviation of the owners' noise on each number, of all outputs; none if None.
         noise_colluders: how many owners may pool what they know of it; as many as can be if None.
+        rows_per_person: how many rows of one person the noise hides together; 1 if None.
         placement: who deals, and the model's computing parties in another order; else the client's dealer.
         expires_in_minutes: until when everybody must have agreed and begun.
 
@@ -161,6 +170,7 @@ def evaluate(
             min_cell=min_cell,
             noise=noise,
             noise_colluders=noise_colluders,
+            rows_per_person=rows_per_person,
             placement=who,
             expires_in_minutes=expires_in_minutes,
         )

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from governance.lineage.alias import AliasName
+from governance.prepared_with import preparation_of
 from parties.client.agreements import NO_AGREEMENT, NO_PURPOSE, agree_by, under_agreement
 from parties.client.aliases import ALIASES, resolve_alias
 from parties.client.answer_request import answer_output
+from parties.client.asked_outputs import evaluation_outputs, output_name, pooling_of
 from parties.client.client import Client, PreparedJob
-from parties.client.output_request import evaluation_output, pooling_owners
 from parties.client.private_request import with_privacy
+from parties.client.released_moments import released_by
 from parties.client.requests import (
     AssessRequest,
     EvaluateRequest,
@@ -39,7 +41,20 @@ from privacy.preparation.schema import TableSchema
 from privacy.preparation.table import Content, FileFormat, read_table
 from protocols.canonical import parse_canonical, sha256_hex
 from protocols.errors import ConfideError, ErrorCode, Problem
-from protocols.job import Assessment, DatasetRef, Job, JobType, ModelRef, Output, OutputKind, Partition, Summary, Task, check
+from protocols.job import (
+    Assessment,
+    DatasetRef,
+    Job,
+    JobType,
+    ModelRef,
+    Output,
+    OutputKind,
+    Partition,
+    Preparation,
+    Summary,
+    Task,
+    check,
+)
 from protocols.model.layers import Flatten
 from protocols.model.spec import ModelSpec
 from protocols.model.weights import weights_from_safetensors
@@ -47,16 +62,8 @@ from protocols.partition_checks import check_parts
 from protocols.plan.ranges import ranges_of, refuse_overflow
 
 MAX_FILE_BYTES = 64 << 20
-COUNT_OUTPUT = "correct"
-PREDICTION_OUTPUT = "prediction"
 DEFAULT_ITERATIONS = 20  # of moving the means of clusters
 _SHOWN_MODELS = 10  # of those that a party holds, where the one asked for is not among them
-# What is opened if a request does not say it.
-_EVALUATED = {
-    Task.BINARY: OutputKind.CORRECT_COUNT,
-    Task.CLASSES: OutputKind.CORRECT_COUNT,
-    Task.REAL: OutputKind.SQUARED_ERROR,
-}
 
 
 @dataclass(frozen=True)
@@ -150,17 +157,6 @@ def read_samples(path: Path, schema: TableSchema) -> Samples:
     return read_table(data, schema, content=Content.SAMPLES, file_format=file_format)
 
 
-def output_name(kind: OutputKind) -> str:
-    """Returns the name that an output has in jobs prepared here."""
-    match kind:
-        case OutputKind.CORRECT_COUNT:
-            return COUNT_OUTPUT
-        case OutputKind.LABEL | OutputKind.PROBABILITY | OutputKind.SCORE | OutputKind.VALUE:
-            return PREDICTION_OUTPUT
-        case _:
-            return str(kind.value).replace("_", "-")
-
-
 def _train(client: Client, request: TrainRequest, folder: Path, common: dict[str, Any]) -> PreparedJob:
     refs, schemas = dataset_refs(client, request.datasets)
     partition = Partition(request.partition)
@@ -182,10 +178,18 @@ def _train(client: Client, request: TrainRequest, folder: Path, common: dict[str
     task = _task(schema)
     training = request.training.training(task=task, shuffle_seed=secrets.token_hex(16), steps_before=steps)
     rows = {"datasets": refs, "partition": partition, "schema": schema, "task": task}
-    fields = {"training": training, "model_name": request.model_name}
+    prepared_with = _preparations(client, request.prepared_with, schema)
+    fields = {"training": training, "model_name": request.model_name, "prepared_with": prepared_with}
     job = Job(**common | start | rows | fields)
     privacy = request.training.privacy
     return PreparedJob(job if privacy is None else with_privacy(job, privacy), initial_weights=weights)
+
+
+def _preparations(client: Client, named: Sequence[str], schema: dict[str, Any]) -> tuple[Preparation, ...]:
+    """Returns what a training is prepared with: the jobs that the request names, and the one that the schema claims."""
+    released = released_by(client.folder, str(schema.get("name", "")))
+    jobs = {job.job_id: job for job in (client.job(job_id) for job_id in (*named, *released))}
+    return tuple(preparation_of(job, released.get(job_id, ())) for job_id, job in sorted(jobs.items()))
 
 
 def _evaluate(client: Client, request: EvaluateRequest, common: dict[str, Any]) -> PreparedJob:
@@ -195,21 +199,10 @@ def _evaluate(client: Client, request: EvaluateRequest, common: dict[str, Any]) 
     partition = Partition(request.partition)
     if partition is Partition.COLUMNS:
         _schema_of_rows(refs, schemas, partition, model=known.schema)
-    plain = evaluation_outputs(client, request, TableSchema.from_document(known.schema))
-    pooling = _pooling(request, refs)
-    outputs = tuple(replace(output, noise=request.noise, noise_colluders=pooling) for output in plain)
+    pooling = pooling_of(request, refs)
+    outputs = tuple(evaluation_outputs(client, request, TableSchema.from_document(known.schema), pooling=pooling))
     what = {"model": known.spec, "schema": known.schema, "task": task, "model_ref": known.ref}
     return PreparedJob(Job(**common | what | {"datasets": refs, "partition": partition, "outputs": outputs}))
-
-
-def evaluation_outputs(client: Client, request: EvaluateRequest, schema: TableSchema) -> Iterable[Output]:
-    """Yields what an evaluation of a model with this schema opens; raises INVALID_JOB if rows cannot be grouped so."""
-    if request.outputs is None:
-        kind = _EVALUATED[schema.task]
-        yield Output(output_name(kind), kind, client.researcher, request.min_cell)
-    for asked in request.outputs or ():
-        kind = OutputKind(asked if isinstance(asked, str) else asked.kind)
-        yield evaluation_output(asked, schema, name=output_name(kind), recipient=client.researcher, min_cell=request.min_cell)
 
 
 def _assess(client: Client, request: AssessRequest, common: dict[str, Any]) -> PreparedJob:
@@ -248,19 +241,10 @@ def _summarise(client: Client, request: SummariseRequest, common: dict[str, Any]
         kind, summary = OutputKind.CENTROIDS, Summary(request.clusters or 0, width, iterations, secrets.token_hex(16))
     what = {"model": ModelSpec.chain(schema.num_features, rows=Flatten()), "schema": document, "task": schema.task}
     plain = Output(output_name(kind), kind, client.researcher, request.min_cell)
-    output = replace(plain, noise=request.noise, noise_colluders=_pooling(request, refs))
+    pooling = pooling_of(request, refs)
+    output = replace(plain, noise=request.noise, noise_colluders=pooling, rows_per_person=request.rows_per_person)
     rows = {"datasets": refs, "partition": partition, "outputs": (output,), "summary": summary}
     return PreparedJob(Job(**common | what | rows))
-
-
-def _pooling(request: EvaluateRequest | SummariseRequest, refs: Sequence[DatasetRef]) -> int:
-    return pooling_owners(
-        request.noise,
-        request.noise_colluders,
-        datasets=refs,
-        computing=request.computing_parties,
-        dealer=request.dealer,
-    )
 
 
 def _infer(client: Client, request: InferRequest, folder: Path, common: dict[str, Any], samples: Samples | None) -> PreparedJob:

@@ -44,7 +44,7 @@ from parties.client.training_request import Strict
 from parties.client.training_request import TrainingRequest as TrainingRequest
 from parties.yaml_file import YamlFile, read_yaml
 from protocols.errors import ConfideError, ErrorCode, Problem
-from protocols.job_parts import Serving
+from protocols.job_parts import MAX_PREPARATIONS, Serving
 
 API_VERSION = "confide/v1"
 DEFAULT_MIN_CELL = 5
@@ -53,6 +53,7 @@ DEFAULT_SERVING = Serving(block_rows=128, max_queries=100, max_rows=1_000, idle_
 Identifier = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 AgreementName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$")]  # a name, or a digest of 64 digits
 DatasetName = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,63}/[a-z0-9-]{1,63}$")]
+JobId = Annotated[str, Field(pattern=r"^[0-9a-f]{8,32}$")]  # a beginning of it is enough
 ModelLabel = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,63}@([0-9a-f]{12}|live|candidate|released)$")]
 
 
@@ -76,6 +77,7 @@ class TrainRequest(_Request):
     manifest: str | None = None
     weights: str | None = None
     continues: ModelLabel | None = None
+    prepared_with: list[JobId] = Field(default_factory=list, max_length=MAX_PREPARATIONS)
     training: TrainingRequest
 
     @model_validator(mode="after")
@@ -98,6 +100,7 @@ class EvaluateRequest(_Request):
     min_cell: int = DEFAULT_MIN_CELL
     noise: str = "0"
     noise_colluders: int | None = None
+    rows_per_person: int = 1
 
 
 class AssessRequest(_Request):
@@ -131,6 +134,7 @@ class SummariseRequest(_Request):
     min_cell: int = DEFAULT_MIN_CELL
     noise: str = "0"
     noise_colluders: int | None = None
+    rows_per_person: int = 1
 
     @model_validator(mode="after")
     def _fields_of_groups(self) -> SummariseRequest:
@@ -208,6 +212,7 @@ _FORMS = {
     "datasets": "write party/name, for example hospital-a/patients",
     "model": "write name@version as `confide job wait` prints it after training, or name@live",
     "continues": "write name@version as `confide job wait` prints it after training, or name@live",
+    "prepared_with": "write ids of jobs as `confide job list` shows them, in quotes",
 } | dict.fromkeys(("learning_rate", "momentum", "weight_decay", "beta1", "beta2", "epsilon", "factor"), _DECIMAL_FORM)
 _FORMS |= dict.fromkeys(("norm_bound", "delta", "noise_multiplier", "max_tpr", "at_fpr"), _DECIMAL_FORM)
 # Findings about several fields together.

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from parties.client.prepare import MAX_FILE_BYTES, assessment_of, dataset_refs, evaluation_outputs, output_name, prepare_job
+from parties.client.asked_outputs import evaluation_outputs, output_name, pooling_of
+from parties.client.prepare import MAX_FILE_BYTES, assessment_of, dataset_refs, prepare_job
 from parties.client.requests import AssessRequest, EvaluateRequest, TrainRequest, read_request
 from parties.client.sweep import MEASURES, Measure, SweepRequest
 from parties.client.sweep_rows import SweepFile
@@ -20,7 +21,7 @@ from parties.storage.files import read_public
 from privacy.preparation.schema import TableSchema
 from protocols.canonical import canonical_bytes, sha256_hex
 from protocols.errors import ConfideError, ErrorCode, Problem
-from protocols.job import Job, JobType, ModelRef, Output, OutputKind, check
+from protocols.job import DatasetRef, Job, JobType, ModelRef, Output, OutputKind, check
 
 if TYPE_CHECKING:
     from parties.client.calls import PreparedJob, Values
@@ -33,6 +34,7 @@ MAX_ROWS = 64
 _DECIMAL = re.compile(r"[0-9]{1,6}(\.[0-9]{1,9})?")
 _MAX_NAME = 63
 _NOT_TRAINED = "0" * 12
+_NOISY: dict[Measure, str] = {"roc_auc": "score_histogram"}
 Request = TypeVar("Request", bound=BaseModel)
 
 
@@ -52,6 +54,9 @@ class SweepTerms:
         attack: with which each model is assessed; None for none.
         shadows: of the attack.
         min_cell: of evaluations and assessments.
+        noise: of evaluations: standard deviation of the owners' noise on each number, a decimal; "0" for none.
+        noise_colluders: how many owners may pool what they know of it; None for as many as can be.
+        rows_per_person: how many rows of one person that noise hides together.
     """
 
     epsilons: tuple[str, ...]
@@ -65,6 +70,9 @@ class SweepTerms:
     attack: Attack | None
     shadows: int
     min_cell: int
+    noise: str
+    noise_colluders: int | None
+    rows_per_person: int
 
 
 def read_training(path: Path) -> TrainRequest:
@@ -87,6 +95,9 @@ def sweep_request(training: TrainRequest, terms: SweepTerms) -> SweepRequest:
     Raises:
         ConfideError: INVALID_ARGUMENT or INVALID_JOB (the researcher's): nothing to sweep, the same twice, no data set held out.
     """
+    if terms.noise != "0" and (_DECIMAL.fullmatch(terms.noise) is None or not Decimal(terms.noise)):
+        what = f"{terms.noise[:20]}: noise is a decimal above 0, or 0 for none"
+        raise ConfideError(ErrorCode.INVALID_ARGUMENT, what)
     overlap = sorted(set(terms.holdout) & set(training.datasets))
     if overlap:
         what = f"{', '.join(overlap)}: trained on, so it cannot be held out"
@@ -107,7 +118,10 @@ def sweep_request(training: TrainRequest, terms: SweepTerms) -> SweepRequest:
         "type": "evaluate",
         "datasets": list(terms.holdout),
         "partition": training.partition,
-        "outputs": [terms.measure, *([groups] if terms.group_by else [])],
+        "outputs": [_measured(terms), *([groups] if terms.group_by else [])],
+        "noise": terms.noise,
+        "noise_colluders": terms.noise_colluders,
+        "rows_per_person": terms.rows_per_person,
     }
     assessment = None
     if terms.attack is not None:
@@ -123,6 +137,11 @@ def sweep_request(training: TrainRequest, terms: SweepTerms) -> SweepRequest:
         utility=MEASURES[terms.measure],
         gap=f"group.{terms.gap}_gap" if terms.group_by else "",
     )
+
+
+def _measured(terms: SweepTerms) -> str:
+    """What is opened for the measure: an exact area takes no noise, and follows from a histogram of scores that does."""
+    return _NOISY.get(terms.measure, terms.measure) if Decimal(terms.noise) else terms.measure
 
 
 def sweep_file(root: Path, training: TrainRequest, request: SweepRequest, *, folder: Path) -> SweepFile:
@@ -176,7 +195,7 @@ class ClientJobs:
             initial_weights_sha256=None,
             model_name=None,
             training=None,
-            outputs=self._outputs(request, TableSchema.from_document(training.schema)),
+            outputs=self._outputs(request, refs, TableSchema.from_document(training.schema)),
             assessment=assessment_of(request, refs) if isinstance(request, AssessRequest) else None,
         )
         if problems := tuple(check(job)):
@@ -200,9 +219,11 @@ class ClientJobs:
         """Opens its outputs."""
         return self._client.result(job)
 
-    def _outputs(self, request: EvaluateRequest | AssessRequest, schema: TableSchema) -> tuple[Output, ...]:
+    def _outputs(
+        self, request: EvaluateRequest | AssessRequest, refs: tuple[DatasetRef, ...], schema: TableSchema
+    ) -> tuple[Output, ...]:
         if isinstance(request, EvaluateRequest):
-            return tuple(evaluation_outputs(self._client, request, schema))
+            return tuple(evaluation_outputs(self._client, request, schema, pooling=pooling_of(request, refs)))
         kind = OutputKind.ATTACK_COUNTS
         return (Output(output_name(kind), kind, self._client.researcher, request.min_cell),)
 

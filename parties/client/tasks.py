@@ -52,6 +52,7 @@ def prepare_training(
     model_name: str,
     training: Mapping[str, Any] | BaseModel,
     input_shape: tuple[int, ...] | None,
+    prepared_with: Sequence[str],
     placement: Placement,
     expires_in_minutes: int | None,
 ) -> PreparedJob:
@@ -69,6 +70,7 @@ def prepare_training(
         "datasets": list(datasets),
         "partition": partition,
         "model_name": model_name,
+        "prepared_with": list(prepared_with),
         "training": _settings(training),
     } | _optional(expires_in_minutes=expires_in_minutes, agreement=who.agreement or None, purpose=who.purpose or None)
     with tempfile.TemporaryDirectory(prefix="confide-") as scratch:
@@ -93,6 +95,7 @@ def prepare_evaluation(
     min_cell: int | None,
     noise: Noise | None,
     noise_colluders: int | None,
+    rows_per_person: int | None,
     placement: Placement,
     expires_in_minutes: int | None,
 ) -> PreparedJob:
@@ -105,7 +108,7 @@ def prepare_evaluation(
     fields |= _optional(
         outputs=None if outputs is None else list(outputs), min_cell=min_cell, expires_in_minutes=expires_in_minutes
     )
-    fields |= _decimal_texts(_optional(noise=noise, noise_colluders=noise_colluders))
+    fields |= _decimal_texts(_optional(noise=noise, noise_colluders=noise_colluders, rows_per_person=rows_per_person))
     return prepare_job(client, _request(EvaluateRequest, fields), folder=Path(), now=datetime.now(UTC))
 
 
@@ -149,6 +152,7 @@ def prepare_summary(
     min_cell: int | None,
     noise: Noise | None,
     noise_colluders: int | None,
+    rows_per_person: int | None,
     placement: Placement,
     expires_in_minutes: int | None,
 ) -> PreparedJob:
@@ -168,7 +172,7 @@ def prepare_summary(
         "groups": groups,
     }
     fields |= _optional(clusters=clusters, iterations=iterations, min_cell=min_cell, expires_in_minutes=expires_in_minutes)
-    fields |= _decimal_texts(_optional(noise=noise, noise_colluders=noise_colluders))
+    fields |= _decimal_texts(_optional(noise=noise, noise_colluders=noise_colluders, rows_per_person=rows_per_person))
     fields |= _optional(agreement=who.agreement or None, purpose=who.purpose or None)
     return prepare_job(client, _request(SummariseRequest, fields), folder=Path(), now=datetime.now(UTC))
 

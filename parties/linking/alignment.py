@@ -32,14 +32,14 @@ _POLL_S = 0.3
 _OWN_TIMEOUT_S = 5.0
 
 
-def terms_of(config: PartyConfig, *, peer: str, label: str, mode: Mode, dataset: str) -> Terms:
+def terms_of(config: PartyConfig, *, peer: str, label: str, mode: Mode, dataset: str, population: str | None = None) -> Terms:
     """Returns what an operator agrees to.
 
     Raises:
         ConfideError: INVALID_ARGUMENT (the operator's fault), or NOT_ENROLLED: there is no such institution.
     """
     member = load_own_member(config, datetime.now(UTC))
-    terms = Terms(member.directory.consortium, config.party, peer, label, mode, dataset)
+    terms = Terms(member.directory.consortium, config.party, peer, label, mode, dataset, population)
     check_terms(terms)
     member.directory.party(peer)
     return terms

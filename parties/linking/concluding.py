@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 
+import numpy as np
+
 from governance.audit.entries import EntryKind, Fact
 from parties.config import PartyConfig
 from parties.linking.staging import CommonRows
@@ -77,7 +79,8 @@ def conclude(
             schema=TableSchema.from_document(parse_canonical(record.schema_document)),
             rows=common.rows,
             alignment=record.alignment,
-            people=People(1, is_counted=True),  # an identifier that stands twice is refused before
+            # An identifier that stands twice is refused before, and so are people of another population.
+            people=People(1, is_counted=True, digests=np.unique(common.whose.people), population=common.whose.population),
             salt=secrets.token_bytes(SALT_BYTES),
             now=now,
             besides={} if made is None else made.besides(),

@@ -1,16 +1,17 @@
 """One side's set before and during a private intersection: checked rows, their masked identifiers, and the key that masks them.
 
-Identifiers are dropped as soon as they are masked. What waits for the other side lies in a sealed file, which is destroyed with
-the run: whoever had the key and the masked set could test guesses of identifiers.
+Identifiers are dropped as soon as they are masked; what remains of them are the digests by which their owner recognises people in
+its own data sets, under a key that is its own (`privacy.preparation.people`). What waits for the other side lies in a sealed
+file, which is destroyed with the run: whoever had the key and the masked set could test guesses of identifiers.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn, SupportsIndex
+from typing import Any, NoReturn, SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +20,13 @@ from parties.arrays import arrays_from_bytes, arrays_to_bytes
 from parties.config import PartyConfig
 from parties.linking.made import Made, chosen_rows
 from parties.linking.masking import Maskers
+from parties.populations import Newcomer
 from parties.registration import read_rows
+from parties.storage.database import one_transaction
 from parties.storage.files import read_public
 from privacy.preparation.alignment import identifiers_of
 from privacy.preparation.contract import OnViolation, PreparedRows, prepare
+from privacy.preparation.people import digests_of
 from privacy.preparation.schema import TableSchema
 from privacy.preparation.schema_file import MAX_SCHEMA_BYTES, schema_from_yaml
 from privacy.preparation.table import Content, Table
@@ -34,7 +38,7 @@ from protocols.identifiers.normalisation import MAX_REPORTED, normalise_all
 from protocols.job import ID_PATTERN
 from protocols.secrets import SecretBytes
 
-_ARRAYS = {"features", "labels", "order", "masked", "exponent", "salt"}
+_ARRAYS = {"features", "labels", "order", "masked", "exponent", "salt", "people", "population"}
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,7 @@ class Terms:
         label: what both call the set of people.
         mode: what is disclosed.
         dataset: the name under which common rows are registered here.
+        population: whose rows they are, as the operator declares; None if it declares nothing.
     """
 
     consortium: str
@@ -56,11 +61,45 @@ class Terms:
     label: str
     mode: Mode
     dataset: str
+    population: str | None
 
     @property
     def dials(self) -> bool:
         """Whether this side dials: the one whose id sorts first does."""
         return self.party < self.peer
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Whose:
+    """Whose rows a set has; secret but for the population: no repr, no equality, no pickling.
+
+    Attributes:
+        population: under which common rows are registered; empty if none are.
+        people: (rows,) uint64 digests of identifiers (`privacy.preparation.people`), in the rows' order.
+    """
+
+    population: str
+    people: NDArray[np.uint64]
+
+    def of_rows(self, chosen: NDArray[np.int64]) -> Whose:
+        """Returns the same of some of the rows."""
+        return Whose(self.population, self.people[chosen])
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """Returns everything, for a sealed file."""
+        return {"people": self.people, "population": np.frombuffer(self.population.encode(), np.uint8)}
+
+    @staticmethod
+    def from_arrays(arrays: Mapping[str, NDArray[Any]]) -> Whose:
+        """Returns what `to_arrays` gave."""
+        return Whose(arrays["population"].tobytes().decode(), arrays["people"])
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        """Refuses: who is in a set does not travel by pickle."""
+        raise TypeError("whose rows these are is not pickled")
+
+
+NOBODY = Whose("", np.empty(0, np.uint64))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -72,12 +111,14 @@ class CheckedRows:
         rows: which would be registered; without features in a run that tells sizes.
         schema_document: canonical bytes of the schema, public; empty in a run that tells sizes.
         made: how a recipe made the rows; None if they were registered as they were, or in a run that tells sizes.
+        whose: the population, and everybody's digest, row by row; empty in a run that tells sizes.
     """
 
     identifiers: tuple[str, ...]
     rows: PreparedRows
     schema_document: bytes
     made: Made | None
+    whose: Whose
 
     @property
     def num_rows(self) -> int:
@@ -96,15 +137,18 @@ class CommonRows:
     Attributes:
         rows: which are registered.
         made: how a recipe made them; None if none did.
+        whose: they are.
     """
 
     rows: PreparedRows
     made: Made | None
+    whose: Whose
 
     def to_secret_bytes(self) -> bytes:
         """Returns everything, for a sealed file."""
         made = {} if self.made is None else self.made.to_arrays()
-        return arrays_to_bytes(made | {"features": self.rows.features, "labels": self.rows.labels})
+        rows = {"features": self.rows.features, "labels": self.rows.labels}
+        return arrays_to_bytes({**made, **rows, **self.whose.to_arrays()})
 
     @staticmethod
     def from_secret_bytes(data: bytes) -> CommonRows:
@@ -114,9 +158,10 @@ class CommonRows:
             ConfideError: STATE_DAMAGED (the operator's fault): there are none.
         """
         found = arrays_from_bytes(data)
-        if not {"features", "labels"} <= set(found):
+        if not {"features", "labels", "people", "population"} <= set(found):
             raise ConfideError(ErrorCode.STATE_DAMAGED, "the sealed file of an intersection does not hold rows")
-        return CommonRows(PreparedRows(found["features"], found["labels"], {}), Made.from_arrays(found))
+        rows = PreparedRows(found["features"], found["labels"], {})
+        return CommonRows(rows, Made.from_arrays(found), Whose.from_arrays(found))
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
         """Refuses: rows do not travel by pickle."""
@@ -135,6 +180,7 @@ class Staged:
         exponent: which masked them.
         salt: of the commitment to them.
         made: how a recipe made the rows; None if none did.
+        whose: they are.
     """
 
     features: NDArray[np.float64]
@@ -144,6 +190,7 @@ class Staged:
     exponent: Exponent
     salt: bytes
     made: Made | None
+    whose: Whose
 
     @property
     def commitment(self) -> bytes:
@@ -154,7 +201,8 @@ class Staged:
         """Returns the rows of some masked points, in their order; secret."""
         chosen = chosen_rows(self.order, positions)
         rows = PreparedRows(self.features[chosen], self.labels[chosen] if len(self.labels) else self.labels, {})
-        return CommonRows(rows, None if self.made is None else self.made.of_rows(chosen))
+        whose = self.whose.of_rows(chosen) if self.whose.population else NOBODY
+        return CommonRows(rows, None if self.made is None else self.made.of_rows(chosen), whose)
 
     def to_secret_bytes(self) -> bytes:
         """Returns everything, for a sealed file."""
@@ -162,7 +210,8 @@ class Staged:
         key = np.frombuffer(self.exponent.export_secret_bytes(), np.uint8)
         rows = {"features": self.features, "labels": self.labels, "order": self.order}
         made = {} if self.made is None else self.made.to_arrays()
-        return arrays_to_bytes(made | rows | {"masked": masked, "exponent": key, "salt": np.frombuffer(self.salt, np.uint8)})
+        masks = {"masked": masked, "exponent": key, "salt": np.frombuffer(self.salt, np.uint8)}
+        return arrays_to_bytes({**made, **rows, **masks, **self.whose.to_arrays()})
 
     @staticmethod
     def from_secret_bytes(data: bytes) -> Staged:
@@ -177,7 +226,8 @@ class Staged:
         masked = list(split_points(found["masked"].tobytes()))
         exponent = Exponent.from_secret_bytes(found["exponent"].tobytes())
         salt = found["salt"].tobytes()
-        return Staged(found["features"], found["labels"], found["order"], masked, exponent, salt, Made.from_arrays(found))
+        rows = found["features"], found["labels"], found["order"]
+        return Staged(*rows, masked, exponent, salt, Made.from_arrays(found), Whose.from_arrays(found))
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
         """Refuses: rows and keys do not travel by pickle."""
@@ -191,6 +241,7 @@ def check_terms(terms: Terms) -> None:
         ConfideError: INVALID_ARGUMENT (the operator's fault), with every problem.
     """
     names = {"label": terms.label} | ({"name": terms.dataset} if terms.mode is Mode.ROWS else {})
+    names |= {} if terms.population is None else {"population": terms.population}
     problems = [
         Problem(field, "an identifier is 1 to 63 of a-z, 0-9 and -, not at the ends", "choose another")
         for field, value in names.items()
@@ -238,9 +289,21 @@ def check_set(config: PartyConfig, terms: Terms, table: Table, schema: TableSche
     identifiers = normalise_all(identifiers_of(table, schema))
     _refuse_doubles(identifiers)
     if terms.mode is Mode.SIZE:  # nothing of the columns is needed or told
-        return CheckedRows(identifiers, PreparedRows(np.empty((table.num_rows, 0)), np.empty(0), {}), b"", None)
+        return CheckedRows(identifiers, PreparedRows(np.empty((table.num_rows, 0)), np.empty(0), {}), b"", None, NOBODY)
     rows = prepare(table, schema, OnViolation.REFUSE)
-    return CheckedRows(identifiers, rows, canonical_bytes(schema.to_document()), made)
+    return CheckedRows(identifiers, rows, canonical_bytes(schema.to_document()), made, _whose(config, terms, identifiers))
+
+
+def _whose(config: PartyConfig, terms: Terms, identifiers: Sequence[str]) -> Whose:
+    """Finds whose rows these are before the sides meet: afterwards the other one knows who is common, and nothing is refused."""
+    sealed = config.folder.open_sealed()
+    people = digests_of(identifiers, key=sealed.people_key)
+    no_rows = PreparedRows(np.empty((0, 0)), np.empty(0), {})  # common rows are others, in another order
+    newcomer = Newcomer(terms.dataset, terms.population, no_rows, "", np.unique(people))
+    with one_transaction(config.folder.database_file) as tables:
+        population, known = newcomer.population(tables), tables.datasets.all()
+    newcomer.overlaps(sealed, known, population)
+    return Whose(population, people)
 
 
 def mask(config: PartyConfig, terms: Terms, checked: CheckedRows) -> Staged:
@@ -259,6 +322,7 @@ def mask(config: PartyConfig, terms: Terms, checked: CheckedRows) -> Staged:
         exponent=exponent,
         salt=secrets.token_bytes(SALT_BYTES),
         made=checked.made,
+        whose=checked.whose,
     )
 
 

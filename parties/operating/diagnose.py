@@ -21,7 +21,7 @@ from parties.config import PartyConfig
 from parties.operating.finding import Finding, Verdict, checked
 from parties.operating.own import tls_identity
 from parties.storage.state import Member, MemberFolder
-from parties.transport.tls import open_channel
+from parties.transport.tls import LINK_PROTOCOL, dialling_context, open_channel
 from parties.wire.methods import PROBE
 from protocols import PROTOCOL_VERSION
 from protocols.errors import ConfideError, ErrorCode
@@ -90,6 +90,7 @@ def _examine(
     yield shaken
     if shaken.verdict is Verdict.FAIL:
         return
+    yield checked("links", lambda: _name_links(member, peer, endpoint))
     try:
         with open_channel(tls_identity(member), endpoint=endpoint, party=peer) as channel:
             yield from _figures("there", measure(channel, party=peer, idle_s=idle_s), member, limits, now)
@@ -155,6 +156,23 @@ def _shake_hands(folder: MemberFolder, member: Member, peer: str, endpoint: str,
     return Finding(
         "TLS", found.verdict, f"{version}, {peer}'s certificate with the key in the directory; {found.what}", found.remedy
     )
+
+
+def _name_links(member: Member, peer: str, endpoint: str) -> Finding:
+    """Finds out whether a connection that names the protocol of links arrives: what stands in between may know calls alone."""
+    host, _, port = endpoint.rpartition(":")
+    try:
+        with (
+            socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_TIMEOUT_S) as plain,
+            dialling_context(tls_identity(member)).wrap_socket(plain, server_hostname=tls_name(peer)) as shaken,
+        ):
+            protocol = shaken.selected_alpn_protocol()
+    except OSError as error:
+        what = f"a connection that names {LINK_PROTOCOL} is ended: {type(error).__name__}"
+        return Finding("links", Verdict.FAIL, what, "Let the proxy pass TLS through, whatever protocol it names.")
+    if protocol != LINK_PROTOCOL:
+        return Finding("links", Verdict.FAIL, f"what answers does not speak {LINK_PROTOCOL}", "Let the proxy pass TLS through.")
+    return Finding("links", Verdict.PASS, f"{LINK_PROTOCOL} is spoken")
 
 
 def _certificate(check: str, until: datetime, limits: Thresholds, now: datetime) -> Finding:

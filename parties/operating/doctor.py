@@ -18,6 +18,7 @@ from parties.config import PartyConfig
 from parties.operating.clocks import ClockReading, read_clocks
 from parties.operating.finding import Finding, Verdict, checked
 from parties.operating.own import PeerAnswer, ask_peers, is_serving, load_own_member, local_endpoint, own_channel
+from parties.own_evidence import Standing, own_standings
 from parties.policy_file import load_policy
 from parties.standing_assessments import standing_assessments
 from parties.standing_releases import standing_releases
@@ -56,7 +57,8 @@ def examine(config: PartyConfig, *, now: datetime) -> Iterator[Finding]:
     yield checked("keys and certificate", lambda: _certificate(config, now))
     yield checked("database", lambda: _database(config))
     yield checked("releases", lambda: _releases(config, now))
-    yield checked("assessments", lambda: _assessments(config))
+    yield checked("published models", lambda: _own_models(config, now))
+    yield checked("assessments", lambda: _assessments(config, now))
     yield checked("sealed files", lambda: _sealed(config))
     yield checked("disk", lambda: _disk(config))
     yield checked("memory", lambda: _memory(config))
@@ -120,13 +122,34 @@ def _releases(config: PartyConfig, now: datetime) -> Finding:
     return Finding("releases", Verdict.PASS, f"{len(standing)} stand(s); no assessment is nearly too old")
 
 
-def _assessments(config: PartyConfig) -> Finding:
+def _own_models(config: PartyConfig, now: datetime) -> Finding:
+    if not config.folder.database_file.exists():
+        return Finding("published models", Verdict.PASS, "none yet")
+    member = load_own_member(config, now)
+    with one_transaction(config.folder.database_file) as tables:
+        asked = Standing(config.party, load_policy(config.policy), member.directory)
+        standing = own_standings(tables, asked, now=now)
+    silent = [f"{ref.label} answers nothing: its evidence does not pass" for ref, each in standing.items() if not each.answers]
+    due = [
+        f"{ref.label} answers until {each.renewal.ends:%Y-%m-%d %H:%M} UTC: its evidence is too old then"
+        for ref, each in standing.items()
+        if each.answers and each.renewal is not None and each.renewal.due <= now
+    ]
+    if silent or due:
+        remedy = "Attack them anew with `confide model evidence own --published`; `confide model evidence show` says why."
+        return Finding("published models", Verdict.WARN, "; ".join([*silent, *due]), remedy)
+    return Finding("published models", Verdict.PASS, f"{len(standing)} of this party's own; no evidence is nearly too old")
+
+
+def _assessments(config: PartyConfig, now: datetime) -> Finding:
     if not config.folder.database_file.exists():
         return Finding("assessments", Verdict.PASS, "none is repeated yet")
-    standing = [each for each in standing_assessments(config) if each.record.ended is None]
+    standing = [each for each in standing_assessments(config, now=now) if each.record.ended is None]
+    said = [f"{each.record.order.ref.label}: {each.unknown}" for each in standing if each.unknown]
     stuck = [each for each in standing if each.runs and each.runs[-1].state in (RunState.REFUSED, RunState.FAILED)]
-    if stuck:
-        what = "; ".join(f"{each.record.order.ref.label}: {each.runs[-1].state.value}: {each.runs[-1].what}" for each in stuck)
+    said += [f"{each.record.order.ref.label}: {each.runs[-1].state.value}: {each.runs[-1].what}" for each in stuck]
+    if said:
+        what = "; ".join(said)
         return Finding("assessments", Verdict.WARN, what, "Mend what it says; it is tried again by itself after some hours.")
     return Finding("assessments", Verdict.PASS, f"{len(standing)} repeated by this party; none is stuck")
 

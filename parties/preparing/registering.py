@@ -26,6 +26,7 @@ from parties.preparing.preparing import Instructions, draw_seed, prepare_file, w
 from parties.registration import (
     align_rows,
     check_dataset_name,
+    check_population,
     check_size,
     check_use,
     content_for,
@@ -76,6 +77,7 @@ def register_prepared(
     now: datetime,
     align_by: AlignBy | None = None,
     rows_per_person: int | None = None,
+    population: str | None = None,
 ) -> tuple[DatasetRecord, Outcome]:
     """Prepares a raw file and registers what comes out as the next version of a data set.
 
@@ -89,6 +91,7 @@ def register_prepared(
         align_by: if other columns of the same people lie at other owners: under what all of them align their rows, here by the
             pseudonyms of the linkage key.
         rows_per_person: so many a person has at most, as the owner declares; None for as many as are counted, if they can be.
+        population: whose rows these are, as the owner declares; None for that of earlier versions, else the data set's name.
 
     Returns:
         The registration, and what the preparation did.
@@ -97,6 +100,8 @@ def register_prepared(
         ConfideError: as `parties.preparing.preparing.prepare_file` and `parties.registration.register_dataset`; nothing is kept.
     """
     check_dataset_name(name)
+    check_population(population)
+    sealed = config.folder.open_sealed()
     schema = instructions.contract.schema
     check_use(schema, align_by)
     key, seed = config.folder.member.load_signing_key(), draw_seed()
@@ -111,7 +116,7 @@ def register_prepared(
         )
         table = _read(sink, schema, content_for(align_by))
     alignment = "" if align_by is None else align_rows(table, schema, align_by, on_violation)
-    people = people_in(table, schema, rows_per_person)
+    people = people_in(table, schema, rows_per_person, key=sealed.people_key, population=population)
     checked = prepare(table, schema, OnViolation.REFUSE)
     left_out = {Violation[reason.upper()]: count for reason, count in outcome.left_out.items()}
     rows = PreparedRows(checked.features, checked.labels, left_out)
@@ -127,7 +132,7 @@ def register_prepared(
     try:
         record = keep_rows(
             database,
-            config.folder.open_sealed(),
+            sealed,
             name=name,
             schema=schema,
             rows=rows,

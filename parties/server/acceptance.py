@@ -25,7 +25,7 @@ import structlog
 from governance.audit.entries import EntryKind, Fact
 from governance.audit.manifest import Manifest, ManifestProof, verify_manifest
 from parties.server.approvals import Standing, note_standing, standing
-from parties.server.budgets import reserve_budget
+from parties.server.budgets import note_budget_refusal, reserve_budget
 from parties.server.consents import grants_used
 from parties.server.party import Party
 from parties.server.policy import note_policy
@@ -272,6 +272,8 @@ def record_refusal(party: Party, tables: Tables, job: Job, error: ConfideError) 
     note_policy(tables, party.policy, now=now)
     facts: dict[str, Fact] = {"job": job.job_id, "codes": list(codes), "accused": error.party}
     tables.audit.append(EntryKind.JOB_REFUSED, facts, now=now)
+    if ErrorCode.BUDGET_EXHAUSTED.name in codes and error.party in ("", party.id):
+        note_budget_refusal(party, tables, job, now)
     tables.acceptances.put(
         AcceptanceRecord(job.job_id, kept.plan_digest, rule=kept.rule, entry_index=kept.entry_index, refused=" ".join(codes))
     )

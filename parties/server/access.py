@@ -23,7 +23,6 @@ from governance.identity.directory import Directory
 from governance.identity.names import MemberKind, PeerIdentity
 from parties import defect
 from parties.server.stream_limits import call_limits, stream_limits
-from parties.transport.streams import LinkHandler
 from parties.wire.status import to_status
 from protocols.errors import ConfideError, ErrorCode, Kind
 
@@ -60,6 +59,7 @@ ACCESS: Mapping[str, frozenset[MemberKind]] = {
     "/confide.v1.GovernanceService/ListAgreements": _ANY,
     "/confide.v1.GovernanceService/Tell": _PARTIES,
     "/confide.v1.GovernanceService/ListStatements": _PARTIES,
+    "/confide.v1.GovernanceService/HandAssessment": _PARTIES,
     "/confide.v1.AuditService/Cosign": _PARTIES,
     "/confide.v1.AuditService/LastSeen": _PARTIES,
     "/confide.v1.LinkingService/EvaluatePseudonyms": _PARTIES,
@@ -69,12 +69,9 @@ ACCESS: Mapping[str, frozenset[MemberKind]] = {
     "/confide.v1.LinkingService/FinishIntersection": _PARTIES,
     "/confide.v1.LinkingService/BreakOffIntersection": _PARTIES,
     "/confide.v1.SessionService/Deliver": _PARTIES,
-    "/confide.v1.SessionService/Link": _PARTIES,
 }
-# Streams live as long as their session or watcher; everything else must say how long the caller waits.
-_WITHOUT_DEADLINE = frozenset(
-    {"/confide.v1.SessionService/Link", "/confide.v1.JobsService/WatchJob", "/grpc.health.v1.Health/Watch"}
-)
+# Streams live as long as their watcher; everything else must say how long the caller waits.
+_WITHOUT_DEADLINE = frozenset({"/confide.v1.JobsService/WatchJob", "/grpc.health.v1.Health/Watch"})
 
 MAX_DEADLINE_S = 3600.0
 
@@ -124,10 +121,7 @@ class AccessInterceptor(grpc.ServerInterceptor):
         method = handler_call_details.method
         read, write = handler.request_deserializer, handler.response_serializer
         if handler.stream_stream is not None:
-            behaviour = handler.stream_stream
-            if isinstance(behaviour, LinkHandler):
-                behaviour, read = behaviour.begin()
-            return grpc.stream_stream_rpc_method_handler(self._streaming(method, behaviour), read, write)
+            return grpc.stream_stream_rpc_method_handler(self._streaming(method, handler.stream_stream), read, write)
         if handler.unary_stream is not None:
             return grpc.unary_stream_rpc_method_handler(self._streaming(method, handler.unary_stream), read, write)
         if handler.unary_unary is not None:

@@ -14,25 +14,25 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from governance.admission import SUBMITTED_WITHIN
-from governance.audit.entries import EntryKind, Fact
+from governance.audit.entries import Fact
 from governance.documents import SignedDocument
 from governance.evidence.gate import Verdict
 from governance.evidence.standing import StandingAssessment
-from governance.people.roles import Action
-from parties.authority import require_authorised
 from parties.evidence import warm_statements
 from parties.model_registry import Holder
 from parties.renewal import newer_reports, renew_release
 from parties.risk_statements import keep_statement, unsigned_risk
 from parties.server.assessor import Asks
+from parties.server.handing_over import HandingOver, waits_for_another
+from parties.server.order_records import note_order, require_order_stands
 from parties.server.party import Party
 from parties.server.repeating import Repeating
 from parties.standing_assessments import next_due, unfit_for
 from parties.storage.assessments import OrderRecord, RunRecord, RunState
 from parties.storage.database import Tables
 from privacy.risk.joint import risk_of
-from protocols.canonical import parse_canonical, sha256_hex
-from protocols.errors import ConfideError, ErrorCode
+from protocols.canonical import parse_canonical
+from protocols.errors import ConfideError
 from protocols.job import TIME_FORMAT, Job
 from protocols.session.endings import Ending
 from protocols.session.states import State
@@ -43,7 +43,6 @@ RENEW_EVERY = timedelta(hours=1)  # by what other owners tell; what this party h
 COLLECT_EVERY = timedelta(seconds=20)
 COLLECT_WITHIN = timedelta(days=1)  # after the job's life: then the party that does not answer is not waited for any longer
 _STOP_S = 3.0
-_MOST_WHAT = 1_000  # characters of a fact
 _log = structlog.get_logger()
 
 
@@ -61,6 +60,7 @@ class AssessmentWatch:
         self._looked: dict[str, datetime] = {}
         self._submitted: set[str] = set()  # jobs that this process has given to everybody, or tried to
         self._collected: dict[str, datetime] = {}
+        self._handing = HandingOver(party, asks)
         self._repeating = Repeating(self.look, name="assessments", pause_s=pause_s, stop_s=_STOP_S)
 
     def start(self) -> None:
@@ -83,6 +83,7 @@ class AssessmentWatch:
                 _log.warning("assessment", order=record.order.digest, code=error.code.name, what=error.what)
             except Exception as error:
                 defect = error
+        self._handing.look()
         if defect is not None:
             raise defect
 
@@ -109,30 +110,24 @@ class AssessmentWatch:
     def _still_stands(self, record: OrderRecord) -> bool:
         """Whether an order stands; one whose time is over, or whose person may not order it any more, ends."""
         party, order, now = self._party, record.order, self._party.now()
-        why = ""
-        if now >= order.until:
-            why = "its time is over"
+        try:
+            with party.database.transaction() as tables:
+                require_order_stands(tables, record, party=party.id, policy=party.policy, now=now)
+        except ConfideError as error:
+            why = error.what
         else:
-            try:
-                with party.database.transaction() as tables:
-                    require_authorised(
-                        _authorisation(tables, record), party.id, party.policy, Action.ORDER_ASSESSMENT, order.digest
-                    )
-            except ConfideError as error:
-                why = error.what
-        if not why:
             return True
         with party.database.transaction() as tables:
             if tables.assessments.end(order.digest, why=why, now=now):
-                _note(tables, order, "ended", why, now=now)
+                note_order(tables, order, "ended", why, now=now)
         _log.warning("assessment_order_ended", order=order.digest, model=order.ref.label, what=why)
         return False
 
     def _begin_if_due(self, record: OrderRecord) -> None:
         party, order, now = self._party, record.order, self._party.now()
         with party.database.transaction() as tables:
-            due = next_due(tables, order, policy=party.policy)
-            if due is None or due > now:
+            due = next_due(tables, order, policy=party.policy, now=now)
+            if due is None or due > now or waits_for_another(tables, order, due=due, now=now):
                 return
             unfit = unfit_for(tables, order, policy=party.policy, now=now)
             if unfit:
@@ -150,15 +145,17 @@ class AssessmentWatch:
                 self._refuse(tables, order, _in_words(error), now)
             return
         with party.database.transaction() as tables:
-            if tables.assessments.get(order.digest).ended is not None:  # ended while the job was prepared
+            # Ended while the job was prepared, or served by another owner's.
+            due = next_due(tables, order, policy=party.policy, now=now)
+            if tables.assessments.get(order.digest).ended is not None or due is None or due > now:
                 return
             run = tables.assessments.begin(order.digest, job, now=now)
-            _note(tables, order, "submitted", "", job=job, now=now)
+            note_order(tables, order, "submitted", "", job=job, now=now)
         self._submit(order, run, job)
 
     def _refuse(self, tables: Tables, order: StandingAssessment, what: str, now: datetime) -> None:
         tables.assessments.refuse(order.digest, what, now=now)
-        _note(tables, order, "refused", what, now=now)
+        note_order(tables, order, "refused", what, now=now)
         _log.warning("assessment_refused", order=order.digest, model=order.ref.label, what=what)
 
     def _submit(self, order: StandingAssessment, run: RunRecord, job: Job) -> None:
@@ -203,7 +200,8 @@ class AssessmentWatch:
             return
         self._collected[job.job_id] = now
         try:
-            found = unsigned_risk(job, risk_of(job, self._asks.counts(job)), now=_assessed_at(job, ending, now))
+            opened = self._asks.counts(job)
+            found = unsigned_risk(job, risk_of(job, opened.value), now=_assessed_at(job, ending, now))
         except ConfideError as error:
             if now > job.expires + COLLECT_WITHIN:
                 self._close(record.order, run, RunState.FAILED, _in_words(error), job)
@@ -217,15 +215,16 @@ class AssessmentWatch:
             facts: dict[str, Fact] = {"authorisation": record.authorisation, "order": record.order.digest, "job": job.job_id}
             keep_statement(tables, found, self._party.member, facts, now=now)
             tables.assessments.close(run.number, RunState.DONE, what="", now=now)
-            _note(tables, record.order, RunState.DONE.value, "", job=job, now=now)
+            note_order(tables, record.order, RunState.DONE.value, "", job=job, now=now)
         _log.info("assessment_repeated", order=record.order.digest, model=record.order.ref.label, job=job.job_id)
+        self._handing.add(record.order, job, found, opened.shares)
         self._renew(record, least=timedelta(0))
 
     def _close(self, order: StandingAssessment, run: RunRecord, state: RunState, what: str, job: Job) -> None:
         now = self._party.now()
         with self._party.database.transaction() as tables:
             tables.assessments.close(run.number, state, what=what, now=now)
-            _note(tables, order, state.value, what, job=job, now=now)
+            note_order(tables, order, state.value, what, job=job, now=now)
         _log.warning("assessment_" + state.value, order=order.digest, model=order.ref.label, job=job.job_id, what=what)
 
     # Renewing.
@@ -259,13 +258,6 @@ class AssessmentWatch:
             _log.warning("release_needs_officer", model=ref.label, what="; ".join(reason.what for reason in found.reasons))
 
 
-def _authorisation(tables: Tables, record: OrderRecord) -> SignedDocument:
-    for signed in tables.authorisations.all():
-        if sha256_hex(signed.to_bytes()) == record.authorisation:
-            return signed
-    raise ConfideError(ErrorCode.NOT_AUTHORISED, "the signature of the person who ordered it is not kept here")
-
-
 def _assessed_at(job: Job, ending: Ending, now: datetime) -> datetime:
     """When an assessment ended: its figures are as old as that, by whoever's clock, but no older than the job."""
     return min(now, max(datetime.strptime(ending.time, TIME_FORMAT).replace(tzinfo=UTC), job.created))
@@ -273,14 +265,3 @@ def _assessed_at(job: Job, ending: Ending, now: datetime) -> datetime:
 
 def _in_words(error: ConfideError) -> str:
     return "; ".join([f"{error.code.name}: {error.what}", *(str(problem) for problem in error.problems)])
-
-
-def _note(tables: Tables, order: StandingAssessment, step: str, what: str, *, job: Job | None = None, now: datetime) -> None:
-    facts: dict[str, Fact] = {
-        "order": order.digest,
-        "model": order.ref.label,
-        "step": step,
-        "what": what[:_MOST_WHAT],
-        "job": None if job is None else job.job_id,
-    }
-    tables.audit.append(EntryKind.STANDING_ASSESSMENT, facts, now=now)

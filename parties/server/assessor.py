@@ -13,12 +13,17 @@ from typing import TYPE_CHECKING, Protocol
 from governance.evidence.standing import StandingAssessment
 from governance.identity.names import MemberKind
 from parties.server.party import Party
+from parties.transport.peers import Peers
+from parties.wire.generated.confide.v1 import governance_pb2
+from parties.wire.methods import HAND_ASSESSMENT
 from protocols.errors import ConfideError, ErrorCode
 from protocols.job import Job
 
+CALL_TIMEOUT_S = 30.0
+
 if TYPE_CHECKING:
-    from parties.client.calls import Values
     from parties.client.client import Client
+    from parties.client.opening import Opened
 
 
 class Asks(Protocol):
@@ -32,20 +37,26 @@ class Asks(Protocol):
         """Gives a job to every participant; the same job again is the same job."""
         ...
 
-    def counts(self, job: Job) -> Values:
-        """Returns what a completed job opened, (thresholds, 2); again the same."""
+    def counts(self, job: Job) -> Opened:
+        """Returns what a completed job opened, (thresholds, 2), and the shares of it; again the same."""
         ...
 
     def cancel(self, job: Job) -> None:
         """Asks for the end of a job that is under way."""
         ...
 
+    def hand_over(self, owner: str, opened: bytes) -> bool:
+        """Hands an opened assessment, secret, to another owner's party; returns whether that one has stated it."""
+        ...
+
 
 class Assessor:
     """Asks over the network, in the name of the researcher whom the configuration names."""
 
-    def __init__(self, party: Party) -> None:
+    def __init__(self, party: Party, peers: Peers) -> None:
+        """Takes the party and its channels: what is opened is handed over by the party, everything else asked by her."""
         self._party = party
+        self._peers = peers
 
     def prepare(self, order: StandingAssessment, now: datetime) -> Job:
         """See `Asks`.
@@ -92,7 +103,7 @@ class Assessor:
         with self._client(self._party.now()) as client:
             client.calls.submit(PreparedJob(job))
 
-    def counts(self, job: Job) -> Values:
+    def counts(self, job: Job) -> Opened:
         """See `Asks`.
 
         Raises:
@@ -100,8 +111,18 @@ class Assessor:
                 answer.
         """
         with self._client(self._party.now()) as client:
-            (values,) = client.calls.result(job).values()
-            return values
+            (opened,) = client.calls.opened(job).values()
+            return opened
+
+    def hand_over(self, owner: str, opened: bytes) -> bool:
+        """See `Asks`.
+
+        Raises:
+            ConfideError: that party's refusal, or PARTY_UNREACHABLE.
+        """
+        request = governance_pb2.HandAssessmentRequest(opened=opened)
+        reply = HAND_ASSESSMENT.call(self._peers.channel(owner), request, party=owner, timeout_s=CALL_TIMEOUT_S)
+        return reply.stated
 
     def cancel(self, job: Job) -> None:
         """See `Asks`.

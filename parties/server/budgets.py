@@ -2,29 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from governance.admission import Finding
-from governance.budget.amounts import charges, dataset_account, policy_caps
-from governance.budget.ledger import spent
+from governance.budget.amounts import Amount, dataset_account
+from governance.budget.ledger import Shortfall, spent
 from governance.policy.budgets import Budgets, Caps
+from parties.populations import caps_in_force, datasets_by_account
+from parties.server.charges import charges_of
 from parties.server.party import Party
 from parties.storage.database import Tables
+from privacy.accounting.statement import NO_GUARANTEE
 from protocols.errors import ErrorCode, Problem
-from protocols.job import Job, JobType
+from protocols.job import Job
+
+_NAMED = 2  # data sets of an account, in a preview whose words are bounded
 
 
 def budget_findings(party: Party, tables: Tables, job: Job) -> tuple[Finding, ...]:
-    """Returns every budget of this party that does not suffice for a job; empty if all do, or the job has reserved already."""
-    charged = charges(job, party.id)
-    caps = caps_of(tables, party.policy.budgets, charged)
-    found = [
-        *tables.ledger.problems(job.job_id, charged, caps),
-        *_without_guarantee(party, tables, job),
-        *_assessed(party, tables, job),
+    """Returns every budget of this party that does not suffice for a job; empty if all do, or the job has reserved already.
+
+    The querier reads them: they say what her job needs of the data sets that she named, and not where accounts stand, how their
+    populations are called or what else is of them.
+    """
+    short = [
+        problem
+        for shortfall in _shortfalls(party, tables, job)
+        for account in _as_asked(party, tables, job, shortfall.account)
+        for problem in replace(shortfall, account=account).problems
     ]
-    return tuple(Finding(ErrorCode.BUDGET_EXHAUSTED, problem) for problem in found)
+    return tuple(Finding(ErrorCode.BUDGET_EXHAUSTED, problem) for problem in (*short, *_without_guarantee(party, tables, job)))
+
+
+def note_budget_refusal(party: Party, tables: Tables, job: Job, now: datetime) -> None:
+    """Appends to the audit log which accounts do not cover a job, with their figures; nothing if all do."""
+    tables.ledger.note_refusal(job.job_id, _shortfalls(party, tables, job), now)
 
 
 def reserve_budget(party: Party, tables: Tables, job: Job, now: datetime) -> None:
@@ -34,51 +48,64 @@ def reserve_budget(party: Party, tables: Tables, job: Job, now: datetime) -> Non
         ConfideError: BUDGET_EXHAUSTED (the owner's limit), with every cap that would be broken; JOB_CONFLICT (ours): the job's
             charges are settled.
     """
-    charged = charges(job, party.id)
-    tables.ledger.reserve(job.job_id, charged, caps_of(tables, party.policy.budgets, charged), now)
+    charged = charges_of(tables, job, party.id)
+    caps = caps_of(tables, party.policy.budgets, charged)
+    tables.ledger.reserve(job.job_id, charged, caps, now, kind=job.job_type.value)
 
 
 def budgets_in_words(party: Party, tables: Tables, job: Job) -> tuple[str, ...]:
     """Returns at what this party's accounts would stand with a job, for its people; without accounts that it does not charge."""
-    charged = charges(job, party.id)
+    charged = charges_of(tables, job, party.id)
     caps = caps_of(tables, party.policy.budgets, charged)
+    sets = datasets_by_account(tables)
     said = []
     for account, amount in charged.items():
         others = [entry for entry in tables.ledger.of_account(account) if entry.job_id != job.job_id]
-        total, (queries, answers, epsilon, _) = spent(others) + amount, caps[account].in_words
-        said.append(
-            f"{account} would stand at epsilon {total.epsilon_in_words} of {epsilon}, delta {total.delta:f}, "
-            f"{total.queries} of {queries} queries, {total.answers} of {answers} answers"
-        )
+        total = spent(others) + amount
+        words = f"{account} would stand at {_standing_in_words(total, caps[account])}"
+        if len(names := sets.get(account, ())) > 1:
+            more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+            words += f"; one account of {', '.join(names[:_NAMED])}{more}"
+        if amount.epsilon is None and job.job_type.value in caps[account].permits:
+            words += f"; {job.job_type.value} is permitted beside the cap: {NO_GUARANTEE} for what it opens"
+        said.append(words)
     return tuple(said)
+
+
+def _standing_in_words(total: Amount, caps: Caps) -> str:
+    queries, answers, epsilon, _ = caps.in_words
+    return (
+        f"epsilon {total.epsilon_in_words} of {epsilon}, delta {total.delta:f}, "
+        f"{total.queries} of {queries} queries, {total.answers} of {answers} answers"
+    )
+
+
+def _shortfalls(party: Party, tables: Tables, job: Job) -> tuple[Shortfall, ...]:
+    charged = charges_of(tables, job, party.id)
+    caps = caps_of(tables, party.policy.budgets, charged)
+    return tables.ledger.shortfalls(job.job_id, charged, caps, kind=job.job_type.value)
 
 
 def _without_guarantee(party: Party, tables: Tables, job: Job) -> Iterable[Problem]:
     """A plain training spends nothing itself; but what its model will say of the rows has no epsilon that a cap could bound."""
     if job.training is None or job.training.privacy is not None:
         return
-    own = [dataset_account(dataset.name) for dataset in job.datasets if dataset.party == party.id]
-    for account, caps in caps_of(tables, party.policy.budgets, own).items():
-        if caps.epsilon is not None:
-            what = f"a training without differential privacy has no formal guarantee; epsilon {caps.epsilon:f} permitted"
-            yield Problem(f"budget.{account}", what, "train with terms of privacy, or ask its owner to take the cap away")
+    populations = tables.datasets.populations()
+    for name in sorted({dataset.name for dataset in job.datasets if dataset.party == party.id}):
+        caps = caps_in_force(tables, party.policy.budgets, dataset_account(populations.get(name, name)))
+        if caps.epsilon is not None and job.job_type.value not in caps.permits:
+            what = f"a training without differential privacy has {NO_GUARANTEE}, and a cap on epsilon permits none"
+            remedy = "train with terms of privacy, or ask its owner to permit it beside the cap"
+            yield Problem(f"budget.{dataset_account(name)}", what, remedy)
 
 
-def _assessed(party: Party, tables: Tables, job: Job) -> Iterable[Problem]:
-    """The counts of an assessment have no noise: under a cap on epsilon no release can rest on one, so it says what to do."""
-    if job.job_type is not JobType.ASSESS:
-        return
-    for account, caps in caps_of(tables, party.policy.budgets, charges(job, party.id)).items():
-        if caps.epsilon is not None:
-            what = f"an assessment opens counts without noise, and a cap on epsilon, here {caps.epsilon:f}, permits none"
-            remedy = (
-                f"finish the private trainings, then have a privacy officer take the cap away (confide budget set {account} "
-                f"without --epsilon): from then on queries and answers bound what is asked"
-            )
-            yield Problem(f"budget.{account}", what, remedy)
+def _as_asked(party: Party, tables: Tables, job: Job, account: str) -> Sequence[str]:
+    """An account as the querier may know it: of a population, by the data sets of it that her job names."""
+    known = datasets_by_account(tables).get(account, ())
+    asked = sorted({dataset.name for dataset in job.datasets if dataset.party == party.id and dataset.name in known})
+    return [dataset_account(name) for name in asked] or [account]
 
 
 def caps_of(tables: Tables, budgets: Budgets, accounts: Iterable[str]) -> dict[str, Caps]:
     """Returns the caps of accounts: those that a person has set for the account, else those of the policy."""
-    found = {account: tables.ledger.find_caps(account) for account in accounts}
-    return {account: policy_caps(budgets, account) if own is None else own.caps for account, own in found.items()}
+    return {account: caps_in_force(tables, budgets, account) for account in accounts}

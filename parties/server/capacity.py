@@ -1,8 +1,9 @@
-"""How much of this machine sessions may use together, and how much one session takes of it."""
+"""How much of this machine sessions may use together, how much one session takes of it, and what is left for callers."""
 
 from __future__ import annotations
 
 import os
+import resource
 from pathlib import Path
 
 from parties.config import PartyConfig
@@ -11,6 +12,30 @@ from protocols.errors import ConfideError, ErrorCode
 from protocols.job import Job
 
 _CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+
+_CGROUP_THREADS = Path("/sys/fs/cgroup/pids.max")
+_MOST_DESCRIPTORS = 1 << 16
+_DESCRIPTORS_EACH = 4  # of a connection: its own, both ends of its way to gRPC's server or a worker's socket, and one to spare
+
+
+def room_for_connections(wished: int) -> int:
+    """Returns how many connections the public port may take at once, at most `wished`: anybody may open them.
+
+    Half of the descriptors and half of the threads that this process and its workers may have stay for everything else. The soft
+    limit of descriptors is raised first, since what a system gives without being asked is often 1,024.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _MOST_DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    return min(wished, most // (2 * _DESCRIPTORS_EACH), _most_threads() // 2)
+
+
+def _most_threads() -> int:
+    try:
+        return int(_CGROUP_THREADS.read_text(encoding="ascii"))
+    except (OSError, ValueError):  # no control group, or `max`
+        return _MOST_DESCRIPTORS
 
 
 def capacity(config: PartyConfig) -> Need:

@@ -67,9 +67,8 @@ class Execution:
         job, participants = self._task.job, self._task.job.participants
         mine = participants.index(self._party.id)
         for peer in participants[:mine]:
-            channel = self._peers.channel(peer)
-            counter = self._links.counter(peer)
-            dial(channel, session=job.job_id, attempt=job.attempt, endpoint=self._ours[peer], count=counter)
+            route, counter = self._peers.route(peer), self._links.counter(peer)
+            dial(route, session=job.job_id, attempt=job.attempt, endpoint=self._ours[peer], count=counter)
         header = {
             "task": "session" if job.serving is None else "serving",
             "party": self._party.id,

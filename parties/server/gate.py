@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from governance.audit.entries import EntryKind
-from governance.budget.amounts import charges
 from governance.documents import SignedDocument
 from governance.release import Evidence, Settlement, Withheld
+from parties.server.charges import charges_of
 from parties.server.consents import consent_findings, ended_elsewhere
 from parties.server.party import Party
 from parties.server.releases import release_findings
@@ -42,7 +42,7 @@ def evidence_of(party: Party, tables: Tables, job: Job, now: datetime) -> Eviden
 
 def settlement_of(party: Party, tables: Tables, job: Job) -> Settlement:
     """Returns what this party knows besides of a job that has ended here, as of one transaction."""
-    debited = tables.ledger.is_committed(job.job_id, charges(job, party.id))
+    debited = tables.ledger.is_committed(job.job_id, charges_of(tables, job, party.id))
     kept = tables.jobs.ending(job.job_id)
     if kept is None:
         return Settlement(debited, {})

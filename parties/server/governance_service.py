@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from parties.agreements import standing_of
 from parties.server.access import caller
+from parties.server.handing_over import adopt
 from parties.server.party import Party
 from parties.server.statements import MAX_NUMBER, MAX_REPLY_BYTES, Allowance, statements_after, take_in
 from parties.wire import methods
@@ -28,6 +29,7 @@ class GovernanceService:
                 methods.LIST_AGREEMENTS.unary_handler(self.list_agreements),
                 methods.TELL.unary_handler(self.tell),
                 methods.LIST_STATEMENTS.unary_handler(self.list_statements),
+                methods.HAND_ASSESSMENT.unary_handler(self.hand_assessment),
             )
         )
 
@@ -55,6 +57,11 @@ class GovernanceService:
         self._allowance.take_one(caller().id)
         take_in(self._party, from_wire(request.statement))
         return governance_pb2.TellReply()
+
+    def hand_assessment(self, request: governance_pb2.HandAssessmentRequest) -> governance_pb2.HandAssessmentReply:
+        """Takes the openings of an assessment whose rows were this party's too."""
+        self._allowance.take_one(caller().id)
+        return governance_pb2.HandAssessmentReply(stated=adopt(self._party, caller().id, request.opened))
 
     def list_statements(self, request: governance_pb2.ListStatementsRequest) -> governance_pb2.ListStatementsReply:
         """Tells this party's own statements after a number, as many as fit; the caller asks on until there are none."""

@@ -13,10 +13,11 @@ from typing import Any
 import structlog
 
 from governance.audit.entries import EntryKind
-from governance.budget.amounts import charges, served
+from governance.budget.amounts import served
 from governance.documents import DocumentKind, SignedDocument, sign
 from parties.server.acceptance import record_arrival, record_refusal
 from parties.server.board import Board, Measured
+from parties.server.charges import charges_of
 from parties.server.courier import Courier
 from parties.server.intake import CheckedJob
 from parties.server.opened import OpenSession, kept_session
@@ -206,7 +207,7 @@ class Keeper:
                 tables.grants.give_back(session.job_id)
         elif not is_done:
             tables.ledger.refund(session.job_id, now)
-            charged = charges(session.job, self._party.id)
+            charged = charges_of(tables, session.job, self._party.id)
             # What was spent when the session began to run stays used; without charges there is nothing to spend.
             if not charged or not tables.ledger.is_committed(session.job_id, charged):
                 tables.grants.give_back(session.job_id)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +22,7 @@ from parties.storage.sealed import SealedFiles
 from parties.storage.state import Member, MemberFolder
 from protocols.canonical import sha256_hex
 from protocols.errors import ConfideError
-from protocols.job import DatasetRef, Job
+from protocols.job import DatasetRef, Job, Partition
 from protocols.session.states import State
 from protocols.training import OptimiserKind
 
@@ -127,7 +129,7 @@ def holdings(party: Party, tables: Tables, job: Job) -> Holdings:
         party=party.id,
         datasets={record.name: dataset_ref(party.id, record) for record in records},
         schemas={record.name: record.schema for record in records},
-        rows_per_person={record.name: record.rows_per_person for record in records if record.rows_per_person is not None},
+        rows_per_person=_rows_per_person(records, job),
         prepared={each.name: each.signed.document for each in found if each is not None},
         models=models,
         min_evaluation_rows=party.config.min_evaluation_rows,
@@ -138,6 +140,17 @@ def holdings(party: Party, tables: Tables, job: Job) -> Holdings:
         min_cell=party.config.min_cell,
         resumed=_resumed(tables, job),
     )
+
+
+def _rows_per_person(records: Sequence[DatasetRecord], job: Job) -> dict[str, int]:
+    """A person of several data sets of one population has the rows of all, of each one at least; joined columns are one row."""
+    known = {record.name: record.rows_per_person for record in records if record.rows_per_person is not None}
+    if job.partition is Partition.COLUMNS:
+        return known
+    together: Counter[str] = Counter()
+    for record in records:
+        together[record.population] += known.get(record.name, 1)
+    return {record.name: together[record.population] for record in records}
 
 
 def _older_servings(tables: Tables, job: Job) -> int:

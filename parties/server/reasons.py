@@ -9,6 +9,7 @@ from datetime import datetime
 from governance.admission import Finding, examine
 from governance.budget.amounts import charges
 from parties.assessed_jobs import assessment_findings
+from parties.prepared_jobs import preparation_findings
 from parties.server.approvals import standing
 from parties.server.budgets import budget_findings
 from parties.server.consents import consent_findings
@@ -52,6 +53,7 @@ def reasons(party: Party, tables: Tables, job: Job, *, plan: bytes | None, now: 
     """
     found = [*admission_findings(party, tables, job, now), *consent_findings(party, tables, job, now)]
     found += [*budget_findings(party, tables, job), *release_findings(party, tables, job, now), *assessment_findings(tables, job)]
+    found += preparation_findings(tables, job, party=party.id)
     if plan is not None:
         found += standing(party, tables, job, plan).findings
     return tuple(dict.fromkeys(found))

@@ -22,6 +22,7 @@ from parties.server.assessments import AssessmentWatch
 from parties.server.assessor import Assessor
 from parties.server.audit_metrics import AuditCollector
 from parties.server.audit_service import AuditService
+from parties.server.capacity import room_for_connections
 from parties.server.consent_watch import ConsentWatch
 from parties.server.desk import Desks
 from parties.server.encrypted.desk import EnquiryDesk
@@ -33,6 +34,7 @@ from parties.server.intake import Checker
 from parties.server.jobs_service import JobsService
 from parties.server.linking_desk import IntersectionDesk
 from parties.server.linking_service import LinkingService
+from parties.server.links import LinkDoor
 from parties.server.metrics import Metrics, MetricsServer, PartyCollector
 from parties.server.party import CurrentDirectory, Party
 from parties.server.party_service import PartyService
@@ -47,8 +49,9 @@ from parties.server.witnessing import Witnessing
 from parties.server.workers import Template
 from parties.storage.database import open_database
 from parties.transport.peers import Peers
+from parties.transport.port import PublicPort, calls_address
 from parties.transport.streams import LinkTable
-from parties.transport.tls import SERVER_OPTIONS, TlsIdentity, server_credentials
+from parties.transport.tls import MAX_CONNECTIONS, SERVER_OPTIONS, TlsIdentity, accepting_context, server_credentials
 from parties.wire.methods import (
     AUDIT_SERVICE,
     ENCRYPTED_SERVICE,
@@ -59,7 +62,6 @@ from parties.wire.methods import (
     SERVING_SERVICE,
     SESSION_SERVICE,
 )
-from protocols.errors import ConfideError, ErrorCode
 
 _THREADS = 256  # each open stream holds one; what one member may hold is in stream_limits
 _DRAIN_S = 3.0
@@ -146,22 +148,19 @@ def _serve(party: Party, stop: Event) -> None:
         (GOVERNANCE_SERVICE, GovernanceService(party).handlers()),
         (AUDIT_SERVICE, AuditService(party).handlers()),
         (LINKING_SERVICE, LinkingService(party, intersections).handlers()),
-        (SESSION_SERVICE, SessionService(party, sessions, links, checker.check).handlers()),
+        (SESSION_SERVICE, SessionService(party, sessions, checker.check).handlers()),
     ):
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
     health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
-    try:
-        server.add_secure_port(party.config.listen, server_credentials(identity))
-    except RuntimeError as error:
-        raise ConfideError(
-            ErrorCode.INVALID_CONFIG,
-            f"{party.config.listen} cannot be bound: the port may be taken",
-            remedy="Stop what uses the port, or change `listen` in the configuration.",
-        ) from error
+    calls = calls_address()
+    server.add_secure_port(calls, server_credentials(identity))
+    door = LinkDoor(lambda: party.directory, sessions, links, observe=metrics.call_ended)
+    context, most = accepting_context(identity), room_for_connections(MAX_CONNECTIONS)
+    port = PublicPort(party.config.listen, calls=calls, context=context, serve=door.serve, max_connections=most)
     listener = MetricsServer(metrics, party, peers)
     consents, exchange = ConsentWatch(party, sessions, desks), Exchange(party, peers)
     watch, releases = EnquiryWatch(party, enquiries), ReleaseWatch(party, ended=metrics.release_ended)
-    assessments = AssessmentWatch(party, Assessor(party), ended=metrics.release_ended)
+    assessments = AssessmentWatch(party, Assessor(party, peers), ended=metrics.release_ended)
     if party.config.metrics is not None:
         listener.start(party.config.metrics)
     witnessing.start()
@@ -173,6 +172,7 @@ def _serve(party: Party, stop: Event) -> None:
     releases.start()
     intersections.start()
     server.start()
+    port.start()
     exchange.start()
     assessments.start()
     tell_health(sessions.stores)
@@ -181,6 +181,7 @@ def _serve(party: Party, stop: Event) -> None:
     healthy.enter_graceful_shutdown()
     assessments.stop()
     server.stop(_DRAIN_S).wait()
+    port.stop()
     exchange.stop()
     watch.stop()
     releases.stop()

@@ -1,11 +1,8 @@
-"""SessionService: what the other participants say, and the streams of links."""
+"""SessionService: what the other participants say."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
-
-import grpc
+from collections.abc import Callable
 
 from governance.documents import DocumentKind, verify
 from parties.server.acceptance import check_consent
@@ -13,15 +10,6 @@ from parties.server.access import caller
 from parties.server.intake import CheckedJob, read_papers
 from parties.server.party import Party
 from parties.server.sessions import Sessions
-from parties.transport.streams import (
-    ATTEMPT_KEY,
-    LINK_METHOD,
-    SESSION_KEY,
-    Arrivals,
-    LinkHandler,
-    LinkTable,
-    accept,
-)
 from parties.wire import methods
 from parties.wire.documents import from_wire
 from parties.wire.generated.confide.v1 import session_pb2
@@ -33,18 +21,16 @@ from protocols.session.states import State
 
 
 class SessionService:
-    """SessionService: what the other participants say, and the streams of links."""
+    """SessionService: what the other participants say."""
 
-    def __init__(self, party: Party, sessions: Sessions, links: LinkTable, check: Callable[[Job], CheckedJob]) -> None:
+    def __init__(self, party: Party, sessions: Sessions, check: Callable[[Job], CheckedJob]) -> None:
         self._party = party
         self._sessions = sessions
-        self._links = links
         self._check = check
 
     def handlers(self) -> Handlers:
         """Returns the registrations."""
-        link: grpc.RpcMethodHandler[Any, Any] = grpc.stream_stream_rpc_method_handler(LinkHandler(self.link))
-        return dict((methods.DELIVER.unary_handler(self.deliver), (LINK_METHOD.rsplit("/", 1)[1], link)))
+        return dict((methods.DELIVER.unary_handler(self.deliver),))
 
     def deliver(self, request: session_pb2.DeliverRequest) -> session_pb2.DeliverReply:
         """Takes one control message in."""
@@ -57,17 +43,6 @@ class SessionService:
             self._adopt(request)
         self._sessions.deliver(message, signed if self._may_be_kept(message) else None)
         return session_pb2.DeliverReply()
-
-    def link(self, incoming: Iterator[bytes], context: grpc.ServicerContext, arrivals: Arrivals) -> Iterator[bytes]:
-        """Joins a peer's stream to the worker that expects it."""
-        metadata = {key: value for key, value in context.invocation_metadata() if isinstance(value, str)}
-        session, attempt = metadata.get(SESSION_KEY, ""), metadata.get(ATTEMPT_KEY, "")
-        if not attempt.isascii() or not attempt.isdigit() or len(attempt) > 6:
-            raise ConfideError(ErrorCode.INVALID_ARGUMENT, "a link names its session and attempt")
-        if not self._sessions.knows(session):  # at once: only a peer of a known session may wait here for its worker
-            raise ConfideError(ErrorCode.UNKNOWN_SESSION, "no link of that session waits for this party")
-        endpoint = self._links.take(session, int(attempt), caller().id)
-        return accept(endpoint, incoming, arrivals=arrivals, count=self._links.counter(caller().id))
 
     def _may_be_kept(self, message: SessionMessage) -> bool:
         """Returns whether a message is a countersignature whose consent its sender's witnesses can be held to.

@@ -32,7 +32,7 @@ from parties.storage.audit_log import AuditStore
 from parties.storage.checkpoints import CheckpointStore
 from parties.storage.datasets import DatasetStore
 from parties.storage.encrypted import EncryptedStore
-from parties.storage.evidence import EvidenceStore
+from parties.storage.evidence import EvidenceStore, OwnEvidenceStore
 from parties.storage.files import SECRET_MODE
 from parties.storage.grants import GrantStore
 from parties.storage.jobs import JobStore
@@ -87,6 +87,7 @@ class Tables:
     linking: LinkingStore
     preparations: PreparationStore
     evidence: EvidenceStore
+    own_evidence: OwnEvidenceStore
     assessments: AssessmentStore
     audit: AuditStore
 
@@ -139,6 +140,7 @@ class Database:
                     linking=LinkingStore(session),
                     preparations=PreparationStore(session),
                     evidence=EvidenceStore(session),
+                    own_evidence=OwnEvidenceStore(session),
                     assessments=AssessmentStore(session),
                     audit=AuditStore(session),
                 )

@@ -32,6 +32,7 @@ class DatasetRecord:
         created: when it was registered, UTC.
         rows_per_person: so many rows a person has at most; None if nobody has said or counted.
         is_counted: whether they were counted, by a column that names people; else the owner has declared them.
+        population: whose rows these are, as the owner declares; all data sets of one share a budget.
     """
 
     name: str
@@ -45,6 +46,7 @@ class DatasetRecord:
     created: datetime
     rows_per_person: int | None
     is_counted: bool
+    population: str
 
     @property
     def schema(self) -> TableSchema:
@@ -94,6 +96,7 @@ class DatasetStore:
                 created=record.created,
                 rows_per_person=record.rows_per_person,
                 is_counted=record.is_counted,
+                population=record.population,
             )
         )
         self._session.flush()
@@ -123,6 +126,11 @@ class DatasetStore:
         """Returns the latest registration of every name, in the order of names."""
         return tuple({record.name: record for record in self.all()}.values())
 
+    def populations(self) -> dict[str, str]:
+        """Returns the population of every data set, by its name: that of its latest version."""
+        query = select(DatasetRow.name, DatasetRow.population).order_by(DatasetRow.name, DatasetRow.version)
+        return {row.name: row.population for row in self._session.execute(query)}
+
 
 def _record(row: DatasetRow) -> DatasetRecord:
     return DatasetRecord(
@@ -137,4 +145,5 @@ def _record(row: DatasetRow) -> DatasetRecord:
         created=row.created,
         rows_per_person=row.rows_per_person,
         is_counted=row.is_counted,
+        population=row.population,
     )

@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from governance.documents import SignedDocument
-from parties.storage.evidence_tables import EvidenceRow
+from parties.storage.evidence_tables import BundleRow, EvidenceRow, OwnEvidenceRow, OwnModelRow
 from protocols.errors import ConfideError, ErrorCode
 from protocols.job import ModelRef
 
@@ -24,6 +24,8 @@ class EvidenceRecord:
         signed: the bundle.
         kept: when, UTC.
         released: when the version was first released under it, UTC; None if it was not.
+        decided: when it became what later bundles are compared with, UTC: people have released a version under it, or it was the
+            first under which any version of the model was released; None if it did not.
     """
 
     digest: str
@@ -31,25 +33,29 @@ class EvidenceRecord:
     signed: SignedDocument
     kept: datetime
     released: datetime | None = None
+    decided: datetime | None = None
 
 
 class EvidenceStore:
-    """Bundles in one transaction."""
+    """Bundles about versions that are held as shares, in one transaction."""
+
+    _rows: type[BundleRow] = EvidenceRow
 
     def __init__(self, session: Session) -> None:
         self._session = session
 
     def add(self, record: EvidenceRecord) -> bool:
         """Keeps a bundle; returns whether it is new."""
-        if self._session.scalars(select(EvidenceRow).where(EvidenceRow.digest == record.digest)).first() is not None:
+        if self._session.scalars(select(self._rows).where(self._rows.digest == record.digest)).first() is not None:
             return False
-        row = EvidenceRow(
+        row = self._rows(
             digest=record.digest,
             model=record.ref.name,
             version=record.ref.version,
             document=record.signed.to_bytes(),
             kept=record.kept,
             released=record.released,
+            decided=record.decided,
         )
         self._session.add(row)
         self._session.flush()
@@ -57,20 +63,31 @@ class EvidenceStore:
 
     def of_model(self, name: str) -> tuple[EvidenceRecord, ...]:
         """Returns the bundles about versions of a model, the oldest first."""
-        query = select(EvidenceRow).where(EvidenceRow.model == name).order_by(EvidenceRow.number)
+        query = select(self._rows).where(self._rows.model == name).order_by(self._rows.number)
         return tuple(_record(row) for row in self._session.scalars(query))
 
     def mark_released(self, digest: str, *, now: datetime) -> None:
         """Notes that a version was released under a bundle; the first time stays."""
-        row = self._session.scalars(select(EvidenceRow).where(EvidenceRow.digest == digest)).one()
+        row = self._row(digest)
         if row.released is None:
             row.released = now
             self._session.flush()
+        # Not the first of each version: by one version after the other a risk would rise in steps that are each within chance.
+        others = (self._rows.model == row.model, self._rows.decided.is_not(None))
+        if self._session.scalars(select(self._rows.number).where(*others).limit(1)).first() is None:
+            self.mark_decided(digest, now=now)
 
-    def last_released(self, name: str) -> EvidenceRecord | None:
-        """Returns the bundle under which a version of a model was released last, or None."""
-        released = [record for record in self.of_model(name) if record.released is not None]
-        return max(released, key=lambda record: record.released or record.kept, default=None)
+    def mark_decided(self, digest: str, *, now: datetime) -> None:
+        """Notes that people have decided under a bundle, so that later ones are compared with it; the first time stays."""
+        row = self._row(digest)
+        if row.decided is None:
+            row.decided = now
+            self._session.flush()
+
+    def last_decided(self, name: str, *, version: str | None = None) -> EvidenceRecord | None:
+        """Returns the bundle under which people last released a version of a model, or this version; None if there is none."""
+        known = [each for each in self.of_model(name) if each.decided is not None and version in (None, each.ref.version)]
+        return max(known, key=lambda record: record.decided or record.kept, default=None)
 
     def latest(self, ref: ModelRef) -> EvidenceRecord:
         """Returns the last bundle about a version.
@@ -85,8 +102,33 @@ class EvidenceStore:
             raise ConfideError(ErrorCode.EVIDENCE_MISSING, what, remedy=remedy)
         return found[-1]
 
+    def _row(self, digest: str) -> BundleRow:
+        return self._session.scalars(select(self._rows).where(self._rows.digest == digest)).one()
 
-def _record(row: EvidenceRow) -> EvidenceRecord:
+
+class OwnEvidenceStore(EvidenceStore):
+    """Bundles about models of this party's own, and the salts of their commitments, in one transaction."""
+
+    _rows = OwnEvidenceRow
+
+    def keep_salt(self, name: str, commitment: str, salt: bytes) -> None:
+        """Keeps what ties a commitment to its weights; again changes nothing."""
+        if self._session.get(OwnModelRow, commitment) is None:
+            self._session.add(OwnModelRow(commitment=commitment, model=name, salt=salt))
+            self._session.flush()
+
+    def salts(self, name: str) -> tuple[tuple[str, bytes], ...]:
+        """Returns the commitments to models of a name that there is evidence about, each with its salt; secret."""
+        query = select(OwnModelRow.commitment, OwnModelRow.salt).where(OwnModelRow.model == name)
+        return tuple((commitment, salt) for commitment, salt in self._session.execute(query))
+
+
+def _record(row: BundleRow) -> EvidenceRecord:
     return EvidenceRecord(
-        row.digest, ModelRef(row.model, row.version), SignedDocument.from_bytes(row.document), row.kept, row.released
+        row.digest,
+        ModelRef(row.model, row.version),
+        SignedDocument.from_bytes(row.document),
+        row.kept,
+        row.released,
+        row.decided,
     )

@@ -1,4 +1,4 @@
-"""The table of evidence: the bundles that a holder has made about its model versions."""
+"""The tables of evidence: the bundles that a party has made about model versions that it holds, and about models of its own."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from sqlalchemy.orm import Mapped, mapped_column
 from parties.storage.tables import Table, UtcTime
 
 
-class EvidenceRow(Table):
+class BundleRow(Table):
     """One bundle as it was signed; the number is its place among those of this party."""
 
-    __tablename__ = "evidence"
+    __abstract__ = True
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
     digest: Mapped[str] = mapped_column(unique=True)
     model: Mapped[str] = mapped_column(index=True)
@@ -20,3 +20,25 @@ class EvidenceRow(Table):
     document: Mapped[bytes]
     kept: Mapped[datetime] = mapped_column(UtcTime)
     released: Mapped[datetime | None] = mapped_column(UtcTime)
+    decided: Mapped[datetime | None] = mapped_column(UtcTime)
+
+
+class EvidenceRow(BundleRow):
+    """About a version that is held as shares."""
+
+    __tablename__ = "evidence"
+
+
+class OwnEvidenceRow(BundleRow):
+    """About a model of this party's own; names of such models and of those held as shares have nothing to do with each other."""
+
+    __tablename__ = "own_evidence"
+
+
+class OwnModelRow(Table):
+    """A model of this party's own that there is evidence about; the salt is what ties the commitment to the weights."""
+
+    __tablename__ = "own_models"
+    commitment: Mapped[str] = mapped_column(primary_key=True)
+    model: Mapped[str] = mapped_column(index=True)
+    salt: Mapped[bytes]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -129,6 +130,18 @@ class JobStore:
         """Returns the jobs that have not ended, the oldest first: what a restarted party goes on with."""
         query = select(JobRow).outerjoin(EndingRow, EndingRow.job_id == JobRow.job_id).where(EndingRow.job_id.is_(None))
         return tuple(_job(row) for row in self._session.scalars(query.order_by(JobRow.created, JobRow.job_id)))
+
+    def ended_of(self, queriers: Collection[str], *, since: datetime) -> tuple[tuple[JobRecord, bytes], ...]:
+        """Returns the jobs of these queriers that have ended, each with its ending, in the order in which they arrived.
+
+        Args:
+            queriers: their ids.
+            since: jobs that arrived after it, UTC.
+        """
+        query = select(JobRow, EndingRow.document).join(EndingRow, EndingRow.job_id == JobRow.job_id)
+        query = query.where(JobRow.querier.in_(list(queriers)), JobRow.created > since)
+        found = self._session.execute(query.order_by(JobRow.created, JobRow.job_id))
+        return tuple((_job(row), document) for row, document in found)
 
     def save_snapshot(self, job_id: str, *, snapshot: str, state: str, now: datetime) -> None:
         """Replaces the snapshot of a job's state machine.

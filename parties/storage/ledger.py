@@ -10,24 +10,16 @@ from decimal import Decimal
 from sqlalchemy import Select, or_, select
 from sqlalchemy.orm import Session
 
-from governance.audit.entries import EntryKind
+from governance.audit.entries import EntryKind, Fact
 from governance.budget import ledger as core
 from governance.budget.amounts import Amount
-from governance.budget.ledger import LedgerEntry, Step
+from governance.budget.facts import LOGGED, bound_facts, charge_facts, refusal_facts, reservation_facts
+from governance.budget.ledger import LedgerEntry, Shortfall, Step
 from governance.policy.budgets import Caps
 from parties.storage.audit_log import AuditStore
 from parties.storage.ledger_tables import CapsRow, LedgerRow
-from parties.storage.tables import JobRow
 from privacy.accounting.composition import Composition
 from privacy.accounting.normal_bound import NormalBound
-from protocols.canonical import parse_canonical
-from protocols.errors import Problem
-
-_LOGGED: Mapping[Step, EntryKind] = {
-    Step.RESERVE: EntryKind.RESERVED,
-    Step.COMMIT: EntryKind.DEBITED,
-    Step.REFUND: EntryKind.REFUNDED,
-}
 
 
 @dataclass(frozen=True)
@@ -54,12 +46,19 @@ class LedgerStore:
         self._session = session
         self._audit = AuditStore(session)
 
-    def problems(self, job_id: str, charges: Mapping[str, Amount], caps: Mapping[str, Caps]) -> tuple[Problem, ...]:
-        """Returns which caps the charges of a job would break now; see `governance.budget.ledger.problems`."""
-        touched = self._touched(job_id, charges)
-        return core.problems(touched, job_id=job_id, charges=charges, caps=caps, types_of=self._types_of)
+    def shortfalls(
+        self, job_id: str, charges: Mapping[str, Amount], caps: Mapping[str, Caps], *, kind: str
+    ) -> tuple[Shortfall, ...]:
+        """Returns the accounts that would not cover a job now; see `governance.budget.ledger.shortfalls`."""
+        return core.shortfalls(self._touched(job_id, charges), job_id=job_id, kind=kind, charges=charges, caps=caps)
 
-    def reserve(self, job_id: str, charges: Mapping[str, Amount], caps: Mapping[str, Caps], now: datetime) -> None:
+    def note_refusal(self, job_id: str, found: Sequence[Shortfall], now: datetime) -> None:
+        """Appends to the audit log which accounts did not cover a job, with their figures."""
+        for short in found:
+            others = [entry for entry in self.of_account(short.account) if entry.job_id != job_id]
+            self._audit.append(EntryKind.BUDGET_REFUSED, refusal_facts(job_id, short, others), now=now)
+
+    def reserve(self, job_id: str, charges: Mapping[str, Amount], caps: Mapping[str, Caps], now: datetime, *, kind: str) -> None:
         """Sets a job's charges aside; again changes nothing.
 
         Args:
@@ -67,12 +66,15 @@ class LedgerStore:
             charges: by account.
             caps: of every charged account.
             now: the time, UTC.
+            kind: the job's type, or `enquiry`.
 
         Raises:
             ConfideError: BUDGET_EXHAUSTED (the owner's limit), with every cap that would be broken; JOB_CONFLICT (ours).
         """
         touched = self._touched(job_id, charges)
-        self._add(core.reserve(touched, job_id=job_id, charges=charges, caps=caps, types_of=self._types_of, now=now))
+        for entry in core.reserve(touched, job_id=job_id, kind=kind, charges=charges, caps=caps, now=now):
+            mine = [*(each for each in touched if each.account == entry.account), entry]
+            self._add_one(entry, reservation_facts(entry, mine, caps[entry.account]))
 
     def commit(self, job_id: str, now: datetime) -> None:
         """Spends what a job has reserved; again, or without a reservation, changes nothing.
@@ -102,6 +104,10 @@ class LedgerStore:
         """Returns a job's entries, in order."""
         return self._entries(select(LedgerRow).where(LedgerRow.job_id == job_id))
 
+    def all(self) -> tuple[LedgerEntry, ...]:
+        """Returns every entry, in order."""
+        return self._entries(select(LedgerRow))
+
     def of_account(self, account: str) -> tuple[LedgerEntry, ...]:
         """Returns an account's entries, in order."""
         return self._entries(select(LedgerRow).where(LedgerRow.account == account))
@@ -113,7 +119,7 @@ class LedgerStore:
 
     def set_caps(self, account: str, caps: Caps, *, authorisation: str, now: datetime) -> None:
         """Sets the caps of one account, above those of the policy; the digest names the signed document that permits it."""
-        values = caps.to_document()
+        values = caps.to_document() | {"permits": " ".join(caps.permits)}
         self._session.add(CapsRow(account=account, authorisation=authorisation, time=now, **values))
         self._session.flush()
 
@@ -123,14 +129,8 @@ class LedgerStore:
         row = self._session.scalar(query)
         if row is None:
             return None
-        caps = Caps(row.queries, row.answers, _decimal(row.epsilon), _decimal(row.delta))
+        caps = Caps(row.queries, row.answers, _decimal(row.epsilon), _decimal(row.delta), tuple(row.permits.split()))
         return CapsRecord(row.account, caps, row.authorisation, row.time)
-
-    def _types_of(self, job_ids: Sequence[str]) -> tuple[str, ...]:
-        """Names the types of jobs; an id that is no job's is an encrypted enquiry's."""
-        found = self._session.execute(select(JobRow.job_id, JobRow.document).where(JobRow.job_id.in_(job_ids)))
-        types = {job_id: str(parse_canonical(document).get("type", "")) for job_id, document in found}
-        return tuple(filter(None, (types.get(job_id, "encrypted enquiry") for job_id in job_ids)))
 
     def _touched(self, job_id: str, charges: Mapping[str, Amount]) -> tuple[LedgerEntry, ...]:
         return self._entries(select(LedgerRow).where(or_(LedgerRow.account.in_(list(charges)), LedgerRow.job_id == job_id)))
@@ -141,16 +141,15 @@ class LedgerStore:
 
     def _add(self, entries: tuple[LedgerEntry, ...]) -> None:
         for entry in entries:
-            amount = entry.amount.to_facts()
-            row = LedgerRow(account=entry.account, job_id=entry.job_id, step=entry.step.value, time=entry.time, **amount)
-            for part in entry.amount.parts:  # one at most: a job has one unit on an account
-                bound = part.bound
-                row.unit, row.squared = bound.unit, format(bound.squared, "f")
-                row.excess, row.distance = format(bound.excess, "f"), format(bound.distance, "f")
-            self._session.add(row)
-            self._session.flush()
-            facts = {"job": entry.job_id, "account": entry.account, **amount}
-            self._audit.append(_LOGGED[entry.step], facts, now=entry.time)
+            self._add_one(entry, charge_facts(entry))
+
+    def _add_one(self, entry: LedgerEntry, facts: Mapping[str, Fact]) -> None:
+        row = LedgerRow(account=entry.account, job_id=entry.job_id, step=entry.step.value, kind=entry.kind, time=entry.time)
+        for name, value in {**entry.amount.to_facts(), **bound_facts(entry.amount)}.items():
+            setattr(row, name, value)
+        self._session.add(row)
+        self._session.flush()
+        self._audit.append(LOGGED[entry.step], facts, now=entry.time)
 
 
 def _entry(row: LedgerRow) -> LedgerEntry:
@@ -160,7 +159,7 @@ def _entry(row: LedgerRow) -> LedgerEntry:
         bound = NormalBound(row.unit, *(Decimal(text or 0) for text in (row.squared, row.excess, row.distance)))
         parts = (Composition.of(bound, epsilon=epsilon, delta=delta),)
     amount = Amount(epsilon, delta, row.queries, row.answers, parts)
-    return LedgerEntry(row.account, row.job_id, Step(row.step), amount, row.time)
+    return LedgerEntry(row.account, row.job_id, Step(row.step), amount, row.time, row.kind)
 
 
 def _decimal(text: str | None) -> Decimal | None:

@@ -22,6 +22,7 @@ class LedgerRow(Table):
     account: Mapped[str] = mapped_column(index=True)
     job_id: Mapped[str] = mapped_column(index=True)  # of a job or an enquiry
     step: Mapped[str]
+    kind: Mapped[str]  # the job's type, or `enquiry`
     epsilon: Mapped[str | None]
     delta: Mapped[str]
     queries: Mapped[int]
@@ -43,5 +44,6 @@ class CapsRow(Table):
     delta: Mapped[str | None]
     queries: Mapped[int]
     answers: Mapped[int]
+    permits: Mapped[str]  # kinds of jobs, a blank between two
     authorisation: Mapped[str]
     time: Mapped[datetime] = mapped_column(UtcTime)

@@ -10,6 +10,7 @@ another name does not open. File names are random: they say nothing about the co
 from __future__ import annotations
 
 import hashlib
+import hmac
 import re
 import secrets
 from collections.abc import Collection
@@ -27,6 +28,7 @@ from protocols.errors import ConfideError, ErrorCode
 KEY_BYTES = 32
 MAX_SEALED_BYTES = 1 << 30
 _MAGIC = b"CFSEAL\x00\x01"
+_PEOPLE = b"confide people of data sets 1"
 _NONCE_BYTES = 12
 _TAG_BYTES = 16
 _WRAPPED_BYTES = KEY_BYTES + _TAG_BYTES
@@ -81,6 +83,12 @@ class SealedFiles:
     def __init__(self, folder: Path, key: StorageKey) -> None:
         self._folder = folder
         self._wrapping = AESGCM(key.export_secret_bytes())
+        self._people_key = hmac.digest(key.export_secret_bytes(), _PEOPLE, "sha256")
+
+    @property
+    def people_key(self) -> bytes:
+        """The secret key, 32 bytes, of the digests by which this party recognises people in its own data sets."""
+        return self._people_key
 
     def write(self, purpose: Purpose, object_id: str, data: bytes) -> str:
         """Seals `data` into a new file.

@@ -12,7 +12,7 @@ from sqlalchemy import Dialect, ForeignKey, ForeignKeyConstraint, String, Unique
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
-SCHEMA_VERSION = 8
+SCHEMA_VERSION = 9
 
 
 class UtcTime(TypeDecorator[datetime]):
@@ -60,6 +60,7 @@ class DatasetRow(Table):
     sealed_name: Mapped[str]
     rows_per_person: Mapped[int | None]
     is_counted: Mapped[bool]
+    population: Mapped[str]
     created: Mapped[datetime] = mapped_column(UtcTime)
 
 

@@ -1,55 +1,69 @@
-"""Carries a link's frames between a worker's local socket and the stream to the peer's public port.
+"""Carries a link's frames between a worker's local socket and the connection to the peer's public port.
 
-The party process looks at nothing but the length of a frame: the workers check the rest. A stream serves one session,
-attempt and peer, once. When either side ends, the other sees the end of its stream and says what it was waiting for.
-
-What a session waits for is small frames, one after the other, and each change of thread on their way takes longer than
-everything else that is done with them. So a small frame is read from a worker with one call, by the thread that sends it on, and
-handed to a worker by the thread of gRPC that received it.
+The party process looks at nothing but the length of a frame: the workers check the rest. A connection serves one session, attempt
+and peer, once. When either side ends, the other sees the end and says what it was waiting for.
 """
 
 from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
-from threading import Condition, Thread, Timer
+from threading import Condition, Thread
+from types import TracebackType
 from typing import TypeAlias
 
-import grpc
+import structlog
 
+from governance.identity.certificates import parse_certificate
+from governance.identity.names import tls_name
+from parties.transport.carrying import PlainEnd, carry
 from parties.transport.frames import MAX_FRAME_BYTES, SOCKET_BYTES
-from parties.transport.timing import CONNECT_S
+from parties.transport.opening import LinkOpening, read_answer
+from parties.transport.timing import CONNECT_S, MESSAGE_S
+from parties.transport.tls import HANDSHAKE_S, LINK_PROTOCOL, TlsIdentity, dialling_context
+from parties.transport.tls_stream import TlsStream, keep_alive
 from protocols.errors import ConfideError, ErrorCode
 
-LINK_METHOD = "/confide.v1.SessionService/Link"
-SESSION_KEY, ATTEMPT_KEY = "confide-session", "confide-attempt"
 _LENGTH = struct.Struct("<I")
-_SMALL_BYTES = 64 << 10  # a frame up to this is not worth a second call or a second thread; a larger one not a copy
-Count: TypeAlias = Callable[[str, int], None]  # told of every frame: `sent` or `received`, and its bytes
+_AGAIN_S = 0.2
+Count: TypeAlias = Callable[[str, int], None]  # told of frames that pass: `sent` or `received`, and their bytes
+_log = structlog.get_logger()
 
 
 def _uncounted(_kind: str, _size: int) -> None:
     pass
 
 
+@dataclass(frozen=True)
+class Route:
+    """How a peer is reached: as whom, where, whose certificate must be there, and the one that the directory lists (PEM)."""
+
+    identity: TlsIdentity
+    endpoint: str
+    party: str
+    certificate: str
+
+
 class LinkTable:
-    """The links that this party's sessions expect, until each is joined to its stream."""
+    """The links that this party's sessions expect, until each is joined to its connection."""
 
     def __init__(self, carried: Callable[[str, str, int], None] = lambda peer, kind, size: None) -> None:
-        """Takes who is told of every frame that a stream carries: peer, `sent` or `received`, bytes."""
+        """Takes who is told of the frames that pass: peer, `sent` or `received`, bytes."""
         self._carried = carried
         self._waiting: dict[tuple[str, int, str], socket.socket] = {}
         self._changed = Condition()
 
     def counter(self, peer: str) -> Count:
-        """Returns what a stream of this peer counts its frames with."""
+        """Returns what a link to this peer counts its frames with."""
         return partial(self._carried, peer)
 
     def expect(self, session: str, attempt: int, peer: str, endpoint: socket.socket) -> None:
-        """Offers the party's end of a worker's local socket for the stream of one peer."""
+        """Offers the party's end of a worker's local socket for the connection of one peer."""
         with self._changed:
             self._waiting[session, attempt, peer] = endpoint
             self._changed.notify_all()
@@ -67,162 +81,159 @@ class LinkTable:
             return self._waiting.pop(key)
 
     def forget(self, session: str) -> None:
-        """Closes what no stream has taken."""
+        """Closes what no connection has taken."""
         with self._changed:
             for key in [key for key in self._waiting if key[0] == session]:
                 self._waiting.pop(key).close()
 
 
-class Arrivals:
-    """Hands the frames of one stream to the worker, as far as that takes no waiting on the thread that they arrive on.
-
-    gRPC takes the next frame in only when the one before has been taken from its iterator, so that `arrive` and `deliver` are
-    called in turns and frames keep their order.
-    """
+class Lengths:
+    """Follows the lengths of the frames in one direction of a link."""
 
     def __init__(self) -> None:
-        self._endpoint: socket.socket | None = None
-        self._sent = 0  # bytes of the frame that has arrived and was not delivered yet
-        self._is_deaf = False  # a worker that is through hears nothing more
+        self._missing = 0  # bytes of the frame that has begun
+        self._start = b""  # of a length that has begun
 
-    def begin(self, endpoint: socket.socket) -> None:
-        """Takes the party's end of the worker's socket, before the first frame is asked for."""
-        self._endpoint = endpoint
-
-    def arrive(self, frame: bytes) -> bytes:
-        """Sends what the socket takes at once of a small frame, and returns the frame; gRPC's thread, which must not wait."""
-        if self._endpoint is not None and len(frame) <= _SMALL_BYTES:
-            self._sent = self._send(frame, socket.MSG_DONTWAIT)
-        return frame
-
-    def deliver(self, frame: bytes) -> None:
-        """Sends what is left of a frame that has arrived."""
-        sent, self._sent = self._sent, 0
-        if sent == 0:
-            sent = self._send(frame, 0)
-        if sent < _LENGTH.size + len(frame) and not self._is_deaf and self._endpoint is not None:
-            try:
-                self._endpoint.sendall((_LENGTH.pack(len(frame)) + frame)[sent:])
-            except OSError:
-                self._is_deaf = True
-
-    def _send(self, frame: bytes, flags: int) -> int:
-        # The stream must outlive its worker's hearing: dropping it would cancel what the worker has said and the peer not yet
-        # received.
-        if self._is_deaf or self._endpoint is None:
-            return 0
-        try:
-            return self._endpoint.sendmsg((_LENGTH.pack(len(frame)), frame), (), flags)
-        except BlockingIOError:
-            return 0
-        except OSError:
-            self._is_deaf = True
-            return 0
+    def take(self, data: memoryview) -> tuple[int, int]:
+        """Returns how many of these bytes belong to frames as long as may be, and the bytes of the frames that begin here."""
+        at = begun = 0
+        while at < len(data):
+            if self._missing:
+                step = min(self._missing, len(data) - at)
+                self._missing -= step
+                at += step
+                continue
+            piece = data[at : at + _LENGTH.size - len(self._start)]
+            start = self._start + piece
+            if len(start) < _LENGTH.size:
+                self._start = start
+                return len(data), begun
+            (length,) = _LENGTH.unpack(start)
+            if length > MAX_FRAME_BYTES:
+                return at, begun
+            self._start, self._missing = b"", length
+            at += len(piece)
+            begun += length
+        return at, begun
 
 
-class LinkHandler:
-    """Serves the streams of links: each call by a function of its own, since whoever takes its frames in knows no call."""
+class WorkerEnd:
+    """The party's end of a worker's local socket, as an `End` that lets frames pass and nothing else."""
 
-    def __init__(self, serve: Callable[[Iterator[bytes], grpc.ServicerContext, Arrivals], Iterator[bytes]]) -> None:
-        """Takes what serves a call, from the frames of the peer, its context, and what hands them on."""
-        self._serve = serve
+    def __init__(self, endpoint: socket.socket, count: Count = _uncounted) -> None:
+        """Takes the socket, of which it uses a duplicate: whoever stops the worker may close theirs at any time."""
+        self._socket = endpoint.dup()
+        # Bytes wait here and in the worker's socket: most rounds fit, so that nobody waits to write them.
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
+        self._end = PlainEnd(self._socket)
+        self._count = count
+        self._said, self._heard = Lengths(), Lengths()
+        self._is_broken = False
+        self.fileno = self._end.fileno
+        self.is_full = self._end.is_full
+        self.finish = self._end.finish
 
-    def begin(self) -> tuple[Callable[[Iterator[bytes], grpc.ServicerContext], Iterator[bytes]], Callable[[bytes], bytes]]:
-        """Returns what serves the next call, and what its frames go through when they arrive."""
-        arrivals = Arrivals()
-        return (lambda incoming, context: self._serve(incoming, context, arrivals)), arrivals.arrive
+    def __enter__(self) -> WorkerEnd:
+        return self
 
-    def __call__(self, incoming: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
-        """Serves a call whose frames go through nothing when they arrive."""
-        return self._serve(incoming, context, Arrivals())
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
 
+    def read(self) -> memoryview | None:
+        """Returns what the worker has said; see `End.read`. Raises BAD_FRAME (this party's fault) for what is no frame."""
+        if self._is_broken:
+            raise ConfideError(ErrorCode.BAD_FRAME, "a worker said what is no frame")
+        data = self._end.read()
+        if not data:
+            return data
+        sound, frames = self._said.take(data)
+        if frames:
+            self._count("sent", frames)
+        if sound < len(data):
+            self._is_broken = True
+            with suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RD)  # so that it is read again, though the worker may say nothing more
+            return data[:sound] if sound else self.read()
+        return data
 
-def accept(
-    endpoint: socket.socket, incoming: Iterator[bytes], *, arrivals: Arrivals | None = None, count: Count = _uncounted
-) -> Iterator[bytes]:
-    """Serves the accepting side of a stream: yields the worker's frames, hands the peer's to the worker."""
-    _widen(endpoint)
-    arrivals = arrivals or Arrivals()
-    arrivals.begin(endpoint)
-    Thread(target=_to_worker, args=(incoming, endpoint, arrivals, count), daemon=True).start()
-    yield from _from_worker(endpoint, count)
-
-
-def dial(channel: grpc.Channel, *, session: str, attempt: int, endpoint: socket.socket, count: Count = _uncounted) -> None:
-    """Opens the stream to a peer and carries frames until either side ends; returns at once."""
-    _widen(endpoint)
-    arrivals = Arrivals()
-    arrivals.begin(endpoint)
-    call: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(
-        LINK_METHOD, request_serializer=None, response_deserializer=arrivals.arrive
-    )
-    metadata = ((SESSION_KEY, session), (ATTEMPT_KEY, str(attempt)))
-    stream = call(_from_worker(endpoint, count), metadata=metadata, wait_for_ready=True)
-    # Waiting for the peer's port has no limit of its own; without a first frame the worker has given up by this time.
-    hang_up = Timer(2 * CONNECT_S, stream.cancel)
-    hang_up.daemon = True
-    hang_up.start()
-    heard = _heard(iter(stream), hang_up, stream.cancel)
-    Thread(target=_to_worker, args=(heard, endpoint, arrivals, count), daemon=True).start()
+    def write(self, data: memoryview) -> None:
+        """Hands the worker what the peer has sent; see `End.write`. Raises BAD_FRAME (the peer's fault) for what is no frame."""
+        sound, frames = self._heard.take(data)
+        if frames:
+            self._count("received", frames)
+        if sound:
+            self._end.write(data[:sound])
+        if sound < len(data):
+            raise ConfideError(ErrorCode.BAD_FRAME, "a peer sent what is no frame")
 
 
-def _widen(endpoint: socket.socket) -> None:
-    # Bytes wait here, in the worker's socket and in gRPC's window of the stream, and nowhere else on the way: a worker that does
-    # not read holds its peer's worker back.
-    endpoint.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
-
-
-def _heard(frames: Iterator[bytes], hang_up: Timer, cancel: Callable[[], object]) -> Iterator[bytes]:
+def join(worker: WorkerEnd, stream: TlsStream) -> None:
+    """Carries a link's frames until it ends."""
+    stream.begin()
     try:
-        for frame in frames:
-            hang_up.cancel()
-            yield frame
-    finally:
-        hang_up.cancel()
-        cancel()  # changes nothing about a stream that has ended; one that is no longer read must not stay open
+        carry(worker, stream, ending_s=MESSAGE_S)
+    except ConfideError as error:
+        _log.warning("link", code=error.code.name, what=error.what)
+    except OSError as error:
+        _log.warning("link", code=ErrorCode.PEER_LOST.name, what=type(error).__name__)
 
 
-def _from_worker(endpoint: socket.socket, count: Count = _uncounted) -> Iterator[bytes]:
-    kept, at_once = b"", _SMALL_BYTES
+def dial(route: Route, *, session: str, attempt: int, endpoint: socket.socket, count: Count = _uncounted) -> None:
+    """Opens the connection to a peer and carries frames until either side ends; returns at once."""
+    worker = WorkerEnd(endpoint, count)
+    Thread(target=_dial, args=(route, LinkOpening(session, attempt), worker), name="link", daemon=True).start()
+
+
+def _dial(route: Route, opening: LinkOpening, worker: WorkerEnd) -> None:
+    with worker:  # whatever happens, it learns that its link has ended
+        try:
+            stream = _connected(route)
+        except OSError as error:
+            _log.warning("link", code=ErrorCode.PARTY_UNREACHABLE.name, party=route.party, what=type(error).__name__)
+            return
+        with stream:
+            # The peer waits for its worker to begin.
+            deadline = time.monotonic() + 2 * CONNECT_S
+            try:
+                stream.say(opening.to_bytes(), deadline)
+                read_answer(lambda count: stream.hear(count, deadline), party=route.party)
+            except ConfideError as error:
+                _log.warning("link", code=error.code.name, party=route.party, what=error.what)
+                return
+            except OSError as error:
+                _log.warning("link", code=ErrorCode.PEER_LOST.name, party=route.party, what=type(error).__name__)
+                return
+            join(worker, stream)
+
+
+def _connected(route: Route) -> TlsStream:
+    """Returns an open connection; the peer's port may still be on its way up."""
+    context, deadline = dialling_context(route.identity), time.monotonic() + CONNECT_S
+    host, _, port = route.endpoint.rpartition(":")
     while True:
         try:
-            if len(kept) < _LENGTH.size:
-                read = endpoint.recv(at_once)
-                if not read:
-                    return
-                kept = kept + read if kept else read
-                continue
-            (length,) = _LENGTH.unpack_from(kept)
-            if length > MAX_FRAME_BYTES:
-                return
-            end = _LENGTH.size + length
-            if end <= len(kept):
-                frame, kept = kept[_LENGTH.size : end], kept[end:]
-            else:
-                missing = end - len(kept)
-                rest = endpoint.recv(missing, socket.MSG_WAITALL)
-                if len(rest) < missing:
-                    return
-                frame, kept = kept[_LENGTH.size :] + rest, b""
+            endpoint = socket.create_connection((host.strip("[]"), int(port)), timeout=HANDSHAKE_S)
+            keep_alive(endpoint)
+            stream = TlsStream(endpoint, context, server_name=tls_name(route.party))
+            try:
+                stream.shake_hands(time.monotonic() + HANDSHAKE_S)
+                if stream.protocol != LINK_PROTOCOL or not _is_listed(stream.peer_certificate, route.certificate):
+                    raise ConnectionRefusedError
+            except OSError:
+                endpoint.close()
+                raise
+            return stream
         except OSError:
-            return
-        # After a large frame the next one's length alone, so that its bytes are read in one piece.
-        at_once = _SMALL_BYTES if length <= _SMALL_BYTES else _LENGTH.size
-        yield frame
-        count("sent", length)
+            if time.monotonic() + _AGAIN_S > deadline:
+                raise
+            time.sleep(_AGAIN_S)
 
 
-def _to_worker(incoming: Iterator[bytes], endpoint: socket.socket, arrivals: Arrivals, count: Count) -> None:
-    ended = socket.SHUT_WR
+def _is_listed(shown: str, listed: str) -> bool:
+    """Tells whether a certificate holds the key in the directory: one that was replaced has the right name until it ends."""
     try:
-        for frame in incoming:
-            if len(frame) > MAX_FRAME_BYTES:
-                ended = socket.SHUT_RDWR  # not a party of ours: the stream ends in both directions
-                break
-            arrivals.deliver(frame)
-            count("received", len(frame))
-    except grpc.RpcError:
-        pass  # the peer is gone; the worker's next receive names it
-    finally:
-        with suppress(OSError):
-            endpoint.shutdown(ended)
+        return parse_certificate(shown).public_key_digest == parse_certificate(listed).public_key_digest
+    except ConfideError:  # it is of no member's form
+        return False

@@ -150,6 +150,9 @@ TELL = Method(GOVERNANCE_SERVICE, "Tell", governance_pb2.TellRequest, governance
 LIST_STATEMENTS = Method(
     GOVERNANCE_SERVICE, "ListStatements", governance_pb2.ListStatementsRequest, governance_pb2.ListStatementsReply
 )
+HAND_ASSESSMENT = Method(
+    GOVERNANCE_SERVICE, "HandAssessment", governance_pb2.HandAssessmentRequest, governance_pb2.HandAssessmentReply
+)
 COSIGN = Method(AUDIT_SERVICE, "Cosign", audit_pb2.CosignRequest, audit_pb2.CosignReply)
 LAST_SEEN = Method(AUDIT_SERVICE, "LastSeen", audit_pb2.LastSeenRequest, audit_pb2.LastSeenReply)
 EVALUATE_PSEUDONYMS = Method(

@@ -17,14 +17,22 @@ import math
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
 
-from privacy.accounting.normal_bound import UNIT_OF_MODELS, UNIT_OF_ROWS, NormalBound, normal_bound
+from privacy.accounting.normal_bound import UNIT_OF_MODELS, NormalBound, normal_bound, unit_of_rows
 from protocols.answer_noise import num_answers, own_deviation, squared_sensitivity
 from protocols.discrete_gaussian import rounded_gaussian, sampler_distance, sum_distance
 from protocols.fixed_point import VALUE_BITS
 from protocols.job import Job
 from protocols.job_parts import Output
 from protocols.private_job_checks import contributors
-from protocols.row_noise import adds_row_noise, grid_bits, noise_steps, num_noisy, row_noise_deviation, squared_row_sensitivity
+from protocols.row_noise import (
+    adds_row_noise,
+    grid_bits,
+    noise_steps,
+    num_noisy,
+    row_noise_deviation,
+    rows_of_person,
+    squared_row_sensitivity,
+)
 
 DELTA = Decimal("0.000000001")
 """Of every job's answers, so that no one has to choose it; of the rows' owners, whatever their number up to 10^8."""
@@ -77,8 +85,9 @@ def spent_by(job: Job, output: Output, *, answers: int | None = None) -> Spent |
 def spent_together(job: Job, *, rows: int | None = None) -> Spent | None:
     """Returns what all outputs of a job spend together; public.
 
-    Those about rows are one mechanism of their owners' noise, which protects one row, counted or left out, against everybody but
-    so many owners as may pool. Answers about samples are those of `spent_by`, and add up.
+    Those about rows are one mechanism of their owners' noise, which protects one row, or all rows of a person where she has
+    several, counted or left out, against everybody but so many owners as may pool. Answers about samples are those of `spent_by`,
+    and add up.
 
     Args:
         job: whose outputs are opened.
@@ -95,7 +104,7 @@ def spent_together(job: Job, *, rows: int | None = None) -> Spent | None:
             honest=owners - job.outputs[0].noise_colluders,
             own=row_noise_deviation(job, owners=owners),
             bits=grid_bits(job),
-            unit=UNIT_OF_ROWS,
+            unit=unit_of_rows(rows_of_person(job)),
         )
     total = Spent(Decimal(0), Decimal(0), normal_bound(UNIT_OF_MODELS, squared=0))
     for output in job.outputs:
@@ -135,7 +144,9 @@ def spent_in_words(job: Job) -> str:
         return ""
     colluders = min(output.noise_colluders for output in job.outputs)
     if adds_row_noise(job):
-        unit, against = "one row, counted or left out", f"{colluders} of {len(contributors(job))} owners"
+        rows = rows_of_person(job)
+        whose = "one row" if rows == 1 else f"a person with at most {rows} rows, all at one owner"
+        unit, against = f"{whose}, counted or left out", f"{colluders} of {len(contributors(job))} owners"
     else:
         unit, against = "all rows that the model was trained on", f"{colluders} computing part(ies)"
     return f"{found.epsilon:f} (delta {found.delta:f}) for {unit}, against {against} who pool"

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from decimal import ROUND_CEILING, Context, Decimal
 
 from protocols.errors import ConfideError, ErrorCode
-from protocols.private_training import RELATION
+from protocols.private_training import RELATION, Unit
 
 PLACES = 18
 EXACT = Context(prec=80, rounding=ROUND_CEILING)
@@ -23,6 +23,15 @@ EXACT = Context(prec=80, rounding=ROUND_CEILING)
 UNIT_OF_ROWS = f"{RELATION} row"
 UNIT_OF_MODELS = "all rows behind a model"
 _QUANTUM = Decimal(1).scaleb(-PLACES)
+
+
+def unit_of_rows(rows_per_person: int) -> str:
+    """Returns relation and unit of noise on numbers about rows, as the ledger tells them apart: a row, or a person of several.
+
+    Args:
+        rows_per_person: at one owner; public.
+    """
+    return UNIT_OF_ROWS if rows_per_person == 1 else f"{RELATION} {Unit.PERSON.value}, {rows_per_person} row(s)"
 
 
 @dataclass(frozen=True)

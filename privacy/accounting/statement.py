@@ -15,6 +15,7 @@ from privacy.accounting.samplers import PrivatePoisson, TruncatedPoisson
 from protocols.errors import ConfideError, ErrorCode, Problem
 from protocols.job import Job, JobType
 from protocols.job_fields import read_object, read_text, read_whole
+from protocols.preparations import whole_epsilon
 from protocols.private_job_checks import contributors
 from protocols.private_training import RELATION, Mechanism, PrivateTraining, Unit
 
@@ -28,7 +29,7 @@ _UNITS = {
     Unit.PERSON: "one person with at most {rows} row(s) at one institution, as the owners declare or have counted",
     Unit.PERSON_EVERYWHERE: "one person with at most {rows} row(s) at each institution, as the owners declare or have counted",
 }
-_WHOLES = ("steps", "colluders", "owners", "nominal_rows", "nominal_people", "rows_per_person")
+_WHOLES = ("steps", "colluders", "owners", "nominal_rows", "nominal_people", "rows_per_person", "prepared_with")
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,9 @@ class PrivacyStatement:
         tpr_at_0_1_percent: likewise in 1,000.
         advantage: the largest difference of the two rates.
         accountant: the libraries and their versions.
+        prepared_with: how many jobs' outcomes went into the training before its first step.
+        whole_epsilon: of the training and of all of these, added up.
+        whole_delta: likewise.
     """
 
     epsilon: str
@@ -80,6 +84,9 @@ class PrivacyStatement:
     tpr_at_0_1_percent: str
     advantage: str
     accountant: str
+    prepared_with: int
+    whole_epsilon: str
+    whole_delta: str
 
     def to_document(self) -> dict[str, Any]:
         """Returns the statement as a document."""
@@ -88,9 +95,11 @@ class PrivacyStatement:
     def in_words(self) -> str:
         """Returns the statement in one line for people: relation and unit always stand beside epsilon and delta."""
         unit = _UNITS[Unit(self.unit)].format(rows=self.rows_per_person)
+        whole = f"; with the {self.prepared_with} job(s) that it was prepared with epsilon {self.whole_epsilon} at delta"
         return (
             f"{self.epsilon} at delta {self.delta}, {self.relation}, for {unit}, against {self.colluders} of {self.owners} owners"
             f" together; no attack finds more than {_percent(self.tpr_at_1_percent)} of members at 1 % false alarms"
+            + (f"{whole} {self.whole_delta} in all" if self.prepared_with else "")
         )
 
 
@@ -113,7 +122,7 @@ def statement_of(job: Job) -> PrivacyStatement | None:
     found = _guarantee(job, terms)
     if problems := tuple(_claims(terms, found)):
         raise ConfideError(ErrorCode.INVALID_JOB, "the job claims more privacy than it gives", problems=problems)
-    sampler = sampler_of(job)
+    sampler, whole = sampler_of(job), whole_epsilon(job, terms)
     return PrivacyStatement(
         epsilon=terms.epsilon,
         delta=terms.delta,
@@ -136,6 +145,9 @@ def statement_of(job: Job) -> PrivacyStatement | None:
         tpr_at_0_1_percent=f"{found.tpr_at_0_1_percent:f}",
         advantage=f"{found.advantage:f}",
         accountant=ACCOUNTANT,
+        prepared_with=len(job.prepared_with),
+        whole_epsilon=f"{whole[0]:f}",
+        whole_delta=f"{whole[1]:f}",
     )
 
 

@@ -66,7 +66,7 @@ def simulate(
 
     count, width = features.shape
     copies = terms.rows / count
-    deviation = terms.statistics_multiplier * math.sqrt(2 * width) / copies
+    deviation = terms.statistics_multiplier * statistics_bound(width) / copies
     sums = features.sum(axis=0) + drawn(deviation, width)
     squares = np.square(features).sum(axis=0) + drawn(deviation, width)
     centre = np.clip(sums / count, -1, 1)
@@ -121,6 +121,11 @@ def bounded_rows(features: NDArray[np.float64], centre: NDArray[np.float64], spr
 def norm_bound(width: int) -> float:
     """Returns the bound of a row of so many features: the root of the mean square of a standardised one."""
     return math.sqrt(width) / _SPREAD
+
+
+def statistics_bound(width: int) -> float:
+    """Returns the largest norm of what one row adds to the sums: x and x^2 - 1 of each feature, at most 1 together."""
+    return math.sqrt(width)
 
 
 def gradient_bound(width: int) -> float:

@@ -1,9 +1,9 @@
 """The agreed terms of a joint private training, as far as a forecast needs them, and how much noise they mean.
 
 The mechanism is that of shared gradients: T full-batch gradients, each with Gaussian noise, and before them once the sums and the
-sums of squares of all features, for their means and deviations, which a tenth of the budget pays for. All are Gaussian
-mechanisms, so together they are one of them, whose delta has a closed form (Balle and Wang 2018, theorem 8). The accountant
-(`privacy.accounting`) decides what a job may claim; this is within its discretisation of it.
+sums of squares of all features (docs/protocols/summaries.md), for their means and deviations, which a tenth of the budget pays
+for. All are Gaussian mechanisms, so together they are one of them, whose delta has a closed form (Balle and Wang 2018, theorem
+8). The accountant (`privacy.accounting`) decides what a job may claim; this is within its discretisation of it.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ all follow the one schema. The new ranges lie within the old ones, which were ag
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 from decimal import Decimal
 
@@ -17,8 +18,14 @@ from numpy.typing import NDArray
 from privacy.preparation.columns import Column, ColumnType, Role
 from privacy.preparation.schema import TableSchema, read_schema
 from protocols.errors import ConfideError, ErrorCode
+from protocols.job import Job
+from protocols.private_job_checks import contributors
+from protocols.row_noise import opened_deviation
 
 DEFAULT_REACH = 3.0  # deviations on either side of the mean
+CLAIM_DIGITS = 12
+_NAME_CHARS = 63
+_CLAIM = re.compile(rf"-([0-9a-f]{{{CLAIM_DIGITS}}})$")
 _DIGITS = 4  # significant ones of an end, far finer than what noise leaves
 
 
@@ -46,6 +53,31 @@ def standardised_schema(
         _narrowed(column, *next(rows), reach=reach) if column.role is Role.FEATURE else column for column in schema.columns
     )
     return read_schema(replace(schema, name=name, columns=columns).to_document())
+
+
+def released_schema(job: Job, moments: NDArray[np.float64]) -> TableSchema:
+    """Returns the schema with standardising ranges that follows from released means and deviations; everybody makes the same one.
+
+    Its name ends with the beginning of the job's id, by which it claims that job.
+
+    Args:
+        job: that released them, over rows that follow its schema.
+        moments: (features, 2) float64, as `combine_output` returns them.
+
+    Raises:
+        ConfideError: as `standardised_schema`.
+    """
+    usual = TableSchema.from_document(job.schema)
+    suffix = f"-{job.job_id[:CLAIM_DIGITS]}"
+    name = usual.name[: _NAME_CHARS - len(suffix)].rstrip("-") + suffix
+    least = least_deviation(opened_deviation(job, owners=len(contributors(job))), job.num_rows)
+    return standardised_schema(usual, moments, name=name, least=least)
+
+
+def claimed_job(name: str) -> str:
+    """Returns the beginning of the id of the job that a schema claims by its name to have its ranges from; empty if none."""
+    found = _CLAIM.search(name)
+    return "" if found is None else found[1]
 
 
 def least_deviation(noise: float, num_rows: int) -> float:

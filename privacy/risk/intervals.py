@@ -28,8 +28,11 @@ def clopper_pearson(successes: int, trials: int, *, level: float = LEVEL) -> Fig
     return Figure(successes / trials, low, high)
 
 
-def wilson(successes: int, trials: int, *, level: float = LEVEL) -> Figure:
-    """Returns a share with its score interval; 0 to 1 of no trials."""
+def wilson(successes: float, trials: int, *, level: float = LEVEL) -> Figure:
+    """Returns a share with its score interval; 0 to 1 of no trials.
+
+    It is right for a mean of numbers from 0 to 1 too, whose variance is at most that of a share: `successes` is their sum.
+    """
     if trials == 0:
         return Figure(0.0, 0.0, 1.0)
     z, share = _quantile(level), successes / trials

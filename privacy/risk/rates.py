@@ -18,9 +18,13 @@ _EACH = (1 + LEVEL) / 2  # of two intervals that must both hold
 def figures_of_scores(scores: NDArray[np.float64], members: NDArray[np.bool_], *, prefix: str) -> dict[str, Figure]:
     """Returns the figures of an attack on one model.
 
-    The threshold is the lowest at which the share of others above it is within the false alarms. Since others are a sample too,
-    the interval reaches from the lower end of the share found at a threshold that surely has no more false alarms to the upper
-    end at one that surely has no fewer, each end Clopper and Pearson's at 97.5 %; of too few others it is wide.
+    One more other is above the r-th highest of n others with a chance of r / (n + 1), whatever the scores' distribution. So the
+    share found is read at the rank that makes this chance the share of false alarms, between two ranks in proportion: an attack
+    that knows nothing finds the false alarms, on average. Of too few others for a rank of 1 it is read at the highest of them.
+
+    Since others are a sample, the interval reaches from the lower end of the share found at a threshold that surely has no more
+    false alarms to the upper end at one that surely has no fewer, each end Clopper and Pearson's at 97.5 %; of too few others it
+    is wide.
 
     Args:
         scores: (rows,) float64, higher for rather a member.
@@ -37,11 +41,11 @@ def figures_of_scores(scores: NDArray[np.float64], members: NDArray[np.bool_], *
     counts = [np.bincount(np.searchsorted(levels, side), minlength=len(levels)) for side in (inside, outside)]
     found = {f"{prefix}.auc": area(counts[0], counts[1])}
     for name, share in FALSE_ALARMS.items():
-        threshold = outside[len(outside) - 1 - int(share * len(outside))]
-        value = float((inside > threshold).mean())
         # With k false alarms at most: above the next lower score of an other; with k at least: from the k-th highest on.
         down, alarms = outside[::-1], np.arange(len(outside) + 1)
         above = len(inside) - np.searchsorted(inside, np.append(down, -np.inf), side="right")
+        rank = max(1.0, share * (len(outside) + 1))
+        value = float(np.interp(rank - 1, alarms, above)) / len(inside)
         from_on = len(inside) - np.searchsorted(inside, np.insert(down, 0, np.inf), side="left")
         found[f"{prefix}.{name}"] = _between(value, share, above, from_on, alarms, alarms, len(inside), len(outside))
     return found

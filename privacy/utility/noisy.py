@@ -96,6 +96,60 @@ def noisy_calibration_error(table: FloatTable, *, deviation: float, rows: int) -
     return _around(value, max(0.0, value - (off + chance) / rows), min(1.0, value + (off + chance) / rows + hidden))
 
 
+def noisy_area(table: FloatTable, *, deviation: float, min_cell: int) -> Figure:
+    """Returns the area under the ROC curve of a noisy score histogram: ties within a range count a half.
+
+    The interval is of the order within ranges, which is not known, of the choice of the rows (DeLong, DeLong and Clarke-Pearson
+    1988, of counts) and of the noise: the area is a ratio of a form that is linear in each class's counts, so its noise is that
+    of the linear part and of products of two. Where noise may be all that a class has, the interval is from 0 to 1.
+
+    Args:
+        table: (bins, 2): rows of class 0 and of class 1 in ascending ranges of the probability; NaN where withheld.
+        deviation: of the noise of each.
+        min_cell: below which noisy counts are withheld; public.
+    """
+    held = np.isnan(table)
+    # What is withheld is from none to the minimum and what noise may have taken.
+    most = min_cell + float(norm.ppf((1 + _HALF) / 2)) * deviation
+    counts = np.where(held, most / 2, table)
+    negatives, positives = counts.sum(axis=0)
+    z = float(norm.ppf((1 + _HALF) / 2))
+    if min(negatives, positives) <= z * deviation * math.sqrt(len(table)) + most * float(held.sum(axis=0).max()) / 2:
+        return Figure(0.5, 0.0, 1.0)
+    # For each range the share of the other class that lies on the right side of it; with noise neither need ascend.
+    below = (np.cumsum(counts[:, 0]) - counts[:, 0] / 2) / negatives
+    above = (positives - np.cumsum(counts[:, 1]) + counts[:, 1] / 2) / positives
+    value = float(counts[:, 1] @ below) / positives
+    shares = np.maximum(counts, 0.0) / np.maximum(counts, 0.0).sum(axis=0)
+    chosen = float(shares[:, 1] @ (below - value) ** 2) / positives + float(shares[:, 0] @ (above - value) ** 2) / negatives
+    linear = float(((below - value) ** 2).sum()) / positives**2 + float(((above - value) ** 2).sum()) / negatives**2
+    # Of two noises: the pairs of ranges in order, and half of a pair within a range; the noise of the classes' sizes likewise.
+    pairs = len(table) * (len(table) - 1) / 2 + len(table) / 4 + len(table) ** 2 * value**2
+    noise = deviation**2 * linear + deviation**4 * pairs / (negatives * positives) ** 2
+    untold = float(np.maximum(counts[:, 0], 0.0) @ np.maximum(counts[:, 1], 0.0)) / (2 * negatives * positives)
+    hidden = most / 2 * float(held[:, 0].sum() / negatives + held[:, 1].sum() / positives)
+    reach = z * (math.sqrt(noise) + math.sqrt(max(chosen, 0.0))) + untold + hidden
+    value = min(max(value, 0.0), 1.0)
+    return _around(value, max(0.0, value - reach), min(1.0, value + reach))
+
+
+def noisy_mean(mean: float, *, deviation: float, rows: int, most: float) -> Figure:
+    """Returns a noisy mean of numbers from 0 to `most`: their sum is known within a range, with Wilson's interval at its ends.
+
+    The variance of such numbers is at most mean (most - mean), as that of a share is.
+
+    Args:
+        mean: as it follows from what was opened; may be outside.
+        deviation: of its noise.
+        rows: it is over; public.
+        most: that one row can count; public.
+    """
+    z = float(norm.ppf((1 + _HALF) / 2))
+    low, high = (min(max(mean + side * z * deviation, 0.0), most) * rows / most for side in (-1, 1))
+    value = min(max(mean, 0.0), most)
+    return _around(value, most * wilson(low, rows, level=_HALF).low, most * wilson(high, rows, level=_HALF).high)
+
+
 def noisy_gap(rates: Sequence[Figure]) -> Figure:
     """Returns the largest of several rates less the smallest, whose intervals hold together."""
     value = max(rate.value for rate in rates) - min(rate.value for rate in rates)

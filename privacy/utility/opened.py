@@ -16,7 +16,7 @@ from scipy.stats import norm  # type: ignore[import-untyped]
 
 from privacy.figures import Figure
 from privacy.risk.intervals import LEVEL, wilson
-from privacy.utility.noisy import count_range, noisy_calibration_error, noisy_f1, noisy_part
+from privacy.utility.noisy import count_range, noisy_area, noisy_calibration_error, noisy_f1, noisy_part
 
 BINS = 10
 WITHHELD = -1
@@ -38,6 +38,7 @@ class Evaluation:
         confusion: (classes, classes), true class by predicted class; -1 is withheld.
         roc_auc: NaN is withheld.
         reliability: (10, 3): rows, sum of probabilities, right rows; NaN is withheld.
+        histogram: (bins, 2): rows of class 0 and of class 1 by ranges of the probability, with noise; NaN is withheld.
         groups: (groups, 4): true and false negatives, false and true positives; -1 is withheld.
         deviation: of the noise in each number, of all owners together; with noise every count may be any number, and NaN is
             withheld.
@@ -49,6 +50,7 @@ class Evaluation:
     confusion: Counts | FloatTable | None = None
     roc_auc: float | None = None
     reliability: FloatTable | None = None
+    histogram: FloatTable | None = None
     groups: Counts | FloatTable | None = None
     deviation: float = 0.0
 
@@ -107,6 +109,9 @@ def _noisy_figures(evaluation: Evaluation) -> dict[str, Figure]:
         found["f1"] = noisy_f1(table.astype(np.float64), deviation=deviation, rows=rows)
     if evaluation.reliability is not None:
         found["ece"] = noisy_calibration_error(evaluation.reliability, deviation=deviation, rows=rows)
+    if evaluation.histogram is not None:
+        histogram = evaluation.histogram.astype(np.float64)
+        found["roc_auc"] = noisy_area(histogram, deviation=deviation, min_cell=evaluation.min_cell)
     return found
 
 

@@ -113,7 +113,8 @@ def utility_report(job: Job, values: Mapping[str, Any], *, groups: tuple[str, ..
     if not figures:
         what = "nothing that this evaluation opened tells how useful the model is"
         remedy = (
-            "Evaluate with correct_count, confusion, reliability or group_confusion, on more rows, or with a smaller min_cell."
+            "Evaluate with correct_count, confusion, reliability, group_confusion or score_histogram, on more rows, or with a "
+            "smaller min_cell."
         )
         raise ConfideError(ErrorCode.INVALID_ARGUMENT, what, remedy=remedy)
     return UtilityReport(
@@ -167,6 +168,7 @@ def _evaluation(job: Job, values: Mapping[str, Any]) -> Evaluation:
         confusion=opened.get(OutputKind.CONFUSION),
         roc_auc=None if OutputKind.ROC_AUC not in opened else float(opened[OutputKind.ROC_AUC][0]),
         reliability=opened.get(OutputKind.RELIABILITY),
+        histogram=opened.get(OutputKind.SCORE_HISTOGRAM),
         groups=opened.get(OutputKind.GROUP_CONFUSION),
         deviation=_deviation(job),
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,11 @@ class Channel:
         self._sent_messages = 0
         self._received_messages = 0
         self.sent_bytes = 0
+
+    @property
+    def peer(self) -> str:
+        """Party id of the other end."""
+        return self._link.peer
 
     def send(self, arrays: Sequence[Array]) -> None:
         """Sends the next message of this direction."""
@@ -63,23 +68,66 @@ class Channel:
         return data
 
 
+class Mail(Protocol):
+    """Bytes that travel with the messages of rounds (`protocols.mpc.round_mail`)."""
+
+    def aboard(self) -> Array | None:
+        """Returns what goes with this party's message of a round, uint8; None for nothing, at all parties alike."""
+        ...
+
+    def layout_of(self, peer: str) -> TensorSpec:
+        """Returns what comes with a peer's."""
+        ...
+
+    def deliver(self, peer: str, array: Array) -> None:
+        """Takes what came with a peer's."""
+        ...
+
+
+class Beside(Protocol):
+    """What a party does beside the rounds of openings."""
+
+    @property
+    def mail(self) -> Mail:
+        """What it tells the other computing parties."""
+        ...
+
+    def meanwhile(self) -> None:
+        """Does a piece of work: this party's message of a round has left, and the others' are not yet here."""
+        ...
+
+
 class LinkExchange:
-    """Openings over the channels to the other computing parties."""
+    """Openings over the channels to the other computing parties.
+
+    Attributes:
+        rounds: so far.
+        beside: what this party does beside the rounds; None for nothing.
+    """
 
     def __init__(self, channels: Sequence[Channel]) -> None:
         self._channels = tuple(channels)
         self.rounds = 0
+        self.beside: Beside | None = None
 
     def open(self, numbers: Sequence[RingArray | ShortArray], bits: Sequence[BitArray]) -> Opened:
         """Sends this party's masked shares to every other party, receives theirs, and combines."""
         self.rounds += 1
         mine: list[Array] = [np.ascontiguousarray(array) for array in (*numbers, *bits)]
         layout = _layout_of(tuple([(array.dtype, array.shape) for array in mine]))
+        aboard = None if self.beside is None else self.beside.mail.aboard()
         for channel in self._channels:
-            channel.send(mine)
+            channel.send(mine if aboard is None else [*mine, aboard])
+        if self.beside is not None:
+            self.beside.meanwhile()
         total: list[NDArray[Any]] = mine
         for place, channel in enumerate(self._channels):
-            for index, array in enumerate(channel.receive(layout)):
+            if aboard is None or self.beside is None:
+                received = channel.receive(layout)
+            else:
+                *received, brought = channel.receive([*layout, self.beside.mail.layout_of(channel.peer)])
+                self.beside.mail.deliver(channel.peer, brought)
+            for index, array in enumerate(received):
                 combine = np.add if index < len(numbers) else np.bitwise_xor
                 # The first sum is a new array: what this party sent must not change.
                 total[index] = combine(total[index], array, out=total[index] if place else None)

@@ -2,19 +2,26 @@
 
     commitment = SHA-256(tag, attempt's nonces, owner, which of the two, seed, salt, SHA-256(draw))
 
-The draw is what `protocols.discrete_gaussian.sample` gives on the key stream of the seed. One of the two is opened by seed and
-salt: whoever samples it again finds out whether the owner's sampler gave what it must. The other's seed is never opened, for
-anybody who has it can take the noise away; the digest of its values stays hidden behind the salt.
+The draw is what `protocols.discrete_gaussian.sample` gives on the key stream of the seed. Seed and salt are
+
+    HKDF-SHA256(fresh bytes of the owner, salt = attempt's nonces, info = tag, owner, which of the two),
+
+so an owner whose generator repeats itself, as on a machine that was set back to an earlier state, still has another draw in every
+attempt: else it could open in one what it uses in another. One of the two is opened by seed and salt: whoever samples it again
+finds out whether the owner's sampler gave what it must. The other's seed is never opened, for anybody who has it can take the
+noise away; the digest of its values stays hidden behind the salt.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from protocols.discrete_gaussian import sample
 from protocols.prg import KEY_BYTES, AesCtrStream
@@ -46,10 +53,31 @@ class Draw:
         return self.seed + self.salt
 
 
-def fresh_draw(count: int, deviation: int, random: Callable[[int], bytes]) -> Draw:
-    """Returns a new draw; `random` gives so many bytes of the owner's own."""
-    seed, salt = random(KEY_BYTES), random(SALT_BYTES)
-    return Draw(seed, salt, _values(seed, count, deviation))
+def fresh_draw(count: int, deviation: int, random: Callable[[int], bytes], *, context: str, owner: str, index: int) -> Draw:
+    """Returns a new draw, secret; another one in every attempt, even where `random` gives the same.
+
+    Args:
+        count: integers; public.
+        deviation: of each; public.
+        random: gives so many fresh bytes of the owner's own.
+        context: fresh in every attempt, known to all (`SessionKeys.handshake`).
+        owner: whose draw.
+        index: 0 or 1, which of its two.
+    """
+    fields = (_TAG, owner.encode(), bytes([index]))
+    return opened_draw(fresh_bytes(OPENING_BYTES, random, context=context, fields=fields), count, deviation)
+
+
+def fresh_bytes(count: int, random: Callable[[int], bytes], *, context: str, fields: Iterable[bytes]) -> bytes:
+    """Returns new bytes, secret: others in every attempt and for other fields, even where `random` gives the same.
+
+    Args:
+        count: how many, at most 255 times 32; public.
+        random: gives so many fresh bytes of a party's own.
+        context: fresh in every attempt, known to all (`SessionKeys.handshake`).
+        fields: what they are for; public.
+    """
+    return HKDF(algorithm=SHA256(), length=count, salt=context.encode(), info=joined(fields)).derive(random(KEY_BYTES))
 
 
 def opened_draw(opening: bytes, count: int, deviation: int) -> Draw:
@@ -67,17 +95,19 @@ def commitment_to(draw: Draw, *, context: str, owner: str, index: int) -> bytes:
         owner: whose draw.
         index: 0 or 1, which of its two.
     """
-    digest = hashlib.sha256()
     values = hashlib.sha256(np.ascontiguousarray(draw.values, "<i8").data).digest()
-    for field in (_TAG, context.encode(), owner.encode(), bytes([index]), draw.seed, draw.salt, values):
-        digest.update(len(field).to_bytes(8, "big"))
-        digest.update(field)
-    return digest.digest()
+    fields = (_TAG, context.encode(), owner.encode(), bytes([index]), draw.seed, draw.salt, values)
+    return hashlib.sha256(joined(fields)).digest()
 
 
 def is_committed(draw: Draw, commitment: bytes, *, context: str, owner: str, index: int) -> bool:
     """Whether a draw is the one of a commitment; the other arguments are those of `commitment_to`."""
     return hmac.compare_digest(commitment_to(draw, context=context, owner=owner, index=index), commitment)
+
+
+def joined(fields: Iterable[bytes]) -> bytes:
+    """Returns fields, each behind its length in 8 bytes: no other fields give the same."""
+    return b"".join(len(field).to_bytes(8, "big") + field for field in fields)
 
 
 def _values(seed: bytes, count: int, deviation: int) -> RingArray:

@@ -55,3 +55,42 @@ def read_verdict(data: bytes, owners: Sequence[str], *, party: str) -> Verdict:
     rows = np.frombuffer(numbers, "<i8").reshape(len(owners), FIGURES).tolist()
     figures = (OwnerFigures.of(*each) for each in zip(owners, rows, map(Finding, findings), strict=True))
     return Verdict(data[:DIGEST_BYTES], tuple(figures))
+
+
+def check_verdicts(verdicts: Mapping[str, Verdict], *, party: str) -> None:
+    """Ends the session if anybody found anything, or if parties saw different spares.
+
+    Args:
+        verdicts: of all computing parties, by id, in order.
+        party: who checks: one of them, which has seen for itself, or an owner that has only what they say.
+
+    Raises:
+        ConfideError: NOISE_MISSING (the fault of the owner named, if this party has seen it or several say so); BAD_FRAME
+            (nobody's provably) if parties saw different spares.
+    """
+    own = verdicts.get(party)
+    for index, each in enumerate(next(iter(verdicts.values())).figures):
+        judges = [name for name in verdicts if name != each.owner]
+        accusers = [name for name, verdict in verdicts.items() if verdict.figures[index].finding is not Finding.NOTHING]
+        # An owner that does not compute has only what others say: one of them alone, whichever it is, proves nothing.
+        if own is not None and party in accusers:
+            raise _missing(own.figures[index])
+        if len(accusers) > 1 and set(judges) <= set(accusers):
+            raise _missing(verdicts[judges[0]].figures[index])
+    if len({verdict.seen for verdict in verdicts.values()}) > 1:
+        raise ConfideError(ErrorCode.BAD_FRAME, "the computing parties opened different spares of the noise")
+    for name, verdict in verdicts.items():
+        for each in verdict.figures:
+            if each.finding is not Finding.NOTHING:
+                # Neither seen here nor said by all that could see it, so it accuses nobody: who says it may be wrong.
+                raise ConfideError(ErrorCode.NOISE_MISSING, f"{name} alone says that the noise of {each.owner} failed its test")
+
+
+def finding_of(verdict: Verdict) -> ConfideError | None:
+    """Returns what the party of a verdict found: NOISE_MISSING (the fault of the owner named), or None."""
+    return next((_missing(each) for each in verdict.figures if each.finding is not Finding.NOTHING), None)
+
+
+def _missing(figures: OwnerFigures) -> ConfideError:
+    what = f"the noise of {figures.owner} failed its test: {figures.finding.in_words}"
+    return ConfideError(ErrorCode.NOISE_MISSING, what, party=figures.owner)

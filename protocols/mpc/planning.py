@@ -27,6 +27,7 @@ from protocols.mpc.programs.names import ANSWER
 from protocols.mpc.programs.noisy import no_noise
 from protocols.mpc.programs.program import Results
 from protocols.mpc.programs.serve import check_block
+from protocols.mpc.programs.step_noise import StepNoise
 from protocols.mpc.programs.train import Steps
 from protocols.mpc.row_bounds import bounds_rows
 from protocols.mpc.shared_gradients_design import design
@@ -111,19 +112,16 @@ def _zeros(job: Job) -> Brought:
         training_state=parameters,
         model_share=parameters,
         query_share=None if job.query_rows is None else _zero((job.query_rows, job.model.input_features)),
-        noise=_noise(job),
+        noise=_zero((noise_steps(job), num_noisy(job))) if adds_row_noise(job) else None,
+        step_noise=_step_noise(job) if bounds_rows(job) else None,
         draw=no_noise,
         attack_numbers=None if job.assessment is None else _zero((job.num_rows, width_of(job.assessment))),
     )
 
 
-def _noise(job: Job) -> RingArray | None:
-    if adds_row_noise(job):
-        return _zero((noise_steps(job), num_noisy(job)))
-    if not bounds_rows(job):
-        return None
+def _step_noise(job: Job) -> StepNoise:
     wanted = design(job, 0)
-    return _zero((wanted.steps, wanted.used))
+    return StepNoise.of(_zero((wanted.steps, wanted.used)))
 
 
 def _zero(shape: tuple[int, ...]) -> RingArray:

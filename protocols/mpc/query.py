@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 from protocols.errors import ConfideError, ErrorCode
 from protocols.fixed_point import PARAMETER_LIMIT_BITS, VALUE_BITS, VALUE_LIMIT_BITS, decode, encode
 from protocols.job_parts import MAX_CLASSES, Output, OutputKind
+from protocols.loss_bounds import LOSSES
 from protocols.mpc.inputs import ROW_LIMIT
 from protocols.prg import ByteSource
 from protocols.ring import RingArray
-from protocols.row_noise import COUNTED, GROUP_CELLS
+from protocols.row_losses import mean_of_opened
+from protocols.row_noise import COUNTED, GROUP_CELLS, SCORE_COLUMNS
 from protocols.row_noise import RELIABILITY_BINS as RELIABILITY_BINS
 from protocols.sharing import combine_additive, share_additive
 
@@ -44,7 +46,7 @@ def combine_output(
         shares: one int64 array from each computing party, of one shape.
         output: what the output is, and its constraint.
         scale_bits: its fractional bits, as the plan says.
-        num_rows: of the job, which moments are over.
+        num_rows: of the job, which moments and losses with noise are over.
 
     Returns:
         correct_count: (1,) int64; with a minimum cell c above 1, 0 stands for fewer than c correct rows, and the number of all
@@ -53,8 +55,10 @@ def combine_output(
         reliability: (10, 3) float64: rows, sum of probabilities and right rows of each tenth; NaN in tenths that are withheld.
         group_confusion: (groups, 4) int64: true and false negatives, false and true positives; -1 in cells that are withheld.
         attack_counts: (thresholds, 2) int64: members, and others, that reach each threshold; -1 where withheld.
-            These four with noise: float64, neither whole nor within their ranges; NaN where withheld.
-        roc_auc, log_loss, squared_error: (1,) float64; NaN if a rate or a log loss is withheld.
+        score_histogram: (bins, 2): rows of class 0 and of class 1 in each range of the probability, always with noise.
+            All of these but attack_counts with noise: float64, neither whole nor within their ranges; NaN where withheld.
+        roc_auc, log_loss, squared_error: (1,) float64; NaN if a rate or a log loss is withheld. A loss with noise is not brought
+            back to its range.
         centroids, group_means: (groups, features + 1) float64: means of scaled features, and last how many rows; NaN throughout a
             group that is withheld, and for the means of one without rows. With noise, sizes are not whole, and means are noisy
             sums over noisy sizes, brought back to [-1, 1]; of clusters, of all moves.
@@ -86,11 +90,15 @@ def combine_output(
         return _noisy_counts(values, output)
     if kind is OutputKind.MOMENTS:
         return _moments(values, num_rows)
+    if output.has_noise and kind in LOSSES:
+        return _noisy_loss(values, output, num_rows)
     match kind:
         case OutputKind.CORRECT_COUNT | OutputKind.CONFUSION | OutputKind.GROUP_CONFUSION | OutputKind.LABEL:
             return values.astype(np.int64)
         case OutputKind.ATTACK_COUNTS:
             return values.astype(np.int64)
+        case OutputKind.SCORE_HISTOGRAM:
+            return values
         case OutputKind.PROBABILITY:
             values = np.clip(values, 0.0, 1.0)
             values[untold] = np.nan
@@ -151,6 +159,13 @@ def _moments(sums: NDArray[np.float64], num_rows: int | None) -> NDArray[np.floa
     return np.stack([means, np.sqrt(np.maximum(squares - means**2, 0.0))], axis=1)
 
 
+def _noisy_loss(sums: NDArray[np.float64], output: Output, num_rows: int | None) -> NDArray[np.float64]:
+    """Returns the mean loss of a noisy sum in units of the most that a row counts; it follows from what is opened."""
+    if not num_rows:
+        raise ConfideError(ErrorCode.INTERNAL, "a loss of an unknown number of rows")
+    return np.array([mean_of_opened(float(sums[0]), output, num_rows)])
+
+
 def _are_noisy_groups(values: NDArray[np.float64]) -> bool:
     # A size that is told is no less than the minimum cell, which is 2 or more.
     if values.ndim != 2 or values.shape[1] < 2 or not bool((np.abs(values) < _LARGEST * _LARGEST).all()):
@@ -173,6 +188,7 @@ def _are_noisy_counts(values: NDArray[np.float64], output: Output) -> bool:
         OutputKind.CONFUSION: values.ndim == 2 and values.shape[0] == values.shape[1],
         OutputKind.RELIABILITY: values.shape == (RELIABILITY_BINS, 3),
         OutputKind.GROUP_CONFUSION: values.ndim == 2 and values.shape[1] == GROUP_CELLS,
+        OutputKind.SCORE_HISTOGRAM: values.shape == (len(output.group_edges) + 1, SCORE_COLUMNS),
     }
     if not shapes[output.kind] or not bool((np.abs(values) < _LARGEST * _LARGEST).all()):
         return False
@@ -226,11 +242,16 @@ def _is_reliability(values: NDArray[np.float64]) -> bool:
     return bool(np.where(held, (total == WITHHELD) & (right == WITHHELD), inside).all())
 
 
+def _is_noisy_loss(values: NDArray[np.float64]) -> bool:
+    return values.shape == (1,) and bool(np.abs(values[0]) < _LARGEST * _LARGEST)
+
+
 _IS_POSSIBLE: dict[OutputKind, Callable[[NDArray[np.float64]], bool]] = {
     OutputKind.CORRECT_COUNT: lambda v: v.shape == (1,) and _is_whole(v, least=0),
     OutputKind.CONFUSION: lambda v: v.ndim == 2 and v.shape[0] == v.shape[1] and _is_whole(v, least=WITHHELD),
     OutputKind.RELIABILITY: _is_reliability,
     OutputKind.GROUP_CONFUSION: lambda v: v.ndim == 2 and v.shape[1] == 4 and _is_whole(v, least=WITHHELD),
+    OutputKind.SCORE_HISTOGRAM: lambda v: False,  # never without noise
     OutputKind.ATTACK_COUNTS: _are_attack_counts,
     OutputKind.ROC_AUC: lambda v: v.shape == (1,) and _is_rate(v),
     OutputKind.LOG_LOSS: lambda v: v.shape == (1,) and bool(-_ROUNDING <= v[0] < _LARGEST or v[0] == WITHHELD),
@@ -249,6 +270,8 @@ _IS_POSSIBLE_WITH_NOISE: dict[OutputKind, Callable[[NDArray[np.float64]], bool]]
     OutputKind.PROBABILITY: _IS_POSSIBLE[OutputKind.SCORE],
     OutputKind.VALUE: _IS_POSSIBLE[OutputKind.VALUE],
     OutputKind.MEAN: _IS_POSSIBLE[OutputKind.VALUE],
+    OutputKind.LOG_LOSS: _is_noisy_loss,
+    OutputKind.SQUARED_ERROR: _is_noisy_loss,
     OutputKind.GROUP_MEANS: _are_noisy_groups,
     OutputKind.CENTROIDS: lambda v: _are_noisy_groups(v) and bool((np.abs(v[:, :-1]) <= 1).all()),
 }

@@ -1,10 +1,10 @@
 """Runs one party's part of a session, in all its roles: data owner, computing party, dealer.
 
-Order at every party: it shares its noise, if the job has some, and its own rows; then it deals, or takes its shares and computes.
-The noise is tested before anything is opened that it protects: of a private training on shares, which opens no such thing, beside
-the first three runs of the plan, whose messages carry what it takes; of any other job before its first run. A training by noisy
-sums shares no rows but sums, step by step, and opens them. No role waits for a message that its sender has not yet reason to
-send, so the session cannot lock up.
+Order at every party: it shares its noise, unless that comes beside the training, and its own rows; then it deals, or takes its
+shares and computes. The noise is tested before anything is opened that it protects: of a private training on shares, which opens
+no such thing, beside the first runs of the plan, while others are waited for anyway; of any other job before its first run. A
+training by noisy sums shares no rows but sums, step by step, and opens them. No role waits for a message that its sender has not
+yet reason to send, so the session cannot lock up.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-
-import numpy as np
 
 from protocols.errors import ConfideError, ErrorCode
 from protocols.job import Job
@@ -26,6 +24,7 @@ from protocols.mpc.keys import Label, SessionKeys
 from protocols.mpc.late_channel import LateChannel
 from protocols.mpc.material.context import DealerMaterial, ShareMaterial, Window
 from protocols.mpc.material.registry import deal
+from protocols.mpc.noise_beside import NoiseBeside, after_dealing
 from protocols.mpc.noise_sharing import NoiseSharing
 from protocols.mpc.noise_test import NoiseTest
 from protocols.mpc.noisy_sums import NoisySums
@@ -34,12 +33,16 @@ from protocols.mpc.noisy_sums_design import is_noisy_sums
 from protocols.mpc.noisy_sums_plan import SUM
 from protocols.mpc.primitives.refresh import Refresher
 from protocols.mpc.programs.program import Program
+from protocols.mpc.programs.step_noise import StepNoise
+from protocols.mpc.row_bounds import bounds_rows
 from protocols.mpc.tapes import CheckingTape
 from protocols.mpc.timing import SegmentTiming, Stopwatch
 from protocols.mpc.values import SharedValue
 from protocols.plan.operations import Deal, Segment
 from protocols.plan.plan import Plan, Run
 from protocols.ring import RingArray
+
+_LOST = frozenset({ErrorCode.PEER_LOST, ErrorCode.PEER_SILENT})
 
 
 @dataclass(frozen=True)
@@ -145,6 +148,16 @@ class _Session:
 
     def run(self) -> SessionOutputs:
         noise = self._begun_noise()
+        try:
+            return self._run_beside(noise)
+        except ConfideError as error:
+            finding = None if noise is None else noise.finding
+            if finding is None or error.code not in _LOST:
+                raise
+            # Another party concluded first and went: that is what follows from the finding, and not what is to be reported.
+            raise finding from error
+
+    def _run_beside(self, noise: NoiseSharing | None) -> SessionOutputs:
         if is_noisy_sums(self.job):
             return self._train_on_sums(noise)
         rows = RowSharing(job=self.job, party=self.party, keys=self.keys, channels=self.channels)
@@ -155,7 +168,9 @@ class _Session:
         if self.party == self.plan.dealer:
             self._deal(noise)
         elif noise is not None:
-            noise.toss()
+            if self._tests_beside:
+                noise.begin()
+            noise.open()
             noise.conclude()
         return SessionOutputs(None, None, 0, self._sent(), self.stopwatch.timings(), None if noise is None else noise.tested)
 
@@ -171,7 +186,9 @@ class _Session:
             channels=self.channels,
             random=self.random,
         )
-        noise.begin()
+        if not self._tests_beside:
+            noise.begin()
+            noise.expect_outside()
         return noise
 
     def _train_on_sums(self, noise: NoiseSharing | None) -> SessionOutputs:
@@ -181,6 +198,9 @@ class _Session:
         if noise is None or not (computes or self.inputs.rows):
             return SessionOutputs(None, None, 0, self._sent(), self.stopwatch.timings())
         noise.toss()
+        noise.open()
+        noise.expect_openings()
+        noise.check()
         noise.test()
         noise.conclude()
         side = NoisySums(
@@ -212,7 +232,7 @@ class _Session:
         writer = CorrectionWriter(self.channels[self.plan.computing_parties[-1]])
         material = DealerMaterial(streams, writer)
         if noise is not None and not self._tests_beside:
-            noise.toss()
+            noise.open()
             noise.conclude()
         for step, run in enumerate(self.plan.runs(), 1):
             with self.stopwatch.dealing(run.segment):
@@ -220,7 +240,7 @@ class _Session:
                 writer.end_run()
             self._report("dealing", step, 0)
             if noise is not None and self._tests_beside:
-                self._open_beside(noise, step)
+                after_dealing(noise, step, self.plan.num_runs)
 
     def _compute(self, rows: RowSharing, noise: NoiseSharing | None) -> SessionOutputs:
         # Only computing parties need CrypTen.
@@ -237,21 +257,31 @@ class _Session:
         refresher = self._refresher(Label.REFRESH, index)
         checkpointer = self._checkpointer(index)
         with use_engine(engine):
-            share = None if noise is None else np.zeros((noise.design.steps, noise.design.used), np.int64)
-            if noise is not None and share is not None and not self._tests_beside:
+            share: RingArray | None = None
+            step_noise = beside = None
+            if noise is not None and self._tests_beside:
+                step_noise = StepNoise(noise.design.steps, noise.design.used)
+                beside = NoiseBeside(noise, step_noise, self.plan.num_runs)
+                exchange.beside = beside
+            elif noise is not None:
                 noise.toss()
-                share[:] = noise.take()
-            program = self._program(engine, rows, share)
-            if noise is not None and not self._tests_beside:
+                noise.open()
+                share = noise.take()
+            program = self._program(engine, rows, share, step_noise)
+            if noise is not None and beside is None:
+                noise.expect_openings()
+                noise.check()
                 noise.test()
                 noise.conclude()
             for step, run in enumerate(self.plan.runs(), 1):
                 segment = self.plan.segment(run.segment)
                 done = program.steps_done
+                if beside is not None:
+                    beside.begin_run(step)
                 with self.stopwatch.computing(run.segment), one_run(engine, tape, corrections, segment, run):
                     program.run_segment(run.segment)
-                if noise is not None and share is not None and self._tests_beside:
-                    self._test_beside(noise, share, step)
+                if beside is not None:
+                    beside.end_run(step)
                 self._report(run.segment, step, exchange.rounds + (0 if noise is None else noise.rounds))
                 if checkpointer is not None and program.steps_done > done:
                     checkpointer.after_step(program.steps_done, program.state())
@@ -268,29 +298,9 @@ class _Session:
     @property
     def _tests_beside(self) -> bool:
         """Whether the noise is tested beside the first runs: none of them opens anything that it protects."""
-        return self.job.training is not None
+        return bounds_rows(self.job)
 
-    def _test_beside(self, noise: NoiseSharing, share: RingArray, runs: int) -> None:
-        """Goes on with the noise at a computing party after so many runs; `share` is needed at the end of the second.
-
-        What it waits for was sent before the messages of the run that has ended, except for the parts of the coin.
-        """
-        if runs == 1:
-            noise.toss()
-            share[:] = noise.take()
-        if runs == min(2, self.plan.num_runs):
-            noise.test()
-        if runs == min(3, self.plan.num_runs):
-            noise.conclude()
-
-    def _open_beside(self, noise: NoiseSharing, runs: int) -> None:
-        """Goes on with the noise at the dealer after so many runs: what it sends is read behind the corrections of as many."""
-        if runs == min(2, self.plan.num_runs):
-            noise.toss()
-        if runs == min(3, self.plan.num_runs):
-            noise.conclude()
-
-    def _program(self, engine: Engine, rows: RowSharing, noise: RingArray | None) -> Program:
+    def _program(self, engine: Engine, rows: RowSharing, noise: RingArray | None, step_noise: StepNoise | None) -> Program:
         from protocols.mpc.programs.catalogue import Brought, in_step_order, program_of
         from protocols.mpc.programs.noisy import drawn_from
 
@@ -306,6 +316,7 @@ class _Session:
                 model_share=self.inputs.model_share or {},
                 query_share=self.inputs.query_share,
                 noise=noise,
+                step_noise=step_noise,
                 draw=drawn_from(self.random),
                 attack_numbers=rows.attack_numbers,
             ),

@@ -23,6 +23,7 @@ class Timing:
         silence_s: a party unheard for this long is presumed gone.
         deputy_stagger_s: extra wait per place in the order before a party acts as deputy.
         grace_s: how long the lead collects further reports after the first failure.
+        finding_grace_s: the same where several find out for themselves: who is at fault depends on whether they agree.
         ask_s: how long a deputy waits for answers.
         ballot_patience_s: how long a party lets another decide before it tries itself.
         alone_after_s: without a majority for this long, a party that knows that nothing can be released ends alone.
@@ -43,6 +44,7 @@ class Timing:
     silence_s: float = 12.0
     deputy_stagger_s: float = 1.0
     grace_s: float = 1.0
+    finding_grace_s: float = 5.0
     ask_s: float = 2.0
     ballot_patience_s: float = 4.0
     alone_after_s: float = 8.0

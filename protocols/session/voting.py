@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from protocols.errors import ErrorCode
+from protocols.session.cause import FOUND_BY_SEVERAL
 from protocols.session.deciding import check_vote, give_slot_back, stop_work
 from protocols.session.memory import BallotPhase
 from protocols.session.messages import AskEnding, FailureReport, Refusal, Verdict, Vote
@@ -95,12 +96,20 @@ def consider(turn: Turn) -> None:
         when = turn.now
     elif turn.is_failing:
         since = memory.failing_since if memory.failing_since is not None else turn.now
-        when = max(turn.now, since + turn.timing.grace_s)
+        when = max(turn.now, since + (turn.timing.finding_grace_s if _is_finding(turn) else turn.timing.grace_s))
         # Whoever takes this question in time is alive, and an accusation of it is not proven.
         if memory.decide_at is None:
             for party in turn.others:
                 turn.say(party, AskEnding(0))
+        elif _is_finding(turn):
+            memory.decide_at = None  # it may have been set by a report of what only follows from the finding
     else:
         return
     when = max(when, memory.retry_at)
     memory.decide_at = when if memory.decide_at is None else min(when, memory.decide_at)
+
+
+def _is_finding(turn: Turn) -> bool:
+    """Whether somebody reported what others find out for themselves too: whether they agree decides who is at fault."""
+    reports = [vote.report for vote in turn.memory.votes.values() if vote.report is not None]
+    return any(report.code in FOUND_BY_SEVERAL for report in reports)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import io
+import socket
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
-import grpc
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
 from google.protobuf.message import DecodeError
@@ -20,15 +22,17 @@ from governance.identity.keys import SigningKey
 from governance.identity.names import MemberKind, PeerIdentity, Role
 from governance.identity.request import make_request, read_request
 from parties.client.progress import read_progress
-from parties.server import access
 from parties.server.intake import read_papers
-from parties.server.session_service import SessionService
-from parties.transport.streams import ATTEMPT_KEY, SESSION_KEY, Arrivals
+from parties.server.links import LinkDoor
+from parties.transport.opening import JOINED, LinkOpening, read_answer, refused
+from parties.transport.port import first_record
+from parties.transport.streams import LinkTable
 from parties.wire.documents import from_wire, to_wire
 from parties.wire.generated.confide.v1 import jobs_pb2, session_pb2
 from protocols.canonical import canonical_bytes, parse_canonical, sha256_hex
 from protocols.errors import ConfideError, ErrorCode
-from protocols.job import Job, JobType
+from protocols.job import Job, JobType, Preparation
+from protocols.job_parts import PreparedOpening
 from protocols.model.spec import ModelSpec
 from protocols.model.weights import weights_to_safetensors
 from protocols.plan.plan import Plan
@@ -65,7 +69,10 @@ _PARTY = cast(Any, SimpleNamespace(id="hospital-a", directory=_DIRECTORY))
 
 
 def _jobs() -> Sequence[bytes]:
-    return [job.to_bytes() for job in (a_training(), an_evaluation(), an_inference(), in_parts(a_training()))]
+    opening = PreparedOpening("hospital-a", "0f" * 48, "ab" * 32)
+    preparation = Preparation("1a" * 16, JobType.SUMMARISE, "1.5", "0.000000001", 1, 1, (opening,))
+    jobs = (a_training(), an_evaluation(), an_inference(), in_parts(a_training()), a_training(prepared_with=(preparation,)))
+    return [job.to_bytes() for job in jobs]
 
 
 def _plans() -> Sequence[bytes]:
@@ -192,18 +199,36 @@ def _deliver(data: bytes) -> object:
     return SessionMessage.from_document(from_wire(request.message).document)
 
 
-def _link(data: bytes) -> object:
-    session, _, attempt = data.decode("latin-1").partition("\n")
-    metadata = ((SESSION_KEY, session), (ATTEMPT_KEY, attempt), ("x-bin", data))
+def _open_link(data: bytes) -> object:
     known = cast(Any, SimpleNamespace(knows=lambda job_id: job_id == "ab" * 16))
-    taken = cast(Any, SimpleNamespace(take=lambda *key: key, counter=lambda peer: peer))
-    service = SessionService(_PARTY, known, taken, cast(Any, None))
-    context = cast(grpc.ServicerContext, SimpleNamespace(invocation_metadata=lambda: metadata))
-    token = access._caller.set(PeerIdentity(MemberKind.PARTY, "cardio", "hospital-b"))
+    door = LinkDoor(lambda: _PARTY.directory, known, LinkTable())
+    return door.admit(PeerIdentity(MemberKind.PARTY, "cardio", "hospital-b"), data)
+
+
+def _answer_link(data: bytes) -> object:
+    words = io.BytesIO(data)
+
+    def hear(count: int) -> bytes:
+        found = words.read(count)
+        if len(found) < count:
+            raise ConnectionResetError
+        return found
+
     try:
-        return service.link(iter(()), context, Arrivals())
-    finally:
-        access._caller.reset(token)
+        read_answer(hear, party="hospital-b")
+    except ConfideError as error:
+        if error.code is ErrorCode.BAD_FRAME:
+            raise
+        return error.code  # a refusal is an answer
+    return None
+
+
+def _first_record(data: bytes) -> object:
+    near, far = socket.socketpair()
+    with far:
+        with near:
+            near.sendall(data[: 64 << 10])
+        return first_record(far, time.monotonic() + 5.0)
 
 
 def _manifests() -> list[bytes]:
@@ -240,5 +265,7 @@ TARGETS = (
     Target("submit-request", _submit, _submissions, (ConfideError, DecodeError)),
     Target("deliver-request", _deliver, _deliveries, (ConfideError, DecodeError)),
     Target("job-status", _read_status, _statuses, (ConfideError, DecodeError)),
-    Target("link-metadata", _link, lambda: [b"ab" * 16 + b"\n1", b"ab" * 16 + b"\n77"]),
+    Target("link-opening", _open_link, lambda: [LinkOpening("ab" * 16, attempt).to_bytes() for attempt in (1, 77)]),
+    Target("link-answer", _answer_link, lambda: [JOINED, refused(ErrorCode.UNKNOWN_SESSION)], (ConfideError, OSError)),
+    Target("first-record", _first_record, lambda: [b"\x16\x03\x01\x00\x20" + bytes(32), b"GET / HTTP/1.1"], (OSError,)),
 )

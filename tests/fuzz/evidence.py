@@ -10,13 +10,16 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from governance.documents import DocumentKind, sign_bytes
 from governance.evidence.bundle import EvidenceBundle
 from governance.evidence.gate import Asked, decide_release
+from governance.evidence.overtaken import Overtaken
+from governance.evidence.own import OwnModel, own_ref
 from governance.evidence.standing import StandingAssessment
 from governance.identity.directory import Directory
 from governance.identity.keys import SigningKey
 from parties.policy_file import load_policy
+from privacy.figures import Figure
 from tests.fuzz.files import from_file
 from tests.fuzz.target import Target
-from tests.support.evidence import Case
+from tests.support.evidence import A_ROWS, USE, Case
 from tests.support.members import World
 from tests.support.orders import an_order
 from tests.support.people import NOW, Signer, an_officer
@@ -58,22 +61,38 @@ release:
 def _seeds() -> list[bytes]:
     before = _CASE.bundle(parameters=30)
     plain = _CASE.bundle(training={"guarantee": None, "noise_test": None, "audits": ()}, risk_reports=(), utility=())
-    return [_CASE.bundle().to_bytes(), _CASE.after(before).to_bytes(), plain.to_bytes()]
+    worse = _CASE.report("hospital-b", days=3, membership__lira__tpr_at_1_percent=Figure(0.04, 0.02, 0.06))
+    carried = _CASE.bundle(overtaken=Overtaken((worse,), (_CASE.utility(),)), utility=())
+    ref, commitment = own_ref("diagnosis", "5c" * 32), "5c" * 32
+    own = _CASE.bundle(
+        ref=ref,
+        trainings=(),
+        utility=(),
+        preparations={},
+        own=OwnModel(commitment, (A_ROWS,), USE, {"accuracy": Figure(0.5, 0.4, 0.6)}),
+        risk_reports=(_CASE.report(ref=ref),),
+    )
+    return [_CASE.bundle().to_bytes(), _CASE.after(before).to_bytes(), plain.to_bytes(), own.to_bytes(), carried.to_bytes()]
 
 
 def _judge(body: bytes) -> object:
     """Signed by its issuer whatever it says, so that the gate itself must cope with it."""
     made = EvidenceBundle.from_bytes(body)
     signed = sign_bytes(body, kind=DocumentKind.EVIDENCE, signer=made.issuer, key=_KEY)
-    asked = Asked(_WORLD.directory, _CASE.policy(), "hospital-a", _CASE.bundle(parameters=30), (), NOW)
+    earlier = _CASE.bundle()
+    previous, approvals = _CASE.bundle(parameters=30), (_CASE.approval(earlier),)
+    asked = Asked(_WORLD.directory, _CASE.policy(), "hospital-a", previous, approvals, NOW, earlier=(earlier,))
     return decide_release(signed, asked)
+
+
+def _orders() -> list[bytes]:
+    without_rows = an_order(querier=None, datasets=("hospital-b/hearts",), members=("hospital-b/hearts",), for_owners=True)
+    return [an_order().to_bytes(), an_order(thresholds=()).to_bytes(), without_rows.to_bytes()]
 
 
 TARGETS = (
     Target("evidence", EvidenceBundle.from_bytes, _seeds),
     Target("release-gate", _judge, _seeds),
-    Target(
-        "standing-assessment", StandingAssessment.from_bytes, lambda: [an_order().to_bytes(), an_order(thresholds=()).to_bytes()]
-    ),
+    Target("standing-assessment", StandingAssessment.from_bytes, _orders),
     Target("release-policy", from_file(load_policy), lambda: [_POLICY.encode()]),
 )

@@ -163,6 +163,7 @@ def _previews() -> Sequence[bytes]:
         retention="nothing",
         numbers=("held at 16 fractional bits",),
         budgets=("dataset/patients would stand at epsilon 1 of 3",),
+        prepared_with=("summarise job 0f1e2d3c4b5a: epsilon 1.5 at delta 0.000000001",),
     )
     return [preview.to_bytes()]
 

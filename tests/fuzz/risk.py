@@ -1,10 +1,16 @@
-"""The targets that read what a party signs about an assessment, and what a researcher hands it before."""
+"""The targets that read what a party signs about an assessment or an ablation, and what a researcher hands it before."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from governance.ablation_report import StatedAblation, read_ablation_report
 from governance.opened_assessment import OpenedAssessment, Opening, committed_shares, read_opened_assessment
 from governance.opening import open_committed
 from governance.risk_report import StatedRisk, read_risk_report
+from privacy.ablation.lines import Line, Part
+from privacy.figures import Figure
 from protocols.canonical import canonical_bytes, parse_canonical
 from protocols.errors import ConfideError, ErrorCode
 from tests.fuzz.target import Target
@@ -52,4 +58,22 @@ def _handed() -> list[bytes]:
     return [canonical_bytes(each.to_document()) for each in (whole, bare)]
 
 
-TARGETS = (Target("risk-report", _decode, _seeds), Target("opened-assessment", _open, _handed))
+def _decode_ablation(data: bytes) -> StatedAblation:
+    stated = read_ablation_report(parse_canonical(data))
+    if canonical_bytes(stated.to_document()) != data:
+        raise AssertionError("a report on an ablation was read and is written differently")
+    return stated
+
+
+def _ablations() -> list[bytes]:
+    line = Line(Part.TRAINING, "off", {"membership.lira.auc": Figure(0.6, 0.5, 0.7)}, {"accuracy": Figure(0.9, 0.8, 1.0)})
+    made = datetime(2030, 1, 1, tzinfo=UTC)
+    whole = StatedAblation("demo", "hospital-a", made, 160, 80, 2, 64, 7, (line, line), ("statistics: no column was named",))
+    return [canonical_bytes(each.to_document()) for each in (whole, replace(whole, lines=(), left_out=()))]
+
+
+TARGETS = (
+    Target("risk-report", _decode, _seeds),
+    Target("opened-assessment", _open, _handed),
+    Target("ablation-report", _decode_ablation, _ablations),
+)

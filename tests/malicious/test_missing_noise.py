@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -62,7 +62,10 @@ def test_owner_that_shares_the_draw_that_it_opens_is_named() -> None:
 
 def another(draws: list[Draw]) -> list[Draw]:
     random = own_random("a cheat")
-    return [fresh_draw(draw.values.size, DESIGN.deviation, random) for draw in draws]
+    return [
+        fresh_draw(draw.values.size, DESIGN.deviation, random, context="", owner="", index=index)
+        for index, draw in enumerate(draws)
+    ]
 
 
 def of_other_values(draws: list[Draw]) -> list[Draw]:
@@ -117,11 +120,11 @@ def test_owner_whose_sampler_gives_other_values_than_its_seed_is_named(owner: st
     all_name(told, owner, parties=("alpha", "beta", "delta", "gamma"))
 
 
-def test_owners_with_equal_randomness_are_named() -> None:
+def test_owners_with_equal_draws_are_named() -> None:
     class Copies(NoiseSharing):
         def _draw(self) -> list[Draw]:
-            random = own_random("both")
-            return [fresh_draw(self.design.num_elements, self.design.deviation, random) for _ in range(2)]
+            drawn = [Draw(bytes(32), bytes(32), np.empty(self.design.num_elements, np.int64))] * 2
+            return another(drawn)
 
     told = share_noise(DESIGN, cheats={"gamma": Copies, "delta": Copies})
     all_name(told, "gamma", parties=("alpha", "beta", "delta", "gamma"))
@@ -132,7 +135,7 @@ def test_owner_that_commits_to_different_draws_at_different_parties_ends_the_ses
         def _tell(self, parties: list[str], said: bytes) -> None:  # type: ignore[override]
             for party in parties:
                 altered = party == "beta" and not self._coin
-                super()._tell([party], bytes(64) if altered else said)
+                super()._tell([party], bytes(64) + said[64:] if altered else said)
 
     told = share_noise(DESIGN, cheats={"delta": SaysTwoThings})
     # Each of the two heard otherwise than the other, and neither can know that it was a third party that said two things.
@@ -141,9 +144,9 @@ def test_owner_that_commits_to_different_draws_at_different_parties_ends_the_ses
 
 def test_computing_party_that_opens_another_part_of_a_coin_is_named() -> None:
     class Chooses(NoiseSharing):
-        def _tossed(self) -> bytes:
+        def _open_part(self) -> None:
             self._part = bytes(32)
-            return super()._tossed()
+            super()._open_part()
 
     told = share_noise(DESIGN, cheats={"beta": Chooses})
     assert (told.errors["alpha"].code, told.errors["alpha"].party) == (ErrorCode.BAD_FRAME, "beta")
@@ -151,10 +154,10 @@ def test_computing_party_that_opens_another_part_of_a_coin_is_named() -> None:
 
 def test_computing_party_that_opens_other_shares_of_spares_ends_the_session_for_all() -> None:
     class OpensOthers(NoiseSharing):
-        def _tell(self, parties: list[str], said: bytes) -> None:  # type: ignore[override]
+        def _post(self, said: bytes, count_of: Callable[[str], int]) -> None:
             if len(said) == DESIGN.spare_bytes:
                 said = said[:-8] + bytes([said[-8] ^ 1]) + said[-7:]
-            super()._tell(parties, said)
+            super()._post(said, count_of)
 
     told = share_noise(DESIGN, cheats={"beta": OpensOthers})
     ended = {name: error.code for name, error in told.errors.items()}
@@ -165,10 +168,15 @@ def test_computing_party_that_opens_other_shares_of_spares_ends_the_session_for_
 @pytest.mark.parametrize("place", range(len(DESIGN.owners)))
 def test_accusation_that_only_one_party_makes_ends_the_session_and_names_nobody(accuser: str, other: str, place: int) -> None:
     class Accuses(NoiseSharing):
-        def _tell(self, parties: list[str], said: bytes) -> None:  # type: ignore[override]
-            if len(said) == self.design.verdict_bytes:
-                said = said[: 32 + place] + b"\x02" + said[33 + place :]
-            super()._tell(parties, said)
+        def _tell(self, parties: Iterable[str], said: bytes) -> None:
+            super()._tell(parties, self._accusing(said))
+
+        def _post(self, said: bytes, count_of: Callable[[str], int]) -> None:
+            super()._post(self._accusing(said), count_of)
+
+        def _accusing(self, said: bytes) -> bytes:
+            is_verdict = len(said) == self.design.verdict_bytes
+            return said[: 32 + place] + b"\x02" + said[33 + place :] if is_verdict else said
 
     told = share_noise(DESIGN, cheats={accuser: Accuses})
     for party in (other, "gamma", "delta"):
@@ -181,11 +189,11 @@ def test_last_computing_party_opens_its_part_of_the_coin_after_all_shares_are_th
     received: dict[str, int] = {}
 
     class Counts(NoiseSharing):
-        def _tossed(self) -> bytes:
+        def _open_part(self) -> None:
             received.update({owner: self._channels[owner]._received_messages for owner in ("gamma", "delta")})
-            return super()._tossed()
+            super()._open_part()
 
     told = share_noise(DESIGN, cheats={"beta": Counts})
     assert told.errors == {}
-    # Commitments, and what is left of both draws. Whoever shared after it knows the coin could fit its spares to the test.
-    assert received == {"gamma": 2, "delta": 2}
+    # Commitments with what is left of both draws. Whoever shared after it knows the coin could fit its spares to the test.
+    assert received == {"gamma": 1, "delta": 1}

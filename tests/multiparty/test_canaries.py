@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 
 from parties import harness
-from parties.client.prepare import PREDICTION_OUTPUT
+from parties.client.asked_outputs import PREDICTION_OUTPUT
 from parties.client.requests import TrainingRequest
 from parties.config import load_party_config
 from parties.harness import free_ports

@@ -12,7 +12,8 @@ import pytest
 
 from parties import harness
 from parties.alignment_secrets import AlignBy, make_alignment_secret
-from parties.client.prepare import COUNT_OUTPUT, PREDICTION_OUTPUT, prepare_job
+from parties.client.asked_outputs import COUNT_OUTPUT, PREDICTION_OUTPUT
+from parties.client.prepare import prepare_job
 from parties.client.requests import EvaluateRequest, TrainingRequest, TrainRequest
 from parties.registration import register_dataset
 from privacy.preparation.contract import OnViolation
@@ -52,6 +53,7 @@ def register(trial: Trial, party: str, name: str, frame: pd.DataFrame, secret: P
         on_violation=OnViolation.REFUSE,
         now=datetime.now(UTC),
         align_by=AlignBy(secret, "trial"),
+        population="held-out" if name.endswith("holdout") else "trained-on",
     )
     harness.permit(trial.network.party(party).config, record)
 

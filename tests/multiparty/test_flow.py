@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from governance.documents import SignedDocument
+from parties.client.asked_outputs import COUNT_OUTPUT, PREDICTION_OUTPUT
 from parties.client.client import Client
-from parties.client.prepare import COUNT_OUTPUT, PREDICTION_OUTPUT
 from parties.client.training_request import SgdRequest, TrainingRequest
 from protocols.errors import ErrorCode
 from protocols.fixed_point import VALUE_BITS

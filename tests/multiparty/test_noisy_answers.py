@@ -11,8 +11,9 @@ import pytest
 from governance.budget.ledger import Step
 from governance.evidence.gate import Verdict
 from governance.risk_report import StatedRisk, sign_risk_report
+from parties.client.asked_outputs import PREDICTION_OUTPUT
 from parties.client.client import PreparedJob
-from parties.client.prepare import PREDICTION_OUTPUT, prepare_job
+from parties.client.prepare import prepare_job
 from parties.client.requests import InferRequest, ReleaseRequest
 from parties.evidence import make_evidence
 from parties.harness import person_folder

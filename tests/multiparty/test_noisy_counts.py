@@ -13,6 +13,7 @@ from sklearn.metrics import confusion_matrix
 from governance.audit.entries import EntryKind, read_entry
 from governance.budget.ledger import Step
 from parties.client import Client, Placement
+from parties.client.output_request import USUAL_EDGES
 from privacy.accounting.noisy_answers import spent_together
 from protocols.model import reference
 from tests.support.shares import open_model
@@ -21,12 +22,13 @@ from tests.support.trial import COMPUTING, DEALER, HOSPITALS, MODEL, Completed, 
 pytestmark = pytest.mark.multiparty
 DATASETS = [f"{party}/holdout" for party in HOSPITALS]
 NOISE = 3.0
+BOUND = 3.0
 
 
 def test_noisy_counts_are_near_those_of_everybody_s_rows_and_are_charged(trial: Trial, trained: Completed, split: Split) -> None:
     now, where = datetime.now(UTC), Placement(tuple(COMPUTING), DEALER)
     with Client.open(trial.network.researcher_config, now=now, placement=where) as client:
-        outputs = ["correct_count", "confusion"]
+        outputs = ["correct_count", "confusion", "score_histogram", {"kind": "log_loss", "bound": str(BOUND)}]
         job = client.evaluate(trained.model, datasets=DATASETS, outputs=outputs, noise=str(NOISE))
         noisy = job.result()
     features, labels = scaled(pd.concat(split.holdout[party] for party in HOSPITALS))
@@ -44,7 +46,17 @@ def test_noisy_counts_are_near_those_of_everybody_s_rows_and_are_charged(trial: 
     assert len(off) >= 3  # the diagonal and its sum are far above
     assert np.abs(off).max() < 8 * NOISE * math.sqrt(3 / 2) + unsure
     assert np.abs(off).min() > 0  # that one is whole by chance has a probability of about 2^-16 each
-    assert [output.noise_colluders for output in job.job.outputs] == [1, 1]
+    losses = np.minimum(np.logaddexp(0, np.where(labels == 1, -logits, logits)), BOUND)
+    assert 0 < abs(noisy["log-loss"][0] - losses.mean()) < 8 * NOISE * math.sqrt(3 / 2) * BOUND / len(labels) + 1e-2
+    histogram = noisy["score-histogram"]
+    edges = [math.log(float(edge) / (1 - float(edge))) for edge in USUAL_EDGES]
+    ranges = np.digitize(logits, edges)
+    rows = np.stack([np.bincount(ranges[labels == label], minlength=len(edges) + 1) for label in (0, 1)], axis=1)
+    near = int((np.abs(logits[:, None] - edges) < 1e-2).sum())
+    told = ~np.isnan(histogram)
+    assert told.any()
+    assert np.abs(histogram - rows)[told].max() < 8 * NOISE * math.sqrt(3 / 2) + near
+    assert [output.noise_colluders for output in job.job.outputs] == [1, 1, 1, 1]
     spent = spent_together(job.job)
     assert spent is not None
     for party in HOSPITALS:
@@ -52,6 +64,6 @@ def test_noisy_counts_are_near_those_of_everybody_s_rows_and_are_charged(trial: 
             (entry,) = [entry for entry in tables.ledger.of_job(job.job.job_id) if entry.step is Step.COMMIT]
             found = [read_entry(logged.body) for logged in tables.audit.naming({job.job.job_id})]
         assert (entry.amount.epsilon, entry.amount.delta) == (spent.epsilon.normalize(), spent.delta)
-        assert (entry.amount.queries, entry.amount.answers) == (1, 5)
+        assert (entry.amount.queries, entry.amount.answers) == (1, 5 + 28 + 1)
         (tested,) = [each for each in found if each.kind is EntryKind.NOISE_TESTED]
         assert (tested.facts["result"], len(tested.facts["owners"])) == ("passed", 3)  # type: ignore[arg-type]

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from governance.audit.entries import Entry, EntryKind, read_entry
+from parties.client.asked_outputs import COUNT_OUTPUT
 from parties.client.client import PreparedJob
-from parties.client.prepare import COUNT_OUTPUT
 from parties.client.requests import TrainingRequest
 from protocols.job import Job
 from protocols.model import reference

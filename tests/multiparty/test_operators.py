@@ -94,6 +94,7 @@ def test_diagnose_measures_both_ways_and_passes_on_loopback(trial: Trial) -> Non
     for peer in found.values():
         assert [finding for finding in peer["findings"] if finding["verdict"] != "PASS"] == []
         checks = {finding["check"] for finding in peer["findings"]}
+        assert "links" in checks
         for way in ("there", "back"):
             for figure in ("round trip", "sending", "receiving", "largest message", "idle limit", "clock", "certificate"):
                 assert f"{way}: {figure}" in checks

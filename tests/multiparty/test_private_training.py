@@ -12,8 +12,9 @@ import pytest
 
 from parties import harness
 from parties.alignment_secrets import AlignBy, make_alignment_secret
+from parties.client.asked_outputs import COUNT_OUTPUT
 from parties.client.client import PreparedJob
-from parties.client.prepare import COUNT_OUTPUT, prepare_job
+from parties.client.prepare import prepare_job
 from parties.client.requests import EvaluateRequest, TrainingRequest, TrainRequest
 from parties.registration import register_dataset
 from privacy.preparation.contract import OnViolation
@@ -84,6 +85,7 @@ def register(trial: Trial, party: str, name: str, frame: pd.DataFrame, secret: P
         on_violation=OnViolation.REFUSE,
         now=datetime.now(UTC),
         align_by=AlignBy(secret, "private-trial"),
+        population="held-out" if name.endswith("holdout") else "trained-on",
     )
     harness.permit(trial.network.party(party).config, record)
 

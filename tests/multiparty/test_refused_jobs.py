@@ -4,26 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import grpc
 import pytest
 
 from parties.client.client import PreparedJob
 from parties.client.prepare import prepare_job
 from parties.client.requests import TrainRequest
-from parties.transport.streams import ATTEMPT_KEY, LINK_METHOD, SESSION_KEY
+from parties.operating.own import load_own_member, tls_identity
+from parties.transport.opening import LinkOpening
 from parties.wire import methods
 from parties.wire.generated.confide.v1 import jobs_pb2
-from parties.wire.status import from_rpc_error
 from protocols.canonical import canonical_bytes
 from protocols.errors import ErrorCode
 from protocols.job import Job
 from protocols.session.states import State
-from tests.support.callers import Caller, calling
+from tests.support.callers import Caller
 from tests.support.processes import Program, end
 from tests.support.refusals import assert_rejected_everywhere, refusal
+from tests.support.tls_links import asked, opened
 from tests.support.trial import (
     COMPUTING,
     DEALER,
@@ -198,15 +198,10 @@ def test_share_of_samples_to_the_dealer_is_refused(trial: Trial, trained: Comple
 
 
 def test_link_of_an_unknown_session_is_refused(trial: Trial) -> None:
-    with calling(trial.network.party(SECOND).config) as caller:
-        open_link: grpc.StreamStreamMultiCallable[bytes, bytes] = caller.channel(LEAD).stream_stream(
-            LINK_METHOD, request_serializer=None, response_deserializer=None
-        )
-        metadata = ((SESSION_KEY, "0" * 32), (ATTEMPT_KEY, "1"))
-        stream = open_link(iter([b"frame"]), metadata=metadata, timeout=20)
-        with pytest.raises(grpc.RpcError) as caught:
-            next(stream)
-    assert from_rpc_error(caught.value, party=LEAD).code is ErrorCode.UNKNOWN_SESSION
+    member = load_own_member(trial.network.party(SECOND).config, datetime.now(UTC))
+    endpoint = member.directory.party(LEAD).endpoint
+    with opened(tls_identity(member), endpoint, party=LEAD) as peer:
+        assert asked(peer, LinkOpening("0" * 32, 1).to_bytes()) is ErrorCode.UNKNOWN_SESSION
 
 
 def test_party_with_a_differing_plan_ends_the_job_before_any_worker_computes(trial: Trial, training: PreparedJob) -> None:

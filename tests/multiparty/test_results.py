@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from parties.client.asked_outputs import PREDICTION_OUTPUT
 from parties.client.client import Client, PreparedJob
-from parties.client.prepare import PREDICTION_OUTPUT
 from parties.wire import methods
 from parties.wire.generated.confide.v1 import jobs_pb2
 from protocols.errors import ConfideError, ErrorCode

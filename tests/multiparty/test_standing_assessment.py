@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,13 @@ from governance.documents import DocumentKind
 from governance.lineage.alias import AliasName
 from governance.risk_report import StatedRisk, read_risk_report, sign_risk_report
 from parties import harness
-from privacy.figures import Figure
+from privacy.figures import Figure, figures_document
 from privacy.risk.report import ATTACKED_IN_THE_CLEAR, RiskReport
-from protocols.job import ModelRef
+from protocols.job import Job, JobType, ModelRef
 from tests.support.by_heart import BY_HEART, MEMBERS, MIN_CELL, OTHERS, with_random_labels
 from tests.support.command import confide
 from tests.support.standing import enrol_assessor
-from tests.support.trial import COMPUTING, DEALER, HOSPITALS, LEAD, SECOND, Trial, found_consortium, split_rows
+from tests.support.trial import COMPUTING, DEALER, HOSPITALS, LEAD, SECOND, SHORT_TRAINING, Trial, found_consortium, split_rows
 
 pytestmark = pytest.mark.multiparty
 AUC = "membership.rmia.auc"
@@ -56,12 +56,13 @@ release:
 
 @pytest.fixture(scope="module")
 def assessed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
-    """Hospital A repeats assessments; its rows alone are behind two models."""
+    """Hospitals A and B repeat assessments; A's rows alone are behind two models, and both hospitals' behind a third."""
     folder = tmp_path_factory.mktemp("assessed")
     found_consortium(folder)
-    enrol_assessor(folder, LEAD, HOSPITALS)
-    policy = folder / LEAD / "policy.yaml"
-    policy.write_text(policy.read_text() + POLICY)
+    for party in COMPUTING:
+        enrol_assessor(folder, party, HOSPITALS, name=f"assessor-of-{party}")
+        policy = folder / party / "policy.yaml"
+        policy.write_text(policy.read_text() + POLICY)
     trial = Trial(folder)
     yield trial
     trial.down()
@@ -78,36 +79,43 @@ def trained(trial: Trial, name: str, seed: int) -> ModelRef:
     return ref
 
 
-def run(trial: Trial, *arguments: str | Path, person: str = "") -> dict[str, Any]:
-    config = trial.network.party(LEAD).config
-    options: list[str | Path] = ["--config", trial.network.party(LEAD).config_file, "--format", "json"]
+def run(trial: Trial, *arguments: str | Path, person: str = "", party: str = LEAD) -> dict[str, Any]:
+    config = trial.network.party(party).config
+    options: list[str | Path] = ["--config", trial.network.party(party).config_file, "--format", "json"]
     if person:
         options += ["--person", harness.person_folder(config, person)]
     return dict(confide(*arguments, *options).data)
 
 
-def release(trial: Trial, ref: ModelRef, *, value: float) -> None:
-    """Releases a version under a report of hospital A that is as old as makes it due."""
-    config = trial.network.party(LEAD).config
+def release(trial: Trial, ref: ModelRef, *, value: float, owners: Sequence[str] = (LEAD,)) -> None:
+    """Has owners release a version under reports of theirs that are as old as makes them due."""
     made = datetime.now(UTC).replace(microsecond=0) - timedelta(days=AGE_DAYS * 2 / 3, minutes=1)
     found = RiskReport({AUC: Figure(value, value, value)}, MEMBERS, OTHERS, 64, (), ATTACKED_IN_THE_CLEAR)
-    stated = StatedRisk(config.folder.member.load_directory().consortium, LEAD, ref, made, (f"{LEAD}/{ref.name}/1",), found)
-    path = trial.folder / f"{ref.name}.json"
-    path.write_bytes(sign_risk_report(stated, config.folder.member.load_signing_key()).to_bytes())
-    run(trial, "model", "evidence", "make", ref.label, "--risk-report", path, person="steward")
-    run(trial, "model", "alias", "set", f"{ref.name}@released", ref.version, person="officer")
+    reports: list[str | Path] = []
+    for owner in owners:
+        member = trial.network.party(owner).config.folder.member
+        stated = StatedRisk(member.load_directory().consortium, owner, ref, made, (f"{owner}/{ref.name}/1",), found)
+        path = trial.folder / f"{ref.name}-{owner}.json"
+        path.write_bytes(sign_risk_report(stated, member.load_signing_key()).to_bytes())
+        reports += ["--risk-report", path]
+    for holder in owners:
+        run(trial, "model", "evidence", "make", ref.label, *reports, person="steward", party=holder)
+        run(trial, "model", "alias", "set", f"{ref.name}@released", ref.version, person="officer", party=holder)
 
 
-def order(trial: Trial, ref: ModelRef) -> None:
-    names = [f"{LEAD}/{ref.name}", f"{LEAD}/{ref.name}-others"]
+def order(
+    trial: Trial, ref: ModelRef, *, owners: Sequence[str] = (LEAD,), party: str = LEAD, options: Sequence[str] = ()
+) -> None:
+    members = [f"{owner}/{ref.name}" for owner in owners]
     request = trial.folder / f"{ref.name}.yaml"
     who = {"computing_parties": COMPUTING, "dealer": DEALER, "agreement": harness.AGREEMENT, "purpose": harness.PURPOSE}
     attack = {"attack": "rmia", "shadows": SHADOWS, "min_cell": MIN_CELL}
-    what = {"model": ref.label, "datasets": names, "members": names[:1], **attack}
+    names = [*members, *(f"{name}-others" for name in members)]
+    what = {"model": ref.label, "datasets": names, "members": members, **attack}
     request.write_text(yaml.safe_dump({"api_version": "confide/v1", "type": "assess", **who, **what}))
     until = (datetime.now(UTC) + timedelta(days=20)).strftime("%Y-%m-%dT%H:%M:%S")
-    options = ["--every-days", "30", "--until", until, "--max-runs", "3"]
-    run(trial, "model", "assessment", "order", request, *options, person="steward")
+    how = ["--every-days", "30", "--until", until, "--max-runs", "3", *options]
+    run(trial, "model", "assessment", "order", request, *how, person="steward", party=party)
 
 
 def await_run(trial: Trial, ref: ModelRef) -> dict[str, Any]:
@@ -168,3 +176,37 @@ def test_worse_figure_withdraws_the_release(assessed: Trial) -> None:
     decided = [entry.facts for entry in entries if entry.kind is EntryKind.RELEASE_DECIDED and entry.facts["model"] == ref.label]
     assert decided[-1]["verdict"] == "blocked"
     assert "figure-over-the-limit" in list(decided[-1]["reasons"])
+
+
+def test_one_job_serves_both_owners_who_ordered_the_same(assessed: Trial) -> None:
+    split = split_rows()
+    for owner in COMPUTING:
+        assessed.register(owner, "shared", split.train[owner][:MEMBERS])
+        assessed.register(owner, "shared-others", split.train[owner][MEMBERS : MEMBERS + OTHERS])
+    training = assessed.train_on([f"{owner}/shared" for owner in COMPUTING], SHORT_TRAINING, model_name="shared")
+    ref = assessed.complete(training).job.produced_model
+    assert ref is not None
+    release(assessed, ref, value=0.9, owners=COMPUTING)
+    # Hospital B asks by itself only minutes after hospital A, so what it states before can only be what A has handed over.
+    order(assessed, ref, owners=COMPUTING, party=SECOND)
+    order(assessed, ref, owners=COMPUTING, options=("--for-owners",))
+    job = await_run(assessed, ref)["job"]
+    deadline = time.monotonic() + 60.0
+    while True:
+        with assessed.tables(SECOND) as tables:
+            said = tables.statements.own(DocumentKind.RISK_REPORT, party=SECOND)
+        if said or time.monotonic() > deadline:
+            break
+        time.sleep(0.2)
+    (found,) = [read_risk_report(signed.document) for signed in said]
+    with assessed.tables(LEAD) as tables:
+        own = [read_risk_report(signed.document) for signed in tables.statements.own(DocumentKind.RISK_REPORT, party=LEAD)]
+    (asked,) = [report for report in own if report.ref == ref]
+    assert figures_document(found.figures) == figures_document(asked.figures)
+    assert (found.owner, found.ref, found.datasets) == (SECOND, ref, asked.datasets)
+    (entry,) = run(assessed, "model", "assessment", "list", party=SECOND)["orders"]
+    assert [(each["job"], each["state"], each["what"]) for each in entry["runs"]] == [(job, "done", f"asked for by {LEAD}")]
+    with assessed.tables(SECOND) as tables:
+        jobs = [Job.from_bytes(record.document) for record in tables.jobs.all()]
+    assert [each.job_id for each in jobs if each.job_type is JobType.ASSESS and each.model_ref == ref] == [job]
+    assert stands(assessed, ref)

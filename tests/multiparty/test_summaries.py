@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from math import sqrt
 
@@ -12,10 +13,12 @@ import yaml
 from governance.budget.ledger import Step
 from parties.client import Client, Placement
 from privacy.accounting.noisy_answers import spent_together
+from privacy.preparation.schema_file import schema_from_yaml
+from protocols.errors import ConfideError
 from protocols.mpc.programs.noisy_clusters import first_means
 from protocols.mpc.row_order import row_order
 from tests.support.command import confide
-from tests.support.trial import COMPUTING, DEALER, HOSPITALS, Split, Trial, scaled
+from tests.support.trial import COMPUTING, DEALER, HOSPITALS, SHORT_TRAINING, Split, Trial, changed, scaled
 
 pytestmark = pytest.mark.multiparty
 DATASETS = [f"{party}/train" for party in HOSPITALS]
@@ -46,11 +49,13 @@ def test_groups_by_label_are_those_of_everybody_s_rows(trial: Trial, split: Spli
         assert spent == dict.fromkeys((Step.RESERVE, Step.COMMIT), ("dataset/train", 1, 62))
 
 
-def test_moments_are_those_of_everybody_s_rows_within_their_noise(trial: Trial, split: Split) -> None:
+def test_moments_are_those_of_everybody_s_rows_and_a_training_names_them(trial: Trial, split: Split) -> None:
     now, where, noise = datetime.now(UTC), Placement(tuple(COMPUTING), DEALER), 5.0
     with Client.open(trial.network.researcher_config, now=now, placement=where) as client:
         job = client.summarise(datasets=DATASETS, groups="all", noise=noise)
-        found = job.result()["moments"]
+        job.wait()
+    file, config = trial.folder / "standardised.yaml", ["--config", trial.network.researcher_config, "--format", "json"]
+    found = np.array(confide("job", "result", job.job.job_id, "--schema", file, *config).data["outputs"]["moments"])
     features, _ = pooled(split)
     # Three owners draw, so that the noise of two of them has the deviation: eight deviations of all, over the rows.
     error = 8 * noise * sqrt(3 / 2) / len(features)
@@ -63,6 +68,28 @@ def test_moments_are_those_of_everybody_s_rows_within_their_noise(trial: Trial, 
         with trial.tables(party) as tables:
             (entry,) = [entry for entry in tables.ledger.of_job(job.job.job_id) if entry.step is Step.COMMIT]
         assert (entry.amount.epsilon, entry.amount.answers) == (spent.epsilon.normalize(), 60)
+    schema = schema_from_yaml(file.read_bytes())
+    for party in HOSPITALS:
+        frame = split.train[party].copy()
+        for column in schema.features:
+            frame[column.name] = frame[column.name].clip(*column.bounds)
+        trial.register(party, "standardised", frame, schema_file=file, population="train")
+    prepared = trial.train(SHORT_TRAINING, model_name="standardised", datasets="standardised")
+    (named,) = prepared.job.prepared_with
+    assert (named.job, named.epsilon) == (job.job.job_id, f"{spent.epsilon.normalize():f}")
+    assert [opening.party for opening in named.openings] == COMPUTING
+    # An owner knows which job the schema claims, what that job spent, and what its shares were.
+    less = replace(named, epsilon="0.1")
+    forged = replace(named, openings=(named.openings[0], replace(named.openings[1], share=named.openings[0].share)))
+    for false, where in (((), "prepared_with"), ((less,), f".{named.job[:12]}"), ((forged,), f".{named.job[:12]}.openings")):
+        with pytest.raises(ConfideError) as caught:
+            trial.client.submit(changed(prepared, prepared_with=false))
+        assert {problem.where.endswith(where) for problem in caught.value.problems} == {True}
+    completed = trial.complete(prepared)
+    assert completed.job.produced_model is not None
+    holder = ["--config", trial.network.party(COMPUTING[0]).config_file]
+    told = confide("model", "lineage", completed.job.produced_model.label, *holder).out
+    assert f"prepared with summarise job {named.job[:12]}: epsilon {named.epsilon}" in told
 
 
 def test_clusters_are_those_of_everybody_s_rows_and_the_command_tells_them(trial: Trial, split: Split) -> None:

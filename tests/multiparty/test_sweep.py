@@ -76,7 +76,7 @@ def test_sweep_that_a_budget_does_not_cover_stops_with_what_was_made(trial: Tria
     caps = ("--queries", "100", "--answers", "100", "--epsilon", "5", "--delta", "0.01")
     officer = ("--person", harness.person_folder(owner.config, "officer"))
     assert confide("budget", "set", "dataset/capped", "--config", owner.config_file, *officer, *caps).exit_code == 0
-    said = sweep(trial, "--yes", "--measure", "correct_count", rows="capped")
+    said = sweep(trial, "--yes", "--measure", "correct_count", "--noise", "5", rows="capped")
     envelope = json.loads(said.out)
     assert said.exit_code != 0
     assert envelope["error"]["what"].startswith("the sweep stopped: ")

@@ -70,9 +70,8 @@ def test_exact_charge_makes_all_without_bound_and_leaves_counts_as_they_are(amou
 @given(charges, st.data())
 def test_refunded_charges_leave_what_the_others_spend(amounts: list[Amount], data: st.DataObject) -> None:
     kept = data.draw(st.lists(st.booleans(), min_size=len(amounts), max_size=len(amounts)))
-    entries = [LedgerEntry("a", str(number), Step.RESERVE, amount, NOW) for number, amount in enumerate(amounts)]
-    entries += [
-        LedgerEntry("a", str(number), Step.REFUND, amount, NOW) for number, amount in enumerate(amounts) if not kept[number]
-    ]
+    entries = [LedgerEntry("a", str(number), Step.RESERVE, amount, NOW, "train") for number, amount in enumerate(amounts)]
+    back = [(number, amount) for number, amount in enumerate(amounts) if not kept[number]]
+    entries += [LedgerEntry("a", str(number), Step.REFUND, amount, NOW, "train") for number, amount in back]
     left = [amount for amount, is_kept in zip(amounts, kept, strict=True) if is_kept]
     assert spent(entries).composed_epsilon == (total(left) if left else 0)

@@ -222,6 +222,27 @@ def test_session_worker_dies_at_live_party_confession_beats_accusations() -> Non
     assert (ending.code, ending.at_fault, ending.phase) == ("WORKER_LOST", "beta", State.RUNNING)
 
 
+@pytest.mark.parametrize("lost_first", [True, False])
+def test_session_noise_found_missing_by_two_names_the_owner_even_if_one_of_them_is_slow(lost_first: bool) -> None:
+    world = a_world(work_s=300)
+    world.submit(a_spec())
+    run_until(world, "gamma", State.RUNNING)
+
+    def fails(party: str, code: ErrorCode, accused: str, after_s: float) -> None:
+        worker = world.hosts[party].workers["job-1"]
+        worker.stopped = True
+        report = said.FailureReport(code, State.RUNNING, accused, f"{code.name} says {party}")
+        world.after(after_s, lambda: world.feed(world.hosts[party], "job-1", on.WorkerFailed(worker.number, report)))
+
+    fails("alpha", ErrorCode.NOISE_MISSING, "gamma", 0.5)
+    if lost_first:  # the owner hears the others' links end before it hears why
+        fails("gamma", ErrorCode.PEER_LOST, "alpha", 0.1)
+    fails("beta", ErrorCode.NOISE_MISSING, "gamma", 4.0)
+    world.run(20)
+    ending = world.check_endings("job-1")
+    assert (ending.state, ending.code, ending.at_fault) == (State.ABORTED, "NOISE_MISSING", "gamma")
+
+
 def test_session_link_between_two_live_parties_breaks_nobody_is_at_fault() -> None:
     world = a_world(work_s=300)
     world.submit(a_spec())

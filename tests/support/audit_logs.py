@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 
 from governance.audit import merkle
@@ -12,12 +13,17 @@ from governance.audit.checkpoints import Checkpoint, check_cosignature, cosign, 
 from governance.audit.entries import EntryKind, Fact
 from governance.audit.notes import parse_note
 from governance.audit.tiles import bundle_bytes, tile_bytes, tiles
+from governance.budget.amounts import Amount
+from governance.budget.facts import LOGGED, charge_facts, reservation_facts
+from governance.budget.ledger import LedgerEntry, Step
 from governance.identity.keys import SigningKey
+from governance.policy.budgets import Caps
 from parties.auditing.export import copy_log
 from parties.config import PartyConfig, write_party_config
 from parties.storage.audit_log import CosignatureRecord
 from parties.storage.database import Database
 from parties.storage.files import write_public, write_secret
+from parties.storage.ledger_tables import LedgerRow
 from tests.support.databases import a_database
 from tests.support.members import NOW, Keys, a_founder, new_keys
 
@@ -43,6 +49,18 @@ class AuditedParty:
         self.now += timedelta(seconds=1)
         with self.database.transaction() as tables:
             tables.audit.append_many(said, now=self.now)
+
+    def append_job(self, number: int) -> None:
+        """A job in the log, and its charges in the ledger."""
+        said = a_job_in_the_log(number)
+        self.append(said)
+        steps = {kind: step for step, kind in LOGGED.items()}
+        with self.database.transaction() as tables:
+            session = tables.ledger._session
+            for kind, facts in said:
+                if kind in steps:
+                    charge = {name: facts[name] for name in ("account", "kind", "epsilon", "delta", "queries", "answers")}
+                    session.add(LedgerRow(job_id=facts["job"], step=steps[kind].value, time=self.now, **charge))
 
     def witnessed(self, witnesses: Sequence[str] = PARTIES[1:]) -> None:
         """Signs a checkpoint over all entries and has it cosigned."""
@@ -78,16 +96,18 @@ def an_audited_party(folder: Path) -> AuditedParty:
 
 
 def a_job_in_the_log(number: int) -> list[Said]:
-    """Ten entries: a job from its arrival to its output."""
+    """Ten entries: a job from its arrival to its output, and accounts that no other job is charged to."""
     job = f"{number:032x}"
-    accounts = ("dataset/ward", "model/ward-risk@1")
+    amount, caps = Amount(None, Decimal(0), 1, 4), Caps()
+    accounts = (f"dataset/ward-{number}", f"model/ward-risk@{number:012x}")
+    reserved = [LedgerEntry(account, job, Step.RESERVE, amount, NOW, "evaluate") for account in accounts]
     return [
         (EntryKind.JOB_RECEIVED, {"job": job, "querier": "alice", "digest": f"{number:064x}"}),
         (EntryKind.APPROVAL, {"job": job, "person": "dr-nasser", "verdict": "approved", "note": "für Station „Ost“"}),
-        *((EntryKind.RESERVED, {"job": job, "account": account, "queries": 1, "epsilon": None}) for account in accounts),
+        *((EntryKind.RESERVED, reservation_facts(entry, [entry], caps)) for entry in reserved),
         (EntryKind.COUNTERSIGNED, {"job": job, "plan": "b" * 64, "grants": [f"{number:032x}", "c" * 32]}),
         (EntryKind.QUERY, {"job": job, "commitment": "d" * 64}),
-        *((EntryKind.DEBITED, {"job": job, "account": account, "queries": 1, "epsilon": None}) for account in accounts),
+        *((EntryKind.DEBITED, charge_facts(entry)) for entry in reserved),
         (EntryKind.SESSION_ENDED, {"job": job, "state": "completed", "code": ""}),
         (EntryKind.OUTPUT_RELEASED, {"job": job, "output": "labels", "recipient": "alice"}),
     ]

@@ -38,6 +38,7 @@ class Consortium:
     def __post_init__(self) -> None:
         self.directory = CONSENT.directory
         self.calls = self
+        self.folder = Path("a-folder-without-files")
         self.signed = [CONSENT.signed(an_agreement(purposes=("prognosis",), datasets=("hospital-a/*", "hospital-b/*")))]
         self.in_force_at = set(HOSPITALS)
         self.researcher = "alice"

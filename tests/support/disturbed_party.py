@@ -14,25 +14,27 @@ removes them while the party serves.
 from __future__ import annotations
 
 import argparse
+import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from parties.config import load_party_config
 from parties.server import serve as serving
-from parties.transport import streams
+from parties.transport.streams import WorkerEnd
 from parties.transport.tls import TlsIdentity
 from parties.wire.methods import Method
 from protocols.session import events as on
 from protocols.session.machine import SessionMachine
 
 _OVERSIZE_BYTES = 2 << 20
+_LENGTH = struct.Struct("<I")
 _LOOK_AGAIN_S = 0.05
 _OURS = ("governance", "parties", "privacy", "protocols")
 _WORDS = (on.WorkerPrepared, on.WorkerRunning, on.WorkerFinished, on.OutputWithheld, on.WorkerFailed)
@@ -116,34 +118,61 @@ def flipped(data: bytes, at: int) -> bytes:
     return bytes(changed)
 
 
+class Disturber:
+    """Cuts what one worker says into frames, and changes those that an order names."""
+
+    def __init__(self, orders: Orders) -> None:
+        self._orders = orders
+        self._begun = b""
+        self._first = self._kept = b""
+
+    def changed(self, data: bytes) -> bytes:
+        """Returns the whole frames that these bytes complete, as they leave the party."""
+        self._begun += data
+        found: list[bytes] = []
+        while len(self._begun) >= _LENGTH.size:
+            end = _LENGTH.size + _LENGTH.unpack_from(self._begun)[0]
+            if len(self._begun) < end:
+                break
+            found += self._disturbed(self._begun[_LENGTH.size : end])
+            self._begun = self._begun[end:]
+        return b"".join(_LENGTH.pack(len(frame)) + frame for frame in found)
+
+    def _disturbed(self, frame: bytes) -> tuple[bytes, ...]:
+        self._first = self._first or frame
+        order = self._orders.take("frame")
+        if self._kept:
+            kept, self._kept = self._kept, b""
+            return (frame, kept)
+        match order:
+            case None:
+                return (frame,)
+            case ("altered", at):
+                return (flipped(frame, at),)
+            case ("duplicated", _):
+                return (frame, frame)
+            case ("replayed", _):
+                return (frame, self._first)
+            case ("reordered", _):
+                self._kept = frame
+                return ()
+            case _:
+                return (frame + bytes(_OVERSIZE_BYTES),)
+
+
 def disturb_frames(orders: Orders) -> None:
     """Changes what leaves a worker, behind the worker's own checks."""
-    from_worker = streams._from_worker
+    read = WorkerEnd.read
+    disturbers: WeakKeyDictionary[WorkerEnd, Disturber] = WeakKeyDictionary()
 
-    def disturbed(*arguments: Any, **named: Any) -> Iterator[bytes]:
-        first = kept = b""
-        for frame in from_worker(*arguments, **named):
-            first = first or frame
-            order = orders.take("frame")
-            if kept:
-                yield from (frame, kept)
-                kept = b""
-                continue
-            match order:
-                case None:
-                    yield frame
-                case ("altered", at):
-                    yield flipped(frame, at)
-                case ("duplicated", _):
-                    yield from (frame, frame)
-                case ("replayed", _):
-                    yield from (frame, first)
-                case ("reordered", _):
-                    kept = frame
-                case _:
-                    yield frame + bytes(_OVERSIZE_BYTES)
+    def disturbed(self: WorkerEnd) -> memoryview | None:
+        data = read(self)
+        if not data:
+            return data
+        changed = disturbers.setdefault(self, Disturber(orders)).changed(bytes(data))
+        return memoryview(changed) if changed else None  # an empty one would be the end
 
-    streams._from_worker = disturbed
+    WorkerEnd.read = disturbed  # type: ignore[method-assign]
 
 
 def disturb_messages(orders: Orders) -> None:

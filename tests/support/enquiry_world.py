@@ -28,6 +28,7 @@ from governance.encrypted.grant import sign_encrypted_grant
 from governance.encrypted.published import PublishedModel, sign_published
 from governance.identity.names import MemberKind, PeerIdentity
 from governance.policy.budgets import Budgets
+from governance.policy.release import ReleaseTerms
 from parties.config import PartyConfig
 from parties.server.encrypted.desk import EnquiryDesk
 from parties.server.encrypted.keys import MAX_PART_BYTES
@@ -61,18 +62,19 @@ OWNER = "hospital-a"
 ORIGIN = ModelRef("prognosis", "0123456789ab")  # its weights were released
 SALT = b"s" * 32
 REQUEST = "5" * 32
-WITHIN_S = 30.0
+WITHIN_S = 100.0  # evaluators yield to every other process: on a busy machine a second of theirs takes a minute
 Float64 = NDArray[np.float64]
 
 
 class StillPolicy:
-    """A policy that only a test changes: the caps in it."""
+    """A policy that only a test changes: the caps in it, and what a release must keep to."""
 
     def __init__(self) -> None:
         self.budgets = Budgets()
+        self.release: ReleaseTerms | None = None
 
     def get(self) -> Any:
-        return a_policy(budgets=self.budgets)
+        return replace(a_policy(budgets=self.budgets), release=self.release)
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +105,15 @@ class Asker:
 class EnquiryWorld:
     """Hospital A with one published model, a grant for alice and bob, and a desk with real evaluators."""
 
-    def __init__(self, folder: Path, template: Template, *, spec: ModelSpec = PERCEPTRON, **config: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        template: Template,
+        *,
+        spec: ModelSpec = PERCEPTRON,
+        origin: ModelRef | None = ORIGIN,
+        **config: Any,
+    ) -> None:
         self.consent = ConsentWorld()
         self.bob = new_keys()
         founder = self.consent.founder
@@ -119,7 +129,7 @@ class EnquiryWorld:
         self.spec, self.weights = spec, random_weights(spec)
         self.policy = StillPolicy()
         self.party = self._party(folder, config)
-        self.model = self._publish()
+        self.model = self._publish(origin)
         self.halted: ConfideError | None = None
         self.metrics = CollectorRegistry()
         self._observe = EnquiryMetrics(self.metrics)
@@ -211,7 +221,7 @@ class EnquiryWorld:
         self.desk.stop()
         self.party.database.close()
 
-    def _publish(self) -> PublishedModel:
+    def _publish(self, origin: ModelRef | None) -> PublishedModel:
         keys = self.consent.keys[OWNER].signing
         lanes = plan_lanes(self.spec, self.weights, Declared(-1.0, 1.0, 16.0), lanes=())
         manifest, weights = canonical_bytes(self.spec.to_document()), weights_to_safetensors(self.weights, self.spec)
@@ -221,7 +231,7 @@ class EnquiryWorld:
             features=(),
             outputs=tuple(f"output-{number}" for number in range(self.spec.output_features)),
             known_after=lanes.known_after,
-            origin=ORIGIN,
+            origin=origin,
         )
         name = self.party.sealed.write(Purpose.PUBLISHED_MODEL, model.ref.label, weights)
         with self.party.database.transaction() as tables:
@@ -251,11 +261,23 @@ class EnquiryWorld:
 def running_template(folder: Path) -> Iterator[Template]:
     """The process that evaluators are forked from."""
     template = Template(folder / "worker.log")
-    template.start()
     try:
+        _await_birth(template)
         yield template
     finally:
         template.stop()
+
+
+def _await_birth(template: Template) -> None:
+    # It loads its libraries first, and a party does not wait for that as long as a busy machine may take.
+    deadline = time.monotonic() + WITHIN_S
+    while True:
+        try:
+            template.fork().stop()
+        except ConfideError:
+            assert time.monotonic() < deadline, "no worker can be started"
+        else:
+            return
 
 
 def entries(world: EnquiryWorld, kind: EntryKind) -> list[dict[str, Any]]:
@@ -299,6 +321,15 @@ def hold_evaluators(world: EnquiryWorld) -> list[int]:
     for evaluator in found:
         os.kill(evaluator, signal.SIGSTOP)
     return found
+
+
+def await_evaluation(world: EnquiryWorld) -> None:
+    """Waits until a request has an evaluator: it was let in, and what it asks is what the evaluator does next."""
+    pool, deadline = world.desk._pool, time.monotonic() + WITHIN_S
+    assert pool is not None
+    while not any(list(pool._under_way.values())):
+        assert time.monotonic() < deadline, "nothing is evaluated"
+        time.sleep(0.01)
 
 
 def fetched(world: EnquiryWorld, enquiry_id: str) -> bytes:

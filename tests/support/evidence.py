@@ -35,7 +35,8 @@ STATEMENT = PrivacyStatement(
     epsilon="2.0", delta="0.000001", relation="zero-out", unit="person", rows_per_person=1, mechanism="shared_gradients",
     sampler="FullBatch", noise_multiplier="12.0", sampling_rate="1", steps=60, colluders=1, owners=2, nominal_rows=3000,
     nominal_people=3000, accounted_epsilon="1.9", rdp_epsilon="2.1", distance="0.000e+00", tpr_at_1_percent="0.05",
-    tpr_at_0_1_percent="0.007", advantage="0.4", accountant="a test",
+    tpr_at_0_1_percent="0.007", advantage="0.4", accountant="a test", prepared_with=0, whole_epsilon="2.0",
+    whole_delta="0.000001",
 )  # fmt: skip
 RISKS = {
     "membership.lira.auc": Figure(0.51, 0.49, 0.53),
@@ -105,7 +106,7 @@ class Case:
         made = TrainingEvidence(
             job=JOB,
             datasets=(A_ROWS, B_ROWS),
-            guarantee=replace(STATEMENT, **(statement or {})),
+            guarantee=_stated(statement or {}),
             noise_test=NoiseTest(12, "passed"),
             audits=(AuditBound("hospital-a", "0.7", "0.999"),),
         )
@@ -156,3 +157,9 @@ class Case:
         counted = (self.approval(bundle),) if approvals is None else approvals
         what = Asked(self.world.directory, self.policy(terms), "hospital-a", previous, counted, now, **asked)
         return decide_release(signed or self.signed(bundle), what)
+
+
+def _stated(changes: Mapping[str, Any]) -> PrivacyStatement:
+    """The statement with changes; a training that was prepared with nothing spends what it claims."""
+    whole = {f"whole_{name}": changes[name] for name in ("epsilon", "delta") if name in changes}
+    return replace(STATEMENT, **{**whole, **changes})

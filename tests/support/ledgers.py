@@ -18,9 +18,9 @@ from typing import Protocol
 
 from governance.budget import ledger as core
 from governance.budget.amounts import NOTHING, Amount
-from governance.budget.ledger import LedgerEntry, Step
+from governance.budget.ledger import LedgerEntry, Shortfall, Step
 from governance.policy.budgets import Caps
-from protocols.errors import ConfideError, ErrorCode, Problem
+from protocols.errors import ConfideError, ErrorCode
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 ACCOUNTS = ("dataset/patients", "dataset/scans", "model/diagnosis@0123456789ab")
@@ -29,8 +29,12 @@ ACCOUNTS = ("dataset/patients", "dataset/scans", "model/diagnosis@0123456789ab")
 class Ledger(Protocol):
     """What every ledger does; see `parties.storage.ledger`."""
 
-    def problems(self, job_id: str, charges: Mapping[str, Amount], caps: Mapping[str, Caps]) -> tuple[Problem, ...]: ...
-    def reserve(self, job_id: str, charges: Mapping[str, Amount], caps: Mapping[str, Caps], now: datetime) -> None: ...
+    def shortfalls(
+        self, job_id: str, charges: Mapping[str, Amount], caps: Mapping[str, Caps], *, kind: str
+    ) -> tuple[Shortfall, ...]: ...
+    def reserve(
+        self, job_id: str, charges: Mapping[str, Amount], caps: Mapping[str, Caps], now: datetime, *, kind: str
+    ) -> None: ...
     def commit(self, job_id: str, now: datetime) -> None: ...
     def refund(self, job_id: str, now: datetime) -> None: ...
     def is_committed(self, job_id: str, charges: Mapping[str, Amount]) -> bool: ...
@@ -53,11 +57,13 @@ class MemoryLedger:
         self._refund = refund
         self._is_committed = is_committed
 
-    def problems(self, job_id: str, charges: Mapping[str, Amount], caps: Mapping[str, Caps]) -> tuple[Problem, ...]:
-        return core.problems(self.entries, job_id=job_id, charges=charges, caps=caps)
+    def shortfalls(
+        self, job_id: str, charges: Mapping[str, Amount], caps: Mapping[str, Caps], *, kind: str
+    ) -> tuple[Shortfall, ...]:
+        return core.shortfalls(self.entries, job_id=job_id, kind=kind, charges=charges, caps=caps)
 
-    def reserve(self, job_id: str, charges: Mapping[str, Amount], caps: Mapping[str, Caps], now: datetime) -> None:
-        self.entries += self._reserve(self.entries, job_id=job_id, charges=charges, caps=caps, now=now)
+    def reserve(self, job_id: str, charges: Mapping[str, Amount], caps: Mapping[str, Caps], now: datetime, *, kind: str) -> None:
+        self.entries += self._reserve(self.entries, job_id=job_id, kind=kind, charges=charges, caps=caps, now=now)
 
     def commit(self, job_id: str, now: datetime) -> None:
         self.entries += core.commit(self.entries, job_id=job_id, now=now)
@@ -86,7 +92,9 @@ def refund_always(entries: Sequence[LedgerEntry], *, job_id: str, now: datetime)
     """A fault: gives back what has been committed."""
     reserved = [entry for entry in entries if entry.job_id == job_id and entry.step is Step.RESERVE]
     refunded = {entry.account for entry in entries if entry.job_id == job_id and entry.step is Step.REFUND}
-    return tuple(LedgerEntry(e.account, job_id, Step.REFUND, e.amount, now) for e in reserved if e.account not in refunded)
+    return tuple(
+        LedgerEntry(e.account, job_id, Step.REFUND, e.amount, now, e.kind) for e in reserved if e.account not in refunded
+    )
 
 
 def always_committed(_entries: Sequence[LedgerEntry], **_arguments: object) -> bool:
@@ -173,7 +181,7 @@ class Schedule:
             case "refused" if self.random.random() < 0.8:
                 return "refused"
             case "new" | "refused":
-                ledger.reserve(job.job_id, job.charges, self.caps, NOW)
+                ledger.reserve(job.job_id, job.charges, self.caps, NOW, kind="evaluate")
                 stages[job.job_id] = stage if stage != "new" else "accepted"
                 return "accepted"
             case "accepted" if self.random.random() < 0.7:

@@ -102,7 +102,7 @@ class Hospital:
 
     def terms(self, mode: Mode = Mode.ROWS, label: str = LABEL) -> Terms:
         peer = WAITS if self.config.party == DIALS else DIALS
-        return Terms(CONSORTIUM, self.config.party, peer, label, mode, "part")
+        return Terms(CONSORTIUM, self.config.party, peer, label, mode, "part", None)
 
     def read(self, terms: Terms, *, people: Sequence[int] | None = None, schema: str | None = None) -> CheckedRows:
         """Writes this side's file and reads it as the command does."""

@@ -90,8 +90,9 @@ def share_noise(
     computing: tuple[str, ...] = COMPUTING,
     cheats: Mapping[str, type[NoiseSharing]] | None = None,
     seed: str = "",
+    own_seed: str | None = None,
 ) -> Told:
-    """Runs the step at all parties; none is cut off before it has ended for itself."""
+    """Runs the steps at all parties, whose own randomness has the same seed unless told otherwise; none cuts another off."""
     participants = tuple(dict.fromkeys((*computing, "gamma", *design.owners)))
     links, keys = connect(participants), keys_of(participants, seed)
     parties = {
@@ -101,7 +102,7 @@ def share_noise(
             computing_parties=computing,
             keys=keys[name],
             channels={peer: LateChannel(link) for peer, link in as_links(links[name]).items()},
-            random=own_random(name, seed),
+            random=own_random(name, seed if own_seed is None else own_seed),
         )
         for name in participants
     }

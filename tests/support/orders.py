@@ -27,6 +27,7 @@ def an_order(**changes: Any) -> StandingAssessment:
         "shadows": 64,
         "thresholds": ("-1", "0", "1.5"),
         "min_cell": 5,
+        "for_owners": False,
         "agree_within_minutes": 60,
         "expires_in_minutes": 120,
         "every_days": 30,

@@ -18,6 +18,7 @@ from protocols.mpc.inputs import ROW_LIMIT
 from protocols.mpc.material.context import DealerMaterial, ShareMaterial
 from protocols.mpc.planning import derive_plan
 from protocols.mpc.programs.catalogue import Brought, program_of
+from protocols.mpc.programs.step_noise import StepNoise
 from protocols.mpc.row_bounds import shorten_rows, squared_limit
 from protocols.mpc.session import deal_run, one_run
 from protocols.mpc.shared_gradients_design import design
@@ -143,7 +144,7 @@ def run_private(
             training_state={},
             model_share={},
             query_share=None,
-            noise=mine[2],
+            step_noise=StepNoise.of(mine[2]),
         )
         with use_engine(engine):
             program = program_of(job, engine, brought)

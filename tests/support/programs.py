@@ -169,7 +169,7 @@ def opened_outputs(job: Job, plan: Plan, world: World) -> dict[str, np.ndarray]:
             mine = world.outputs[party].output_shares
             assert mine is not None
             shares.append(mine[output.name])
-        found[output.kind.value] = combine_output(shares, output=output, scale_bits=scales[output.name])
+        found[output.kind.value] = combine_output(shares, output=output, scale_bits=scales[output.name], num_rows=job.num_rows)
     return found
 
 

@@ -20,7 +20,7 @@ from typing import Any
 from parties.config import load_party_config
 from parties.server.serve import serve
 from parties.server.workers import Worker
-from parties.transport import streams
+from parties.transport.streams import WorkerEnd
 from parties.wire.methods import Method
 from parties.worker.channel import Parcel
 
@@ -33,7 +33,7 @@ class Recorder:
         self._files = {name: (folder / f"{name}.bin").open("ab") for name in ("received", "sent", "to_worker", "from_worker")}
         self._lock = Lock()
 
-    def add(self, name: str, *parts: bytes) -> None:
+    def add(self, name: str, *parts: bytes | memoryview) -> None:
         with self._lock:
             for part in parts:
                 self._files[name].write(part)
@@ -42,19 +42,20 @@ class Recorder:
 
 def wrap_streams(recorder: Recorder) -> None:
     """Records the frames of links in both directions."""
-    deliver, from_worker = streams.Arrivals.deliver, streams._from_worker
+    read, write = WorkerEnd.read, WorkerEnd.write
 
-    def recorded_deliver(self: streams.Arrivals, frame: bytes) -> None:
-        recorder.add("received", frame)
-        deliver(self, frame)
+    def recorded_read(self: WorkerEnd) -> memoryview | None:
+        data = read(self)
+        if data:
+            recorder.add("sent", data)
+        return data
 
-    def recorded_from_worker(endpoint: socket.socket, count: streams.Count) -> Iterator[bytes]:
-        for frame in from_worker(endpoint, count):
-            recorder.add("sent", frame)
-            yield frame
+    def recorded_write(self: WorkerEnd, data: memoryview) -> None:
+        recorder.add("received", data)
+        write(self, data)
 
-    streams.Arrivals.deliver = recorded_deliver  # type: ignore[method-assign]
-    streams._from_worker = recorded_from_worker
+    WorkerEnd.read = recorded_read  # type: ignore[method-assign]
+    WorkerEnd.write = recorded_write  # type: ignore[method-assign]
 
 
 def wrap_methods(recorder: Recorder) -> None:

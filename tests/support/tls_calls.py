@@ -5,7 +5,6 @@ from __future__ import annotations
 import grpc
 import pytest
 
-from parties.transport.streams import ATTEMPT_KEY, LINK_METHOD, SESSION_KEY
 from parties.wire.status import from_rpc_error
 from protocols.errors import ConfideError
 from tests.support.link_pairs import SESSION
@@ -20,9 +19,6 @@ SESSION_ID = SESSION.hex()
 def call(channel: grpc.Channel, method: str, request: bytes = b"", *, timeout_s: float | None = 10.0) -> bytes:
     """Calls a method as its kind is; raises what a client of ours would see."""
     try:
-        if method == LINK_METHOD:
-            metadata = ((SESSION_KEY, SESSION_ID), (ATTEMPT_KEY, "7"))
-            return b"".join(channel.stream_stream(method)(iter([]), metadata=metadata, timeout=timeout_s))
         if method in STREAMING:
             return next(iter(channel.unary_stream(method)(request, timeout=timeout_s)))
         reply: bytes = channel.unary_unary(method)(request, timeout=timeout_s)

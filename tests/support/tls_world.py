@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from typing import Any
 
 import grpc
 
@@ -16,9 +16,10 @@ from governance.identity.directory import Directory, PartyEntry, ResearcherEntry
 from governance.identity.keys import generate_ecdsa_key, generate_signing_key
 from governance.identity.names import MemberKind, PeerIdentity, Role
 from parties.server.access import ACCESS, AccessInterceptor, caller
-from parties.server.session_service import SessionService
-from parties.transport.streams import LINK_METHOD, LinkTable
-from parties.transport.tls import SERVER_OPTIONS, TlsIdentity, server_credentials
+from parties.server.links import LinkDoor
+from parties.transport.port import PublicPort, calls_address
+from parties.transport.streams import LinkTable, Route
+from parties.transport.tls import MAX_CONNECTIONS, SERVER_OPTIONS, TlsIdentity, accepting_context, server_credentials
 from protocols.errors import ConfideError, ErrorCode, Problem
 from tests.support.members import Founder, Keys, new_keys
 
@@ -48,6 +49,10 @@ class TlsWorld:
     server: TlsIdentity
     peer: TlsIdentity
     researcher: TlsIdentity
+
+    def route(self, endpoint: str) -> Route:
+        """How the peer reaches the server at an endpoint."""
+        return Route(self.peer, endpoint, SERVER, self.directory.party(SERVER).certificate)
 
     def outsider(self, member: str, *, kind: MemberKind = MemberKind.PARTY, age: timedelta = timedelta()) -> TlsIdentity:
         """An identity that this consortium's authority issued, for a key that is in no directory."""
@@ -91,28 +96,30 @@ def a_tls_world() -> TlsWorld:
 
 
 @contextmanager
-def serving(world: TlsWorld, links: LinkTable) -> Iterator[str]:
+def serving(world: TlsWorld, links: LinkTable, *, max_connections: int = MAX_CONNECTIONS) -> Iterator[str]:
     """Serves every method of the table, one that is not in it, and the real links; yields the endpoint."""
     server = grpc.server(
         ThreadPoolExecutor(16), interceptors=[AccessInterceptor(lambda: world.directory)], options=SERVER_OPTIONS
     )
+    door = LinkDoor(lambda: world.directory, _EverySession(), links)
     services: dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]] = {}
     for path in (*ACCESS, UNLISTED_METHOD):
         _, service, name = path.split("/")
         handler = (
             grpc.unary_stream_rpc_method_handler(_stream) if path in STREAMING else grpc.unary_unary_rpc_method_handler(_answer)
         )
-        if path == LINK_METHOD:
-            # A link needs nothing of the party but which sessions it knows and its table of links.
-            handler = SessionService(cast(Any, None), cast(Any, _EverySession()), links, cast(Any, None)).handlers()["Link"]
         services.setdefault(service, {})[name] = handler
     server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(*entry) for entry in services.items()])
-    port = server.add_secure_port("127.0.0.1:0", server_credentials(world.server))
+    calls, context = calls_address(), accepting_context(world.server)
+    server.add_secure_port(calls, server_credentials(world.server))
+    port = PublicPort("127.0.0.1:0", calls=calls, context=context, serve=door.serve, max_connections=max_connections)
     server.start()
+    port.start()
     try:
-        yield f"127.0.0.1:{port}"
+        yield f"127.0.0.1:{port.number}"
     finally:
         server.stop(0).wait()
+        port.stop()
 
 
 class _EverySession:

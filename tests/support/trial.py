@@ -154,13 +154,17 @@ class Trial:
             if not running.is_alive:
                 self.restart(running.party)
 
-    def register(self, party: str, name: str, frame: pd.DataFrame) -> DatasetRecord:
+    def register(
+        self, party: str, name: str, frame: pd.DataFrame, *, schema_file: Path = SCHEMA_FILE, population: str | None = None
+    ) -> DatasetRecord:
         """Registers rows at their owner, who permits everything that the agreement of the harness knows."""
-        record = self.register_unpermitted(party, name, frame)
+        record = self.register_unpermitted(party, name, frame, schema_file=schema_file, population=population)
         harness.permit(self.network.party(party).config, record)
         return record
 
-    def register_unpermitted(self, party: str, name: str, frame: pd.DataFrame) -> DatasetRecord:
+    def register_unpermitted(
+        self, party: str, name: str, frame: pd.DataFrame, *, schema_file: Path = SCHEMA_FILE, population: str | None = None
+    ) -> DatasetRecord:
         """Registers rows at their owner, who permits nothing yet."""
         file = self.folder / f"{party}-{name}.csv"
         frame.to_csv(file, index=False)
@@ -168,7 +172,8 @@ class Trial:
             self.network.party(party).config,
             name=name,
             file=file,
-            schema_file=SCHEMA_FILE,
+            schema_file=schema_file,
+            population=population,
             on_violation=OnViolation.REFUSE,
             now=datetime.now(UTC),
         )

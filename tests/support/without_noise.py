@@ -15,13 +15,25 @@ class WithoutNoise(NoiseSharing):
     def begin(self) -> None:
         """Does nothing."""
 
+    def expect_outside(self) -> None:
+        """Does nothing."""
+
     def toss(self) -> None:
+        """Does nothing."""
+
+    def open(self) -> None:
         """Does nothing."""
 
     def take(self) -> RingArray:
         """Returns zeros."""
         self.is_taken = True
         return np.zeros((self.design.steps, self.design.used), np.int64)
+
+    def expect_openings(self) -> None:
+        """Does nothing."""
+
+    def check(self) -> None:
+        """Does nothing."""
 
     def test(self) -> None:
         """Does nothing."""

@@ -183,7 +183,18 @@ class WitnessWorld:
             with hospital.tables() as tables:
                 tables.datasets.add(
                     DatasetRecord(
-                        "patients", 1, canonical_bytes(SCHEMA), 100, {}, "c" * 64, "", f"{party}-rows", self.now, None, False
+                        "patients",
+                        1,
+                        canonical_bytes(SCHEMA),
+                        100,
+                        {},
+                        "c" * 64,
+                        "",
+                        f"{party}-rows",
+                        self.now,
+                        None,
+                        False,
+                        "patients",
                     )
                 )
                 tables.agreements.add(signed, now=self.now)

@@ -42,7 +42,7 @@ def test_table_lists_exactly_the_methods_that_are_served() -> None:
         SERVING_SERVICE: ServingService(NOTHING, NOTHING, NOTHING).handlers(),
         ENCRYPTED_SERVICE: EncryptedInferenceService(NOTHING, NOTHING).handlers(),
         LINKING_SERVICE: LinkingService(NOTHING, NOTHING).handlers(),
-        SESSION_SERVICE: SessionService(NOTHING, NOTHING, NOTHING, NOTHING).handlers(),
+        SESSION_SERVICE: SessionService(NOTHING, NOTHING, NOTHING).handlers(),
         "grpc.health.v1.Health": ("Check", "Watch"),
     }
     assert {f"/{service}/{name}" for service, names in served.items() for name in names} == set(ACCESS)

@@ -3,46 +3,39 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from typer.testing import CliRunner
 
-from governance.audit.entries import EntryKind, read_entry
+from governance.audit.entries import EntryKind
 from governance.documents import DocumentKind, SignedDocument
+from governance.evidence.bundle import EvidenceBundle
+from governance.evidence.overtaken import NOTHING
 from governance.evidence.standing import StandingAssessment
-from governance.identity.names import MemberKind
-from governance.lineage.alias import AliasName
 from governance.risk_report import read_risk_report, sign_risk_report
 from parties import harness
+from parties.cli.main import app
 from parties.cli.output import exit_code
+from parties.config import load_party_config
 from parties.operating.doctor import examine
 from parties.operating.finding import Verdict
-from parties.server.assessments import AssessmentWatch
-from parties.server.party import CurrentDirectory
-from parties.server.policy import CurrentPolicy
 from parties.server.release_watch import ReleaseWatch
 from parties.server.statements import take_in
-from parties.storage.database import open_database
 from privacy.figures import Figure
 from protocols.errors import ConfideError, ErrorCode, Problem
 from protocols.job import Job
 from protocols.session.states import State
-from tests.support.evidence_holder import PARTIES, TPR, Holder, a_holder
-from tests.support.holders import ClockedParty
+from tests.support.assessing import DAYS, DUE, LIMIT, MORE, NOBODY, ROOM, Served
+from tests.support.evidence_holder import PARTIES, TPR
 from tests.support.jobs import a_dataset
-from tests.support.standing import ASSESSOR, MEMBERS, OTHERS, TOLD, Network, enrol_assessor
-
-DAYS = 9  # max_age_days of the stricter class: due after six
-DUE = 6
-# By chance 1 %; measured on 100 rows a share may be much larger, so the interval must have room.
-LIMIT, ROOM = '"0.03"', '"0.9"'
-APPROVED = "      approvals: {needed: 1, of: [privacy-officers]}"
-NOBODY, MORE = "      approvals: null", "      approvals: null\n      more_approvals: {needed: 1, of: [privacy-officers]}"
+from tests.support.standing import ASSESSOR, MEMBERS, OTHERS, TOLD, enrol_assessor
 
 
 @pytest.fixture(scope="module")
@@ -51,89 +44,6 @@ def consortium(tmp_path_factory: pytest.TempPathFactory) -> Path:
     harness.make_consortium(folder, PARTIES)
     enrol_assessor(folder, "hospital-a", PARTIES)
     return folder
-
-
-class Served:
-    """Hospital A as it serves, with a clock of the test, its commands beside it, and a released version."""
-
-    def __init__(self, folder: Path) -> None:
-        self.commands: Holder = a_holder(folder)
-        config, self.begun = self.commands.config, datetime.now(UTC).replace(microsecond=0)
-        self.change_policy("  datasets: {hospital-b/*: internal}\n", "")
-        self.change_policy(LIMIT, ROOM)
-        self.change_policy("max_age_days: 30", f"max_age_days: {DAYS}")
-        self.change_policy(APPROVED, NOBODY)
-        member = config.folder.member.load_member(kind=MemberKind.PARTY, member=config.party, now=self.begun)
-        database, directory = open_database(config.folder.database_file), CurrentDirectory(config.folder.member, member.directory)
-        sealed, policy = config.folder.open_sealed(), CurrentPolicy(config.policy)
-        self.party = ClockedParty(config, member, database, sealed, directory, policy, clock=[self.begun])
-        self.network = Network(self.party)
-        self.num_ended = 0
-        self.watch = self.another_process()
-        self.ref = self.commands.keep("1a")
-
-    def change_policy(self, old: str, new: str) -> None:
-        file = self.commands.config.policy
-        assert old in file.read_text()
-        file.write_text(file.read_text().replace(old, new, 1))
-
-    def another_process(self) -> AssessmentWatch:
-        return AssessmentWatch(self.party, self.network, ended=self.count, every=timedelta(0))
-
-    def count(self) -> None:
-        self.num_ended += 1
-
-    def release(self, *, value: float = 0.5) -> None:
-        made = self.commands.reports(self.ref, value)
-        self.commands.run("model", "evidence", "make", self.ref.label, *made, person="steward")
-        self.commands.run("model", "alias", "set", "diagnosis@released", self.ref.version, person="officer")
-
-    def request(self, **changes: Any) -> Path:
-        path = self.commands.folder / "assess.yaml"
-        names = [f"hospital-a/{MEMBERS}", f"hospital-a/{OTHERS}"]
-        who = {"computing_parties": ["hospital-a", "hospital-b"], "dealer": "hospital-c"}
-        under = {"agreement": harness.AGREEMENT, "purpose": harness.PURPOSE}
-        what = {"model": self.ref.label, "datasets": names, "members": names[:1], "shadows": 64, "thresholds": ["-1", "0", "1"]}
-        path.write_text(yaml.safe_dump({"api_version": "confide/v1", "type": "assess", **who, **under, **what, **changes}))
-        return path
-
-    def order(
-        self, *, days: int = 25, runs: int = 5, every: int = 30, person: str = "steward", code: int = 0, **changes: Any
-    ) -> Any:
-        until = (self.begun + timedelta(days=days)).strftime("%Y-%m-%dT%H:%M:%S")
-        options = ["--every-days", str(every), "--until", until, "--max-runs", str(runs)]
-        path = str(self.request(**changes))
-        return self.commands.run("model", "assessment", "order", path, *options, person=person, code=code)
-
-    def look_after(self, watch: AssessmentWatch | None = None, /, **later: float) -> list[str]:
-        """Sets the clock so much later than the beginning, has the watch look, and returns the states of all runs."""
-        self.party.clock[0] = self.begun + timedelta(**later)
-        (watch or self.watch).look()
-        return self.states()
-
-    def runs(self) -> list[dict[str, Any]]:
-        return [run for order in self.commands.run("model", "assessment", "list")["orders"] for run in order["runs"]]
-
-    def states(self) -> list[str]:
-        with self.party.database.transaction() as tables:
-            orders = tables.assessments.all()
-            return [run.state.value for record in orders for run in tables.assessments.runs(record.order.digest)]
-
-    def stands(self) -> bool:
-        with self.party.database.transaction() as tables:
-            version = tables.registry.alias_history("diagnosis", AliasName.RELEASED).current
-        return version == self.ref.version
-
-    def entries(self, kind: EntryKind) -> list[dict[str, Any]]:
-        with self.party.database.transaction() as tables:
-            found = [read_entry(each.body) for each in tables.audit.entries(0, tables.audit.size())]
-        return [dict(entry.facts) for entry in found if entry.kind is kind]
-
-    def repeat(self, **later: float) -> list[str]:
-        """One repetition from the day when it is due to its end."""
-        self.look_after(**later)
-        self.network.end(self.network.submitted[-1])
-        return self.look_after(**later)
 
 
 @pytest.fixture
@@ -443,10 +353,10 @@ def test_report_that_another_owner_told_renews_the_evidence_too(served: Served) 
     assert len(served.entries(EntryKind.EVIDENCE_SIGNED)) == made + 1
 
 
-def test_report_without_the_figures_that_the_policy_limits_replaces_none(served: Served) -> None:
+def test_report_without_a_figure_that_the_policy_limits_renews_nothing(served: Served) -> None:
     served.release()
     served.order()
-    served.change_policy(f"{TPR}: {ROOM}", f"{TPR}: {ROOM}, attribute_inference.gain: {ROOM}")
+    served.change_policy(f"{TPR}: {ROOM}", f"attribute_inference.gain: {ROOM}")
     made = len(served.entries(EntryKind.EVIDENCE_SIGNED))
     _, path = served.commands.reports(served.ref, 0.4, owners=("hospital-b",))
     assert take_in(served.party, SignedDocument.from_bytes(Path(path).read_bytes()))
@@ -511,3 +421,203 @@ def test_second_order_about_a_version_and_one_without_a_researcher_are_refused(s
     assert served.order(code=exit_code(ConfideError(ErrorCode.INVALID_CONFIG, "")))["code"] == "INVALID_CONFIG"
     file.write_text(text.replace(ASSESSOR + "/", "researcher/"))  # of no institution
     assert "is no researcher of hospital-a" in served.order(code=exit_code(ConfideError(ErrorCode.INVALID_CONFIG, "")))["what"]
+
+
+def test_figure_that_waits_for_an_officer_is_not_answered_by_a_later_one_that_pleases(served: Served) -> None:
+    served.change_policy(NOBODY, MORE)
+    served.release(value=0.001)
+    served.order()
+    served.tell(0.4)
+    served.look_after(hours=2)
+    assert served.verdicts()[-1] == "needs-officer"
+    for hours in (4, 6, 8):
+        served.tell(0.001 - hours / 10_000)  # measured until it is as low as it ever was, and lower
+        served.look_after(hours=hours)
+        assert (served.verdicts()[-1], served.stands()) == ("needs-officer", True)
+    assert served.entries(EntryKind.RELEASE_DECIDED)[-1]["reasons"] == ["approvals-missing", "figure-overtaken"]
+    # The version stands by the bundle before, and no longer than that one lasts.
+    releases = ReleaseWatch(served.party, ended=served.count)
+    served.party.clock[0] = served.begun + timedelta(days=DAYS, hours=1)
+    releases.look()
+    assert not served.stands()
+
+
+def test_figure_that_is_told_and_taken_back_within_the_hour_asks_an_officer_too(served: Served) -> None:
+    served.change_policy(NOBODY, MORE)
+    served.release(value=0.001)
+    served.order()
+    served.tell(0.4)
+    served.tell(0.001)
+    served.look_after(hours=2)
+    assert served.entries(EntryKind.RELEASE_DECIDED)[-1]["reasons"] == ["approvals-missing", "figure-overtaken"]
+
+
+def test_officer_who_has_approved_is_not_asked_again_for_what_is_no_worse(served: Served) -> None:
+    served.change_policy(NOBODY, MORE)
+    served.release(value=0.001)
+    served.order()
+    served.tell(0.4)
+    served.look_after(hours=2)
+    served.commands.run("model", "evidence", "approve", served.ref.label, person="officer")
+    for hours, value in ((4, 0.4), (6, 0.39), (8, 0.4)):  # a report every hour voids nothing
+        served.tell(value - hours / 1_000_000)
+        served.look_after(hours=hours)
+        assert served.verdicts()[-1] == "pass"
+    served.tell(0.41)
+    served.look_after(hours=10)
+    assert served.entries(EntryKind.RELEASE_DECIDED)[-1]["reasons"] == ["approvals-missing", "risk-has-risen"]
+
+
+def told(served: Served, *stated: dict[str, Figure], owner: str = "hospital-b") -> None:
+    """Another owner states these figures one after the other, and this party hears of them."""
+    config = load_party_config(served.commands.folder / owner / "party.yaml")
+    _, path = served.commands.reports(served.ref, 0.5, owners=(owner,))
+    report = read_risk_report(SignedDocument.from_bytes(Path(path).read_bytes()).document)
+    for place, figures in enumerate(stated):
+        made = report.made + timedelta(seconds=place)
+        one = replace(report, made=made, report=replace(report.report, figures=figures))
+        assert take_in(served.party, sign_risk_report(one, config.folder.member.load_signing_key()))
+
+
+def test_figures_under_ever_new_names_fill_no_bundle(served: Served) -> None:
+    served.release()
+    served.order()
+    figure = Figure(0.5, 0.5, 0.5)
+    told(served, *({TPR: figure, f"membership.x{n}.auc": figure} for n in range(70)))
+    served.look_after(hours=2)
+    with served.party.database.transaction() as tables:
+        bundle = EvidenceBundle.from_bytes(tables.evidence.latest(served.ref).signed.body)
+    assert (len(bundle.risk_reports), bundle.overtaken) == (len(PARTIES), NOTHING)
+    assert (served.verdicts()[-1], served.stands()) == ("pass", True)
+
+
+def test_release_of_which_more_was_found_than_a_bundle_holds_ends(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    served.change_policy(NOBODY, MORE)
+    served.release()
+    served.order()
+    monkeypatch.setattr("governance.evidence.bundle.MAX_ITEMS", len(PARTIES))
+    # The worst value, upper end and lower end in three reports of each of two owners.
+    worst = (Figure(0.6, 0.5, 0.6), Figure(0.5, 0.5, 0.7), Figure(0.55, 0.55, 0.55), Figure(0.5, 0.5, 0.5))
+    for owner in ("hospital-b", "hospital-c"):
+        told(served, *({TPR: figure} for figure in worst), owner=owner)
+    served.look_after(hours=2)
+    assert not served.stands()
+    assert (served.verdicts()[-1], served.num_ended) == ("blocked", 1)
+
+
+def test_release_that_fell_is_not_set_again_by_a_steward_on_a_figure_that_pleases(served: Served) -> None:
+    served.change_policy(ROOM, LIMIT)
+    served.release(value=0.01)
+    served.order()
+    served.tell(0.2)
+    served.look_after(hours=2)
+    assert not served.stands()
+    made = served.commands.reports(served.ref, 0.01)
+    found = served.commands.run("model", "evidence", "make", served.ref.label, *made, person="steward")
+    # The class names nobody who could decide: a version that was over the limit once is not released again.
+    assert (found["verdict"], "figure-overtaken" in [reason["code"] for reason in found["reasons"]]) == ("blocked", True)
+    blocked = exit_code(ConfideError(ErrorCode.EVIDENCE_MISSING, ""))
+    served.commands.run("model", "alias", "set", "diagnosis@released", served.ref.version, person="steward", code=blocked)
+
+
+def test_clock_that_was_ahead_puts_no_assessment_off(served: Served) -> None:
+    served.release()
+    served.order()
+    served.party.clock[0] = served.begun + timedelta(days=24)
+    with served.party.database.transaction() as tables:
+        order = tables.assessments.all()[0].order
+        tables.assessments.refuse(order.digest, "at a time that is yet to come", now=served.party.now())
+    assert served.look_after(days=DUE, minutes=1) == ["refused", "under-way"]
+
+
+def test_list_says_of_one_version_whose_training_is_unknown_and_shows_the_others(served: Served) -> None:
+    served.release()
+    served.order()
+    first, served.ref = served.ref, served.commands.keep("2b", model_name="prognosis")
+    made = served.commands.reports(served.ref, 0.5)
+    served.commands.run("model", "evidence", "make", served.ref.label, *made, person="steward")
+    served.commands.run("model", "alias", "set", "prognosis@released", served.ref.version, person="officer")
+    served.order()
+    with served.party.database.transaction() as tables:
+        job_id = tables.models.get(served.ref).job_id
+    with closing(sqlite3.connect(served.party.config.folder.database_file)) as connection, connection:
+        connection.execute("UPDATE jobs SET state = 'ABORTED' WHERE job_id = ?", (job_id,))
+    shown = {order["model"]: order for order in served.commands.run("model", "assessment", "list")["orders"]}
+    assert shown[first.label]["due"] is not None
+    assert "no completed training" in str(shown[served.ref.label]["unknown"])
+    finding = next(each for each in examine(served.party.config, now=served.begun) if each.check == "assessments")
+    assert (finding.verdict, "no completed training" in finding.what) == (Verdict.WARN, True)
+
+
+def test_release_whose_evidence_cannot_be_read_hides_no_other_one(served: Served) -> None:
+    served.release()
+    with closing(sqlite3.connect(served.party.config.folder.database_file)) as connection, connection:
+        connection.execute("UPDATE evidence SET document = CAST('{}' AS BLOB)")
+    (shown,) = served.commands.run("status", "--timeout", "0.1")["releases"]
+    assert (shown["model"], shown["assess_by"]) == (served.ref.label, None)
+
+
+def test_figure_that_no_job_measures_is_named_with_its_end_and_its_command(served: Served) -> None:
+    served.release()
+    served.change_policy(f"{TPR}: {ROOM}", f"{TPR}: {ROOM}, attribute_inference.gain: {ROOM}")
+    served.order()  # it serves the gate, though not alone
+    (order,) = served.commands.run("model", "assessment", "list")["orders"]
+    assert order["by_people"] == {"attribute_inference.gain": None}
+    with served.party.database.transaction() as tables:
+        (before,) = [each for each in tables.evidence.latest(served.ref).signed.document["risk_reports"] if "hospital-a/" in each]
+        report = read_risk_report(SignedDocument.from_bytes(str(before).encode()).document)
+        figures = {"attribute_inference.gain": Figure(0.0, -0.01, 0.01)}
+        own = replace(report, report=replace(report.report, figures=figures, shadows=0))
+        tables.statements.say(sign_risk_report(own, served.party.member.signing_key), now=served.begun)
+    (order,) = served.commands.run("model", "assessment", "list")["orders"]
+    until = report.made + timedelta(days=DAYS)
+    assert order["by_people"] == {"attribute_inference.gain": until.strftime("%Y-%m-%dT%H:%M:%SZ")}
+    config = str(served.commands.folder / "hospital-a" / "party.yaml")
+    shown = CliRunner().invoke(app, ["model", "assessment", "list", "--config", config])
+    assert "confide model evidence state REPORT --in-the-clear" in shown.output
+
+
+# Without rows.
+
+
+def without_rows(served: Served) -> dict[str, Any]:
+    """A version of others' rows, and the request of one of them."""
+    served.ref = served.commands.keep("3c", datasets=(a_dataset("hospital-b"), a_dataset("hospital-c")))
+    names = [f"hospital-b/{MEMBERS}", f"hospital-b/{OTHERS}"]
+    return {"datasets": names, "members": names[:1]}
+
+
+def test_holder_without_rows_submits_nothing_and_renews_its_evidence_by_the_owners_reports(served: Served) -> None:
+    request = without_rows(served)
+    file = served.commands.folder / "hospital-a" / "party.yaml"
+    file.write_text(file.read_text().replace(f"assessor: ../{ASSESSOR}/researcher.yaml\n", ""))
+    made = served.commands.reports(served.ref, 0.5, owners=("hospital-b", "hospital-c"))
+    served.commands.run("model", "evidence", "make", served.ref.label, *made, person="steward")
+    served.commands.run("model", "alias", "set", "diagnosis@released", served.ref.version, person="officer")
+    served.order(**request)
+    (order,) = served.commands.run("model", "assessment", "list")["orders"]
+    assert (order["querier"], order["due"], order["unknown"]) == (None, None, "")
+    signed = served.tell(0.4)
+    assert served.look_after(hours=2) == []
+    assert served.network.submitted == []
+    with served.party.database.transaction() as tables:
+        assert signed.to_bytes().decode() in tables.evidence.latest(served.ref).signed.document["risk_reports"]
+    assert served.stands()
+
+
+def test_party_without_rows_and_without_a_share_is_told_who_may_order(served: Served) -> None:
+    request = without_rows(served)
+    with closing(sqlite3.connect(served.party.config.folder.database_file)) as connection, connection:
+        connection.execute("DELETE FROM models")
+    said = served.order(code=exit_code(ConfideError(ErrorCode.INVALID_ARGUMENT, "")), **request)
+    (problem,) = said["problems"]
+    assert "holds no share" in problem["what"]
+    assert "hospital-b" in problem["remedy"]
+
+
+def test_owner_whose_rows_are_behind_it_cannot_leave_them_to_others(served: Served) -> None:
+    served.release()
+    names = [f"hospital-b/{MEMBERS}", f"hospital-b/{OTHERS}"]
+    refused = exit_code(ConfideError(ErrorCode.INVALID_ARGUMENT, ""))
+    said = served.order(code=refused, datasets=names, members=names[:1])
+    assert any("hospital-a/patients went into" in problem["what"] for problem in said["problems"])

@@ -30,7 +30,7 @@ Run = Callable[..., Result]
 def party(tmp_path: Path) -> Iterator[AuditedParty]:
     made = an_audited_party(tmp_path / "party")
     made.append([(EntryKind.STARTED, {"version": "0.1.0"})])
-    made.append(a_job_in_the_log(1))
+    made.append_job(1)
     made.witnessed()
     made.append([(EntryKind.ALIAS, {"model": "ward-risk", "alias": "live", "version": "1"})])
     yield made
@@ -146,9 +146,10 @@ def test_changed_database_is_found_and_the_entry_named(
 
 def test_restored_database_is_found_by_the_checkpoint_beside_it(party: AuditedParty) -> None:
     """What was shown to others lies outside the database, so a database from a backup does not take it back."""
-    party.append(a_job_in_the_log(2))
+    party.append_job(2)
     newer = party.files()["checkpoint"]
-    changed(party, "DELETE FROM log_entries WHERE entry_index >= 12", "DELETE FROM log_heads WHERE size > 11")
+    later = "DELETE FROM ledger WHERE job_id LIKE '%2'"
+    changed(party, "DELETE FROM log_entries WHERE entry_index >= 12", "DELETE FROM log_heads WHERE size > 11", later)
     with pytest.raises(ConfideError, match="does not extend a trusted checkpoint of 22"):  # an export has shown it
         verify_own(party.config, witnesses=2, seen=(), now=NOW)
     party.config.folder.log_head_file.unlink()
@@ -162,7 +163,7 @@ def test_restored_database_is_found_by_the_checkpoint_beside_it(party: AuditedPa
 
 
 def test_export_of_a_restored_database_signs_no_second_history(run: Run, party: AuditedParty, tmp_path: Path) -> None:
-    party.append(a_job_in_the_log(2))
+    party.append_job(2)
     shown = party.files()["checkpoint"]
     later_nodes = "DELETE FROM log_nodes WHERE ((node_index + 1) << level) > 12"
     changed(party, "DELETE FROM log_entries WHERE entry_index >= 12", later_nodes, "DELETE FROM log_heads WHERE size > 11")

@@ -29,7 +29,7 @@ def a_body(facts: Mapping[str, Fact], *, kind: EntryKind = EntryKind.ALIAS, inde
 def test_entry_is_canonical_json_and_is_read_back(facts: dict[str, Fact]) -> None:
     body = a_body(facts)
     document = {
-        "format": "confide.log-entry/1",
+        "format": "confide.log-entry/2",
         "index": 7,
         "time": "2026-03-01T12:00:00Z",
         "kind": "alias",
@@ -80,7 +80,7 @@ def test_entry_of_a_job_without_the_facts_that_connect_it_is_a_defect_and_all_ar
 @pytest.mark.parametrize(
     ("old", "new", "where"),
     [
-        (b"confide.log-entry/1", b"confide.log-entry/2", "format"),
+        (b"confide.log-entry/2", b"confide.log-entry/3", "format"),
         (b'"index":7', b'"index":-7', "index"),
         (b'"kind":"alias"', b'"kind":"party"', "kind"),
         (b'"previous":"ab', b'"previous":"AB', "previous"),

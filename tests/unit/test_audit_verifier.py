@@ -18,12 +18,13 @@ from parties.auditing import standalone
 from parties.auditing.export import export_log
 from parties.auditing.standalone import Report, Wrong, verify
 from tests.support.audit_logs import AuditedParty, Said, a_job_in_the_log, an_audited_party, rewritten
+from tests.support.budget_logs import a_charge, reserved
 from tests.support.members import NOW, a_founder
 
 JOB = {"job": "a" * 32}
 ENDED = {"job": "a" * 32, "state": "completed"}
 OUTPUT = {"job": "a" * 32, "output": "labels"}
-ACCOUNT = {"job": "a" * 32, "account": "dataset/ward"}
+ACCOUNT = a_charge("a" * 32, epsilon=None)
 ANSWERED = {"enquiry": "b" * 32, "request": "1" * 32, "answers": 4}
 ACCEPTED = (EntryKind.ENQUIRY_ACCEPTED, {"enquiry": "b" * 32, "answers": 8})
 FINISHED = (EntryKind.ENQUIRY_ENDED, {"enquiry": "b" * 32, "reason": "asked", "requests": 1, "answers": 4})
@@ -66,7 +67,7 @@ def test_kinds_are_those_that_parties_write() -> None:
     [
         ([(EntryKind.COUNTERSIGNED, JOB)], 0, "never received"),
         ([(EntryKind.JOB_RECEIVED, JOB), (EntryKind.DEBITED, ACCOUNT)], 1, "without a reservation"),
-        ([(EntryKind.RESERVED, ACCOUNT), (EntryKind.REFUNDED, ACCOUNT | {"account": "x"})], 1, "without a reservation"),
+        ([*reserved("a" * 32), (EntryKind.REFUNDED, ACCOUNT | {"account": "x"})], 1, "without a reservation"),
         ([(EntryKind.OUTPUT_RELEASED, OUTPUT)], 0, "not countersigned and completed"),
         (
             [(EntryKind.JOB_RECEIVED, JOB), (EntryKind.SESSION_ENDED, ENDED), (EntryKind.OUTPUT_RELEASED, OUTPUT)],

@@ -69,7 +69,7 @@ def desk(tmp_path: Path) -> Desk:
     database = open_database(config.folder.database_file)
     with database.transaction() as tables:
         tables.jobs.add(JobRecord(JOB, "alice", b"{}", bytes(64), None, "{}", "proposed", NOW, NOW))
-        tables.ledger.reserve(JOB, CHARGE, {ACCOUNT: Caps()}, NOW)
+        tables.ledger.reserve(JOB, CHARGE, {ACCOUNT: Caps()}, NOW, kind="evaluate")
     database.close()
     runner = CliRunner()
     return Desk(tmp_path / "party.yaml", people, lambda *arguments: runner.invoke(app, list(arguments)))
@@ -97,13 +97,13 @@ def test_budget_show_says_what_composes_and_all_versions_share_an_account(desk: 
         tables.ledger.refund(JOB, NOW)  # what is open without noise has no epsilon
         for version in (1, 2):
             record = DatasetRecord(
-                "patients", version, b"{}", 9, {}, "c" * 64, "", f"{version}.sealed", NOW, None, is_counted=False
+                "patients", version, b"{}", 9, {}, "c" * 64, "", f"{version}.sealed", NOW, None, False, "patients"
             )
             tables.datasets.add(record)
         for job_id in ("c1" * 16, "c2" * 16):
             tables.jobs.add(JobRecord(job_id, "alice", b"{}", bytes(64), None, "{}", "proposed", NOW, NOW))
             amount = Amount(Decimal(1), Decimal("0.00001"), 1, 0, (part,))
-            tables.ledger.reserve(job_id, {ACCOUNT: amount}, {ACCOUNT: Caps(epsilon=Decimal(2))}, NOW)
+            tables.ledger.reserve(job_id, {ACCOUNT: amount}, {ACCOUNT: Caps(epsilon=Decimal(2))}, NOW, kind="evaluate")
     database.close()
     (shown,) = desk.data("show")["budgets"]
     assert (shown["account"], shown["spent"]["epsilon"], shown["spent"]["delta"]) == (ACCOUNT, "2", "0.00002")
@@ -120,7 +120,7 @@ def test_budget_show_keeps_what_has_a_bound_beside_what_has_none_and_a_cap_that_
     with database.transaction() as tables:
         tables.jobs.add(JobRecord("c1" * 16, "alice", b"{}", bytes(64), None, "{}", "proposed", NOW, NOW))
         noisy = Amount(Decimal("1.5"), Decimal("0.00001"), 1, 0)
-        tables.ledger.reserve("c1" * 16, {ACCOUNT: noisy, told: noisy}, {ACCOUNT: Caps(), told: Caps()}, NOW)
+        tables.ledger.reserve("c1" * 16, {ACCOUNT: noisy, told: noisy}, {ACCOUNT: Caps(), told: Caps()}, NOW, kind="evaluate")
     database.close()
     consumer, shown = desk.data("show")["budgets"]
     assert shown["spent"]["epsilon"] is None
@@ -136,16 +136,48 @@ def test_budget_set_by_a_privacy_officer_stands_above_the_policy_and_in_the_log(
     result = desk.set("nora", "--epsilon", "0.5", "--delta", "0.000001")
     assert result.exit_code == 0, result.output
     (shown,) = desk.data("show")["budgets"]
-    assert shown["caps"] == {"queries": 1, "answers": 10, "epsilon": "0.5", "delta": "0.000001"}
+    assert shown["caps"] == {"queries": 1, "answers": 10, "epsilon": "0.5", "delta": "0.000001", "permits": []}
     database = open_database(load_party_config(desk.config).folder.database_file)
     with database.transaction() as tables:
         entries = [read_entry(entry.body) for entry in tables.audit.entries(0, 9)]
-        assert tables.ledger.problems("cd" * 16, CHARGE, {ACCOUNT: Caps(queries=1)}) != ()
+        assert tables.ledger.shortfalls("cd" * 16, CHARGE, {ACCOUNT: Caps(queries=1)}, kind="evaluate") != ()
     database.close()
     assert [entry.kind for entry in entries] == [EntryKind.RESERVED, EntryKind.AUTHORISATION]
     assert entries[1].facts["person"] == "nora"
     assert entries[1].facts["subject"] == f"{ACCOUNT} queries 1 answers 10 epsilon 0.5 delta 0.000001"
     assert entries[1].facts["authorisation"] == shown["authorisation"]
+
+
+def test_budget_set_permits_a_type_of_job_beside_a_cap_and_says_what_that_means(desk: Desk) -> None:
+    result = desk.set("nora", "--epsilon", "3", "--permit", "evaluate", "--permit", "assess")
+    assert result.exit_code == 0, result.output
+    (shown,) = desk.data("show")["budgets"]
+    assert shown["caps"]["permits"] == ["evaluate", "assess"]
+    assert (shown["spent"]["epsilon"], shown["counted"]["epsilon"]) == (None, "0")  # what was spent is an evaluation
+    text = " ".join(desk.run("budget", "show", "--config", str(desk.config)).stdout.split())
+    assert "0 of 3; beside it evaluate, assess without noise: no formal guarantee" in text
+    database = open_database(load_party_config(desk.config).folder.database_file)
+    with database.transaction() as tables:
+        entries = [read_entry(entry.body) for entry in tables.audit.entries(0, 9)]
+    database.close()
+    assert entries[1].facts["subject"] == f"{ACCOUNT} queries 1 answers 10 epsilon 3 delta none permit evaluate,assess"
+
+
+def test_budget_shows_one_account_for_the_data_sets_of_one_population(desk: Desk) -> None:
+    database = open_database(load_party_config(desk.config).folder.database_file)
+    with database.transaction() as tables:
+        for name in ("patients", "scans"):
+            record = DatasetRecord(name, 1, b"{}", 9, {}, "c" * 64, "", f"{name}.sealed", NOW, None, False, "patients")
+            tables.datasets.add(record)
+    database.close()
+    (shown,) = desk.data("show")["budgets"]
+    assert (shown["account"], shown["datasets"]) == (ACCOUNT, ["patients", "scans"])
+    limits = ("--queries", "0", "--answers", "0", "--person", str(desk.people / "nora"))
+    error = json.loads(desk.budget("set", "dataset/scans", *limits).stdout)["error"]
+    assert (error["code"], error["remedy"]) == ("UNKNOWN_DATASET", "Name dataset/patients.")
+    for verb in ("show", "history"):  # it would look as if nothing had been spent
+        error = json.loads(desk.budget(verb, "dataset/scans").stdout)["error"]
+        assert (error["code"], error["remedy"]) == ("UNKNOWN_DATASET", "Name dataset/patients.")
 
 
 def test_budget_set_by_an_operator_is_refused_and_changes_nothing(desk: Desk) -> None:
@@ -157,7 +189,15 @@ def test_budget_set_by_an_operator_is_refused_and_changes_nothing(desk: Desk) ->
 
 
 @pytest.mark.parametrize(
-    "more", [["--epsilon", "a lot"], ["--epsilon", "-1"], ["--delta", "0.1"], ["--epsilon", "1", "--delta", "1"]]
+    "more",
+    [
+        ["--permit", "assess"],
+        ["--epsilon", "1", "--permit", "guess"],
+        ["--epsilon", "a lot"],
+        ["--epsilon", "-1"],
+        ["--delta", "0.1"],
+        ["--epsilon", "1", "--delta", "1"],
+    ],
 )
 def test_budget_set_caps_that_do_not_fit_are_refused(desk: Desk, more: list[str]) -> None:
     result = desk.set("nora", *more)

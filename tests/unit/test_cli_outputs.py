@@ -66,6 +66,27 @@ def test_confusion_is_a_table_with_class_names_and_withheld_cells() -> None:
     assert len(words(OutputKind.CONFUSION, np.abs(counts), GRADES)) == 5
 
 
+def test_noisy_loss_says_its_interval_its_noise_and_what_a_row_counts() -> None:
+    noise = {"noise": "10", "noise_colluders": 1}
+    (line,) = words(OutputKind.LOG_LOSS, np.array([0.41]), bound="3", **noise)
+    # Three owners draw for two: 10 sqrt(3 / 2) units of 3, over 300 rows.
+    assert line.startswith("out: about 0.4100 (0.")
+    assert line.endswith("; noise of deviation 0.122; no row's loss counts for more than 3")
+    (line,) = words(OutputKind.LOG_LOSS, np.array([-0.2]), bound="3", **noise)
+    assert line.startswith("out: about 0.0000 (0.0000 to ")
+
+
+def test_noisy_scores_are_a_table_with_the_area_that_follows() -> None:
+    counts = np.array([[120.4, np.nan], [-3.2, 130.1]])
+    first, head, low, high, area, note = words(
+        OutputKind.SCORE_HISTOGRAM, counts, noise="3", noise_colluders=1, group_edges=("0.5",)
+    )
+    assert (first, head.split()) == ("out:", ["probability", "of", "true", "false", "true"])
+    assert (low.split(), high.split()) == (["0", "to", "0.5", "120", "-"], ["0.5", "to", "1", "0", "130"])
+    assert area.startswith("area under the ROC curve: 0.9")
+    assert note.startswith("every number has noise of deviation 3.67")
+
+
 @pytest.mark.parametrize("kind", [OutputKind.ROC_AUC, OutputKind.LOG_LOSS])
 def test_rate_has_four_places_or_is_withheld(kind: OutputKind) -> None:
     assert words(kind, np.array([0.98765])) == ["out: 0.9877"]

@@ -14,7 +14,7 @@ from dp_accounting import NeighboringRelation
 from dp_accounting.pld import PLDAccountant
 
 from governance.budget.amounts import Amount, charges, dataset_account, served
-from governance.budget.ledger import LedgerEntry, Step, reserve, spent
+from governance.budget.ledger import LedgerEntry, Step, reserve, shortfalls, spent
 from governance.policy.budgets import Caps
 from parties.storage.jobs import JobRecord
 from privacy.accounting.accountant import Account, normal_mu
@@ -50,7 +50,7 @@ def exact_epsilon(jobs: list[Job], delta: float) -> float:
 
 def together(jobs: list[Job]) -> Amount:
     entries = [
-        LedgerEntry(ACCOUNT, f"{number:032x}", Step.RESERVE, charges(job, "hospital-a")[ACCOUNT], NOW)
+        LedgerEntry(ACCOUNT, f"{number:032x}", Step.RESERVE, charges(job, "hospital-a")[ACCOUNT], NOW, "train")
         for number, job in enumerate(jobs)
     ]
     return spent(entries)
@@ -151,7 +151,7 @@ def test_single_charge_is_what_it_claims_and_the_rule_is_said() -> None:
     assert together([job]).epsilon_in_words == "1.5"
     said = together([job, job]).epsilon_in_words
     assert "composed; added up 3.0" in said
-    (problem,) = together([job] * 4).over(Caps(epsilon=Decimal("1.5")))
+    (problem,) = together([job] * 4).over(Caps(epsilon=Decimal("1.5"))).values()
     assert "composed" in problem
 
 
@@ -159,11 +159,12 @@ def test_composition_lets_more_jobs_under_a_cap_than_their_sum_and_stops_them_th
     amount, caps = charges(a_private_training(), "hospital-a"), {ACCOUNT: Caps(epsilon=Decimal(3))}
     entries: list[LedgerEntry] = []
     for number in range(7):  # three by their sum
-        entries += reserve(entries, job_id=f"{number:032x}", charges=amount, caps=caps, now=NOW)
+        entries += reserve(entries, job_id=f"{number:032x}", kind="train", charges=amount, caps=caps, now=NOW)
     with pytest.raises(ConfideError) as caught:
-        reserve(entries, job_id="f" * 32, charges=amount, caps=caps, now=NOW)
+        reserve(entries, job_id="f" * 32, kind="train", charges=amount, caps=caps, now=NOW)
     assert caught.value.code is ErrorCode.BUDGET_EXHAUSTED
-    assert [word in caught.value.problems[0].what for word in ("composed", "added up 8")] == [True, True]
+    (short,) = shortfalls(entries, job_id="f" * 32, kind="train", charges=amount, caps=caps)
+    assert [word in short.in_words for word in ("composed", "added up 8")] == [True, True]
 
 
 def test_ledger_on_disk_keeps_by_what_a_charge_composes(tmp_path: Path) -> None:
@@ -172,7 +173,7 @@ def test_ledger_on_disk_keeps_by_what_a_charge_composes(tmp_path: Path) -> None:
     with database.transaction() as tables:
         for number, job in enumerate(jobs):
             tables.jobs.add(JobRecord(f"{number:032x}", "alice", b"{}", bytes(64), None, "{}", "proposed", NOW, NOW))
-            tables.ledger.reserve(f"{number:032x}", charges(job, "hospital-a"), account, NOW)
+            tables.ledger.reserve(f"{number:032x}", charges(job, "hospital-a"), account, NOW, kind="evaluate")
     with database.transaction() as tables:
         kept = spent(tables.ledger.of_account(ACCOUNT))
     database.close()
@@ -212,7 +213,9 @@ def test_composition_of_a_long_history_takes_milliseconds() -> None:
     """A thousand charges of one account, as a transaction adds them up: 50 ms are what an acceptance may take."""
     (part,) = charges(a_private_training(), "hospital-a")[ACCOUNT].parts
     amounts = [Amount(Decimal(1), DELTA, 1, 0, (part,))] * 1_000
-    entries = [LedgerEntry(ACCOUNT, f"{number:032x}", Step.RESERVE, amount, NOW) for number, amount in enumerate(amounts)]
+    entries = [
+        LedgerEntry(ACCOUNT, f"{number:032x}", Step.RESERVE, amount, NOW, "train") for number, amount in enumerate(amounts)
+    ]
     spent(entries[:10])
     assert min(processor_s(lambda: spent(entries).composed_epsilon) for _ in range(3)) < 0.05
 

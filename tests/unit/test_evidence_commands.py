@@ -16,12 +16,14 @@ from governance.evidence.bundle import EvidenceBundle
 from governance.utility_report import StatedUtility, read_stated_utility, sign_utility_report
 from parties import harness
 from parties.cli.main import app
+from parties.cli.output import exit_code
 from parties.config import load_researcher_config
 from parties.storage.database import one_transaction
 from parties.storage.jobs import JobRecord
 from privacy.figures import Figure
 from privacy.utility.report import UtilityReport
 from protocols.canonical import canonical_bytes
+from protocols.errors import ConfideError, ErrorCode
 from protocols.job import ModelRef, Output, OutputKind
 from protocols.session.states import State
 from tests.support.evidence_holder import PARTIES, Holder, a_holder, reasons
@@ -91,9 +93,21 @@ def test_next_version_with_a_higher_figure_needs_more_than_the_first_release(hol
         assert made["verdict"] == "blocked"  # the class names nobody who may approve a rise
     same = holder.reports(second, 0.01)
     made = holder.run("model", "evidence", "make", second.label, *same, person="steward")
-    assert reasons(made) == ["approvals-missing"]
+    # Measured again until it pleases, it has still been higher, and nobody has decided on that.
+    assert (set(reasons(made)), made["verdict"]) == ({"figure-overtaken", "approvals-missing"}, "blocked")
     changes = holder.run("model", "evidence", "show", second.label)["evidence"]["changes"]
     assert any(change.startswith(("risks", "protection")) for change in changes)
+
+
+def test_approval_of_a_bundle_that_is_not_the_last_one_any_more_is_refused(holder: Holder) -> None:
+    ref = holder.keep("1a")
+    seen = holder.run("model", "evidence", "make", ref.label, *holder.reports(ref, 0.01), person="steward")["bundle"]
+    last = holder.run("model", "evidence", "make", ref.label, *holder.reports(ref, 0.02), person="steward")["bundle"]
+    approve = ("model", "evidence", "approve", ref.label, "--evidence")
+    code = exit_code(ConfideError(ErrorCode.INVALID_ARGUMENT, ""))
+    refused = holder.run(*approve, seen[:12], person="officer", code=code)
+    assert (refused["code"], last[:12] in refused["what"]) == ("INVALID_ARGUMENT", True)
+    assert holder.run(*approve, last[:12], person="officer")["verdict"] == "pass"
 
 
 def test_pipeline_judges_a_bundle_by_a_policy_and_a_directory_in_files(holder: Holder, tmp_path: Path) -> None:

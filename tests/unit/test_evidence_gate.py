@@ -75,6 +75,10 @@ def test_figures_of_a_researcher_who_is_enrolled_no_more_are_not_believed(case: 
 
 PLANTED: dict[str, tuple[Made, ReasonCode]] = {
     "epsilon over the cap": (lambda case: case.decide(case.bundle(statement={"epsilon": "3.1"})), ReasonCode.EPSILON),
+    "epsilon over the cap with what it was prepared with": (
+        lambda case: case.decide(case.bundle(statement={"whole_epsilon": "3.1", "prepared_with": 1})),
+        ReasonCode.EPSILON,
+    ),
     "delta too large": (lambda case: case.decide(case.bundle(statement={"delta": "0.0001"})), ReasonCode.DELTA),
     "no guarantee where one is asked for": (
         lambda case: case.decide(case.bundle(training={"guarantee": None, "noise_test": None, "audits": ()})),

@@ -120,3 +120,17 @@ def test_upgrade_at_a_holder_ends_a_release_only_if_epsilon_rises(holder: Holder
         said = holder.run("model", "evidence", "show", ref.label)
         assert (said["verdict"], reasons(said)) == ("blocked", ["accountant-gives-more"])
         assert "2 is claimed; the accountant gives 2.0001" in said["reasons"][0]["what"]
+
+
+def test_later_versions_are_compared_with_what_people_decided_on_though_a_job_released_one_between(holder: Holder) -> None:
+    refs = [holder.keep(nonce) for nonce in ("1a", "2b")]
+    for ref in refs:
+        holder.run("model", "evidence", "make", ref.label, *holder.reports(ref, 0.01), person="steward")
+    with one_transaction(holder.config.folder.database_file) as tables:
+        bundles = [tables.evidence.latest(ref).digest for ref in refs]
+        for digest in bundles:  # as a release of weights does that passes by itself
+            tables.evidence.mark_released(digest, now=CREATED)
+        decided = tables.evidence.last_decided(refs[0].name)
+    # The first of the model is what there is; one by one, each version's would let a risk rise in steps within chance.
+    assert decided is not None
+    assert decided.digest == bundles[0]

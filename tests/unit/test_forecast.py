@@ -21,13 +21,14 @@ from parties.cli.main import app
 from privacy.forecasting import forecast as forecasts
 from privacy.forecasting.forecast import MIN_ROWS_OF_A_CLASS, forecast
 from privacy.forecasting.lone import rank_quality, train_linear
-from privacy.forecasting.simulation import bounded_rows, gradient_bound, norm_bound, simulate, training_of
+from privacy.forecasting.simulation import bounded_rows, gradient_bound, norm_bound, simulate, statistics_bound, training_of
 from privacy.forecasting.terms import STEPS, JointTerms, gaussian_delta, signal_to_noise
 from protocols.errors import ConfideError, ErrorCode
-from protocols.job import JobType, check
+from protocols.job import JobType, Output, OutputKind, Summary, check
 from protocols.model.layers import Linear
 from protocols.model.spec import ModelSpec
 from protocols.mpc.shared_gradients_design import check_fits
+from protocols.row_noise import squared_row_sensitivity
 from tests.support.mpc_world import a_job
 
 
@@ -79,6 +80,21 @@ def test_rows_of_the_simulation_keep_the_bound_that_its_noise_is_for() -> None:
     assert lengths.max() <= norm_bound(7)
     residuals = 1.0 - 0.0 * labels
     assert (np.sqrt(lengths**2 + 1) * np.abs(residuals)).max() <= gradient_bound(7)
+
+
+def test_means_and_deviations_have_the_noise_of_the_summary_that_opens_them() -> None:
+    width, rows = 30, 400
+    plain = a_job(JobType.EVALUATE, rows={"alpha": rows // 2, "beta": rows // 2}, features=width)
+    moments = Output("moments", OutputKind.MOMENTS, plain.querier, 5, noise="9", noise_colluders=1)
+    summary = replace(plain, job_type=JobType.SUMMARISE, outputs=(moments,), summary=Summary(1, 1, 0, ""))
+    assert statistics_bound(width) ** 2 == pytest.approx(squared_row_sensitivity(summary))
+    # Of features that are all zero the means are the noise, of 60 draws 1,800 numbers: their root mean square is within five
+    # of its own deviations, 1 / sqrt(2 * 1,800).
+    terms, zeros = some_terms(rows, epsilon=8.0), np.zeros((rows, width))
+    drawn = [simulate(zeros, zeros[:, 0].astype(np.int64), terms, noise=np.random.default_rng(seed)).centre for seed in range(60)]
+    expected = terms.statistics_multiplier * statistics_bound(width) / rows
+    assert 5 * expected < 1  # else means would be cut to their range
+    assert float(np.sqrt(np.mean(np.square(drawn)))) == pytest.approx(expected, rel=5 / math.sqrt(2 * 1_800))
 
 
 @pytest.mark.parametrize(("rows", "features"), [(426, 30), (1_785, 13), (4_893, 7), (22_500, 51)])

@@ -103,7 +103,7 @@ def gate(tmp_path: Path) -> Iterator[GateWorld]:
         tables.grants.add(sign_grant(grant, consent.keys[PARTY].signing), now=NOW)
         tables.grants.use(grant.grant_id, job.job_id)
         charged = charges(job, PARTY)
-        tables.ledger.reserve(job.job_id, charged, dict.fromkeys(charged, Caps()), NOW)
+        tables.ledger.reserve(job.job_id, charged, dict.fromkeys(charged, Caps()), NOW, kind="evaluate")
     yield GateWorld(world, job, grant.grant_id)
     world.close()
 

@@ -158,6 +158,8 @@ def test_evaluation_may_ask_for_tables_of_groups(tmp_path: Path) -> None:
         ("{kind: confusion, group_by: radius}", "8 outputs.0.kind"),
         ("{kind: group_confusion, group_by: radius, group_edges: [2.5]}", "8 outputs.0.group_edges.0"),
         ("{kind: group_confusion, group_by: radius, edges: ['2.5']}", "8 outputs.0.edges"),
+        ("{kind: score_histogram, group_edges: ['0.5']}", "8 outputs.0.group_edges"),
+        ("{kind: log_loss}", "8 outputs.0.bound"),
     ):
         assert list(_refused(tmp_path, EVALUATE + f"outputs:\n- {wrong}\n")) == [where]
 

@@ -85,7 +85,7 @@ def test_settle_spends_what_was_used_and_gives_back_the_rest(queries: int, rows:
     delta = Decimal(0)
     whole = Amount(epsilon, delta, 50, 400)
     part = Amount(None if epsilon is None else Decimal("0.25"), delta, queries, rows)
-    entries = reserve((), job_id="one", charges={ACCOUNT: whole}, caps=CAPS, now=NOW)
+    entries = reserve((), job_id="one", kind="serve", charges={ACCOUNT: whole}, caps=CAPS, now=NOW)
     assert spent(entries) == whole
     done = (*entries, *settle(entries, job_id="one", used={ACCOUNT: part}, now=NOW))
     used = spent(done)
@@ -98,14 +98,14 @@ def test_settle_spends_what_was_used_and_gives_back_the_rest(queries: int, rows:
 
 
 def test_settle_of_more_than_was_reserved_is_a_defect() -> None:
-    entries = (LedgerEntry(ACCOUNT, "one", Step.RESERVE, Amount(None, Decimal(0), 1, 5), NOW),)
+    entries = (LedgerEntry(ACCOUNT, "one", Step.RESERVE, Amount(None, Decimal(0), 1, 5), NOW, "train"),)
     with pytest.raises(ConfideError) as caught:
         settle(entries, job_id="one", used={ACCOUNT: Amount(None, Decimal(0), 1, 6)}, now=NOW)
     assert caught.value.code is ErrorCode.INTERNAL
 
 
 def test_settle_of_a_committed_charge_adds_nothing() -> None:
-    entries = (LedgerEntry(ACCOUNT, "one", Step.RESERVE, Amount(None, Decimal(0), 1, 5), NOW),)
+    entries = (LedgerEntry(ACCOUNT, "one", Step.RESERVE, Amount(None, Decimal(0), 1, 5), NOW, "train"),)
     done = (*entries, *commit(entries, job_id="one", now=NOW))
     assert settle(done, job_id="one", used={}, now=NOW) == ()
     assert spent(done) == entries[0].amount

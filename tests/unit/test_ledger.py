@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -13,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from governance.audit.entries import EntryKind, read_entry
-from governance.budget.amounts import NOTHING, PLACES, Amount, charges, policy_caps, rounded_up
-from governance.budget.ledger import Step, spent, spent_with_noise
+from governance.budget.amounts import NOTHING, PLACES, Amount, charges, of_populations, policy_caps, rounded_up
+from governance.budget.ledger import Step, spent, spent_under, spent_with_noise
 from governance.policy.budgets import Budgets, Caps
 from parties.storage.jobs import JobRecord
 from protocols.errors import ConfideError, ErrorCode
@@ -67,7 +68,7 @@ def refused(code: ErrorCode) -> pytest.RaisesExc[ConfideError]:
 def test_ledger_reserve_commit_opens_and_stays_spent(ledger: Open) -> None:
     charged = {ACCOUNT: EXACT, OTHER: EXACT}
     with ledger() as kept:
-        kept.reserve(ONE, charged, CAPS, NOW)
+        kept.reserve(ONE, charged, CAPS, NOW, kind="evaluate")
         assert not kept.is_committed(ONE, charged)
     with ledger() as kept:
         kept.commit(ONE, NOW)
@@ -81,23 +82,23 @@ def test_ledger_reserve_commit_opens_and_stays_spent(ledger: Open) -> None:
 
 def test_ledger_refund_makes_available_what_was_not_committed(ledger: Open) -> None:
     with ledger() as kept:
-        kept.reserve(ONE, {ACCOUNT: EXACT}, CAPS, NOW)
+        kept.reserve(ONE, {ACCOUNT: EXACT}, CAPS, NOW, kind="evaluate")
         kept.refund(ONE, NOW)
         assert spent(kept.of_account(ACCOUNT)) == NOTHING
         with refused(ErrorCode.JOB_CONFLICT):
             kept.commit(ONE, NOW)
         with refused(ErrorCode.JOB_CONFLICT):
-            kept.reserve(ONE, {ACCOUNT: EXACT}, CAPS, NOW)
+            kept.reserve(ONE, {ACCOUNT: EXACT}, CAPS, NOW, kind="evaluate")
         assert not kept.is_committed(ONE, {ACCOUNT: EXACT})
 
 
 def test_ledger_every_step_twice_is_once(ledger: Open) -> None:
     with ledger() as kept:
         for _ in range(2):
-            kept.reserve(ONE, {ACCOUNT: EXACT}, CAPS, NOW)
+            kept.reserve(ONE, {ACCOUNT: EXACT}, CAPS, NOW, kind="evaluate")
         for _ in range(2):
             kept.commit(ONE, NOW)
-        kept.reserve(TWO, {ACCOUNT: EXACT}, CAPS, NOW)
+        kept.reserve(TWO, {ACCOUNT: EXACT}, CAPS, NOW, kind="evaluate")
         for _ in range(2):
             kept.refund(TWO, NOW)
         assert [(entry.job_id, entry.step) for entry in kept.of_account(ACCOUNT)] == [
@@ -107,70 +108,100 @@ def test_ledger_every_step_twice_is_once(ledger: Open) -> None:
 
 def test_ledger_job_with_other_charges_than_before_is_refused(ledger: Open) -> None:
     with ledger() as kept:
-        kept.reserve(ONE, {ACCOUNT: EXACT}, CAPS, NOW)
+        kept.reserve(ONE, {ACCOUNT: EXACT}, CAPS, NOW, kind="evaluate")
         for changed in ({OTHER: EXACT}, {ACCOUNT: EXACT, OTHER: EXACT}, {ACCOUNT: NOTHING}):
             with refused(ErrorCode.JOB_CONFLICT):
-                kept.reserve(ONE, changed, CAPS, NOW)
+                kept.reserve(ONE, changed, CAPS, NOW, kind="evaluate")
 
 
 def test_ledger_charge_beyond_a_cap_is_refused_with_all_reasons_and_nothing_is_kept(ledger: Open) -> None:
     caps = {ACCOUNT: Caps(queries=0, answers=2, epsilon=Decimal(1), delta=Decimal(0)), OTHER: Caps()}
     with ledger() as kept:
         with pytest.raises(ConfideError) as caught:
-            kept.reserve(ONE, {ACCOUNT: EXACT, OTHER: EXACT}, caps, NOW)
+            kept.reserve(ONE, {ACCOUNT: EXACT, OTHER: EXACT}, caps, NOW, kind="evaluate")
         assert caught.value.code is ErrorCode.BUDGET_EXHAUSTED
-        said = [problem.what for problem in caught.value.problems]
         assert {problem.where for problem in caught.value.problems} == {f"budget.{ACCOUNT}"}
-        assert [word for what in said for word in ("epsilon", "queries", "answers") if word in what] == [
-            "epsilon", "queries", "answers",
-        ]  # fmt: skip
         assert kept.of_job(ONE) == ()
-        assert kept.problems(ONE, {ACCOUNT: EXACT}, caps) == caught.value.problems
+        (short,) = kept.shortfalls(ONE, {ACCOUNT: EXACT}, caps, kind="evaluate")
+        assert list(short.over) == ["epsilon", "queries", "answers"]
+        assert short.problems == caught.value.problems
+
+
+def test_querier_is_told_what_she_needs_and_the_owner_s_people_where_the_account_stands(ledger: Open) -> None:
+    caps = {ACCOUNT: Caps(queries=17, answers=23, epsilon=Decimal("3.25"), delta=Decimal("0.0000071"))}
+    used, asked = Amount(Decimal("2.125"), Decimal("0.0000067"), 13, 19), Amount(Decimal("1.5"), Decimal("0.000001"), 5, 6)
+    with ledger() as kept:
+        kept.reserve(ONE, {ACCOUNT: used}, caps, NOW, kind="train")
+        (short,) = kept.shortfalls(TWO, {ACCOUNT: asked}, caps, kind="evaluate")
+    told = " ".join(f"{problem.what} {problem.remedy}" for problem in short.problems)
+    for own in ("epsilon 1.5", "delta 0.000001,", "5 of its queries", "6 of its answers", "does not suffice"):
+        assert own in told
+    for others in ("2.125", "3.625", "3.25", "0.0000067", "0.0000077", "0.0000071", "13", "18", "17", "19", "25", "23"):
+        assert others not in told
+    for figure in ("3.625, 3.25 permitted", "delta 0.0000077, 0.0000071 permitted", "18 queries, 17", "25 answers, 23"):
+        assert figure in short.in_words
+
+
+def test_what_is_permitted_beside_a_cap_opens_without_noise_and_spends_no_epsilon(ledger: Open) -> None:
+    cap = Caps(queries=3, epsilon=Decimal(2))
+    permitted = replace(cap, permits=("assess",))
+    noisy = {ACCOUNT: Amount(Decimal(2), Decimal(0), 1, 0)}
+    with ledger() as kept:
+        (refused_one,) = kept.shortfalls(ONE, {ACCOUNT: EXACT}, {ACCOUNT: cap}, kind="assess")
+        assert "permits no assess without it" in refused_one.problems[0].what
+        kept.reserve(ONE, {ACCOUNT: EXACT}, {ACCOUNT: permitted}, NOW, kind="assess")
+        assert kept.shortfalls(TWO, {ACCOUNT: EXACT}, {ACCOUNT: permitted}, kind="evaluate") != ()  # only what is named
+        kept.reserve(TWO, noisy, {ACCOUNT: permitted}, NOW, kind="train")  # the whole cap is still there
+        entries = kept.of_account(ACCOUNT)
+        assert spent(entries).epsilon is None
+        assert spent_under(entries, permitted) == Amount(Decimal(2), Decimal(0), 2, 3)
+        over = kept.shortfalls("ef" * 16, {ACCOUNT: Amount(Decimal("0.1"), Decimal(0), 1, 0)}, {ACCOUNT: permitted}, kind="train")
+        assert [list(short.over) for short in over] == [["epsilon"]]
+        # Queries and answers are counted of it all the same, and taken back the permit counts no more.
+        kept.reserve("ef" * 16, {ACCOUNT: EXACT}, {ACCOUNT: permitted}, NOW, kind="assess")
+        (full,) = kept.shortfalls("12" * 16, {ACCOUNT: EXACT}, {ACCOUNT: permitted}, kind="assess")
+        assert list(full.over) == ["queries"]
+        assert "epsilon" in kept.shortfalls("12" * 16, noisy, {ACCOUNT: cap}, kind="train")[0].over
 
 
 def test_account_without_bound_refuses_a_noisy_job_and_says_that_it_was_spent_before(ledger: Open) -> None:
     caps = {ACCOUNT: Caps(epsilon=Decimal(3))}
     noisy = {ACCOUNT: Amount(Decimal(1), Decimal(0), 1, 0)}
     with ledger() as kept:
-        kept.reserve(ONE, {ACCOUNT: EXACT}, {ACCOUNT: Caps()}, NOW)  # before the cap
-        (earlier,) = kept.problems(TWO, noisy, caps)
-        assert "epsilon without bound (spent before this job, which opens nothing without noise" in earlier.what
-        (own,) = kept.problems(TWO, {ACCOUNT: EXACT}, caps)
-        assert "epsilon without bound (something is opened without noise), 3 permitted" in own.what
+        kept.reserve(ONE, {ACCOUNT: EXACT}, {ACCOUNT: Caps()}, NOW, kind="evaluate")  # before the cap
+        (earlier,) = kept.shortfalls(TWO, noisy, caps, kind="infer")
+        assert "epsilon without bound (spent before this job, which opens nothing without noise" in earlier.in_words
+        assert "without noise" not in earlier.problems[0].what  # what others have opened is not hers to know
+        (own,) = kept.shortfalls(TWO, {ACCOUNT: EXACT}, caps, kind="infer")
+        assert "epsilon without bound (something is opened without noise), 3 permitted" in own.in_words
         kept.refund(ONE, NOW)
-        assert kept.problems(TWO, noisy, caps) == ()
+        assert kept.shortfalls(TWO, noisy, caps, kind="infer") == ()
 
 
-def test_refusal_names_the_types_of_the_jobs_that_left_an_account_without_bound(tmp_path: Path) -> None:
-    database = a_database(tmp_path / "confide.db")
-    made = {ONE: an_evaluation(), TWO: an_inference()}
-    with database.transaction() as tables:
-        for job_id, job in made.items():
-            tables.jobs.add(JobRecord(job_id, "alice", job.to_bytes(), bytes(64), None, "{}", "completed", NOW, NOW))
-        for job_id in (*made, "12" * 16):  # the last is no job of this party
-            tables.ledger.reserve(job_id, {ACCOUNT: EXACT}, {ACCOUNT: Caps()}, NOW)
+def test_refusal_names_the_kinds_of_what_left_an_account_without_bound(ledger: Open) -> None:
+    with ledger() as kept:
+        for job_id, kind in ((ONE, "evaluate"), (TWO, "infer"), ("12" * 16, "enquiry")):
+            kept.reserve(job_id, {ACCOUNT: EXACT}, {ACCOUNT: Caps()}, NOW, kind=kind)
         noisy = {ACCOUNT: Amount(Decimal(1), Decimal(0), 1, 0)}
-        (problem,) = tables.ledger.problems("ef" * 16, noisy, {ACCOUNT: Caps(epsilon=Decimal(3))})
-        total = spent_with_noise(tables.ledger.of_account(ACCOUNT))
-    database.close()
-    assert problem.what.endswith("without noise; by encrypted enquiry, evaluate, infer), 3 permitted")
-    assert total == NOTHING
+        (short,) = kept.shortfalls("ef" * 16, noisy, {ACCOUNT: Caps(epsilon=Decimal(3))}, kind="train")
+        assert spent_with_noise(kept.of_account(ACCOUNT)) == NOTHING
+    assert short.in_words.endswith("without noise; by enquiry, evaluate, infer), 3 permitted")
 
 
 def test_ledger_reservations_of_others_count_and_its_own_do_not(ledger: Open) -> None:
     with ledger() as kept:
-        kept.reserve(ONE, {ACCOUNT: EXACT}, CAPS, NOW)
-        kept.reserve(TWO, {ACCOUNT: EXACT}, CAPS, NOW)
-        assert kept.problems(ONE, {ACCOUNT: EXACT}, CAPS) == ()
+        kept.reserve(ONE, {ACCOUNT: EXACT}, CAPS, NOW, kind="evaluate")
+        kept.reserve(TWO, {ACCOUNT: EXACT}, CAPS, NOW, kind="evaluate")
+        assert kept.shortfalls(ONE, {ACCOUNT: EXACT}, CAPS, kind="evaluate") == ()
         with refused(ErrorCode.BUDGET_EXHAUSTED):
-            kept.reserve("ef" * 16, {ACCOUNT: EXACT}, CAPS, NOW)
+            kept.reserve("ef" * 16, {ACCOUNT: EXACT}, CAPS, NOW, kind="evaluate")
         kept.refund(ONE, NOW)
-        kept.reserve("ef" * 16, {ACCOUNT: EXACT}, CAPS, NOW)
+        kept.reserve("ef" * 16, {ACCOUNT: EXACT}, CAPS, NOW, kind="evaluate")
 
 
 def test_ledger_job_that_charges_nothing_is_committed_without_an_entry(ledger: Open) -> None:
     with ledger() as kept:
-        kept.reserve(ONE, {}, {}, NOW)
+        kept.reserve(ONE, {}, {}, NOW, kind="evaluate")
         kept.commit(ONE, NOW)
         assert kept.is_committed(ONE, {})
         assert not kept.is_committed(ONE, {ACCOUNT: EXACT})
@@ -179,26 +210,26 @@ def test_ledger_job_that_charges_nothing_is_committed_without_an_entry(ledger: O
 
 def test_ledger_account_without_caps_is_a_defect(ledger: Open) -> None:
     with ledger() as kept, refused(ErrorCode.INTERNAL):
-        kept.reserve(ONE, {ACCOUNT: EXACT}, {}, NOW)
+        kept.reserve(ONE, {ACCOUNT: EXACT}, {}, NOW, kind="evaluate")
 
 
 def test_ledger_epsilon_adds_exactly_up_to_its_cap(ledger: Open) -> None:
     tenth = Amount(Decimal("0.1"), Decimal("1E-7"), 1, 1)
     caps = {ACCOUNT: Caps(epsilon=Decimal("0.2"), delta=Decimal("0.0000002"))}
     with ledger() as kept:
-        kept.reserve(ONE, {ACCOUNT: tenth}, caps, NOW)
-        kept.reserve(TWO, {ACCOUNT: tenth}, caps, NOW)  # 0.1 + 0.1 is 0.2, which floats would not promise
+        kept.reserve(ONE, {ACCOUNT: tenth}, caps, NOW, kind="evaluate")
+        kept.reserve(TWO, {ACCOUNT: tenth}, caps, NOW, kind="evaluate")  # 0.1 + 0.1 is 0.2, which floats would not promise
         assert spent(kept.of_account(ACCOUNT)).epsilon == Decimal("0.2")
         with refused(ErrorCode.BUDGET_EXHAUSTED):
-            kept.reserve("ef" * 16, {ACCOUNT: Amount(Decimal("1E-12"), Decimal(0), 1, 1)}, caps, NOW)
+            kept.reserve("ef" * 16, {ACCOUNT: Amount(Decimal("1E-12"), Decimal(0), 1, 1)}, caps, NOW, kind="evaluate")
 
 
 def test_ledger_on_disk_logs_every_change_and_undoes_it_with_its_transaction(tmp_path: Path) -> None:
     database = a_database(tmp_path / "confide.db")
     with database.transaction() as tables:
         tables.jobs.add(JobRecord(ONE, "alice", b"{}", bytes(64), None, "{}", "proposed", NOW, NOW))
-        tables.ledger.reserve(ONE, {ACCOUNT: EXACT}, CAPS, NOW)
-        tables.ledger.reserve(ONE, {ACCOUNT: EXACT}, CAPS, NOW)
+        tables.ledger.reserve(ONE, {ACCOUNT: EXACT}, CAPS, NOW, kind="evaluate")
+        tables.ledger.reserve(ONE, {ACCOUNT: EXACT}, CAPS, NOW, kind="evaluate")
 
     def commit_and_die() -> None:
         with database.transaction() as tables:
@@ -212,7 +243,12 @@ def test_ledger_on_disk_logs_every_change_and_undoes_it_with_its_transaction(tmp
         entries = [read_entry(entry.body) for entry in tables.audit.entries(0, 99)]
     database.close()
     assert [entry.kind for entry in entries] == [EntryKind.RESERVED, EntryKind.REFUNDED]
-    assert entries[0].facts == {"job": ONE, "account": ACCOUNT, "epsilon": None, "delta": "0", "queries": 1, "answers": 3}
+    charge = {"job": ONE, "account": ACCOUNT, "kind": "evaluate", "epsilon": None, "delta": "0", "queries": 1, "answers": 3}
+    charge |= dict.fromkeys(("unit", "squared", "excess", "distance"))
+    assert entries[1].facts == charge
+    caps = {"cap_epsilon": None, "cap_delta": None, "cap_queries": 2, "cap_answers": 6, "permits": []}
+    stands = {"stands_epsilon": "0", "stands_added": "0", "stands_delta": "0", "stands_queries": 1, "stands_answers": 3}
+    assert entries[0].facts == charge | caps | stands | {"stands_unbounded": ["evaluate"]}
 
 
 def test_caps_that_a_person_set_last_stand(tmp_path: Path) -> None:
@@ -220,13 +256,13 @@ def test_caps_that_a_person_set_last_stand(tmp_path: Path) -> None:
     with database.transaction() as tables:
         assert tables.ledger.find_caps(ACCOUNT) is None
         for queries in (1, 7):
-            caps = Caps(queries=queries, epsilon=Decimal("0.5"), delta=Decimal("1E-7"))
+            caps = Caps(queries=queries, epsilon=Decimal("0.5"), delta=Decimal("1E-7"), permits=("assess", "release"))
             tables.ledger.set_caps(ACCOUNT, caps, authorisation="a" * 64, now=NOW)
         found = tables.ledger.find_caps(ACCOUNT)
         assert tables.ledger.accounts() == (ACCOUNT,)
     database.close()
     assert found is not None
-    assert found.caps == Caps(queries=7, epsilon=Decimal("0.5"), delta=Decimal("0.0000001"))
+    assert found.caps == Caps(queries=7, epsilon=Decimal("0.5"), delta=Decimal("0.0000001"), permits=("assess", "release"))
 
 
 amounts = st.builds(
@@ -267,6 +303,18 @@ def test_charges_of_an_evaluation_are_on_every_own_data_set() -> None:
     assert charges(job, "hospital-a") == {"dataset/patients": Amount(None, Decimal(0), 1, 5)}
     assert charges(job, "hospital-b") == {"dataset/scans": Amount(None, Decimal(0), 1, 5)}
     assert charges(job, "hospital-c") == {}
+
+
+def test_data_sets_of_one_population_are_charged_to_one_account_and_once() -> None:
+    outputs = (Output("a", OutputKind.CORRECT_COUNT, "alice", 5),)
+    job = an_evaluation(outputs=outputs, datasets=(a_dataset("hospital-a"), a_dataset("hospital-a", "scans")))
+    charged = charges(job, "hospital-a")
+    assert set(charged) == {"dataset/patients", "dataset/scans"}
+    one = Amount(None, Decimal(0), 1, 1)
+    assert of_populations(charged, {"patients": "cohort", "scans": "cohort", "labs": "x"}) == {"dataset/cohort": one}
+    assert of_populations(charged, {"scans": "patients"}) == {"dataset/patients": one}
+    model = charges(an_inference(), "hospital-a")
+    assert of_populations(model, {"diagnosis@0123456789ab": "x", "patients": "x"}) == model
 
 
 def test_charges_of_an_inference_are_on_the_model_and_its_consumer_at_the_holders() -> None:

@@ -216,7 +216,7 @@ def test_plan_and_epsilon_count_all_outputs_as_one_mechanism() -> None:
         (lambda job: replace(job, outputs=(job.outputs[0], replace(job.outputs[1], min_cell=2))), "outputs"),
         (lambda job: replace(job, datasets=job.datasets[:1]), "datasets"),
         (lambda job: _colluding(job, 2), "outputs.noise_colluders"),
-        (lambda job: replace(job, outputs=(noisy(KIND.LOG_LOSS),)), "outputs.log-loss.noise"),
+        (lambda job: replace(job, outputs=(noisy(KIND.LOG_LOSS),)), "outputs.log-loss.bound"),
         (lambda job: replace(job, outputs=(noisy(KIND.ROC_AUC),)), "outputs.roc-auc.noise"),
     ],
 )

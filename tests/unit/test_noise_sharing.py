@@ -7,12 +7,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from protocols.mpc.noise_draws import fresh_draw
+from protocols.errors import ErrorCode
+from protocols.mpc.noise_draws import Draw, fresh_draw
+from protocols.mpc.noise_sharing import NoiseSharing
 from protocols.mpc.noise_test import Finding
 from tests.support.mpc_world import own_random
-from tests.support.noise_world import COMPUTING, OWNERS, share_noise, some_noise
+from tests.support.noise_world import COMPUTING, OWNERS, Told, share_noise, some_noise
 
 DESIGN = some_noise()
+
+
+def draws_of(owner: str, told: Told, seed: str = "") -> list[Draw]:
+    """Both draws of an owner in that session, whose own randomness was of this seed."""
+    random, context = own_random(owner, seed), told.parties[owner]._context
+    count, deviation = DESIGN.num_elements, DESIGN.deviation
+    return [fresh_draw(count, deviation, random, context=context, owner=owner, index=index) for index in range(2)]
 
 
 def test_shared_noise_has_the_variance_of_all_owners_together() -> None:
@@ -27,8 +36,7 @@ def test_shared_noise_is_the_sum_of_the_draws_that_were_not_opened() -> None:
     spare = told.parties["alpha"]._spare
     noise, candidates = told.noise(), []
     for owner in OWNERS:
-        random = own_random(owner)
-        draws = [fresh_draw(DESIGN.num_elements, DESIGN.deviation, random).values.reshape(DESIGN.steps, -1) for _ in range(2)]
+        draws = [draw.values.reshape(DESIGN.steps, -1) for draw in draws_of(owner, told)]
         candidates.append([np.delete(draw, spare, axis=1) for draw in draws])
     sums = [a + b + c for a in candidates[0] for b in candidates[1] for c in candidates[2]]
     assert sum(np.array_equal(noise, each) for each in sums) == 1
@@ -61,10 +69,53 @@ def test_result_of_the_test_survives_its_document() -> None:
 def test_seed_of_noise_that_is_used_is_sent_to_nobody() -> None:
     told = share_noise(DESIGN)
     for owner in OWNERS:
-        random = own_random(owner)
-        seeds = [fresh_draw(DESIGN.num_elements, DESIGN.deviation, random).seed for _ in range(2)]
+        seeds = [draw.seed for draw in draws_of(owner, told)]
         sent = [b"".join(a.tobytes() for _, arrays in link.log for a in arrays) for link in told.links[owner].values()]
         assert sorted(any(seed in each for each in sent) for seed in seeds) == [False, True]
+
+
+def test_draws_of_equal_randomness_differ_in_attempt_owner_and_number() -> None:
+    uses = [("one attempt", "alpha", 0), ("another", "alpha", 0), ("one attempt", "beta", 0), ("one attempt", "alpha", 1)]
+
+    def draw(context: str, owner: str, index: int) -> Draw:
+        return fresh_draw(40, 1 << 20, lambda count: bytes(count), context=context, owner=owner, index=index)
+
+    drawn = [draw(*use) for use in uses]
+    for part in ("seed", "salt"):
+        assert len({getattr(each, part) for each in drawn}) == len(uses)
+    assert len({each.values.tobytes() for each in drawn}) == len(uses)
+    assert draw(*uses[0]).opening == drawn[0].opening
+
+
+def test_machine_that_was_set_back_opens_no_draw_that_it_used_in_another_attempt() -> None:
+    told = [share_noise(DESIGN, seed=seed, own_seed="set back") for seed in ("first", "second")]
+    for owner in OWNERS:
+        sent = [
+            b"".join(a.tobytes() for link in each.links[owner].values() for _, arrays in link.log for a in arrays)
+            for each in told
+        ]
+        for attempt, other in ((0, 1), (1, 0)):
+            seeds = [draw.seed for draw in draws_of(owner, told[attempt], "set back")]
+            assert any(seed in sent[attempt] for seed in seeds)
+            assert not any(seed in sent[other] for seed in seeds)
+
+
+def test_machines_that_were_set_back_toss_another_coin_in_another_attempt() -> None:
+    first, second = (share_noise(DESIGN, seed=seed, own_seed="set back").parties for seed in ("first", "second"))
+    assert first["alpha"]._coin == first["beta"]._coin != second["alpha"]._coin
+    # A part that was opened in one attempt would be known to the others before they commit to theirs in the next.
+    assert first["beta"]._part != second["beta"]._part
+
+
+def test_noise_does_not_pass_unless_what_every_owner_opened_was_sampled_again() -> None:
+    class Expects(NoiseSharing):
+        """Forgets that owners that do not compute open a draw too."""
+
+        def expect_openings(self) -> None:
+            pass
+
+    errors = share_noise(DESIGN, cheats=dict.fromkeys(("alpha", "beta"), Expects)).errors
+    assert [errors[name].code for name in ("alpha", "beta")] == [ErrorCode.INTERNAL] * 2
 
 
 def test_spares_are_another_choice_in_every_session() -> None:

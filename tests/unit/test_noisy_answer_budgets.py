@@ -121,9 +121,9 @@ def test_answers_without_noise_charge_the_consumer_too_and_break_its_cap_on_epsi
     exact = charges(an_inference(an_output()), "alpha")
     assert exact[ALICE] == exact[MODEL] == Amount(None, Decimal(0), 1, 10)
     caps = {ALICE: Caps(epsilon=Decimal(5)), MODEL: Caps()}
-    entries = reserve([], job_id="a" * 32, charges=charges(an_inference(noisy()), "alpha"), caps=caps, now=NOW)
+    entries = reserve([], job_id="a" * 32, kind="infer", charges=charges(an_inference(noisy()), "alpha"), caps=caps, now=NOW)
     with pytest.raises(ConfideError) as caught:
-        reserve(entries, job_id="b" * 32, charges=exact, caps=caps, now=NOW)
+        reserve(entries, job_id="b" * 32, kind="infer", charges=exact, caps=caps, now=NOW)
     assert caught.value.code is ErrorCode.BUDGET_EXHAUSTED
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from governance.budget.amounts import charges
 from governance.consent.limits import OutputRule, check_output_rules
@@ -16,7 +17,7 @@ from privacy.accounting.noisy_answers import DELTA, spent_in_words, spent_togeth
 from privacy.figures import Figure
 from privacy.utility.diagram import diagram_svg, diagram_text
 from privacy.utility.groups import group_figures, noisy_group_figures
-from privacy.utility.noisy import count_range, noisy_f1, noisy_share
+from privacy.utility.noisy import count_range, noisy_area, noisy_f1, noisy_mean, noisy_share
 from privacy.utility.opened import Evaluation, figures_of
 from privacy.utility.report import read_utility_report, utility_report
 from protocols.job import Job, Output, OutputKind, check
@@ -114,6 +115,68 @@ def test_macro_f1_of_small_classes_is_held_as_often_as_its_interval_says(rows: i
         assert 0 <= figure.low <= figure.value <= figure.high <= 1
         held += figure.low <= truth <= figure.high
     assert held >= 380 - 13
+
+
+EDGES = np.array([0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98])
+
+
+def histogram_of(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    ranges = np.digitize(probabilities, EDGES)
+    return np.stack([np.bincount(ranges[labels == label], minlength=len(EDGES) + 1) for label in (0, 1)], axis=1).astype(float)
+
+
+@pytest.mark.parametrize(("min_cell", "widest"), [(1, 0.35), (20, 0.45)])
+def test_area_of_a_noisy_histogram_is_held_as_often_as_its_interval_says(min_cell: int, widest: float) -> None:
+    """The truth is that of a large sample and of all orders. 95 % of 200 are 190, less three deviations of 3.1."""
+    truth = roc_auc_score(*some_rows(0, 400_000)[:2])
+    held, widths = 0, []
+    for seed in range(1, 201):
+        table = histogram_of(*some_rows(seed, ROWS)[:2]) + np.random.default_rng(seed).normal(0, SIGMA, (len(EDGES) + 1, 2))
+        table[table < min_cell if min_cell > 1 else np.zeros_like(table, bool)] = np.nan
+        figure = noisy_area(table, deviation=SIGMA, min_cell=min_cell)
+        assert 0 <= figure.low <= figure.value <= figure.high <= 1
+        held += figure.low <= truth <= figure.high
+        widths.append(figure.high - figure.low)
+    assert held >= 190 - 9
+    assert np.mean(widths) < widest  # of 1, which would say nothing
+
+
+def test_area_of_next_to_no_noise_is_that_of_the_ranges_and_of_too_few_rows_unknown() -> None:
+    labels, probabilities, _ = some_rows(2, ROWS)
+    figure = noisy_area(histogram_of(labels, probabilities), deviation=1e-9, min_cell=1)
+    assert figure.value == pytest.approx(roc_auc_score(labels, np.digitize(probabilities, EDGES)), abs=1e-9)
+    # The order within ranges is not known: the interval reaches to that of the rows themselves.
+    assert figure.low < roc_auc_score(labels, probabilities) < figure.high
+    few = noisy_area(histogram_of(labels[:40], probabilities[:40]), deviation=SIGMA, min_cell=1)
+    assert (few.low, few.high) == (0.0, 1.0)
+
+
+def test_noise_of_a_histogram_has_the_spread_that_its_interval_counts() -> None:
+    labels, probabilities, _ = some_rows(3, ROWS)
+    table = histogram_of(labels, probabilities)
+    generator = np.random.default_rng(4)
+    drawn = [noisy_area(table + generator.normal(0, SIGMA, table.shape), deviation=SIGMA, min_cell=1) for _ in range(400)]
+    still = noisy_area(table, deviation=1e-9, min_cell=1)
+    # At 97.5 % either way; both intervals have the part of the rows and of the order, to what noise changes of it.
+    counted = (np.mean([each.high - each.low for each in drawn]) - (still.high - still.low)) / 2 / 2.2414
+    # 400 draws tell a deviation to 1 / sqrt(800) = 3.5 %; the ends of the interval are cut at 1.
+    assert counted == pytest.approx(np.std([each.value for each in drawn]), rel=0.25)
+
+
+def test_noisy_mean_is_held_as_often_as_its_interval_says() -> None:
+    generator, held, most = np.random.default_rng(5), 0, 3.0
+    losses = np.minimum(generator.exponential(0.7, 200_000), most)
+    for _ in range(200):
+        mean = generator.choice(losses, 500).mean() + generator.normal(0, 0.1)
+        figure = noisy_mean(mean, deviation=0.1, rows=500, most=most)
+        held += figure.low <= losses.mean() <= figure.high
+        assert 0 <= figure.low <= figure.value <= figure.high <= most
+    assert held >= 190 - 9
+    # A loss that few rows have, and next to no noise: the sample's own variance would be 0 in a third of the draws.
+    few = [noisy_mean(each / 500, deviation=1e-4, rows=500, most=1.0) for each in generator.binomial(500, 0.002, 200)]
+    assert sum(each.low <= 0.002 <= each.high for each in few) >= 190 - 9
+    beyond = noisy_mean(-0.4, deviation=0.1, rows=500, most=most)
+    assert (beyond.value, beyond.low) == (0.0, 0.0)
 
 
 def test_counts_out_of_range_give_shares_within_theirs() -> None:

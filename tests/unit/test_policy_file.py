@@ -44,7 +44,7 @@ otherwise: {{decision: refuse, reason: nobody has thought of this}}
 budgets:
   default: {{queries: 10}}
   datasets:
-    hearts: {{queries: 5, epsilon: "1.50", delta: "0.000001"}}
+    hearts: {{queries: 5, epsilon: "1.50", delta: "0.000001", permits: [assess]}}
   models:
     diagnosis: {{answers: 7}}
 """
@@ -81,6 +81,7 @@ def test_load_whole_policy_reads_every_part(tmp_path: Path) -> None:
     assert policy.otherwise.verdict == Verdict(Kind.REFUSED)
     caps = policy.budgets.of_dataset("hearts")
     assert (caps.queries, caps.epsilon, caps.delta) == (5, Decimal("1.50"), Decimal("0.000001"))
+    assert caps.permits == ("assess",)
     assert policy.budgets.of_model("diagnosis", "ab").answers == 7
     assert policy.budgets.of_dataset("lungs").queries == 10
     assert (policy.budgets.of_model("diagnosis", "ab").queries, policy.budgets.of_model("other", "ab").queries) == (1_000, 1_000)
@@ -105,6 +106,8 @@ def test_load_whole_policy_reads_every_part(tmp_path: Path) -> None:
         ('"1.50"', '"1.5e0"', "20 budgets.datasets.hearts.epsilon"),
         ('epsilon: "1.50"', "epsilon: 1.5", "20 budgets.datasets.hearts.epsilon"),
         ('epsilon: "1.50", ', "", "20 budgets.datasets.hearts.delta"),
+        ("permits: [assess]", "permits: [guess]", "20 budgets.datasets.hearts.permits"),
+        ("queries: 10", "queries: 10, permits: [assess]", "18 budgets.default.permits"),
         ("queries: 10", "queries: -1", "18 budgets.default.queries"),
         ("name: trainings", "name: small-evaluations", "12 rules.1.name"),
         # Names that no job, data set or model has: what they were to stop or to bound would go on unnoticed.

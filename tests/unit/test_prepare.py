@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from parties.client.calls import PreparedJob
+from parties.client.output_request import USUAL_EDGES
 from parties.client.requests import EvaluateRequest, InferRequest, TrainRequest
 from privacy.accounting.statement import statement_of
 from privacy.preparation.query_commitment import verify_query
 from protocols.canonical import canonical_bytes
 from protocols.errors import ConfideError, ErrorCode
-from protocols.job import JobType, ModelRef, OutputKind, Task
+from protocols.job import JobType, ModelRef, Output, OutputKind, Task
 from protocols.model.layers import Linear
 from protocols.model.spec import ModelSpec
 from protocols.model.weights import weights_to_safetensors
@@ -112,6 +113,25 @@ def test_evaluation_by_groups_has_their_edges_as_they_are_shared() -> None:
     with pytest.raises(ConfideError, match="grouped") as caught:
         Consortium(BENIGN).prepare(EvaluateRequest.model_validate(COMMON | fields))
     assert caught.value.code is ErrorCode.INVALID_JOB
+
+
+def test_evaluation_with_noise_bounds_losses_and_splits_scores() -> None:
+    asked: list[Any] = ["score_histogram", {"kind": "log_loss", "bound": "3"}]
+    fields = {"type": "evaluate", "datasets": ["hospital-a/rows", "hospital-b/rows"], "model": LABEL, "outputs": asked}
+    fields |= {"noise": "10", "rows_per_person": 2}
+
+    def outputs(**changes: Any) -> tuple[Output, ...]:
+        return Consortium(BENIGN).prepare(EvaluateRequest.model_validate(COMMON | fields | changes)).job.outputs
+
+    histogram, loss = outputs()
+    assert (histogram.group_edges, histogram.bound, loss.bound, loss.group_edges) == (USUAL_EDGES, "0", "3", ())
+    assert [(each.noise, each.noise_colluders, each.rows_per_person) for each in (histogram, loss)] == [("10", 1, 2)] * 2
+    histogram, loss = outputs(outputs=[{"kind": "score_histogram", "edges": ["0.5"]}, "log_loss"])
+    assert (histogram.group_edges, loss.bound) == (("0.5",), "5")
+    with pytest.raises(ConfideError) as caught:
+        outputs(outputs=["roc_auc", "score_histogram"], rows_per_person=1)
+    (problem,) = caught.value.problems
+    assert (problem.where, "score_histogram" in problem.remedy) == ("outputs.roc-auc.noise", True)
 
 
 def test_evaluation_of_what_the_label_has_not_is_refused() -> None:

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from governance.admission import Holdings, examine
 from governance.budget.amounts import Amount, charges
-from governance.budget.ledger import problems as budget_problems
+from governance.budget.ledger import shortfalls
 from governance.consent.covering import over_epsilon
 from governance.consent.limits import ParameterLimits, check_parameter_limits
 from governance.policy.budgets import Caps
@@ -240,9 +240,9 @@ def test_private_training_charges_what_it_claims_to_every_owner(party: str) -> N
 )
 def test_cap_on_epsilon_lets_a_private_training_through_that_fits(caps: Caps, broken: int) -> None:
     charged = charges(a_private_training(), "hospital-a")
-    assert len(budget_problems((), job_id="one", charges=charged, caps={ACCOUNT: caps})) == broken
+    assert len(shortfalls((), job_id="one", kind="train", charges=charged, caps={ACCOUNT: caps})) == broken
     opened = charges(an_evaluation(), "hospital-a")
-    assert (len(budget_problems((), job_id="two", charges=opened, caps={ACCOUNT: caps})) > 0) == (caps != Caps())
+    assert (len(shortfalls((), job_id="two", kind="evaluate", charges=opened, caps={ACCOUNT: caps})) > 0) == (caps != Caps())
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from governance.audit.entries import EntryKind, read_entry
 from governance.budget.ledger import Step, spent
 from governance.policy.budgets import Caps
-from parties.server.budgets import budget_findings
+from parties.server.acceptance import record_refusal
+from parties.server.budgets import budget_findings, budgets_in_words
+from parties.server.reasons import JobRefusal
+from parties.storage.datasets import DatasetRecord
+from parties.storage.jobs import JobRecord
 from protocols.errors import ErrorCode
 from protocols.job import Assessment, Job, JobType, Output, OutputKind
 from protocols.session.messages import Countersignature, FailureReport, PrepareReply, Verdict, Vote
@@ -23,6 +28,7 @@ from tests.support.session_loop import CHECKED, LoopWorld, a_loop
 
 OTHERS = ("hospital-b", "hospital-c")
 ACCOUNT = "dataset/patients"
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -138,12 +144,48 @@ def test_cap_on_epsilon_refuses_an_assessment_and_says_the_way_out(world: LoopWo
     with world.database.transaction() as tables:
         assert budget_findings(world.party, tables, job) == ()
         tables.ledger.set_caps(ACCOUNT, Caps(epsilon=Decimal(1)), authorisation="a" * 64, now=datetime.now(UTC))
-        counted, way_out = (found.problem for found in budget_findings(world.party, tables, job))
-        assert "something is opened without noise" in counted.what
-        assert (way_out.where, "permits none" in way_out.what) == (f"budget.{ACCOUNT}", True)
-        assert f"confide budget set {ACCOUNT}" in way_out.remedy
-        tables.ledger.set_caps(ACCOUNT, Caps(), authorisation="a" * 64, now=datetime.now(UTC))  # what it says to do
+        (way_out,) = (found.problem for found in budget_findings(world.party, tables, job))
+        assert way_out.where == f"budget.{ACCOUNT}"
+        assert "permits no assess without it" in way_out.what
+        assert "permit it beside the cap" in way_out.remedy
+        beside = Caps(epsilon=Decimal(1), permits=("assess",))
+        tables.ledger.set_caps(ACCOUNT, beside, authorisation="a" * 64, now=datetime.now(UTC))  # what it says to do
         assert budget_findings(world.party, tables, job) == ()
+        plain, private = (budget_findings(world.party, tables, each) for each in (world.a_job(), a_private_job(world)))
+        assert (len(plain), private) == (1, ())
+        (said,) = budgets_in_words(world.party, tables, job)
+        assert "no formal guarantee for what it opens" in said
+        assert "no formal guarantee" not in budgets_in_words(world.party, tables, a_private_job(world))[0]
+
+
+def test_querier_is_told_of_the_data_sets_that_she_named_and_not_whose_people_they_are(world: LoopWorld) -> None:
+    """How a population is called, and what else is of it, is for its owner's people."""
+    with world.database.transaction() as tables:
+        for name in ("patients", "scans"):
+            record = DatasetRecord(name, 1, b"{}", 9, {}, "c" * 64, "", f"{name}.sealed", NOW, None, False, "relapsed")
+            tables.datasets.add(record)
+        tables.ledger.set_caps("dataset/relapsed", Caps(epsilon=Decimal("0.75")), authorisation="a" * 64, now=NOW)
+        jobs = (a_private_job(world), world.a_job())
+        told = [found.problem for job in jobs for found in budget_findings(world.party, tables, job)]
+    assert [problem.where for problem in told] == ["budget.dataset/patients"] * 2
+    assert "confide budget show dataset/patients" in told[0].remedy
+    assert not any(word in str(told) for word in ("relapsed", "scans"))
+
+
+def test_refusal_for_a_budget_leaves_its_figures_in_the_log_and_none_with_the_querier(world: LoopWorld) -> None:
+    job, now = a_private_job(world), datetime.now(UTC)
+    with world.database.transaction() as tables:
+        tables.ledger.set_caps(ACCOUNT, Caps(epsilon=Decimal("0.75")), authorisation="a" * 64, now=now)
+        tables.jobs.add(JobRecord(job.job_id, "alice", job.to_bytes(), bytes(64), None, "{}", "proposed", now, now))
+        refusal = JobRefusal(budget_findings(world.party, tables, job), party=world.party.id)
+        for _ in range(2):  # once
+            record_refusal(world.party, tables, job, refusal)
+        written = [read_entry(entry.body) for entry in tables.audit.entries(0, tables.audit.size())]
+    (facts,) = [entry.facts for entry in written if entry.kind is EntryKind.BUDGET_REFUSED]
+    assert (facts["job"], facts["account"], facts["kind"], facts["over"]) == (job.job_id, ACCOUNT, "train", ["epsilon"])
+    assert (facts["epsilon"], facts["cap_epsilon"], facts["stands_epsilon"]) == ("1", "0.75", "0")
+    assert facts["squared"] is not None
+    assert "0.75" not in str(refusal)
 
 
 def test_plain_training_has_nothing_to_spend(world: LoopWorld) -> None:

@@ -71,8 +71,11 @@ def publish_own(config: PartyConfig, folder: Path, datasets: str) -> str:
     return publish_model(config, person_folder(config, STEWARD), files, terms, now=now()).privacy
 
 
-def test_own_model_of_open_rows_is_published_without_a_guarantee(folder: Path, tmp_path: Path) -> None:
-    assert publish_own(own_config(folder), tmp_path, "[hospital-a/open/2]") == NO_GUARANTEE
+def test_own_model_of_open_rows_is_not_published_before_it_was_attacked(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfideError) as caught:
+        publish_own(own_config(folder), tmp_path, "[hospital-a/open/2]")
+    assert caught.value.code is ErrorCode.EVIDENCE_MISSING
+    assert [problem.where for problem in caught.value.problems] == ["owner-without-risk-report"]
 
 
 @pytest.mark.parametrize("datasets", ["[hospital-a/hearts/1]", "[hospital-a/open/1, hospital-a/hearts/1]", "[]"])

@@ -131,10 +131,22 @@ def test_assessment_that_is_renewed_and_approved_carries_the_release_on(served: 
 
 def test_renewed_assessment_that_nobody_approves_does_not_outlast_the_one_before(served: Served) -> None:
     ref = served.commands.keep("1a")
+    policy, asked = served.party.config.policy, "approvals: {needed: 1, of: [privacy-officers]}"
+    for line in (asked, "approvals: null"):
+        policy.write_text(policy.read_text().replace(f"      {line}", f"      {line}\n      more_{asked}"))
     served.release(ref, days=20)
-    served.assess(ref, approved=False)
+    served.assess(ref, value=0.02, approved=False)  # worse than what was approved
     assert served.look_after(days=9) == [ref.version]
     assert served.look_after(days=11) == []
+
+
+def test_renewed_assessment_that_is_no_worse_than_what_was_approved_carries_the_release_on(served: Served) -> None:
+    ref = served.commands.keep("1a")
+    served.release(ref, days=20)
+    served.assess(ref, approved=False)
+    assert served.look_after(days=11) == [ref.version]
+    assert served.look_after(days=DAYS - 1) == [ref.version]
+    assert served.look_after(days=DAYS, minutes=4) == []  # no assessment and no approval counts longer
 
 
 def test_stricter_policy_ends_a_release_at_once_and_a_damaged_one_does_not(served: Served) -> None:

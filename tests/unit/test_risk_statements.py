@@ -61,7 +61,7 @@ def holder(consortium: Path, tmp_path: Path) -> Holder:
     made = a_holder(shutil.copytree(consortium, tmp_path / "consortium"))
     with one_transaction(made.config.folder.database_file) as tables:
         for name in ("patients-members", "patients-others"):
-            tables.datasets.add(DatasetRecord(name, 1, b"{}", 20, {}, "c" * 64, "", f"{name}.sealed", NOW, None, False))
+            tables.datasets.add(DatasetRecord(name, 1, b"{}", 20, {}, "c" * 64, "", f"{name}.sealed", NOW, None, False, name))
     return made
 
 
@@ -123,6 +123,7 @@ class OneJob:
 
     def __init__(self, job: Job, values: dict[str, np.ndarray]) -> None:
         self._job, self._values = job, values
+        self.folder = Path()  # where released moments would be kept; an assessment has none
         self.calls = SimpleNamespace(signed_utility=None)  # a report on risk is signed by the owners
 
     def job(self, _job_id: str) -> Job:

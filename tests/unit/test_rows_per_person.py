@@ -162,7 +162,7 @@ def test_owner_s_party_refuses_a_job_that_counts_fewer_rows_of_a_person(
     job = a_training(training=replace(sgd(60, 300, "0.1"), privacy=terms))
     found = [each.problem for each in examine(job, directory=a_world().directory, holdings=holdings, now=CREATED)]
     said = [problem.what for problem in found if problem.where == "datasets.hospital-a.patients"]
-    assert said == (["it has up to 3 rows of one person; the terms count 2"] if is_refused else [])
+    assert said == (["it has up to 3 rows of one person; the job counts 2"] if is_refused else [])
 
 
 def test_rows_of_one_name_are_refused_under_another_in_any_order(register: Register, config: PartyConfig) -> None:
@@ -173,7 +173,7 @@ def test_rows_of_one_name_are_refused_under_another_in_any_order(register: Regis
     assert caught.value.code is ErrorCode.INVALID_ARGUMENT
     assert "rows of ward, version 1" in caught.value.what
     assert register().version == 2
-    assert register(ROWS.replace("40", "44"), name="other").version == 1
+    assert register(ROWS.replace("anna", "dora").replace("bert", "emil").replace("40", "44"), name="other").version == 1
     with one_transaction(config.folder.database_file) as tables:
         assert [record.object_id for record in tables.datasets.all()] == ["other/1", "ward/1", "ward/2"]
 

@@ -50,7 +50,7 @@ class Consented(HolderWorld):
         self.keep_job(PARTY, job, {}, state=State.RUNNING)
         with self.tables() as tables:
             charged = charges(job, PARTY)
-            tables.ledger.reserve(job.job_id, charged, dict.fromkeys(charged, Caps()), NOW)
+            tables.ledger.reserve(job.job_id, charged, dict.fromkeys(charged, Caps()), NOW, kind="evaluate")
         return job
 
     def keep(self, *records: QueryRecord, jobs: Sequence[Job]) -> list[Future[None]]:

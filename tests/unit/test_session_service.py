@@ -68,7 +68,7 @@ def deliver(world: HolderWorld, sessions: OneSession) -> None:
     key = world.consent.keys[B].signing
     body = canonical_bytes(message.to_document())
     signed = sign_bytes(body, kind=DocumentKind.SESSION_MESSAGE, signer=B, key=key)
-    service = SessionService(world.parties[A], cast(Any, sessions), cast(Any, None), cast(Any, None))
+    service = SessionService(world.parties[A], cast(Any, sessions), cast(Any, None))
     token = access._caller.set(PeerIdentity(MemberKind.PARTY, "cardio", B))
     try:
         service.deliver(session_pb2.DeliverRequest(message=to_wire(signed)))

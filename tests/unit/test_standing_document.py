@@ -76,7 +76,7 @@ def test_order_that_no_job_could_follow_is_refused(changes: dict[str, Any], wher
 
 def test_unknown_field_and_another_form_are_refused() -> None:
     document = an_order().to_document()
-    for changed in (document | {"by": "force"}, document | {"format": "confide.standing-assessment/2"}):
+    for changed in (document | {"by": "force"}, document | {"format": "confide.standing-assessment/1"}):
         with pytest.raises(ConfideError) as refused:
             StandingAssessment.from_bytes(canonical_bytes(changed))
         assert refused.value.code is ErrorCode.INVALID_DOCUMENT

@@ -34,7 +34,8 @@ JOB = JobRecord(
     created=NOW,
     updated=NOW,
 )
-DATASET = DatasetRecord("tumours", 1, b"{}", 100, {"missing": 2}, "c0" * 32, "", "0" * 32 + ".sealed", NOW, None, False)
+SEALED = "0" * 32 + ".sealed"
+DATASET = DatasetRecord("tumours", 1, b"{}", 100, {"missing": 2}, "c0" * 32, "", SEALED, NOW, None, False, "tumours")
 MODEL = ModelRecord(
     ref=ModelRef("tumours", "abababababab"),
     job_id=JOB.job_id,

@@ -1,21 +1,52 @@
-"""Between a worker's local socket and a stream: whole frames both ways, and an end on one side is an end on the other."""
+"""Between a worker's local socket and a link's connection: whole frames both ways, and an end is an end."""
 
 from __future__ import annotations
 
+import select
 import socket
-from collections.abc import Callable, Iterator
-from threading import Event
+from collections.abc import Iterator
 
-import grpc
 import pytest
 
-from parties.transport import streams
+from parties.transport import carrying, streams
+from parties.transport.carrying import AT_ONCE_BYTES, Outbox, PlainEnd, carry
 from parties.transport.frames import MAX_FRAME_BYTES
-from parties.transport.streams import ATTEMPT_KEY, LINK_METHOD, SESSION_KEY, Arrivals, LinkHandler, LinkTable, accept, dial
+from parties.transport.streams import Lengths, LinkTable, WorkerEnd
+from parties.transport.timing import MESSAGE_S
 from protocols.errors import ConfideError, ErrorCode
 from tests.support.link_pairs import Running, framed
 
+POLL = select.poll
 SESSION, PEER = "0" * 32, "hospital-b"
+TOO_LONG = (MAX_FRAME_BYTES + 1).to_bytes(4, "little")
+
+
+class Carried:
+    """A worker and a peer with a party's carrier between them; the peer's side is a plain socket instead of TLS."""
+
+    def __init__(self) -> None:
+        self.worker, endpoint = socket.socketpair()
+        self.peer, stream = socket.socketpair()
+        self.worker.settimeout(10)
+        self.peer.settimeout(10)
+        self.counted: list[tuple[str, int]] = []
+
+        def run() -> None:
+            with endpoint, stream, WorkerEnd(endpoint, lambda kind, size: self.counted.append((kind, size))) as end:
+                carry(end, PlainEnd(stream), ending_s=MESSAGE_S)
+
+        self.running = Running(run)
+
+    def close(self) -> None:
+        self.worker.close()
+        self.peer.close()
+
+
+@pytest.fixture
+def carried() -> Iterator[Carried]:
+    made = Carried()
+    yield made
+    made.close()
 
 
 @pytest.fixture
@@ -27,56 +58,13 @@ def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
         yield worker, party
 
 
-def rest(worker: socket.socket) -> bytes:
-    """What arrives at a worker until the end."""
-    return b"".join(iter(lambda: worker.recv(1 << 16), b""))
+def rest(endpoint: socket.socket) -> bytes:
+    """What arrives until the end."""
+    return b"".join(iter(lambda: endpoint.recv(1 << 16), b""))
 
 
-class FakeStream:
-    """The caller's side of a stream: what the peer sends is given, what it is sent is kept."""
-
-    def __init__(self, incoming: Iterator[bytes]) -> None:
-        self._incoming = incoming
-        self.cancelled = Event()
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self._incoming
-
-    def cancel(self) -> bool:
-        self.cancelled.set()
-        return True
-
-
-class FakeChannel:
-    """Opens one fake stream."""
-
-    def __init__(self, make: Callable[[Event], Iterator[bytes]]) -> None:
-        self._make = make
-        self.opened: dict[str, object] = {}
-        self.sent: Iterator[bytes] = iter(())
-        self.stream = FakeStream(iter(()))
-
-    def stream_stream(self, method: str, **_: object) -> Callable[..., FakeStream]:
-        def call(outgoing: Iterator[bytes], **options: object) -> FakeStream:
-            self.opened = {"method": method, **options}
-            self.sent = outgoing
-            self.stream = FakeStream(iter(()))
-            self.stream._incoming = self._make(self.stream.cancelled)
-            return self.stream
-
-        return call
-
-
-def dialled(party: socket.socket, make: Callable[[Event], Iterator[bytes]]) -> FakeChannel:
-    channel = FakeChannel(make)
-    dial(channel, session=SESSION, attempt=1, endpoint=party)  # type: ignore[arg-type]  # as much of a channel as dial uses
-    return channel
-
-
-def until_cancelled(cancelled: Event) -> Iterator[bytes]:
-    cancelled.wait(10)
-    raise grpc.RpcError
-    yield b""
+def count_of(carried: Carried, kind: str) -> int:
+    return sum(size for found, size in carried.counted if found == kind)
 
 
 # The table of links.
@@ -119,224 +107,174 @@ def test_forget_closes_what_was_not_taken_of_that_session_alone(ends: tuple[sock
     assert ends[0].recv(1) == b""
 
 
-# The accepting side.
+# What is carried.
 
 
-def test_accept_frames_pass_whole_in_both_directions(ends: tuple[socket.socket, socket.socket]) -> None:
+def test_frames_pass_whole_in_both_directions_and_are_counted(carried: Carried) -> None:
+    out = [b"a", b"b" * MAX_FRAME_BYTES, b"", b"c" * 100_000]
+    back = [b"one", b"d" * MAX_FRAME_BYTES, b"two"]
+    said = [b"".join(framed(frame) for frame in frames) for frames in (out, back)]
+    sending = [
+        Running(lambda: (carried.worker.sendall(said[0]), carried.worker.shutdown(socket.SHUT_WR))),
+        Running(lambda: (carried.peer.sendall(said[1]), carried.peer.shutdown(socket.SHUT_WR))),
+    ]
+    reading = Running(lambda: rest(carried.peer))
+    assert rest(carried.worker) == said[1]
+    assert reading.result() == said[0]
+    for thread in sending:
+        thread.result()
+    carried.running.result()
+    assert count_of(carried, "sent") == sum(map(len, out))
+    assert count_of(carried, "received") == sum(map(len, back))
+
+
+@pytest.mark.parametrize("size", [1, 3, 5, 1000])
+def test_lengths_are_followed_however_frames_are_cut(size: int) -> None:
+    frames = [bytes(range(100)), b"", b"x", b"y" * 700]
+    whole = memoryview(b"".join(framed(frame) for frame in frames))
+    lengths, begun = Lengths(), 0
+    for start in range(0, len(whole), size):
+        piece = whole[start : start + size]
+        sound, of_frames = lengths.take(piece)
+        assert sound == len(piece)
+        begun += of_frames
+    assert begun == sum(map(len, frames))
+
+
+def test_lengths_end_where_a_frame_is_longer_than_may_be() -> None:
+    good = framed(b"one") + framed(b"z" * MAX_FRAME_BYTES)
+    lengths = Lengths()
+    assert lengths.take(memoryview(good + TOO_LONG + b"more")) == (len(good), 3 + MAX_FRAME_BYTES)
+
+
+def test_oversized_frame_of_a_worker_ends_both_directions(carried: Carried) -> None:
+    carried.worker.sendall(framed(b"hello") + TOO_LONG + b"x")
+    assert rest(carried.peer) == framed(b"hello")
+    with pytest.raises(ConfideError) as caught:
+        carried.running.result()
+    assert caught.value.code is ErrorCode.BAD_FRAME
+    assert rest(carried.worker) == b""
+
+
+def test_oversized_frame_of_the_peer_ends_both_directions(carried: Carried) -> None:
+    carried.peer.sendall(framed(b"one") + TOO_LONG + b"x")
+    assert rest(carried.worker) == framed(b"one")
+    with pytest.raises(ConfideError) as caught:
+        carried.running.result()
+    assert caught.value.code is ErrorCode.BAD_FRAME
+
+
+def test_worker_that_is_through_does_not_cut_its_own_last_words(carried: Carried) -> None:
+    carried.peer.sendall(framed(b"x") * 1_000)
+    carried.worker.sendall(framed(b"last"))
+    carried.worker.close()  # with much unread, which its socket calls an error
+    assert rest(carried.peer) == framed(b"last")
+    carried.peer.sendall(framed(b"y") * 1_000)  # nobody hears it any more
+    carried.peer.close()
+    carried.running.result()
+
+
+def test_peer_that_ends_is_an_end_for_the_worker_after_its_last_words(carried: Carried) -> None:
+    carried.peer.sendall(framed(b"last"))
+    carried.peer.close()
+    assert rest(carried.worker) == framed(b"last")
+    carried.worker.close()
+    carried.running.result()
+
+
+def test_bytes_that_come_before_the_last_are_gone_follow_them(ends: tuple[socket.socket, socket.socket]) -> None:
+    """TLS has something of its own to say at any time, also while a socket is full."""
     worker, party = ends
-    frames = [b"a", b"b" * MAX_FRAME_BYTES, b""]
-    sending = Running(lambda: (worker.sendall(b"".join(framed(frame) for frame in frames)), worker.shutdown(socket.SHUT_WR)))
-    assert list(accept(party, iter([b"one", b"two"]))) == frames
-    sending.result()
-    assert rest(worker) == framed(b"one") + framed(b"two")
+    party.setblocking(False)
+    outbox, said = Outbox(party), [bytes([number]) * (1 << 20) for number in range(3)]
+    for data in said:
+        outbox.put(memoryview(data))
+    assert outbox.is_full()
+    got = b""
+    while len(got) < 3 << 20:
+        got += worker.recv(1 << 16)
+        outbox.is_full()
+    assert got == b"".join(said)
 
 
-@pytest.mark.parametrize("sent", [b"", b"\x05", framed(b"hello")[:-1], (MAX_FRAME_BYTES + 1).to_bytes(4, "little") + b"x"])
-def test_accept_worker_that_ends_or_sends_no_frame_ends_the_stream(
-    sent: bytes, ends: tuple[socket.socket, socket.socket]
-) -> None:
-    worker, party = ends
-    worker.sendall(framed(b"hello") + sent)
-    worker.close()
-    assert list(accept(party, iter([]))) == [b"hello"]
+def test_side_that_stays_after_the_other_has_ended_is_given_up() -> None:
+    one, near = socket.socketpair()
+    other, far = socket.socketpair()
+    with one, near, other, far:
+        one.close()
+        carry(PlainEnd(near), PlainEnd(far), ending_s=0.01)
 
 
-def test_accept_stream_that_breaks_ends_for_the_worker(ends: tuple[socket.socket, socket.socket]) -> None:
-    def breaking() -> Iterator[bytes]:
-        yield b"one"
-        raise grpc.RpcError
+def test_socket_that_the_party_closes_elsewhere_is_still_the_carriers_own() -> None:
+    worker, endpoint = socket.socketpair()
+    peer, stream = socket.socketpair()
+    with worker, peer, stream:
+        end = WorkerEnd(endpoint)
+        endpoint.close()
 
-    worker, party = ends
-    stream = accept(party, breaking())
-    reading = Running(lambda: list(stream))
-    assert rest(worker) == framed(b"one")
-    worker.close()
-    assert reading.result() == []
+        def run() -> None:
+            with end:
+                carry(end, PlainEnd(stream), ending_s=MESSAGE_S)
 
-
-def test_accept_oversized_frame_of_the_peer_ends_both_directions(ends: tuple[socket.socket, socket.socket]) -> None:
-    worker, party = ends
-    incoming = iter([b"one", b"x" * (MAX_FRAME_BYTES + 1), b"two"])
-    assert list(accept(party, incoming)) == []
-    assert rest(worker) == framed(b"one")
-    assert next(incoming) == b"two"  # nothing more was read
-
-
-def test_accept_worker_that_is_through_does_not_cut_its_own_last_words(ends: tuple[socket.socket, socket.socket]) -> None:
-    worker, party = ends
-    worker.sendall(framed(b"last"))
-    worker.close()
-    assert list(accept(party, iter([b"x"] * 1_000))) == [b"last"]
+        running = Running(run)
+        worker.sendall(framed(b"one"))
+        worker.close()
+        peer.shutdown(socket.SHUT_WR)
+        peer.settimeout(10)
+        assert rest(peer) == framed(b"one")
+        running.result()
 
 
-# The dialling side.
+def test_side_that_does_not_read_holds_the_other_back_within_a_bound(carried: Carried) -> None:
+    carried.peer.setblocking(False)
+    frame, sent = framed(b"q" * 65_532), 0
+    while select.select([], [carried.peer], [], 0.3)[1]:
+        sent += carried.peer.send(frame)
+    assert sent < streams.SOCKET_BYTES * 4  # what the kernel counts of a socket's bytes is up to twice their number
+    got = 0
+    while got < sent:
+        got += len(carried.worker.recv(1 << 20))
+    assert got == sent
 
 
-def test_dial_names_session_and_attempt(ends: tuple[socket.socket, socket.socket]) -> None:
-    channel = dialled(ends[1], lambda _: iter([]))
-    assert channel.opened["method"] == LINK_METHOD
-    assert channel.opened["metadata"] == ((SESSION_KEY, SESSION), (ATTEMPT_KEY, "1"))
+class AskedPoll:
+    """The kernel's poll, which says nothing of a socket that nothing is wanted of: its end would be said over and over."""
+
+    def __init__(self) -> None:
+        self._poll = POLL()
+        self._wanted: dict[int, int] = {}
+
+    def register(self, descriptor: int, wanted: int) -> None:
+        self._wanted[descriptor] = wanted
+        self._poll.register(descriptor, wanted)
+
+    modify = register
+
+    def unregister(self, descriptor: int) -> None:
+        del self._wanted[descriptor]
+        self._poll.unregister(descriptor)
+
+    def poll(self, timeout_ms: float | None) -> list[tuple[int, int]]:
+        assert self._wanted
+        assert all(self._wanted.values())
+        return self._poll.poll(timeout_ms)
 
 
-def test_dial_frames_pass_whole_in_both_directions(ends: tuple[socket.socket, socket.socket]) -> None:
-    worker, party = ends
-    channel = dialled(party, lambda _: iter([b"one", b"two"]))
-    assert rest(worker) == framed(b"one") + framed(b"two")
-    worker.sendall(framed(b"three"))
-    worker.close()
-    assert list(channel.sent) == [b"three"]
-
-
-def test_dial_peer_that_never_answers_is_hung_up_on(
-    ends: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(streams, "CONNECT_S", 0.02)
-    channel = dialled(ends[1], until_cancelled)
-    assert channel.stream.cancelled.wait(10)
-    assert rest(ends[0]) == b""
-
-
-def test_dial_peer_that_has_answered_is_not_hung_up_on(
-    ends: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class FakeTimer:
-        stopped = Event()
-
-        def __init__(self, *_: object) -> None:
-            self.daemon = False
-
-        def start(self) -> None: ...
-
-        def cancel(self) -> None:
-            self.stopped.set()
-
-    def answering(_: Event) -> Iterator[bytes]:
-        assert not FakeTimer.stopped.is_set()
-        yield b"one"
-        assert FakeTimer.stopped.is_set()
-        yield b"two"
-
-    monkeypatch.setattr(streams, "Timer", FakeTimer)
-    dialled(ends[1], answering)
-    assert rest(ends[0]) == framed(b"one") + framed(b"two")
-
-
-def test_dial_oversized_frame_of_the_peer_ends_the_stream(ends: tuple[socket.socket, socket.socket]) -> None:
-    worker, party = ends
-    channel = dialled(party, lambda _: iter([b"one", b"x" * (MAX_FRAME_BYTES + 1)]))
-    assert rest(worker) == framed(b"one")
-    assert channel.stream.cancelled.wait(10)
-    assert list(channel.sent) == []
-
-
-# What arrives on a thread that must not wait.
-
-
-def begun(party: socket.socket) -> Arrivals:
-    arrivals = Arrivals()
-    arrivals.begin(party)
-    return arrivals
-
-
-def fill(party: socket.socket) -> int:
-    """Fills a socket until it takes no more; returns the bytes."""
-    filled = 0
-    while True:
-        try:
-            filled += party.send(b"0" * 4096, socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return filled
-
-
-def test_arrival_of_a_small_frame_reaches_the_worker_at_once_and_only_once(ends: tuple[socket.socket, socket.socket]) -> None:
-    worker, party = ends
-    arrivals = begun(party)
-    for frame in (b"one", b"", b"three"):
-        assert arrivals.arrive(frame) == frame
-        assert worker.recv(100) == framed(frame)
-        arrivals.deliver(frame)
-    party.shutdown(socket.SHUT_WR)
-    assert rest(worker) == b""
-
-
-def test_arrival_at_a_full_socket_waits_for_delivery_and_keeps_order(ends: tuple[socket.socket, socket.socket]) -> None:
-    worker, party = ends
-    filled = fill(party)
-    arrivals = begun(party)
-    assert arrivals.arrive(b"one") == b"one"  # returns although nobody reads
-    delivering = Running(lambda: (arrivals.deliver(b"one"), arrivals.arrive(b"two"), arrivals.deliver(b"two")))
-    reading = Running(lambda: rest(worker))
-    delivering.result()
-    party.shutdown(socket.SHUT_WR)
-    assert reading.result()[filled:] == framed(b"one") + framed(b"two")
-
-
-def test_arrival_that_the_socket_takes_in_part_is_completed_by_delivery(ends: tuple[socket.socket, socket.socket]) -> None:
-    worker, party = ends
-    party.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-    frame = bytes(range(256)) * 256  # larger than the socket holds, still a small frame
-    arrivals = begun(party)
-    reading = Running(lambda: rest(worker))
-    arrivals.arrive(frame)
-    arrivals.deliver(frame)
-    party.shutdown(socket.SHUT_WR)
-    assert reading.result() == framed(frame)
-
-
-def test_arrival_of_a_large_frame_is_left_to_delivery(ends: tuple[socket.socket, socket.socket]) -> None:
-    worker, party = ends
-    frame = b"x" * (streams._SMALL_BYTES + 1)
-    arrivals = begun(party)
-    arrivals.arrive(frame)
-    worker.setblocking(False)
-    with pytest.raises(BlockingIOError):
-        worker.recv(1)
-    worker.settimeout(10)
-    reading = Running(lambda: rest(worker))
-    arrivals.deliver(frame)
-    party.shutdown(socket.SHUT_WR)
-    assert reading.result() == framed(frame)
-
-
-def test_arrival_for_a_worker_that_is_through_is_dropped(ends: tuple[socket.socket, socket.socket]) -> None:
-    worker, party = ends
-    worker.close()
-    arrivals = begun(party)
-    for frame in (b"one", b"x" * MAX_FRAME_BYTES):
-        assert arrivals.arrive(frame) == frame
-        arrivals.deliver(frame)
-
-
-def test_every_call_of_a_link_has_arrivals_of_its_own(ends: tuple[socket.socket, socket.socket]) -> None:
-    served: list[Arrivals] = []
-
-    def serve(_incoming: object, _context: object, arrivals: Arrivals) -> Iterator[bytes]:
-        served.append(arrivals)
-        return iter(())
-
-    handler = LinkHandler(serve)
-    calls = [handler.begin(), handler.begin()]
-    for behaviour, _ in calls:
-        behaviour(iter(()), None)  # type: ignore[arg-type]  # what serves here asks no context
-    served[0].begin(ends[1])
-    calls[1][1](b"of the other call")
-    calls[0][1](b"one")
-    assert ends[0].recv(100) == framed(b"one")
-
-
-@pytest.mark.parametrize("size", [1, 7, 1 << 20])
-def test_frames_of_a_worker_are_told_apart_however_they_are_read(size: int, ends: tuple[socket.socket, socket.socket]) -> None:
-    worker, party = ends
-    small, large = bytes(range(100)), b"y" * (streams._SMALL_BYTES + 5)
-    frames = [small, b"", small[:1], large, small, large, large, small]
-    whole = b"".join(framed(frame) for frame in frames)
-
-    def send() -> None:
-        for start in range(0, 1000, size):  # the first frames in pieces, the others as they come
-            worker.sendall(whole[start : min(start + size, 1000)])
-        worker.sendall(whole[1000:])
-        worker.shutdown(socket.SHUT_WR)
-
-    sending = Running(send)
-    assert list(accept(party, iter([]))) == frames
-    sending.result()
+def test_carrier_asks_nothing_of_an_ended_side_while_the_other_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(carrying.select, "poll", AskedPoll)
+    one, near = socket.socketpair()
+    other, far = socket.socketpair()
+    with one, near, other, far:
+        running = Running(lambda: carry(PlainEnd(near), PlainEnd(far), ending_s=MESSAGE_S))
+        one.setblocking(False)
+        sent = 0
+        while select.select([], [one], [], 0.3)[1]:
+            sent += one.send(b"0" * 4096)
+        one.close()
+        other.settimeout(10)
+        got = 0
+        while piece := other.recv(AT_ONCE_BYTES):
+            got += len(piece)
+        assert got == sent
+        other.close()
+        running.result()

@@ -18,6 +18,7 @@ from parties.client.requests import AssessRequest, EvaluateRequest, TrainRequest
 from parties.client.sweep import SweepEnd, SweepPlan, SweepRequest, plan_sweep, run_sweep
 from parties.client.sweep_request import SweepTerms, read_training, sweep_file, sweep_request
 from parties.client.sweep_rows import Step, SweepFile, SweepRow
+from privacy.accounting.noisy_answers import spent_together
 from privacy.figures import Figure
 from privacy.utility.front import Candidate, front
 from protocols.errors import ConfideError, ErrorCode
@@ -53,6 +54,9 @@ TERMS = SweepTerms(
     attack=None,
     shadows=16,
     min_cell=5,
+    noise="0",
+    noise_colluders=None,
+    rows_per_person=1,
 )
 WITH_ATTACK = replace(TERMS, attack="lira")
 THRESHOLDS = ("-1", "0", "1")
@@ -295,6 +299,42 @@ def test_groups_and_norm_bounds_are_in_requests_and_names(tmp_path: Path) -> Non
     assert (privacy.noise_multiplier, privacy.epsilon) == ("2", None)
 
 
+def test_sweep_with_noise_asks_for_what_takes_it_and_says_what_evaluations_charge(tmp_path: Path) -> None:
+    terms = replace(
+        TERMS, measure="roc_auc", group_by="age", group_edges=("40",), noise="10", noise_colluders=1, rows_per_person=2
+    )
+    asked = a_request(tmp_path, terms).evaluation
+    assert asked.outputs is not None
+    assert [getattr(output, "group_by", output) for output in asked.outputs] == ["score_histogram", "age"]
+    assert (asked.noise, asked.noise_colluders, asked.rows_per_person) == ("10", 1, 2)
+    assert a_request(tmp_path, terms).utility == "roc_auc"  # which follows from the histogram
+    plain = a_request(tmp_path, replace(terms, noise="0", noise_colluders=None, rows_per_person=1)).evaluation.outputs
+    assert plain is not None
+    assert plain[0] == "roc_auc"
+
+    class Noisy(Parties):
+        def draft(self, training: Job, request: EvaluateRequest | AssessRequest) -> Job:
+            job = super().draft(training, request)
+            if isinstance(request, AssessRequest):
+                return job
+            outputs = tuple(replace(output, noise="10", noise_colluders=1) for output in job.outputs)
+            return replace(job, outputs=outputs)
+
+    parties = Noisy({"diagnosis-e1": 150, "diagnosis-e3": 180})
+    counted = replace(TERMS, noise="10", noise_colluders=1)
+    plan = plan_sweep(a_request(tmp_path, counted), parties, [])
+    assert all(charge.outputs.epsilon is not None for charge in plan.charges)
+    held_out = next(charge for charge in plan.charges if charge.account == "dataset/holdout")
+    spent = spent_together(parties.draft(a_training(), a_request(tmp_path, counted).evaluation))
+    assert spent is not None
+    assert (held_out.outputs.queries, held_out.outputs.epsilon) == (2, 2 * spent.epsilon)
+    assert "without noise" not in charges_in_words(plan)
+    end = run(plan, parties, a_file(tmp_path))
+    assert "noise of deviation 10 at least" in sweep_in_words(plan, end)
+    attacked = plan_sweep(a_request(tmp_path, replace(counted, attack="lira")), Noisy({}), [])
+    assert "\nAssessments open numbers without noise" in charges_in_words(attacked)
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -309,6 +349,8 @@ def test_groups_and_norm_bounds_are_in_requests_and_names(tmp_path: Path) -> Non
         {"holdout": ("holdout",)},
         {"holdout": ("hospital-a/patients",)},
         {"group_by": "age", "group_edges": ("old",)},
+        {"noise": "much"},
+        {"noise": "0.0"},
     ],
 )
 def test_sweep_that_cannot_be_is_refused(tmp_path: Path, changes: dict[str, Any]) -> None:

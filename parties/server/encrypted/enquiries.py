@@ -10,8 +10,10 @@ from decimal import Decimal
 from governance.admission import Finding
 from governance.audit.entries import EntryKind, Fact
 from governance.budget.amounts import Amount, consumer_account, model_account
+from governance.budget.ledger import Shortfall
 from governance.documents import SignedDocument
 from governance.encrypted.enquiry import Enquiry
+from governance.policy.budgets import ENQUIRY
 from parties.server.budgets import caps_of
 from parties.server.encrypted.lanes import Lanes, OpenLane
 from parties.server.encrypted.verdicts import Verdicts, decide
@@ -64,13 +66,15 @@ class Enquiries:
             if decision.grant is not None and not findings:
                 charged = self._charges(tables, enquiry)
                 caps = caps_of(tables, self._party.policy.budgets, charged)
-                tables.ledger.reserve(enquiry.enquiry_id, charged, caps, now)
+                tables.ledger.reserve(enquiry.enquiry_id, charged, caps, now, kind=ENQUIRY)
                 record = tables.encrypted.accept(signed, grant_id=decision.grant.grant_id, now=now)
                 facts |= {"grant": record.grant_id, "answers": enquiry.max_answers}
                 tables.audit.append(EntryKind.ENQUIRY_ACCEPTED, facts, now=now)
                 return record
             codes = sorted({finding.code.name for finding in findings})
             tables.audit.append(EntryKind.ENQUIRY_REFUSED, {**facts, "codes": codes}, now=now)
+            if ErrorCode.BUDGET_EXHAUSTED.name in codes:
+                tables.ledger.note_refusal(enquiry.enquiry_id, self._shortfalls(tables, enquiry), now)
         raise refused(self._party.id, findings)
 
     def find(self, enquiry_id: str, querier: str) -> EnquiryRecord:
@@ -180,12 +184,15 @@ class Enquiries:
 
     def _budget(self, tables: Tables, enquiry: Enquiry) -> Iterable[Finding]:
         try:
-            charged = self._charges(tables, enquiry)
+            short = self._shortfalls(tables, enquiry)
         except ConfideError as error:  # a lane that the model has not, which the rule says too
             return [Finding(error.code, Problem("lane", error.what, error.remedy))]
+        return [Finding(ErrorCode.BUDGET_EXHAUSTED, problem) for shortfall in short for problem in shortfall.problems]
+
+    def _shortfalls(self, tables: Tables, enquiry: Enquiry) -> tuple[Shortfall, ...]:
+        charged = self._charges(tables, enquiry)
         caps = caps_of(tables, self._party.policy.budgets, charged)
-        problems = tables.ledger.problems(enquiry.enquiry_id, charged, caps)
-        return [Finding(ErrorCode.BUDGET_EXHAUSTED, problem) for problem in problems]
+        return tables.ledger.shortfalls(enquiry.enquiry_id, charged, caps, kind=ENQUIRY)
 
     def _sizes(self, tables: Tables, enquiry: Enquiry) -> Iterable[Finding]:
         """What the rule does not know of a lane: how much an answer debits, and how large its messages are."""

@@ -13,6 +13,7 @@ from governance.encrypted.grant import verify_encrypted_grant
 from governance.encrypted.rules import EncryptedGrantStanding, EnquiryDecision, Known, decide_enquiry
 from governance.identity.directory import Directory
 from parties.model_registry import why_marked
+from parties.own_evidence import Standing, own_standing
 from parties.server.party import Party
 from parties.storage.database import Tables
 from parties.storage.encrypted import EncryptedGrantRecord, EnquiryRecord
@@ -35,7 +36,11 @@ def decide(
             and what it has set aside itself does not count against it.
     """
     decision = decide_enquiry(enquiry, _known(party, tables, enquiry, accepted), directory=party.directory, now=now)
-    outside = (*_outside(party.directory, tables, enquiry), *_of_the_origin(tables, enquiry))
+    outside = (
+        *_outside(party.directory, tables, enquiry),
+        *_of_the_origin(tables, enquiry),
+        *_of_the_evidence(party, tables, enquiry, now),
+    )
     return EnquiryDecision((*decision.findings, *outside), None if outside else decision.grant)
 
 
@@ -90,6 +95,20 @@ def _of_the_origin(tables: Tables, enquiry: Enquiry) -> list[Finding]:
         Finding(ErrorCode.MODEL_REVOKED, Problem("model", f"{origin.label}: {why_marked(mark)}", remedy))
         for mark in tables.registry.marks(origin)
     ]
+
+
+def _of_the_evidence(party: Party, tables: Tables, enquiry: Enquiry, now: datetime) -> list[Finding]:
+    """Why the gate on evidence does not let a model of this party's own answer now; figures are not for whoever asks."""
+    published = tables.encrypted.find_model(enquiry.ref)
+    if published is None or published.model.origin is not None:
+        return []
+    asked = Standing(party.id, party.policy, party.directory)
+    standing = own_standing(tables, published.model, asked, now=now)
+    if standing.answers or standing.decision is None:
+        return []
+    codes = ", ".join(dict.fromkeys(reason.code.value for reason in standing.decision.reasons))
+    problem = Problem("model", f"its owner's gate does not let it answer now: {codes}", f"ask {party.id} for new evidence")
+    return [Finding(ErrorCode.EVIDENCE_MISSING, problem)]
 
 
 def _known(party: Party, tables: Tables, enquiry: Enquiry, accepted: EnquiryRecord | None) -> Known:

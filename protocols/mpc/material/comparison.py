@@ -1,7 +1,8 @@
-"""Material of a sign test: a one-hot table for every 4-bit digit of a mask, and masked ANDs for a tree of two levels.
+"""Material of a sign test: a table for every 4-bit digit of a mask, and masked ANDs for a tree of two levels.
 
 With c = x + r public, the sign of x is [c < 0] xor [r < 0] xor [c mod 2^63 < r mod 2^63]. The comparison of digits needs no
-traffic: [c_i = r_i] is entry c_i of the one-hot table of r_i, and [c_i < r_i] the exclusive-or of the entries above c_i.
+traffic: the table of r_i has the entries [0 <= r_i] to [15 <= r_i], so that [c_i < r_i] is entry c_i + 1 (none for 15: 0), and
+[c_i = r_i] the exclusive-or of this one and entry c_i.
 
 A test may leave out the lowest bits of c and r. It then gives the sign of (c >> low) - (r >> low), which is the sign of the
 truncation of x under the same mask, and of x itself if no share has any of these bits.
@@ -21,6 +22,7 @@ from protocols.mpc.material.context import RING, Material, Shape
 from protocols.ring import BitArray, RingArray, pack_bits, packed_size, unpack_bits, unsigned
 
 DIGIT_BITS = 4
+_LAST_DIGIT = 2**DIGIT_BITS - 1
 MAX_LOW_BITS = 58  # leaves two digits to compare, so that the tree is never empty
 _COMPARED_BITS = 63  # the top bit enters as it is
 _MAX_ARITY = 4
@@ -130,7 +132,7 @@ class SignMaterial:
 
     Attributes:
         low: how many low bits are left out; public.
-        one_hot: (digits, count) uint16; digits of the mask as one-hot words.
+        tables: (digits, count) uint16; of every digit of the mask the word whose bits 0 to the digit are set.
         top: packed top bits of the mask.
         levels: of the tree, over tests * count elements.
         flip: packed uniform bits that hide the results, over tests * count elements.
@@ -138,7 +140,7 @@ class SignMaterial:
     """
 
     low: int
-    one_hot: NDArray[np.uint16]
+    tables: NDArray[np.uint16]
     top: BitArray
     levels: tuple[tuple[BatchMaterial, ...], ...]
     flip: BitArray
@@ -171,12 +173,12 @@ def sign_parts(material: Material, mask: RingArray, *, tests: int, low: int, num
     """
     count = mask.size
     width = packed_size(tests * count)
-    one_hot = material.derived_bits(lambda: _one_hot(mask, low), (num_digits(low), count), "uint16")
+    tables = material.derived_bits(lambda: _tables(mask, low), (num_digits(low), count), "uint16")
     top = material.derived_bits(lambda: pack_bits(_top(mask)), (packed_size(count),), "uint8")
     levels = tuple(tuple(_batch(material, batch, width) for batch in level) for level in levels_of(low))
     flip = material.uniform_bits((width,))
     number = material.derived(lambda: unpack_bits(flip, tests * count).reshape(tests, count), (tests, count), number_type)
-    return SignMaterial(low, one_hot, top, levels, flip, number)
+    return SignMaterial(low, tables, top, levels, flip, number)
 
 
 def _batch(material: Material, batch: Batch, width: int) -> BatchMaterial:
@@ -201,16 +203,18 @@ def digits_of(values: RingArray, low: int) -> NDArray[np.uint16]:
     digits = np.empty((num_digits(low), values.size), np.uint16)
     for index in range(len(digits)):
         np.right_shift(words[index // 4], np.uint16(DIGIT_BITS * (index % 4)), out=digits[index])
-    digits &= np.uint16(15)
+    digits &= np.uint16(_LAST_DIGIT)
     return digits
 
 
-def _one_hot(mask: RingArray, low: int) -> NDArray[np.uint16]:
+def _tables(mask: RingArray, low: int) -> NDArray[np.uint16]:
     flat = mask.reshape(-1)
     tables = np.empty((num_digits(low), flat.size), np.uint16)
     for start in range(0, flat.size, _BLOCK):
         some = slice(start, start + _BLOCK)
-        np.left_shift(np.uint16(1), digits_of(flat[some], low), out=tables[:, some])
+        unset = digits_of(flat[some], low)
+        unset ^= np.uint16(_LAST_DIGIT)
+        np.right_shift(np.uint16(2**16 - 1), unset, out=tables[:, some])
     return tables
 
 

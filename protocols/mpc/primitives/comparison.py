@@ -9,7 +9,6 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.errors import ConfideError, ErrorCode
 from protocols.mpc.engine import Engine, Opening, Steps
 from protocols.mpc.material.comparison import (
     BatchMaterial,
@@ -95,7 +94,7 @@ def unflip(engine: Engine, flipped: RingArray, flip_number: RingArray) -> RingAr
 def _compare_digits(opened: RingArray, material: SignMaterial) -> tuple[BitArray, BitArray]:
     """Shares of [c_i < r_i] and [c_i = r_i] as (digits, bytes) of packed bits."""
     count, flat = opened.shape[1], opened.reshape(-1)
-    less = np.empty((len(material.one_hot), packed_size(flat.size)), np.uint8)
+    less = np.empty((len(material.tables), packed_size(flat.size)), np.uint8)
     equal = np.empty_like(less)
     for start in range(0, flat.size, _BLOCK):
         stop = min(start + _BLOCK, flat.size)
@@ -103,15 +102,15 @@ def _compare_digits(opened: RingArray, material: SignMaterial) -> tuple[BitArray
         first, last = start % count, start % count + stop - start
         some = slice(first, last) if last <= count else np.arange(first, last) % count
         digits = digits_of(flat[start:stop], material.low)
-        words = np.right_shift(material.one_hot[:, some], digits, out=digits)
+        # The lowest bits are now [c_i <= r_i], and above them [c_i < r_i].
+        entries = np.right_shift(material.tables[:, some], digits, out=digits).astype(np.uint8)
+        above = entries >> np.uint8(1)
         packed = slice(start // 8, packed_size(stop))
-        lowest = words.astype(np.uint8)
-        lowest &= np.uint8(1)
-        equal[:, packed] = pack_bits(lowest)
-        # The entries above: all of what is left but the lowest.
-        lowest ^= np.bitwise_count(words)
-        lowest &= np.uint8(1)
-        less[:, packed] = pack_bits(lowest)
+        entries ^= above
+        above &= np.uint8(1)
+        less[:, packed] = pack_bits(above)
+        entries &= np.uint8(1)
+        equal[:, packed] = pack_bits(entries)
     return less, equal
 
 
@@ -153,26 +152,21 @@ def _joined(node: Node, material: BatchMaterial, differences: BitArray, leads: b
     has m = 1, of which the lead's share is 1 and every other zero.
     """
     one = np.full((1, *differences.shape[1:]), 255 if leads else 0, np.uint8)
-    known = np.concatenate((one, material.masks, material.products))
-    state: BitArray | None = None
-    for step in _opening_steps(node):
-        digit_less: list[BitArray] = []
-        for variable, without, with_mask in step.started:
-            begun = known[without]
-            begun &= differences[variable]
-            begun ^= known[with_mask]
-            digit_less.append(begun)
-        if state is None:
-            state = np.stack(digit_less)
-            continue
-        half = state.shape[1] // 2
-        state, with_equal = state[:, :half], state[:, half:]
-        state &= differences[step.equal]
-        state ^= with_equal
-        if digit_less:
-            state[0] ^= digit_less[0]
-    if state is None:
-        raise ConfideError(ErrorCode.INTERNAL, "a comparison of no digits")
+    order, steps = _opening_steps(node)
+    known = np.concatenate((one, material.masks, material.products))[order]
+    state = np.empty((2 if node.keeps_equal else 1, steps[0].products, *differences.shape[1:]), np.uint8)
+    for digit, step in enumerate(steps):
+        if digit > 0:
+            half = step.products
+            with_equal = state[:, half:]
+            state = state[:, :half]
+            state &= differences[step.equal]
+            state ^= with_equal
+        for kind, (variable, start) in enumerate(step.started):
+            begun = np.bitwise_and(known[: step.products], differences[variable], out=None if digit else state[kind])
+            begun ^= known[start : start + step.products]
+            if digit > 0:
+                state[kind] ^= begun
     return state[0, 0], state[1, 0] if node.keeps_equal else None
 
 
@@ -182,31 +176,38 @@ class _OpeningStep:
 
     Attributes:
         equal: index of the equality that is opened; unused in the first step.
-        started: of what is opened directly: its index, and the places of the products of masks without its mask and with it.
+        products: how many products of masks of the equalities above the digit there are; they come first in the order.
+        started: of what is opened directly, less-than first: its index, and where the same products with its mask begin.
     """
 
     equal: int
-    started: tuple[tuple[int, NDArray[np.intp], NDArray[np.intp]], ...]
+    products: int
+    started: tuple[tuple[int, int], ...]
 
 
 @lru_cache(maxsize=64)
-def _opening_steps(node: Node) -> tuple[_OpeningStep, ...]:
+def _opening_steps(node: Node) -> tuple[NDArray[np.intp], tuple[_OpeningStep, ...]]:
+    """Returns in which order a node's products of masks are used, and its digits from the lowest up.
+
+    The products of equalities alone stand first. The next equality is the highest bit of their number, so that those without it
+    are the first half, and every digit needs the first of those that the digit below it needs.
+    """
     index = {name: place for place, name in enumerate(node.variables)}
+    order = _places(node, 0)
     steps = []
     for digit in range(node.arity):
         names = [f"l{digit}"] if digit < node.arity - 1 else []
         names += ["e0"] if digit == 0 and node.keeps_equal else []
-        started = tuple((index[name], *_places(node, digit, name)) for name in names)
-        steps.append(_OpeningStep(index.get(f"e{digit}", 0), started))
-    return tuple(steps)
+        started = []
+        for name in names:
+            started.append((index[name], len(order)))
+            order += _places(node, digit, name)
+        steps.append(_OpeningStep(index.get(f"e{digit}", 0), 1 << (node.arity - 1 - digit), tuple(started)))
+    return np.array(order, np.intp), tuple(steps)
 
 
-def _places(node: Node, digit: int, name: str) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Places of all products of masks of the equalities above a digit, and of these with one more mask.
-
-    The next equality is the highest bit of the order, so that the products without it are the first half.
-    """
+def _places(node: Node, digit: int, *more: str) -> list[int]:
+    """Places of all products of masks of the equalities above a digit, alone or with one more mask."""
     above = [f"e{place}" for place in range(node.arity - 1, digit, -1)]
     products = [tuple(name for bit, name in enumerate(above) if number >> bit & 1) for number in range(1 << len(above))]
-    without = [node.places[product] for product in products]
-    return np.array(without, np.intp), np.array([node.places[*product, name] for product in products], np.intp)
+    return [node.places[*product, *more] for product in products]

@@ -7,8 +7,10 @@ in groups of eight. For the few largest all pairs are compared, however many the
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from protocols.errors import ConfideError, ErrorCode
 from protocols.mpc.engine import Engine, Opening, Steps
@@ -110,14 +112,41 @@ def wins(engine: Engine, share: RingArray) -> Steps[RingArray]:
     Learns: nobody anything; everything opened is uniform.
     """
     columns = share.shape[1]
-    first, second = np.triu_indices(columns, 1)
-    won = yield from nonnegative(engine, share[:, first] - share[:, second])
+    pairs = _pairs(columns)
+    won = yield from nonnegative(engine, share[:, pairs.first] - share[:, pairs.second])
     counts = engine.public(np.broadcast_to(np.arange(columns), share.shape).copy())
     # The first of a pair wins if it is not less; the second, which counts as having won, loses then.
-    by_second = np.argsort(second, kind="stable")
-    counts[:, :-1] += np.add.reduceat(won, np.flatnonzero(np.diff(first, prepend=-1)), axis=1)
-    counts[:, 1:] -= np.add.reduceat(won[:, by_second], np.flatnonzero(np.diff(second[by_second], prepend=0)), axis=1)
+    counts[:, :-1] += np.add.reduceat(won, pairs.starts_of_first, axis=1)
+    counts[:, 1:] -= np.add.reduceat(won[:, pairs.by_second], pairs.starts_of_second, axis=1)
     return counts
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """All pairs of columns, the first before the second; public.
+
+    Attributes:
+        first: column of each pair, ascending.
+        second: column of each pair.
+        by_second: the pairs in the order of their second columns.
+        starts_of_first: where the pairs of each first column begin.
+        starts_of_second: where those of each second column begin, in that order.
+    """
+
+    first: NDArray[np.intp]
+    second: NDArray[np.intp]
+    by_second: NDArray[np.intp]
+    starts_of_first: NDArray[np.intp]
+    starts_of_second: NDArray[np.intp]
+
+
+@lru_cache(maxsize=64)
+def _pairs(columns: int) -> _Pairs:
+    first, second = np.triu_indices(columns, 1)
+    by_second = np.argsort(second, kind="stable")
+    starts_of_first = np.flatnonzero(np.diff(first, prepend=-1))
+    starts_of_second = np.flatnonzero(np.diff(second[by_second], prepend=0))
+    return _Pairs(first, second, by_second, starts_of_first, starts_of_second)
 
 
 @dataclass(frozen=True)

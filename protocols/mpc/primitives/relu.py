@@ -161,15 +161,13 @@ def _gated(engine: Engine, opened: RingArray, shift: int, material: GateMaterial
     for start in range(0, flat.size, BLOCK):
         some = slice(start, start + BLOCK)
         public = public_part(flat[some], shift)
-        uncut = recombine(public, of_whole[0][some], of_whole[1][some])
+        uncut = recombine(public, of_whole[0][some], of_whole[1][some], into=whole[some])
         if engine.leads:
             uncut += public.base
         # b v for b = t xor flip is flip v where t is 0, and v - flip v where it is 1.
         flipped = recombine(public, of_flip[0][some], of_flip[1][some])
         flipped += public.base * flips[some]
-        whole[some] = uncut
-        uncut -= flipped
-        kept[some] = np.where(hidden[some], uncut, flipped)
+        kept[some] = np.where(hidden[some], uncut - flipped, flipped)
     return Gated(kept.reshape(opened.shape), whole.reshape(opened.shape))
 
 

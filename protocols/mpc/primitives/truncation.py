@@ -99,11 +99,19 @@ def public_part(opened: RingArray, shift: int) -> PublicPart:
     return PublicPart(base, opened >> np.int64(63), shift)
 
 
-def recombine(public: PublicPart, high: RingArray, top: NDArray[Any]) -> RingArray:
-    """Returns the share of the truncated value, or of its product with a bit or a factor, without the public base."""
+def recombine(public: PublicPart, high: RingArray, top: NDArray[Any], *, into: RingArray | None = None) -> RingArray:
+    """Returns the share of the truncated value, or of its product with a bit or a factor, without the public base.
+
+    Args:
+        public: from `public_part`.
+        high: share of the mask's high part, or of that times a bit or a factor.
+        top: likewise of its top bit.
+        into: where the share is to stand, of its shape; new memory if None.
+    """
     if public.shift == 0:
-        return -high
-    share: RingArray = top.astype(np.int64)
+        return np.negative(high, out=into)
+    share = np.empty(top.shape, np.int64) if into is None else into
+    share[...] = top
     share *= np.int64(-(1 << (_LONG_BITS - public.shift)))
     share &= public.wraps
     share -= high
@@ -130,8 +138,7 @@ def _truncated(
     for start in range(0, result.size, BLOCK):
         some = slice(start, start + BLOCK)
         public = split(flat[some], shift)
-        share = recombine(public, high[some], top[some])
+        share = recombine(public, high[some], top[some], into=result[some])
         if engine.leads:
             share += public.base
-        result[some] = share
     return result.reshape(opened.shape)

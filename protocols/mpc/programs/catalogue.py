@@ -22,6 +22,7 @@ from protocols.mpc.programs.noisy_clusters import NoisyClusters, noisy_clusters_
 from protocols.mpc.programs.program import Program
 from protocols.mpc.programs.release import ReleaseProgram, release_schedule
 from protocols.mpc.programs.serve import ServeProgram, serve_schedule
+from protocols.mpc.programs.step_noise import StepNoise
 from protocols.mpc.programs.summarise import SummariseProgram, summarise_schedule
 from protocols.mpc.programs.train import Steps, TrainProgram, public_start, shared_start
 from protocols.mpc.programs.train_private import PrivateTrainProgram, private_schedule
@@ -44,8 +45,8 @@ class Brought:
         model_share: of an evaluation or inference, or of serving.
         query_share: of an inference.
         attack_numbers: of an assessment: (rows, numbers of the attack) int64 of the same rows (`protocols.attack_numbers`).
-        noise: of a private training on shares, or of outputs about rows that have some: (steps, used coordinates) of the sum of
-            all owners' noise (`PlannedNoise`).
+        noise: of outputs about rows that have some: (steps, used coordinates) of the sum of all owners' noise (`PlannedNoise`).
+        step_noise: the same of a private training on shares, which may come later.
         draw: gives this party's own noise, for an output of predictions that has some.
     """
 
@@ -56,6 +57,7 @@ class Brought:
     model_share: Mapping[str, RingArray]
     query_share: RingArray | None
     noise: RingArray | None = None
+    step_noise: StepNoise | None = None
     attack_numbers: RingArray | None = None
     draw: Draw | None = None
 
@@ -101,10 +103,9 @@ def program_of(job: Job, engine: Engine, brought: Brought) -> Program:
             else:
                 start = shared_start(brought.training_state)
             if bounds_rows(job):
-                noise = brought.noise
-                if noise is None:
+                if brought.step_noise is None:
                     raise ConfideError(ErrorCode.INTERNAL, "a private training begins without its owners' noise")
-                return PrivateTrainProgram(job=job, features=features, labels=labels, start=start, noise=noise)
+                return PrivateTrainProgram(job=job, features=features, labels=labels, start=start, noise=brought.step_noise)
             return TrainProgram(job=job, features=features, labels=labels, start=start)
         case JobType.EVALUATE:
             features, labels = _rows(brought)

@@ -18,16 +18,19 @@ from protocols.mpc.combination import Term
 from protocols.mpc.engine import Engine, Steps, together
 from protocols.mpc.programs.forward import OPEN_MODEL, Forward, forward_stages
 from protocols.mpc.programs.group_counts import GroupCounts
-from protocols.mpc.programs.measures import Block, CountedMeasure, Counts, LogLoss, Measure, SquaredError
+from protocols.mpc.programs.measures import Block, CountedMeasure, Counts, GuardedMeasure, LogLoss, Measure, SquaredError
 from protocols.mpc.programs.noisy_counts import noisy_tables
+from protocols.mpc.programs.noisy_losses import BoundedLogLoss, BoundedSquaredError
 from protocols.mpc.programs.predict import plain_term
 from protocols.mpc.programs.program import Program, Results
 from protocols.mpc.programs.ranking import LAST_PAIRS, PAIRS, Ranking, ranking_stage
 from protocols.mpc.programs.reliability import BoundedReliability, Reliability
+from protocols.mpc.programs.score_histogram import ScoreHistogram
 from protocols.mpc.tensor import current_engine
 from protocols.mpc.values import SharedValue, ValueView
 from protocols.plan.plan import Part, Stage
 from protocols.ring import RingArray
+from protocols.row_losses import loss_scale
 from protocols.row_noise import adds_row_noise
 from protocols.schema_features import feature_names
 
@@ -82,17 +85,26 @@ class EvaluateProgram(Program):
                 wants_table=OutputKind.CONFUSION in kinds,
             )
             self._measures.append(counts)
-        if OutputKind.LOG_LOSS in kinds:
-            self._measures.append(LogLoss(num_rows=job.num_rows, min_cell=min_cell))
-        if OutputKind.SQUARED_ERROR in kinds:
-            self._measures.append(SquaredError(num_rows=job.num_rows))
         if OutputKind.RELIABILITY in kinds:
             diagram = BoundedReliability if adds_row_noise(job) else Reliability
             self._measures.append(diagram(task=job.task, num_rows=job.num_rows, min_cell=min_cell))
         for output in job.outputs:
-            if output.kind is OutputKind.GROUP_CONFUSION:
-                values = features[:, feature_names(job.schema).index(output.group_by)]
-                self._measures.append(GroupCounts(values=values, edges=output.group_edges, min_cell=min_cell))
+            match output.kind:
+                case OutputKind.LOG_LOSS if output.has_noise:
+                    self._measures.append(BoundedLogLoss(loss_scale(output, job.num_rows)))
+                case OutputKind.LOG_LOSS:
+                    self._measures.append(LogLoss(num_rows=job.num_rows, min_cell=min_cell))
+                case OutputKind.SQUARED_ERROR if output.has_noise:
+                    self._measures.append(BoundedSquaredError(loss_scale(output, job.num_rows)))
+                case OutputKind.SQUARED_ERROR:
+                    self._measures.append(SquaredError(num_rows=job.num_rows))
+                case OutputKind.GROUP_CONFUSION:
+                    values = features[:, feature_names(job.schema).index(output.group_by)]
+                    self._measures.append(GroupCounts(values=values, edges=output.group_edges, min_cell=min_cell))
+                case OutputKind.SCORE_HISTOGRAM:
+                    self._measures.append(ScoreHistogram(output.group_edges))
+                case _:
+                    pass  # made above: these share a measure, or come at once
         self._found: dict[OutputKind, RingArray] = {}
 
     def run_segment(self, name: str) -> None:
@@ -112,23 +124,24 @@ class EvaluateProgram(Program):
     def results(self) -> Results:
         """Returns every output at 16 fractional bits.
 
-        Counts (1,), a table (classes, classes), rates and means (1,), a reliability diagram (10, 3), groups' tables (groups, 4).
+        Counts (1,), a table (classes, classes), rates and means (1,), a reliability diagram (10, 3), groups' tables (groups, 4),
+        a score histogram (bins, 2); a loss with noise is a sum in units of the most that a row counts (`protocols.row_losses`).
         """
         bits = VALUE_BITS + 20
         shares = {output.name: self._found[output.kind] for output in self._job.outputs if output.kind in self._found}
         return Results(outputs={n: SharedValue(share, scale_bits=VALUE_BITS, magnitude_bits=bits) for n, share in shares.items()})
 
     def _finish(self, engine: Engine) -> Steps[dict[OutputKind, RingArray]]:
-        if not adds_row_noise(self._job):
-            found: dict[OutputKind, RingArray] = {}
-            for guarded in (yield from together(*(measure.finish(engine) for measure in self._measures))):
-                found |= guarded
-            return found
-        tables: dict[OutputKind, RingArray] = {}
-        for measure in self._measures:
-            if isinstance(measure, CountedMeasure):  # the job's checks let no other stand beside noise
-                tables |= measure.counted()
-        return (yield from noisy_tables(engine, self._job, tables, self._noise))
+        is_noisy = adds_row_noise(self._job)
+        # The job's checks let nothing that takes no noise stand beside noise, and nothing that needs it stand without.
+        if is_noisy:
+            steps = [measure.counted(engine) for measure in self._measures if isinstance(measure, CountedMeasure)]
+        else:
+            steps = [measure.finish(engine) for measure in self._measures if isinstance(measure, GuardedMeasure)]
+        found: dict[OutputKind, RingArray] = {}
+        for part in (yield from together(*steps)):
+            found |= part
+        return (yield from noisy_tables(engine, self._job, found, self._noise)) if is_noisy else found
 
     def _block(self, rows: slice) -> Block:
         if self._job.task is Task.REAL:

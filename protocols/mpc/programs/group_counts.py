@@ -21,7 +21,7 @@ from protocols.mpc.primitives.multiplication import multiply
 from protocols.mpc.primitives.products import product
 from protocols.mpc.primitives.staircase import threshold_bits
 from protocols.mpc.programs.disclosure import guard_parts, keep_all_of_table
-from protocols.mpc.programs.measures import Block, CountedMeasure, Finished
+from protocols.mpc.programs.measures import Block, CountedMeasure, Finished, GuardedMeasure
 from protocols.mpc.programs.predict import predicted_classes
 from protocols.mpc.values import SharedValue, ValueView
 from protocols.ring import RingArray
@@ -46,7 +46,7 @@ def edge_thresholds(edges: Sequence[str]) -> list[int]:
     return [math.ceil(Fraction(Decimal(edge)) * (1 << VALUE_BITS) - Fraction(1, 2) - _SLACK) for edge in edges]
 
 
-class GroupCounts(CountedMeasure):
+class GroupCounts(GuardedMeasure, CountedMeasure):
     """The confusion table of each group: (groups, 4) at 16 bits.
 
     Args:
@@ -75,13 +75,18 @@ class GroupCounts(CountedMeasure):
         right = SharedValue(columns, scale_bits=VALUE_BITS, magnitude_bits=VALUE_BITS)
         self._sums = self._sums + (yield from product(engine, ValueView(groups), ValueView(right)))
 
-    def counted(self) -> Finished:
+    def counted(self, engine: Engine) -> Steps[Finished]:
         """See `CountedMeasure.counted`."""
-        return {OutputKind.GROUP_CONFUSION: np.ascontiguousarray(self._sums @ _CELLS_OF_SUMS.T)}
+        del engine
+        yield from ()
+        return {OutputKind.GROUP_CONFUSION: self._cells()}
+
+    def _cells(self) -> RingArray:
+        return np.ascontiguousarray(self._sums @ _CELLS_OF_SUMS.T)
 
     def finish(self, engine: Engine) -> Steps[Finished]:
-        """See `Measure.finish`."""
-        table = self.counted()[OutputKind.GROUP_CONFUSION]
+        """See `GuardedMeasure.finish`."""
+        table = self._cells()
         if self._min_cell == 1:
             return {OutputKind.GROUP_CONFUSION: table}
         whole = table.sum(axis=0)[_TO_TABLE].reshape(2, 2)

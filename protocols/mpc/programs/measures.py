@@ -53,20 +53,24 @@ class Measure(ABC):
     def add(self, engine: Engine, block: Block) -> Steps[None]:
         """Takes in a block of rows; the same operations for every block of one size."""
 
+
+class GuardedMeasure(Measure):
+    """A measure that can be opened without noise."""
+
     @abstractmethod
     def finish(self, engine: Engine) -> Steps[Finished]:
         """Returns the guarded outputs as shares at 16 fractional bits."""
 
 
 class CountedMeasure(Measure):
-    """A measure that is made of counts of rows, to which noise can be added."""
+    """A measure to which noise can be added: a row adds to its numbers no more than `protocols.row_noise` says."""
 
     @abstractmethod
-    def counted(self) -> Finished:
-        """Returns its outputs as shares at 16 fractional bits before anything is withheld; local, and never opened as it is."""
+    def counted(self, engine: Engine) -> Steps[Finished]:
+        """Returns its outputs as shares at 16 fractional bits before anything is withheld; never opened as it is."""
 
 
-class Counts(CountedMeasure):
+class Counts(GuardedMeasure, CountedMeasure):
     """The table of true by predicted class, and the number of correct rows, which is its diagonal's sum.
 
     Args:
@@ -91,12 +95,14 @@ class Counts(CountedMeasure):
         guesses = SharedValue(predicted.one_hot, scale_bits=0, magnitude_bits=1)
         self._table = self._table + (yield from product(engine, ValueView(truth).transpose, ValueView(guesses)))
 
-    def counted(self) -> Finished:
+    def counted(self, engine: Engine) -> Steps[Finished]:
         """See `CountedMeasure.counted`."""
+        del engine
+        yield from ()
         return {OutputKind.CORRECT_COUNT: np.trace(self._table).reshape(1), OutputKind.CONFUSION: self._table}
 
     def finish(self, engine: Engine) -> Steps[Finished]:
-        """See `Measure.finish`."""
+        """See `GuardedMeasure.finish`."""
         correct = np.trace(self._table).reshape(1)
         count = yield from guard_count(engine, correct, num_rows=self._num_rows, min_cell=self._min_cell)
         found = {OutputKind.CORRECT_COUNT: count.count}
@@ -107,7 +113,7 @@ class Counts(CountedMeasure):
         return found
 
 
-class LogLoss(Measure):
+class LogLoss(GuardedMeasure):
     """The mean cross-entropy, from logits: within 2^-14 plus 2^-12 of itself of the mean for these logits.
 
     Args:
@@ -133,13 +139,13 @@ class LogLoss(Measure):
         self._classes = self._classes + truth.sum(axis=0)
 
     def finish(self, engine: Engine) -> Steps[Finished]:
-        """See `Measure.finish`."""
+        """See `GuardedMeasure.finish`."""
         mean = yield from _mean(engine, self._total, self._num_rows, _MEAN_LIMIT_BITS)
         guarded = yield from guard_mean(engine, mean, groups=self._classes, min_cell=self._min_cell)
         return {OutputKind.LOG_LOSS: guarded}
 
 
-class SquaredError(Measure):
+class SquaredError(GuardedMeasure):
     """The mean of squared errors; an error beyond 256 counts as 256.
 
     Args:
@@ -159,7 +165,7 @@ class SquaredError(Measure):
         self._total = self._total + (yield from truncate(engine, squares.sum().reshape(1), VALUE_BITS))
 
     def finish(self, engine: Engine) -> Steps[Finished]:
-        """See `Measure.finish`."""
+        """See `GuardedMeasure.finish`."""
         bits = 2 * (ERROR_LIMIT.bit_length() - 1)
         return {OutputKind.SQUARED_ERROR: (yield from _mean(engine, self._total, self._num_rows, bits))}
 

@@ -18,6 +18,7 @@ from protocols.job import Job, Task
 from protocols.job_parts import Output
 from protocols.mpc.engine import Engine, Steps
 from protocols.mpc.primitives.staircase import staircase
+from protocols.mpc.primitives.truncation import truncate
 from protocols.prg import KEY_BYTES, AesCtrStream
 from protocols.ring import RingArray
 from protocols.secrets import SecretBytes
@@ -26,6 +27,7 @@ Draw = Callable[[int, int], RingArray]
 """Gives so many fresh integers of this party's own with such a standard deviation, int64, secret."""
 
 _UNIT = 1 << VALUE_BITS
+_LEAST_CUT = 2  # a truncation by so many bits gives less than 2^63 - 2^60 of any number of the ring
 
 
 def no_noise(count: int, deviation: int) -> RingArray:
@@ -68,6 +70,24 @@ def with_noise(job: Job, output: Output, share: RingArray, draw: Draw | None, *,
     deviation = own_deviation(output, drawers=len(job.computing_parties)) * times
     result: RingArray = share + draw(share.size, deviation).reshape(share.shape)
     return result
+
+
+def small(engine: Engine, share: RingArray, scale_bits: int) -> Steps[RingArray]:
+    """Returns this party's share of a value at 16 fractional bits that is far from the ring's ends for every number of the ring.
+
+    It is below 2^63 - 2^60 in absolute value, so comparisons with public numbers agree with each other, whatever the model
+    computes. One round; the error is 0 or +1 unit of 2^-16, and 0 of a value that has 16 fractional bits and is below 2^60.
+
+    Args:
+        engine: this party's engine.
+        share: int64, any shape, secret.
+        scale_bits: its fractional bits, 16 or more.
+
+    Learns: nobody anything; the opened number is uniform.
+    """
+    shift = max(_LEAST_CUT, scale_bits - VALUE_BITS)
+    lifted = share << np.int64(shift - (scale_bits - VALUE_BITS))
+    return (yield from truncate(engine, lifted, shift))
 
 
 def within_range(engine: Engine, share: RingArray, task: Task) -> Steps[RingArray]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from protocols.errors import ConfideError, ErrorCode
 from protocols.fixed_point import VALUE_BITS
 from protocols.job import Job, Output, OutputKind
+from protocols.loss_bounds import LOSSES
 from protocols.mpc.engine import Engine, Steps
 from protocols.mpc.primitives.comparison import nonnegative
 from protocols.mpc.primitives.multiplication import multiply
@@ -22,6 +23,7 @@ from protocols.row_noise import output_shape
 
 # Which column of a line says how many rows it is of; in other tables every cell is a count of its own.
 _SIZE_COLUMNS = {OutputKind.RELIABILITY: 0, OutputKind.GROUP_MEANS: -1}
+_TOLD = -1
 
 
 def noisy_tables(
@@ -30,7 +32,7 @@ def noisy_tables(
     """Adds noise to all numbers that a job opens, and withholds what then tells of fewer rows than the minimum; five rounds.
 
     A count below the minimum becomes -1; in a line of a diagram or of groups, the rest of the line becomes 0 with it. With a
-    minimum of 1 nothing is withheld and nothing is sent: counts may be negative.
+    minimum of 1 nothing is withheld and nothing is sent: counts may be negative. A loss is over all rows, and never withheld.
 
     Args:
         engine: this party's engine.
@@ -49,7 +51,11 @@ def noisy_tables(
     flat = flat + noise[0]
     min_cell = max(output.min_cell for output in job.outputs)
     if min_cell > 1:
-        flat = yield from _withheld(engine, flat, _deciding(job), min_cell)
+        deciding = _deciding(job)
+        judged = deciding != _TOLD
+        if judged.any():
+            places = np.flatnonzero(judged)
+            flat[judged] = yield from _withheld(engine, flat[judged], np.searchsorted(places, deciding[judged]), min_cell)
     return _apart(job.outputs, [output_shape(job, output) for output in job.outputs], flat)
 
 
@@ -63,14 +69,16 @@ def _withheld(engine: Engine, flat: RingArray, deciding: NDArray[np.intp], min_c
 
 
 def _deciding(job: Job) -> NDArray[np.intp]:
-    """For each number the position of the one that says how many rows it tells of."""
+    """For each number the position of the one that says how many rows it tells of; `_TOLD` for what is of all rows."""
     found, start = [], 0
     for output in job.outputs:
         positions = start + np.arange(int(np.prod(output_shape(job, output)))).reshape(output_shape(job, output))
         column = _SIZE_COLUMNS.get(output.kind)
+        if output.kind in LOSSES:
+            positions = np.full_like(positions, _TOLD)
         of_line = positions if column is None else np.broadcast_to(positions[:, [column]], positions.shape)
         found.append(of_line.reshape(-1))
-        start += positions.size
+        start += of_line.size
     return np.concatenate(found)
 
 

@@ -18,7 +18,7 @@ from protocols.mpc.primitives.multiplication import multiply
 from protocols.mpc.primitives.reciprocal import reciprocal
 from protocols.mpc.primitives.truncation import truncate
 from protocols.mpc.programs.disclosure import guard_rate
-from protocols.mpc.programs.measures import Block, Finished, Measure
+from protocols.mpc.programs.measures import Block, Finished, GuardedMeasure
 from protocols.plan.plan import Part, Stage
 
 MAX_RANKED_ROWS = 2048
@@ -57,7 +57,7 @@ def rate_bits(num_rows: int, min_cell: int) -> int:
     return min(VALUE_BITS, (2 * min_cell * max(1, num_rows - min_cell)).bit_length() - 1)
 
 
-class Ranking(Measure):
+class Ranking(GuardedMeasure):
     """Collects scores and labels of all rows, compares them pair by pair, and gives the rate.
 
     Args:
@@ -84,7 +84,7 @@ class Ranking(Measure):
         self._balance -= bits.sum(axis=0)
 
     def finish(self, engine: Engine) -> Steps[Finished]:
-        """See `Measure.finish`."""
+        """See `GuardedMeasure.finish`."""
         num_rows = len(self._labels)
         positive = self._labels.sum().reshape(1)
         negative = engine.public(np.full(1, num_rows << VALUE_BITS, np.int64)) - positive

@@ -23,7 +23,7 @@ from protocols.mpc.primitives.sigmoid import sigmoid
 from protocols.mpc.primitives.softmax import softmax
 from protocols.mpc.primitives.staircase import threshold_bits
 from protocols.mpc.programs.disclosure import guard_bins, keep_all_of_table, keep_exact_count
-from protocols.mpc.programs.measures import Block, CountedMeasure, Finished
+from protocols.mpc.programs.measures import Block, CountedMeasure, Finished, GuardedMeasure
 from protocols.mpc.programs.noisy import within_range
 from protocols.mpc.values import SharedValue, ValueView
 from protocols.ring import RingArray
@@ -32,7 +32,7 @@ BINS = 10
 _COLUMNS = 3  # rows, sum of probabilities, right rows
 
 
-class Reliability(CountedMeasure):
+class Reliability(GuardedMeasure, CountedMeasure):
     """The reliability diagram: (10, 3) at 16 bits.
 
     A probability at an edge counts to the tenth above it, so that the upper half are the rows that class 1 is predicted for.
@@ -60,12 +60,14 @@ class Reliability(CountedMeasure):
         sums = yield from product(engine, ValueView(left), ValueView(columns))
         self._table = self._table + np.hstack([bins.sum(axis=1, keepdims=True) << np.int64(VALUE_BITS), sums])
 
-    def counted(self) -> Finished:
+    def counted(self, engine: Engine) -> Steps[Finished]:
         """See `CountedMeasure.counted`."""
+        del engine
+        yield from ()
         return {OutputKind.RELIABILITY: self._table}
 
     def finish(self, engine: Engine) -> Steps[Finished]:
-        """See `Measure.finish`."""
+        """See `GuardedMeasure.finish`."""
         if self._min_cell == 1:
             return {OutputKind.RELIABILITY: self._table}
         right = self._table[:, 2]

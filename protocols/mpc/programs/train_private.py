@@ -28,6 +28,7 @@ from protocols.mpc.primitives.truncation import truncate
 from protocols.mpc.programs.optimisers import SgdSteps, State, parameter_of, zero_state
 from protocols.mpc.programs.program import Program, Results
 from protocols.mpc.programs.rates import LearningRates
+from protocols.mpc.programs.step_noise import StepNoise
 from protocols.mpc.shared_gradients_design import (
     GRID_BITS,
     check_fits,
@@ -78,18 +79,18 @@ class PrivateTrainProgram(Program):
         features: (rows, features) int64 share of the rows as their owners shortened them.
         labels: (rows, 1) int64 share of their labels.
         start: parameters by name, as shares.
-        noise: (steps, parameters) int64 share of the sum of all owners' noise at 32 fractional bits, in the order of the model's
-            trained parameters. It is read at the end of each step: before the first one it may still be filled.
+        noise: of (steps, parameters): share of the sum of all owners' noise at 32 fractional bits, in the order of the model's
+            trained parameters. It is read towards the end of each step: in the first one it may still be filled.
 
     Raises:
         ConfideError: INVALID_JOB (the querier's fault) for settings whose numbers could leave their range; INTERNAL (ours) if
-            the noise is of another shape.
+            the noise is of another shape, or not there when a step needs it.
     """
 
-    def __init__(self, *, job: Job, features: RingArray, labels: RingArray, start: State, noise: RingArray) -> None:
+    def __init__(self, *, job: Job, features: RingArray, labels: RingArray, start: State, noise: StepNoise) -> None:
         check_fits(job)
         wanted = design(job, 0)
-        if noise.shape != (wanted.steps, wanted.used) or noise.dtype != np.int64:
+        if noise.shape != (wanted.steps, wanted.used):
             raise ConfideError(ErrorCode.INTERNAL, "the noise of a private training is not that of its steps")
         training = training_of(job)
         self._task = job.task
@@ -157,7 +158,8 @@ class PrivateTrainProgram(Program):
     def _make_step(self, engine: Engine) -> Protocol[None]:
         weights, bias = yield from self._gradients(engine)
         # Noise and earlier blocks are added before anything else is done with the sum.
-        added = self._noise[self._step] if self._so_far is None else self._noise[self._step] + self._so_far
+        noise = self._noise.of_step(self._step)
+        added = noise if self._so_far is None else noise + self._so_far
         weights = weights.plus(PartialShare(added[: weights.share.size].reshape(weights.shape)))
         sums = {self._names.weight: self._combination(weights)}
         if self._names.bias is not None:

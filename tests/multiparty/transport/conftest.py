@@ -9,7 +9,7 @@ import pytest
 
 from governance.identity.names import MemberKind
 from parties.transport import streams
-from parties.transport.streams import LinkTable
+from parties.transport.streams import LinkTable, Route
 from parties.transport.tls import open_channel
 from tests.support.tls_world import (
     SERVER,
@@ -38,6 +38,12 @@ def endpoint(world: TlsWorld, links: LinkTable) -> Iterator[str]:
 @pytest.fixture(autouse=True)
 def _short_wait_for_a_link(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "CONNECT_S", 1.5)
+
+
+@pytest.fixture(scope="module")
+def route(world: TlsWorld, endpoint: str) -> Route:
+    """How the other party reaches the port."""
+    return world.route(endpoint)
 
 
 @pytest.fixture(scope="module")

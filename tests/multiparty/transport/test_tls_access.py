@@ -15,7 +15,6 @@ from google.protobuf.wrappers_pb2 import BytesValue
 
 from governance.identity.names import MemberKind, tls_name
 from parties.server.access import ACCESS
-from parties.transport.streams import LINK_METHOD
 from parties.transport.tls import MAX_MESSAGE_BYTES, open_channel
 from parties.wire.methods import DELIVER, Method
 from parties.wire.status import from_rpc_error
@@ -38,6 +37,7 @@ PARTY_ONLY = [
     "/confide.v1.PartyService/Probe",
     "/confide.v1.GovernanceService/Tell",
     "/confide.v1.GovernanceService/ListStatements",
+    "/confide.v1.GovernanceService/HandAssessment",
     "/confide.v1.AuditService/Cosign",
     "/confide.v1.AuditService/LastSeen",
     "/confide.v1.SessionService/Deliver",
@@ -52,7 +52,6 @@ PARTY_ONLY = [
             "BreakOffIntersection",
         )
     ),
-    LINK_METHOD,
 ]
 RESEARCHER_ONLY = [
     *(
@@ -74,7 +73,7 @@ FOR_BOTH = [
     "/confide.v1.JobsService/GetJob",
     "/confide.v1.GovernanceService/ListAgreements",
 ]
-NO_DEADLINE_NEEDED = [LINK_METHOD, *STREAMING]
+NO_DEADLINE_NEEDED = STREAMING
 ROOT = Path(__file__).parents[3]
 
 
@@ -180,7 +179,7 @@ def test_table_of_this_test_covers_the_access_table() -> None:
     assert sorted(PARTY_ONLY + RESEARCHER_ONLY + FOR_BOTH) == sorted(ACCESS)
 
 
-@pytest.mark.parametrize("method", [m for m in FOR_BOTH + PARTY_ONLY if m != LINK_METHOD])
+@pytest.mark.parametrize("method", FOR_BOTH + PARTY_ONLY)
 def test_method_open_to_parties_answers_a_party(method: str, channels: dict[MemberKind, grpc.Channel]) -> None:
     assert call(channels[MemberKind.PARTY], method) == f"party {PEER}".encode()
 

@@ -8,14 +8,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import grpc
 import numpy as np
 import pytest
 
-from governance.identity.names import MemberKind
 from parties.harness import free_ports
-from parties.transport.streams import LinkTable, dial
-from parties.transport.tls import open_channel
+from parties.transport.streams import LinkTable, Route, dial
 from parties.worker.link import WorkerLink
 from protocols.links import TensorSpec
 from tests.support.delay_proxy import DelayProxy
@@ -30,23 +27,22 @@ _ATTEMPTS = itertools.count(2_000)
 
 
 @contextmanager
-def two_workers(links: LinkTable, channel: grpc.Channel) -> Iterator[tuple[WorkerLink, WorkerLink]]:
-    """The ends of a link over the channel: the one that dialled, and the one that was accepted."""
+def two_workers(links: LinkTable, route: Route) -> Iterator[tuple[WorkerLink, WorkerLink]]:
+    """The ends of a link: the one that dialled, and the one that was accepted."""
     attempt = next(_ATTEMPTS)
     near, near_party = socket.socketpair()
     far, far_party = socket.socketpair()
     links.expect(SESSION_ID, attempt, PEER, far_party)
-    dial(channel, session=SESSION_ID, attempt=attempt, endpoint=near_party)
+    dial(route, session=SESSION_ID, attempt=attempt, endpoint=near_party)
     with near, near_party, far, far_party:
         yield a_link(near, peer=SERVER, attempt=attempt), a_link(far, peer=PEER, attempt=attempt)
 
 
 @pytest.fixture
-def distant(world: TlsWorld, endpoint: str) -> Iterator[grpc.Channel]:
+def distant(world: TlsWorld, endpoint: str) -> Iterator[Route]:
     proxy = DelayProxy(free_ports(1)[0], int(endpoint.rpartition(":")[2]), one_way_s=ONE_WAY_S)
     proxy.start()
-    with open_channel(world.peer, endpoint=proxy.address, party=SERVER) as channel:
-        yield channel
+    yield world.route(proxy.address)
     proxy.stop()
 
 
@@ -60,8 +56,8 @@ def take_rounds(link: WorkerLink, first: int, sizes: list[int]) -> float:
     return time.monotonic() - began
 
 
-def test_rounds_between_distant_parties_cost_one_way_each_whatever_their_size(links: LinkTable, distant: grpc.Channel) -> None:
-    """A message that waited for an answer, or for room in a window of HTTP/2, would cost a round trip more each round."""
+def test_rounds_between_distant_parties_cost_one_way_each_whatever_their_size(links: LinkTable, distant: Route) -> None:
+    """A message that waited for an answer, or for room in a window, would cost a round trip more each round."""
     sizes = [64, 100_000, 3_300_000, 3_300_000, 64, 3_300_000]
     with two_workers(links, distant) as (near, far):
         other = Running(lambda: (take_rounds(far, 1, [64, 3_300_000]), take_rounds(far, 3, sizes)))
@@ -71,12 +67,10 @@ def test_rounds_between_distant_parties_cost_one_way_each_whatever_their_size(li
     assert (len(sizes) - 2) * ONE_WAY_S <= taken < len(sizes) * 3 * ONE_WAY_S
 
 
-def test_link_to_a_worker_that_does_not_read_holds_the_sender_back_within_a_bound(
-    links: LinkTable, channels: dict[MemberKind, grpc.Channel]
-) -> None:
+def test_link_to_a_worker_that_does_not_read_holds_the_sender_back_within_a_bound(links: LinkTable, route: Route) -> None:
     """What a dealer is ahead waits in the reader's window, in sockets and in the stream's window: nowhere without a bound."""
     size, messages, window = MIB - 128, 120, 8 * MIB
-    with two_workers(links, channels[MemberKind.PARTY]) as (dealer, computing):
+    with two_workers(links, route) as (dealer, computing):
         computing.read_ahead(window)
         sending = Running(lambda: [dealer.send(n, [np.full(size, n % 251, np.uint8)]) for n in range(1, messages + 1)])
         sent, moving = 0, True

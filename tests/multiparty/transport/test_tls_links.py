@@ -5,26 +5,31 @@ from __future__ import annotations
 import itertools
 import json
 import socket
+import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
-import grpc
 import numpy as np
 import pytest
 
 from governance.identity.names import MemberKind
+from parties.server.stream_limits import MOST_STREAMS
 from parties.transport import streams
 from parties.transport.frames import MAX_FRAME_BYTES
-from parties.transport.streams import ATTEMPT_KEY, LINK_METHOD, SESSION_KEY, LinkTable, dial
-from parties.transport.tls import open_channel
-from parties.wire.status import from_rpc_error
+from parties.transport.opening import OPENING_BYTES, LinkOpening
+from parties.transport.streams import LinkTable, Route, dial
+from parties.transport.tls import LINK_PROTOCOL
 from protocols.errors import ErrorCode
 from protocols.links import TensorSpec
 from tests.support.link_pairs import Running, a_frame, a_link, framed
-from tests.support.tls_calls import SESSION_ID, refusal
+from tests.support.tls_calls import SESSION_ID
+from tests.support.tls_links import asked, opened
 from tests.support.tls_world import (
     PEER,
     SERVER,
@@ -42,11 +47,11 @@ _ATTEMPTS = itertools.count(1_000)  # every test its own: a link is joined once
 class Joined:
     """A link between this test's worker ends: `near` dialled, `far` was accepted by the server."""
 
-    def __init__(self, links: LinkTable, channel: grpc.Channel, attempt: int) -> None:
+    def __init__(self, links: LinkTable, route: Route, attempt: int) -> None:
         self.near, near_party = socket.socketpair()
         self.far, far_party = socket.socketpair()
         links.expect(SESSION_ID, attempt, PEER, far_party)
-        dial(channel, session=SESSION_ID, attempt=attempt, endpoint=near_party)
+        dial(route, session=SESSION_ID, attempt=attempt, endpoint=near_party)
         for end in (self.near, self.far):
             end.settimeout(15)
         self._parties = (near_party, far_party)
@@ -57,8 +62,8 @@ class Joined:
 
 
 @pytest.fixture
-def joined(links: LinkTable, channels: dict[MemberKind, grpc.Channel]) -> Iterator[Joined]:
-    made = Joined(links, channels[MemberKind.PARTY], attempt=next(_ATTEMPTS))
+def joined(links: LinkTable, route: Route) -> Iterator[Joined]:
+    made = Joined(links, route, attempt=next(_ATTEMPTS))
     yield made
     made.close()
 
@@ -107,61 +112,148 @@ def test_link_frame_above_the_limit_from_a_worker_ends_the_link(joined: Joined) 
     assert joined.far.recv(1) == b""
 
 
-def test_link_frame_above_the_limit_from_a_peer_ends_the_link(links: LinkTable, channels: dict[MemberKind, grpc.Channel]) -> None:
+def test_link_frame_above_the_limit_from_a_peer_ends_the_link(world: TlsWorld, endpoint: str, links: LinkTable) -> None:
     far, far_party = socket.socketpair()
     with far, far_party:
         far.settimeout(15)
         links.expect(SESSION_ID, 3, PEER, far_party)
-        metadata = ((SESSION_KEY, SESSION_ID), (ATTEMPT_KEY, "3"))
-        frames = iter([b"x" * 100, b"x" * (MAX_FRAME_BYTES + 1), b"y" * 100])
-        stream = channels[MemberKind.PARTY].stream_stream(LINK_METHOD)(frames, metadata=metadata, timeout=15)
-        received = b"".join(iter(lambda: far.recv(1 << 16), b""))
-        assert received == framed(b"x" * 100)
-        assert list(stream) == []
+        with opened(world.peer, endpoint) as peer:
+            assert asked(peer, LinkOpening(SESSION_ID, 3).to_bytes()) is None
+            peer.sendall(framed(b"x" * 100) + framed(b"x" * (MAX_FRAME_BYTES + 1))[:1000])
+            assert b"".join(iter(lambda: far.recv(1 << 16), b"")) == framed(b"x" * 100)
+            assert peer.recv(1) == b""
 
 
-def test_link_of_an_unknown_session_is_refused(channels: dict[MemberKind, grpc.Channel]) -> None:
-    error = refusal(channels[MemberKind.PARTY], LINK_METHOD)
-    assert error.code is ErrorCode.UNKNOWN_SESSION
+def test_link_whose_peer_closes_tls_and_stays_has_ended_after_its_last_words(
+    world: TlsWorld, endpoint: str, links: LinkTable
+) -> None:
+    """Whatever came after that would be kept and never opened."""
+    far, far_party = socket.socketpair()
+    with far, far_party:
+        far.settimeout(15)
+        links.expect(SESSION_ID, 4, PEER, far_party)
+        with opened(world.peer, endpoint) as peer:
+            assert asked(peer, LinkOpening(SESSION_ID, 4).to_bytes()) is None
+            peer.sendall(framed(b"last"))
+            peer.settimeout(0.5)
+            with suppress(OSError):
+                peer.unwrap()  # says so, and waits for an answer
+            assert b"".join(iter(lambda: far.recv(1 << 16), b"")) == framed(b"last")
 
 
-@pytest.mark.parametrize("attempt", ["", "-1", "one", "1.0", "9999999"])
-def test_link_without_a_sound_attempt_is_refused(attempt: str, channels: dict[MemberKind, grpc.Channel]) -> None:
-    metadata = ((SESSION_KEY, SESSION_ID), (ATTEMPT_KEY, attempt))
-    with pytest.raises(grpc.RpcError) as caught:
-        list(channels[MemberKind.PARTY].stream_stream(LINK_METHOD)(iter([]), metadata=metadata, timeout=10))
-    assert from_rpc_error(caught.value, party=SERVER).code is ErrorCode.INVALID_ARGUMENT
+def test_link_of_an_unknown_session_is_refused(world: TlsWorld, endpoint: str) -> None:
+    with opened(world.peer, endpoint) as peer:
+        assert asked(peer, LinkOpening(SESSION_ID, 7).to_bytes()) is ErrorCode.UNKNOWN_SESSION
 
 
-def test_link_meant_for_another_party_is_refused(links: LinkTable, channels: dict[MemberKind, grpc.Channel]) -> None:
+@pytest.mark.parametrize("said", [bytes(OPENING_BYTES), b"GET / HTTP/1.1\r\nHost: hospital-a\r\n"])
+def test_link_that_says_no_opening_is_refused(said: bytes, world: TlsWorld, endpoint: str) -> None:
+    with opened(world.peer, endpoint) as peer:
+        assert asked(peer, said) is ErrorCode.INVALID_ARGUMENT
+
+
+def test_link_of_a_researcher_is_refused(world: TlsWorld, endpoint: str) -> None:
+    with opened(world.researcher, endpoint) as peer:
+        assert asked(peer, LinkOpening(SESSION_ID, 7).to_bytes()) is ErrorCode.NOT_AUTHORISED
+
+
+@pytest.mark.parametrize("member", ["hospital-x", PEER])
+def test_link_with_a_certificate_that_the_directory_does_not_list_is_refused(member: str, world: TlsWorld, endpoint: str) -> None:
+    with opened(world.outsider(member), endpoint) as peer:
+        assert asked(peer, LinkOpening(SESSION_ID, 7).to_bytes()) is ErrorCode.UNAUTHENTICATED
+
+
+@pytest.mark.parametrize("who", ["another authority", "itself", "expired"])
+def test_link_with_a_certificate_that_tls_refuses_gets_no_answer(who: str, world: TlsWorld, endpoint: str) -> None:
+    identity = {
+        "another authority": lambda: world.of_another_authority(PEER),
+        "itself": lambda: world.signed_by_itself(PEER),
+        "expired": lambda: world.outsider(PEER, age=timedelta(days=120)),
+    }[who]()
+    # A caller of TLS 1.3 believes that it is through before its certificate has been looked at.
+    with pytest.raises(OSError, match=r"alert|reset|closed|EOF"), opened(identity, endpoint) as peer:
+        asked(peer, LinkOpening(SESSION_ID, 7).to_bytes())
+
+
+def test_link_without_a_certificate_gets_no_answer(world: TlsWorld, endpoint: str) -> None:
+    with pytest.raises(OSError, match=r"alert|reset|closed|EOF"), opened(world.peer, endpoint, shows=False) as peer:
+        asked(peer, LinkOpening(SESSION_ID, 7).to_bytes())
+
+
+def test_link_under_tls_1_2_is_refused(world: TlsWorld, endpoint: str) -> None:
+    with pytest.raises(ssl.SSLError), opened(world.peer, endpoint, version=ssl.TLSVersion.TLSv1_2):
+        pass
+
+
+def test_link_that_asks_for_the_protocol_elsewhere_than_in_tls_is_a_call(endpoint: str) -> None:
+    host, _, port = endpoint.rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=15) as plain:
+        plain.sendall(LINK_PROTOCOL.encode())
+        assert plain.recv(1) == b""
+
+
+@pytest.mark.parametrize("wanted", ["another party", "another key"])
+def test_link_to_a_port_with_another_certificate_is_not_opened(
+    wanted: str, world: TlsWorld, endpoint: str, links: LinkTable
+) -> None:
+    """Of another party, or of one whose key the directory has replaced: its certificate is the authority's until it ends."""
+    route = world.route(endpoint)
+    if wanted == "another party":
+        route = replace(route, party="hospital-c")
+    else:
+        route = replace(route, certificate=world.outsider(SERVER).certificate.decode())
+    near, near_party = socket.socketpair()
+    far, far_party = socket.socketpair()
+    with near, near_party, far, far_party:
+        near.settimeout(15)
+        links.expect(SESSION_ID, 9, PEER, far_party)
+        dial(route, session=SESSION_ID, attempt=9, endpoint=near_party)
+        assert near.recv(1) == b""
+        assert links.take(SESSION_ID, 9, PEER) is far_party
+
+
+def test_link_meant_for_another_party_is_refused(world: TlsWorld, endpoint: str, links: LinkTable) -> None:
     far, far_party = socket.socketpair()
     with far, far_party:
         links.expect(SESSION_ID, 7, "hospital-c", far_party)
-        assert refusal(channels[MemberKind.PARTY], LINK_METHOD).code is ErrorCode.UNKNOWN_SESSION
+        with opened(world.peer, endpoint) as peer:
+            assert asked(peer, LinkOpening(SESSION_ID, 7).to_bytes()) is ErrorCode.UNKNOWN_SESSION
         assert links.take(SESSION_ID, 7, "hospital-c") is far_party
 
 
-def test_link_second_stream_for_the_same_one_is_refused_and_the_first_lives(
-    links: LinkTable, channels: dict[MemberKind, grpc.Channel]
+def test_link_second_connection_for_the_same_one_is_refused_and_the_first_lives(
+    world: TlsWorld, endpoint: str, links: LinkTable, route: Route
 ) -> None:
-    first = Joined(links, channels[MemberKind.PARTY], attempt=7)
+    first = Joined(links, route, attempt=7)
     first.near.sendall(a_frame())
     assert first.far.recv(1 << 16) == a_frame()
-    assert refusal(channels[MemberKind.PARTY], LINK_METHOD).code is ErrorCode.UNKNOWN_SESSION
+    with opened(world.peer, endpoint) as peer:
+        assert asked(peer, LinkOpening(SESSION_ID, 7).to_bytes()) is ErrorCode.UNKNOWN_SESSION
     first.far.sendall(a_frame())
     assert first.near.recv(1 << 16) == a_frame()
     first.close()
 
 
+def test_links_of_one_party_are_as_many_as_it_may_hold(world: TlsWorld, endpoint: str, links: LinkTable, route: Route) -> None:
+    joined = [Joined(links, route, attempt=next(_ATTEMPTS)) for _ in range(MOST_STREAMS[MemberKind.PARTY])]
+    for link in joined:
+        link.near.sendall(a_frame())
+        assert link.far.recv(1 << 16) == a_frame()
+    with opened(world.peer, endpoint) as peer:
+        assert asked(peer, LinkOpening(SESSION_ID, 7).to_bytes()) is ErrorCode.TOO_MANY_STREAMS
+    for link in joined:
+        link.close()
+
+
 def test_link_dial_before_the_other_side_expects_it_is_joined_in_time(
-    links: LinkTable, channels: dict[MemberKind, grpc.Channel], monkeypatch: pytest.MonkeyPatch
+    links: LinkTable, route: Route, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(streams, "CONNECT_S", 15)
     near, near_party = socket.socketpair()
     far, far_party = socket.socketpair()
     with near, near_party, far, far_party:
         far.settimeout(15)
-        dial(channels[MemberKind.PARTY], session=SESSION_ID, attempt=8, endpoint=near_party)
+        dial(route, session=SESSION_ID, attempt=8, endpoint=near_party)
         near.sendall(a_frame())
         time.sleep(0.3)
         links.expect(SESSION_ID, 8, PEER, far_party)
@@ -174,23 +266,23 @@ def test_link_dial_to_a_port_where_nobody_listens_ends_for_the_worker(world: Tls
     with socket.socket() as taken, near, near_party:
         near.settimeout(15)
         taken.bind(("127.0.0.1", 0))
-        with open_channel(world.peer, endpoint=f"127.0.0.1:{taken.getsockname()[1]}", party=SERVER) as channel:
-            dial(channel, session=SESSION_ID, attempt=1, endpoint=near_party)
-            assert near.recv(1) == b""
+        route = world.route(f"127.0.0.1:{taken.getsockname()[1]}")
+        dial(route, session=SESSION_ID, attempt=1, endpoint=near_party)
+        assert near.recv(1) == b""
 
 
 # A peer that is killed.
 
 _PEER_PROCESS = """
 import json, socket, sys
-from parties.transport.streams import dial
-from parties.transport.tls import TlsIdentity, open_channel
+from parties.transport.streams import Route, dial
+from parties.transport.tls import TlsIdentity
 
 said = json.loads(sys.stdin.readline())
 identity = TlsIdentity(*(said[name].encode() for name in ("private_key", "certificate", "ca_certificate")))
 worker, party = socket.socketpair()
-channel = open_channel(identity, endpoint=said["endpoint"], party=said["party"])
-dial(channel, session=said["session"], attempt=said["attempt"], endpoint=party)
+route = Route(identity, said["endpoint"], said["party"], said["listed"])
+dial(route, session=said["session"], attempt=said["attempt"], endpoint=party)
 worker.sendall(bytes.fromhex(said["frame"]))
 worker.recv(1)
 print("joined", flush=True)
@@ -206,6 +298,7 @@ def test_link_killed_peer_ends_it_within_seconds(world: TlsWorld, endpoint: str,
         "ca_certificate": world.peer.ca_certificate.decode(),
         "endpoint": endpoint,
         "party": SERVER,
+        "listed": world.directory.party(SERVER).certificate,
         "session": SESSION_ID,
         "attempt": next(_ATTEMPTS),
         "frame": a_frame().hex(),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
-import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from decimal import Decimal
@@ -35,6 +34,7 @@ from tests.support.enquiry_world import (
     Asker,
     EnquiryWorld,
     at_once,
+    await_evaluation,
     codes,
     entries,
     fetched,
@@ -169,7 +169,7 @@ def test_consent_that_ends_during_the_evaluation_holds_the_answer_back(world: En
     with ThreadPoolExecutor(1) as threads:
         stopped = hold_evaluators(world)
         begun = threads.submit(world.ask, enquiry_id, query)
-        time.sleep(0.2)
+        await_evaluation(world)
         withdraw(world, "grant", enquiry_id)
         world.at(NOW + timedelta(seconds=2))
         for evaluator in stopped:
@@ -195,7 +195,7 @@ def test_party_whose_state_is_older_than_what_it_has_shown_answers_and_debits_no
     with ThreadPoolExecutor(1) as threads:
         stopped = hold_evaluators(world)
         begun = threads.submit(world.ask, enquiry_id, query)
-        time.sleep(0.2)
+        await_evaluation(world)
         world.halted = rolled_back
         for evaluator in stopped:
             os.kill(evaluator, signal.SIGCONT)
@@ -277,9 +277,9 @@ def test_requests_are_counted_by_how_they_ended_and_nothing_says_whose_they_are(
 @pytest.mark.parametrize(
     ("caps", "why"),
     [
-        (Caps(MAX_COUNT, 39), "with this job 40 answers, 39 permitted"),
-        (Caps(9, MAX_COUNT), "with this job 10 queries, 9 permitted"),
-        (Caps(MAX_COUNT, MAX_COUNT, Decimal(8)), "epsilon without bound (something is opened without noise), 8 permitted"),
+        (Caps(MAX_COUNT, 39), "the job needs 40 of its answers, and what is left"),
+        (Caps(9, MAX_COUNT), "the job needs 10 of its queries, and what is left"),
+        (Caps(MAX_COUNT, MAX_COUNT, Decimal(8)), "opens something without noise, and its owner permits no enquiry without it"),
     ],
 )
 def test_enquiry_over_the_cap_on_its_querier_is_refused_with_the_account(world: EnquiryWorld, caps: Caps, why: str) -> None:
@@ -289,6 +289,8 @@ def test_enquiry_over_the_cap_on_its_querier_is_refused_with_the_account(world: 
     (problem,) = error.problems
     assert (error.code, problem.where) == (ErrorCode.BUDGET_EXHAUSTED, f"budget.consumer/alice/{world.model.ref.label}")
     assert why in problem.what
+    (said,) = entries(world, EntryKind.BUDGET_REFUSED)
+    assert (said["job"], said["account"]) == (entries(world, EntryKind.ENQUIRY_REFUSED)[0]["enquiry"], problem.where[7:])
     bobs = world.sign(world.enquiry(asker, querier="bob", max_answers=40), world.bob)
     assert world.desk.open(bobs, "bob").is_open
     assert (world.told("alice"), [entry.step for entry in world.told("bob")]) == ((), [Step.RESERVE])

@@ -20,7 +20,7 @@ from protocols.errors import ErrorCode
 from protocols.model.layers import Linear
 from protocols.model.spec import ModelSpec
 from tests.support.consent import NOW
-from tests.support.enquiry_world import WITHIN_S, EnquiryWorld, evaluators, hold_evaluators
+from tests.support.enquiry_world import WITHIN_S, EnquiryWorld, await_evaluation, evaluators, hold_evaluators
 from tests.support.processes import is_running
 from tests.support.refusals import refusal
 
@@ -36,7 +36,7 @@ def test_dead_evaluator_is_one_failed_request_that_is_not_debited(world: Enquiry
     with ThreadPoolExecutor(1) as threads:
         stopped = hold_evaluators(world)
         begun = threads.submit(world.ask, enquiry_id, query)
-        time.sleep(0.2)
+        await_evaluation(world)
         for evaluator in stopped:
             os.kill(evaluator, signal.SIGKILL)
         assert refusal(lambda: begun.result(WITHIN_S)).code is ErrorCode.EVALUATION_FAILED
@@ -48,9 +48,11 @@ def test_evaluator_that_died_while_idle_fails_nothing(world: EnquiryWorld) -> No
     asker = world.asker()
     enquiry_id, query = world.open(asker), asker.query(world.rows())
     world.ask(enquiry_id, query)
-    for evaluator in evaluators(world):
+    died = evaluators(world)
+    for evaluator in died:
         os.kill(evaluator, signal.SIGKILL)
-    time.sleep(0.1)
+    for evaluator in died:
+        ends(evaluator)
     world.ask(enquiry_id, query)
 
 
@@ -84,9 +86,10 @@ def test_evaluator_that_hangs_is_ended(world: EnquiryWorld, monkeypatch: pytest.
     asker = world.asker()
     enquiry_id, query = world.open(asker), asker.query(world.rows())
     world.ask(enquiry_id, query)
-    monkeypatch.setattr("parties.server.encrypted.pool._LEAST_LIMIT_S", 0.5)
     hold_evaluators(world)
-    error = refusal(lambda: world.ask(enquiry_id, query))
+    with monkeypatch.context() as hurried:  # who comes next has all the time that it needs
+        hurried.setattr("parties.server.encrypted.pool._LEAST_LIMIT_S", 0.5)
+        error = refusal(lambda: world.ask(enquiry_id, query))
     assert (error.code, "longer than" in error.what) == (ErrorCode.EVALUATION_FAILED, True)
     world.ask(enquiry_id, query)
 
@@ -125,7 +128,7 @@ def test_evaluators_of_a_withdrawn_model_are_ended_with_its_weights(world: Enqui
     with ThreadPoolExecutor(1) as threads:
         hold_evaluators(world)
         begun = threads.submit(world.ask, enquiry_id, query)
-        time.sleep(0.2)
+        await_evaluation(world)
         with world.party.database.transaction() as tables:
             tables.encrypted.withdraw(world.model.ref, NOW)
         world.at(NOW + timedelta(seconds=2))

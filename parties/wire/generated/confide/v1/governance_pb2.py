@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from parties.wire.generated.confide.v1 import common_pb2 as confide_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x63onfide/v1/governance.proto\x12\nconfide.v1\x1a\x17\x63onfide/v1/common.proto\"[\n\tAgreement\x12\x0c\n\x04\x62ody\x18\x01 \x01(\x0c\x12.\n\nsignatures\x18\x02 \x03(\x0b\x32\x1a.confide.v1.SignedDocument\x12\x10\n\x08in_force\x18\x03 \x01(\x08\"\x17\n\x15ListAgreementsRequest\"O\n\x13ListAgreementsReply\x12\r\n\x05party\x18\x01 \x01(\t\x12)\n\nagreements\x18\x02 \x03(\x0b\x32\x15.confide.v1.Agreement\"<\n\x0bTellRequest\x12-\n\tstatement\x18\x01 \x01(\x0b\x32\x1a.confide.v1.SignedDocument\"\x0b\n\tTellReply\"&\n\x15ListStatementsRequest\x12\r\n\x05\x61\x66ter\x18\x01 \x01(\x04\"I\n\tStatement\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12,\n\x08\x64ocument\x18\x02 \x01(\x0b\x32\x1a.confide.v1.SignedDocument\"O\n\x13ListStatementsReply\x12\r\n\x05party\x18\x01 \x01(\t\x12)\n\nstatements\x18\x02 \x03(\x0b\x32\x15.confide.v1.Statement2\xf7\x01\n\x11GovernanceService\x12T\n\x0eListAgreements\x12!.confide.v1.ListAgreementsRequest\x1a\x1f.confide.v1.ListAgreementsReply\x12\x36\n\x04Tell\x12\x17.confide.v1.TellRequest\x1a\x15.confide.v1.TellReply\x12T\n\x0eListStatements\x12!.confide.v1.ListStatementsRequest\x1a\x1f.confide.v1.ListStatementsReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x63onfide/v1/governance.proto\x12\nconfide.v1\x1a\x17\x63onfide/v1/common.proto\"[\n\tAgreement\x12\x0c\n\x04\x62ody\x18\x01 \x01(\x0c\x12.\n\nsignatures\x18\x02 \x03(\x0b\x32\x1a.confide.v1.SignedDocument\x12\x10\n\x08in_force\x18\x03 \x01(\x08\"\x17\n\x15ListAgreementsRequest\"O\n\x13ListAgreementsReply\x12\r\n\x05party\x18\x01 \x01(\t\x12)\n\nagreements\x18\x02 \x03(\x0b\x32\x15.confide.v1.Agreement\"<\n\x0bTellRequest\x12-\n\tstatement\x18\x01 \x01(\x0b\x32\x1a.confide.v1.SignedDocument\"\x0b\n\tTellReply\"&\n\x15ListStatementsRequest\x12\r\n\x05\x61\x66ter\x18\x01 \x01(\x04\"I\n\tStatement\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12,\n\x08\x64ocument\x18\x02 \x01(\x0b\x32\x1a.confide.v1.SignedDocument\"\'\n\x15HandAssessmentRequest\x12\x0e\n\x06opened\x18\x01 \x01(\x0c\"%\n\x13HandAssessmentReply\x12\x0e\n\x06stated\x18\x01 \x01(\x08\"O\n\x13ListStatementsReply\x12\r\n\x05party\x18\x01 \x01(\t\x12)\n\nstatements\x18\x02 \x03(\x0b\x32\x15.confide.v1.Statement2\xcd\x02\n\x11GovernanceService\x12T\n\x0eListAgreements\x12!.confide.v1.ListAgreementsRequest\x1a\x1f.confide.v1.ListAgreementsReply\x12\x36\n\x04Tell\x12\x17.confide.v1.TellRequest\x1a\x15.confide.v1.TellReply\x12T\n\x0eListStatements\x12!.confide.v1.ListStatementsRequest\x1a\x1f.confide.v1.ListStatementsReply\x12T\n\x0eHandAssessment\x12!.confide.v1.HandAssessmentRequest\x1a\x1f.confide.v1.HandAssessmentReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,8 +46,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTSTATEMENTSREQUEST']._serialized_end=380
   _globals['_STATEMENT']._serialized_start=382
   _globals['_STATEMENT']._serialized_end=455
-  _globals['_LISTSTATEMENTSREPLY']._serialized_start=457
-  _globals['_LISTSTATEMENTSREPLY']._serialized_end=536
-  _globals['_GOVERNANCESERVICE']._serialized_start=539
-  _globals['_GOVERNANCESERVICE']._serialized_end=786
+  _globals['_HANDASSESSMENTREQUEST']._serialized_start=457
+  _globals['_HANDASSESSMENTREQUEST']._serialized_end=496
+  _globals['_HANDASSESSMENTREPLY']._serialized_start=498
+  _globals['_HANDASSESSMENTREPLY']._serialized_end=535
+  _globals['_LISTSTATEMENTSREPLY']._serialized_start=537
+  _globals['_LISTSTATEMENTSREPLY']._serialized_end=616
+  _globals['_GOVERNANCESERVICE']._serialized_start=619
+  _globals['_GOVERNANCESERVICE']._serialized_end=952
 # @@protoc_insertion_point(module_scope)

@@ -166,6 +166,46 @@ class Statement(_message.Message):
 Global___Statement: _TypeAlias = Statement  # noqa: Y015
 
 @_typing.final
+class HandAssessmentRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPENED_FIELD_NUMBER: _builtins.int
+    opened: _builtins.bytes
+    """Canonical bytes of the format confide.opened-assessment/1; secret, but to the owners."""
+    def __init__(
+        self,
+        *,
+        opened: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["opened", b"opened"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HandAssessmentRequest: _TypeAlias = HandAssessmentRequest  # noqa: Y015
+
+@_typing.final
+class HandAssessmentReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATED_FIELD_NUMBER: _builtins.int
+    stated: _builtins.bool
+    """Whether the called party has stated what it found by it, since it has ordered the same assessment."""
+    def __init__(
+        self,
+        *,
+        stated: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["stated", b"stated"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HandAssessmentReply: _TypeAlias = HandAssessmentReply  # noqa: Y015
+
+@_typing.final
 class ListStatementsReply(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

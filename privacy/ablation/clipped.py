@@ -1,4 +1,4 @@
-"""Many small networks trained at once with per-row clipping and noise, as one tensor program: what `privacy_ablation.py` attacks.
+"""Many small networks trained at once with per-row clipping and noise, as one tensor program: what an ablation attacks.
 
 The noise is drawn by torch: this measures what protections do, it protects nobody.
 """
@@ -34,7 +34,13 @@ class PrivateSchedule:
 
 
 def train_clipped(
-    features: NDArray[np.float64], labels: NDArray[np.int64], members: NDArray[np.bool_], schedule: PrivateSchedule, seed: int
+    features: NDArray[np.float64],
+    labels: NDArray[np.int64],
+    members: NDArray[np.bool_],
+    schedule: PrivateSchedule,
+    seed: int,
+    *,
+    classes: int,
 ) -> list[torch.Tensor]:
     """Returns the parameters of one network for each choice of rows: (networks, inputs, outputs), (networks, 1, outputs), twice.
 
@@ -44,13 +50,15 @@ def train_clipped(
         members: (networks, rows), which each is trained on.
         schedule: how.
         seed: of everything that is drawn.
+        classes: how many labels there are.
     """
     drawn = torch.Generator().manual_seed(seed)
-    rows, targets = torch.as_tensor(features, dtype=torch.float32), torch.nn.functional.one_hot(torch.as_tensor(labels)).float()
+    rows = torch.as_tensor(features, dtype=torch.float32)
+    targets = torch.nn.functional.one_hot(torch.as_tensor(labels), classes).float()
     own = torch.as_tensor(members)
     networks, count = own.shape
     expected = float(own.float().sum(1).mean()) * schedule.rate
-    widest = int(expected + 8 * expected**0.5) + 8  # a draw of more rows is as good as impossible
+    widest = min(count, int(expected + 8 * expected**0.5) + 8)  # a draw of more rows is as good as impossible
     first = torch.randn(networks, rows.shape[1], schedule.hidden, generator=drawn) * (2 / rows.shape[1]) ** 0.5
     second = torch.randn(networks, schedule.hidden, targets.shape[1], generator=drawn) * (1 / schedule.hidden) ** 0.5
     parameters = [first, torch.zeros(networks, 1, schedule.hidden), second, torch.zeros(networks, 1, targets.shape[1])]
