@@ -104,7 +104,7 @@ def _past_problems(
         yield Problem(where, what, "write what the job was")
     terms = terms_of(job)
     if terms is not None and terms.colluders >= 2 and past.job.dealer in contributors(job):
-        what = f"two owners of the training can be its dealer {past.job.dealer} and a computing party, who had the shared rows together"
+        what = f"two owners can be its dealer {past.job.dealer} and a computing party, who had the shared rows together"
         yield Problem(where, what, "train with colluders 1, or prepare again with a dealer that brings no data")
     # Figures of a model tell of the rows that it was trained on, and the noise on them is for the rows that it was tried on.
     for earlier in sorted(set(past.rests_on) - {named.job for named in job.prepared_with}):

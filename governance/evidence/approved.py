@@ -17,8 +17,8 @@ from governance.evidence.reasons import Reason, ReasonCode
 from governance.evidence.records import are_same_claims, given_more
 from governance.policy.rules import Policy
 
-# Whatever is asked about a figure is one question: how bad it is. How bad it may be is said by what people saw. That it may be over
-# a limit is another one, which answers the first, and not the other way round.
+# Whatever is asked about a figure is one question: how bad it is. How bad it may be is said by what people saw. That it may be
+# over a limit is another one, which answers the first, and not the other way round.
 _ABOUT_A_FIGURE = frozenset({ReasonCode.RISEN, ReasonCode.INTERVAL, ReasonCode.OVERTAKEN, ReasonCode.LARGER_THAN_NEEDED})
 _VALUE, _END = 0, 1  # of a figure's badness: as it was measured, and the end of its interval on the worse side
 
@@ -26,8 +26,8 @@ _VALUE, _END = 0, 1  # of a figure's badness: as it was measured, and the end of
 def is_no_worse(bundle: EvidenceBundle, approved: EvidenceBundle, *, asks: Iterable[Reason], asked: Iterable[Reason]) -> bool:
     """Returns whether people who approved one bundle have seen all that a later one of the same version asks them.
 
-    Every figure must be one that they saw, lie within the interval that they saw, and be as sure: two measurements differ by chance,
-    and so do their ends, but an interval whose end lies further off than they differ is of something that people have not seen.
+    Every figure must be one that they saw, and lie within the interval that they saw: two measurements differ by chance. So do
+    the ends of their intervals; one that lies further off than the figure can have moved is something that they have not seen.
 
     Args:
         bundle: the later one.
@@ -83,7 +83,7 @@ def who_approved(
 
 
 def _is_within(bad: Badness, saw: Badness) -> bool:
-    """Whether a figure is within the interval that people saw, and its end no further beyond that than the figure can have moved."""
+    """Whether a figure is within the interval that people saw, and its end no further beyond than the figure can have moved."""
     return bad[_VALUE] <= saw[_END] and bad[_END] <= saw[_END] + (saw[_END] - saw[_VALUE])
 
 

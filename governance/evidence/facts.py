@@ -104,7 +104,9 @@ def _statement(entry: object, where: str, problems: list[Problem]) -> PrivacySta
     limits = {
         "epsilon": _MOST_EPSILON,
         "accounted_epsilon": _MOST_EPSILON,
+        "whole_epsilon": _MOST_EPSILON,
         "delta": Decimal(1),
+        "whole_delta": Decimal(1),
         **dict.fromkeys(_RATES, Decimal(1)),
     }
     wrong = [
@@ -115,6 +117,11 @@ def _statement(entry: object, where: str, problems: list[Problem]) -> PrivacySta
     if not wrong and Decimal(found.epsilon) < Decimal(found.accounted_epsilon):
         what = f"{found.epsilon} is claimed; the accountant gave {found.accounted_epsilon}"
         wrong.append(Problem(f"{where}.epsilon", what, "ask its author"))
+    for name in () if wrong else ("epsilon", "delta"):
+        whole, alone = getattr(found, f"whole_{name}"), getattr(found, name)
+        if Decimal(whole) < Decimal(alone):
+            what = f"{whole} with what it was prepared with is less than the {alone} of the training alone"
+            wrong.append(Problem(f"{where}.whole_{name}", what, "ask its author"))
     problems.extend(wrong)
     return None if wrong else found
 

@@ -7,9 +7,9 @@ One file; needs Python and the package `cryptography`, and shares no code with C
 1. the directory, signed by the founder: which parties there are and which keys they have;
 2. every entry against its tile of the Merkle tree, its place, the entry that it names before it, and its time;
 3. what entries say together: nothing is debited without a reservation, countersigned without having been received, released
-   without having been countersigned and completed, or answered beyond what an enquiry was accepted for; and where every account
-   of a budget stands: worked out again from all charges, it is what the entries say, never above the caps of its time, and
-   whatever was refused would have been;
+   without having been countersigned, completed and debited, or answered beyond what an enquiry was accepted for; and where every
+   account of a budget stands: worked out again from all charges, it is what the entries say, never above the caps of its time,
+   and whatever was refused would have been;
 4. the checkpoint: signed by the party, over exactly these entries; so are all older checkpoints that came with them;
 5. witnesses: how many other parties cosigned, and up to which entry;
 6. older checkpoints or exports that the auditor kept (or got from a witness): this log must extend every one of them.

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from privacy.figures import Figures
 
 
+MAX_SEED = (1 << 53) - 1  # what a document can hold
+
+
 class PartName(Enum):
     """The parts of an ablation."""
 
@@ -43,7 +46,9 @@ def ablate(
     epsilon: Annotated[
         list[str] | None, typer.Option("--epsilon", help="Of a private training; may be repeated. 8, 3, 1.")
     ] = None,
-    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Of everything that is drawn; else drawn.")] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", min=0, max=MAX_SEED, help="Of everything that is drawn; else drawn.")
+    ] = None,
     max_seconds: Annotated[
         float | None,
         typer.Option("--max-seconds", min=1, help="Of one core: nothing more is begun then. Twice what is foreseen."),

@@ -8,6 +8,7 @@ connections and nobody opens them on the way.
 
 from __future__ import annotations
 
+import errno
 import secrets
 import socket
 import ssl
@@ -186,15 +187,20 @@ def _expected(found: bytes) -> int:
 
 
 def _listening(host: str, port: int) -> list[socket.socket]:
-    """Returns a listener for every address of a host."""
+    """Returns a listener for every address of a host that this machine has: a name may stand for one that is switched off."""
     if host in ("0.0.0.0", "::") and socket.has_dualstack_ipv6():  # noqa: S104  (what the configuration asks for)
         return [socket.create_server(("::", port), family=socket.AF_INET6, backlog=_BACKLOG, dualstack_ipv6=True)]
     found: list[socket.socket] = []
-    try:
-        for family, _, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+    absent: OSError | None = None
+    for family, _, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        try:
             found.append(socket.create_server(address, family=family, backlog=_BACKLOG))
-    except OSError:
-        for listener in found:
-            listener.close()
-        raise
+        except OSError as error:
+            if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                for listener in found:
+                    listener.close()
+                raise
+            absent = error
+    if absent is not None and not found:
+        raise absent
     return found

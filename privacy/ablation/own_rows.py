@@ -43,7 +43,6 @@ _BANDS = (16, 8, 4, 2)  # parts of a column's range
 _PROBE_STEPS = 60
 _ROOM = 2  # a run may take so many times what was foreseen
 _LEAST_S = 5.0
-_ACCOUNTING_S = 1.0  # for the noise that an epsilon takes
 _MOST_VALUES, _EIGHTHS = 16, 8
 
 
@@ -92,7 +91,7 @@ class Ablation:
         clipped = max(0.0, private(1 + _PROBE_STEPS) - first) * STEPS / _PROBE_STEPS
         parts = [part for part, _ in self.lines]
         costs = {
-            Part.TRAINING: once + max(each, clipped) + _ACCOUNTING_S,
+            Part.TRAINING: once + max(each, clipped),
             Part.ANSWERS: once,
             Part.STATISTICS: 0.0,
             Part.PREPARATION: once + each,
@@ -143,7 +142,7 @@ def ablation_of(
 
     Raises:
         ConfideError: INVALID_DATA (the owner's fault): too few rows, or one class alone; INVALID_SCHEMA: the label is a number;
-            INVALID_ARGUMENT: columns that are no features.
+            INVALID_ARGUMENT: columns that are no features, or an epsilon that no noise gives.
     """
     _require(rows, schema, [*groups_by, *quasi])
     order = np.random.default_rng(settings.seed).permutation(rows.num_rows)

@@ -63,17 +63,21 @@ def membership_line(part: Part, setting: str, rows: AblatedRows, schedule: Sched
 
 
 def training_lines(rows: AblatedRows, settings: Settings) -> Iterator[Measure]:
-    """Yields what measures weight decay, clipping, and clipping with noise, each by itself."""
+    """Yields what measures weight decay, clipping, and clipping with noise, each by itself.
+
+    Raises:
+        ConfideError: INVALID_ARGUMENT (the owner's fault): an epsilon that no noise gives; before anything is measured.
+    """
     seed = settings.seed
+    noises = [
+        (epsilon, float(choose_noise(PrivatePoisson(RATE, STEPS), epsilon=epsilon, delta=settings.delta)))
+        for epsilon in settings.epsilons
+    ]
 
     def plain(setting: str, schedule: Schedule) -> Measure:
         return lambda: membership_line(Part.TRAINING, setting, rows, schedule, seed=seed)
 
-    def clipped(setting: str, epsilon: str | None, bound: float) -> Line:
-        noise = 0.0
-        if epsilon is not None:
-            noise = float(choose_noise(PrivatePoisson(RATE, STEPS), epsilon=epsilon, delta=settings.delta))
-            setting += f", noise multiplier {noise:.2f}"
+    def clipped(setting: str, noise: float, bound: float) -> Line:
         schedule = PrivateSchedule(HIDDEN, STEPS, float(RATE), bound, noise, learning_rate=1.0)
         networks = train_clipped(rows.features, rows.labels, rows.members(seed), schedule, seed, classes=rows.classes)
         own, other = logits_of(networks, rows.features), logits_of(networks, rows.other_features)
@@ -81,10 +85,10 @@ def training_lines(rows: AblatedRows, settings: Settings) -> Iterator[Measure]:
 
     yield plain("off (over-fitted)", OVERFITTED)
     yield plain("weight decay", DECAYED)
-    yield lambda: clipped("steps of the private training, no clipping", None, _UNBOUNDED)
-    yield lambda: clipped("clipping alone", None, BOUND)
-    for epsilon in settings.epsilons:
-        yield partial(clipped, f"epsilon {epsilon}, delta {settings.delta}", epsilon, BOUND)
+    yield lambda: clipped("steps of the private training, no clipping", 0.0, _UNBOUNDED)
+    yield lambda: clipped("clipping alone", 0.0, BOUND)
+    for epsilon, noise in noises:
+        yield partial(clipped, f"epsilon {epsilon}, delta {settings.delta}, noise multiplier {noise:.2f}", noise, BOUND)
 
 
 def answer_lines(rows: AblatedRows, settings: Settings) -> Iterator[Measure]:

@@ -77,7 +77,7 @@ def fresh_bytes(count: int, random: Callable[[int], bytes], *, context: str, fie
         context: fresh in every attempt, known to all (`SessionKeys.handshake`).
         fields: what they are for; public.
     """
-    return HKDF(algorithm=SHA256(), length=count, salt=context.encode(), info=joined(fields)).derive(random(KEY_BYTES))
+    return HKDF(algorithm=SHA256(), length=count, salt=context.encode(), info=_joined(fields)).derive(random(KEY_BYTES))
 
 
 def opened_draw(opening: bytes, count: int, deviation: int) -> Draw:
@@ -97,7 +97,7 @@ def commitment_to(draw: Draw, *, context: str, owner: str, index: int) -> bytes:
     """
     values = hashlib.sha256(np.ascontiguousarray(draw.values, "<i8").data).digest()
     fields = (_TAG, context.encode(), owner.encode(), bytes([index]), draw.seed, draw.salt, values)
-    return hashlib.sha256(joined(fields)).digest()
+    return digest_of(fields)
 
 
 def is_committed(draw: Draw, commitment: bytes, *, context: str, owner: str, index: int) -> bool:
@@ -105,8 +105,12 @@ def is_committed(draw: Draw, commitment: bytes, *, context: str, owner: str, ind
     return hmac.compare_digest(commitment_to(draw, context=context, owner=owner, index=index), commitment)
 
 
-def joined(fields: Iterable[bytes]) -> bytes:
-    """Returns fields, each behind its length in 8 bytes: no other fields give the same."""
+def digest_of(fields: Iterable[bytes]) -> bytes:
+    """Returns the SHA-256 of fields, each behind its length in 8 bytes: no other fields give the same bytes."""
+    return hashlib.sha256(_joined(fields)).digest()
+
+
+def _joined(fields: Iterable[bytes]) -> bytes:
     return b"".join(len(field).to_bytes(8, "big") + field for field in fields)
 
 

@@ -22,36 +22,22 @@ are used for nothing else. Nobody learns an owner's noise that is used, unless a
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from protocols.errors import ConfideError, ErrorCode
 from protocols.mpc.keys import Label, SessionKeys
 from protocols.mpc.late_channel import Due, LateChannel
-from protocols.mpc.noise_draws import (
-    OPENING_BYTES,
-    Draw,
-    commitment_to,
-    fresh_bytes,
-    fresh_draw,
-    is_committed,
-    joined,
-    opened_draw,
-)
+from protocols.mpc.noise_coin import chosen_spares, coin_of, commitment_to_part, fresh_part, opened_index
+from protocols.mpc.noise_draws import OPENING_BYTES, Draw, commitment_to, digest_of, fresh_draw, is_committed, opened_draw
 from protocols.mpc.noise_test import Finding, NoiseTest, OwnerFigures, examine
 from protocols.mpc.noise_verdict import Verdict, check_verdicts, finding_of, read_verdict, verdict_of
 from protocols.mpc.round_mail import RoundMail
 from protocols.plan.noise import COIN_BYTES, DIGEST_BYTES, NUM_DRAWS, PlannedNoise
-from protocols.prg import AesCtrStream
 from protocols.ring import RingArray
-from protocols.secrets import SecretBytes
 from protocols.sharing import draw_ring, sum_ring
-
-_TAG = b"confide.noise-coin/2"
 
 
 class NoiseSharing:
@@ -135,9 +121,9 @@ class NoiseSharing:
         if self._owns:
             self._draws = self._draw()
         if self._computes:
-            fields = (_TAG, b"part", self._party.encode())
-            self._part = fresh_bytes(COIN_BYTES, self._random, context=self._context, fields=fields)
-            said = self._coin_commitment(self._party, self._part) + self._commitments(self._draws)
+            self._part = fresh_part(self._random, context=self._context, party=self._party)
+            bound = commitment_to_part(self._part, context=self._context, party=self._party)
+            said = bound + self._commitments(self._draws)
             self._heard[self._party] = said
             self._post(said, self._commitments_bytes)
         elif self._owns:
@@ -182,12 +168,12 @@ class NoiseSharing:
             self._coin = self._tossed()
             self._tell(self._outside, self._coin)
             self.rounds += bool(self._outside)
-            self._spare = _chosen(self._coin, self.design)
+            self._spare = chosen_spares(self._coin, self.design)
             self._shares = {owner: self._share_of(owner) for owner in self.design.owners}
             self._send_openings()
         elif self._owns:
             self._coin = self._agreed(self._hear(self._computing, COIN_BYTES).values(), "told different coins")
-            self._tell(self._computing, self._draws[self._opened_index(self._party)].opening)
+            self._tell(self._computing, self._draws[opened_index(self._coin, self._party)].opening)
         self._draws, self._rests = [], {}
 
     def take(self) -> RingArray:
@@ -272,9 +258,6 @@ class NoiseSharing:
             commitment_to(draw, context=self._context, owner=self._party, index=index) for index, draw in enumerate(draws)
         )
 
-    def _coin_commitment(self, party: str, part: bytes) -> bytes:
-        return _digest((_TAG, self._context.encode(), party.encode(), part))
-
     def _rest(self, values: RingArray, pads: RingArray) -> RingArray:
         """Shares a draw of this owner: as of rows, every party but one expands its share, and that one has what is left."""
         return values - pads
@@ -299,7 +282,7 @@ class NoiseSharing:
     def _open_part(self) -> None:
         # What everybody heard goes with it: a party that commits to different things at different parties shows before anything
         # depends on it.
-        self._compared = _digest(self._heard[party] for party in (*self._computing, *self._outside))
+        self._compared = digest_of(self._heard[party] for party in (*self._computing, *self._outside))
         self._post(self._compared + self._part, lambda _: DIGEST_BYTES + COIN_BYTES)
 
     def _tossed(self) -> bytes:
@@ -310,18 +293,15 @@ class NoiseSharing:
                 # Who told them so, this party cannot know: the peer, or a third party that told two of them different things.
                 raise ConfideError(ErrorCode.BAD_FRAME, "participants heard different commitments to the noise")
             parts[peer] = said[DIGEST_BYTES:]
-            if not hmac.compare_digest(self._coin_commitment(peer, parts[peer]), self._heard[peer][:DIGEST_BYTES]):
+            bound = commitment_to_part(parts[peer], context=self._context, party=peer)
+            if not hmac.compare_digest(bound, self._heard[peer][:DIGEST_BYTES]):
                 what = f"{peer} opens another part of a coin than it committed to"
                 raise ConfideError(ErrorCode.BAD_FRAME, what, party=peer)
-        return _digest((_TAG, b"coin", *(parts[party] for party in self._computing)))
-
-    def _opened_index(self, owner: str) -> int:
-        """Which of an owner's two draws is opened."""
-        return _digest((_TAG, b"draw", self._coin, owner.encode()))[0] & 1
+        return coin_of(parts[party] for party in self._computing)
 
     def _share_of(self, owner: str) -> RingArray:
         """Returns this party's share of the draw of an owner that is used."""
-        kept = 1 - self._opened_index(owner)
+        kept = 1 - opened_index(self._coin, owner)
         if owner == self._party:
             return self._by_step(self._rest(self._draws[kept].values, self._pads()[kept]))
         shares = self._rests[owner] if self._rest_of(owner) == self._party else self._expand(owner, self._party)
@@ -333,7 +313,7 @@ class NoiseSharing:
     def _send_openings(self) -> None:
         """Sends what opens one draw of this owner, and this party's shares of the spares of all owners."""
         if self._owns:
-            self._opened = self._draws[self._opened_index(self._party)]
+            self._opened = self._draws[opened_index(self._coin, self._party)]
         opening = b"" if self._opened is None else self._opened.opening
         self._spare_shares = np.stack([self._shares[owner][:, self._spare] for owner in self.design.owners])
         self._post(opening + self._spare_shares.tobytes(), self._openings_bytes)
@@ -346,7 +326,7 @@ class NoiseSharing:
     def _check_opening(self, owner: str, opening: bytes) -> None:
         """Samples an owner's opened draw again: keeps its values at the spares' places, or that it is another draw."""
         draw = opened_draw(opening, self.design.num_elements, self.design.deviation)
-        index = self._opened_index(owner)
+        index = opened_index(self._coin, owner)
         start = ((owner in self._computing) + index) * DIGEST_BYTES
         committed = self._heard[owner][start : start + DIGEST_BYTES]
         if is_committed(draw, committed, context=self._context, owner=owner, index=index):
@@ -398,13 +378,3 @@ class NoiseSharing:
         """Takes what is due of owners that do not compute."""
         due, self._due_outside = self._due_outside, {}
         return {owner: each.take().tobytes() for owner, each in due.items()}
-
-
-def _chosen(coin: bytes, design: PlannedNoise) -> NDArray[np.intp]:
-    """Returns the spares in order: `spares` of the `width` coordinates, any choice with the same chance."""
-    ranks = draw_ring(AesCtrStream(SecretBytes(_digest((_TAG, b"spares", coin)))), (design.width,))
-    return np.sort(np.argsort(ranks, kind="stable")[: design.spares])
-
-
-def _digest(fields: Iterable[bytes]) -> bytes:
-    return hashlib.sha256(joined(fields)).digest()

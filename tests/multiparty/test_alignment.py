@@ -143,7 +143,7 @@ def test_sizes_alone_are_told_and_nothing_is_registered(trial: Trial, aligned: A
 def test_plan_is_shown_before_anything_and_no_third_institution_fits(trial: Trial, aligned: Aligned) -> None:
     config = trial.network.party(FIRST).config_file
     arguments = ["dataset", "align", "--config", config, "--label", "x", "--file", trial.folder / f"{FIRST}-cohort.csv"]
-    arguments += ["--schema", SCHEMAS[FIRST], "--name", "x", "--format", "json"]
+    arguments += ["--schema", SCHEMAS[FIRST], "--name", "x", "--population", "aligned", "--format", "json"]
     said = confide(*arguments, "--with", OTHER, "--plan")
     assert said.data["discloses"]["both_learn"][-1] == "of each own row, whether the other side has the person too"
     assert confide(*arguments, "--with", FIRST).failure["code"] == "INVALID_ARGUMENT"

@@ -41,6 +41,7 @@ def paths(breakable: Trial) -> dict[str, Path]:
 def begin(trial: Trial, paths: dict[str, Path], party: str, label: str) -> subprocess.Popen[str]:
     peer = WAITS if party == DIALS else DIALS
     command = [sys.executable, "-I", "-m", "parties.cli", "dataset", "align", "--with", peer, "--label", label, "--name", label]
+    command += ["--population", label]  # the same people again, on purpose
     command += ["--config", str(trial.network.party(party).config_file), "--file", str(paths[party])]
     command += ["--schema", str(SCHEMAS[party]), "--wait", "60", "--format", "json"]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

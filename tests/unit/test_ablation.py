@@ -119,6 +119,18 @@ def test_what_cannot_be_measured_is_refused(files: Path, arguments: tuple[str, .
     assert said.failure["code"] == code
 
 
+def test_epsilon_that_no_noise_gives_is_refused_before_anything_is_measured(files: Path) -> None:
+    said = ablate(files, "--part", "training", "--epsilon", "8", "--epsilon", "0.0001")
+    assert (said.exit_code, said.out) == (2, "")
+    assert "INVALID_ARGUMENT" in said.error
+    assert "settings: about" not in said.error
+
+
+def test_class_that_has_no_rows_gives_a_table_nothing_to_guess() -> None:
+    measures = statistics_lines(np.array([0, 0, 1, 1]), np.zeros(4, np.bool_), seed=1)
+    assert [measure().attack["difference.gain"].value for measure in measures] == [0.0] * len(tables.CELLS)
+
+
 def test_few_rows_one_class_and_no_classes_are_refused(tmp_path: Path) -> None:
     few = ablate(write(tmp_path, rows=199), "--format", "json").failure
     assert (few["code"], "199 rows" in few["what"]) == ("INVALID_DATA", True)

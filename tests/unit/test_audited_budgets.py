@@ -18,7 +18,7 @@ from governance.budget.facts import refusal_facts
 from governance.budget.ledger import LedgerEntry, Step, shortfalls, spent_with_noise
 from governance.policy.budgets import Caps
 from parties.auditing.own import verify_own
-from parties.auditing.standalone import Wrong, verify
+from parties.auditing.standalone import Budgets, Wrong, verify
 from privacy.accounting.normal_bound import NormalBound
 from protocols.errors import ConfideError, ErrorCode
 from protocols.job import JobType, Output, OutputKind
@@ -175,7 +175,6 @@ def test_refusal_is_checked_against_where_the_account_stood(party: AuditedParty)
         ({"epsilon": "0.0001", "squared": "0"}, "would have sufficed"),
         ({"over": []}, "would have sufficed"),
         ({"over": ["queries"]}, "would have sufficed"),
-        ({"over": [["epsilon"]]}, "would have sufficed"),
         ({"stands_epsilon": "1.49"}, "does not stand where it says"),
         ({"permits": "train"}, "does not say what"),
     ],
@@ -186,6 +185,14 @@ def test_refusal_that_was_not_due_is_found(party: AuditedParty, change: dict[str
     said = [*log_of(before, caps), changed(refusal(THREE, "1", before, caps), **change)]
     entry, found = wrong(party, said)
     assert (entry, what in found) == (3, True)
+
+
+def test_refusal_that_no_party_writes_is_found_and_stops_no_verifier() -> None:
+    caps, before = Caps(epsilon=Decimal("0.5")), list[LedgerEntry]()
+    kind, facts = refusal(ONE, "1", before, caps)
+    Budgets().check(0, kind.value, facts)
+    with pytest.raises(Wrong):
+        Budgets().check(0, kind.value, {**facts, "over": [["epsilon"]]})
 
 
 def _twice(said: list[Said]) -> list[Said]:

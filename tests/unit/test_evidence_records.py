@@ -12,11 +12,14 @@ from typing import Any
 import pytest
 
 from governance.audit.entries import EntryKind
+from governance.evidence.bundle import EvidenceBundle
 from governance.evidence.gate import ReasonCode, Verdict
 from parties import harness
 from parties.storage.database import one_transaction
 from privacy.accounting import accountant
 from privacy.accounting.accountant import Guarantee
+from protocols.canonical import canonical_bytes, parse_canonical
+from protocols.errors import ConfideError, ErrorCode
 from tests.support.evidence import STATEMENT, Case
 from tests.support.evidence_holder import PARTIES, Holder, a_holder, reasons
 from tests.support.jobs import CREATED
@@ -134,3 +137,15 @@ def test_later_versions_are_compared_with_what_people_decided_on_though_a_job_re
     # The first of the model is what there is; one by one, each version's would let a risk rise in steps within chance.
     assert decided is not None
     assert decided.digest == bundles[0]
+
+
+@pytest.mark.parametrize(
+    "whole", [{"whole_epsilon": "a lot"}, {"whole_delta": ""}, {"whole_epsilon": "1.9"}, {"whole_delta": "0"}]
+)
+def test_what_is_spent_with_preparations_is_a_decimal_and_no_less_than_the_training(case: Case, whole: dict[str, str]) -> None:
+    document = parse_canonical(case.bundle().to_bytes())
+    document["trainings"][0]["guarantee"] |= whole
+    with pytest.raises(ConfideError) as caught:
+        EvidenceBundle.from_bytes(canonical_bytes(document))
+    assert caught.value.code is ErrorCode.INVALID_DOCUMENT
+    assert any(next(iter(whole)) in problem.where for problem in caught.value.problems)

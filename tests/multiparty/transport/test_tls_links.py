@@ -20,7 +20,7 @@ import pytest
 
 from governance.identity.names import MemberKind
 from parties.server.stream_limits import MOST_STREAMS
-from parties.transport import streams
+from parties.transport import streams, tls_stream
 from parties.transport.frames import MAX_FRAME_BYTES
 from parties.transport.opening import OPENING_BYTES, LinkOpening
 from parties.transport.streams import LinkTable, Route, dial
@@ -139,6 +139,34 @@ def test_link_whose_peer_closes_tls_and_stays_has_ended_after_its_last_words(
             with suppress(OSError):
                 peer.unwrap()  # says so, and waits for an answer
             assert b"".join(iter(lambda: far.recv(1 << 16), b"")) == framed(b"last")
+
+
+def test_link_whose_peer_takes_nothing_for_long_is_given_up(
+    world: TlsWorld, endpoint: str, links: LinkTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It lives, so that TCP alone would wait for it for good; and a worker that gives up is not heard while its link is full."""
+    monkeypatch.setattr(tls_stream, "SEND_S", 1.0)
+    far, far_party = socket.socketpair()
+    with far, far_party:
+        links.expect(SESSION_ID, 5, PEER, far_party)
+        with opened(world.peer, endpoint) as peer:
+            assert asked(peer, LinkOpening(SESSION_ID, 5).to_bytes()) is None
+            far.settimeout(0.5)
+            with suppress(TimeoutError, BrokenPipeError):
+                while True:
+                    far.sendall(framed(bytes(65_000)))
+            far.settimeout(15)
+            assert far.recv(1) == b""
+
+
+def test_link_leaves_nothing_to_resume(world: TlsWorld, endpoint: str, links: LinkTable) -> None:
+    """Each one shows its certificate anew, which is compared with the directory of that moment."""
+    far, far_party = socket.socketpair()
+    with far, far_party, opened(world.peer, endpoint) as peer:
+        links.expect(SESSION_ID, 6, PEER, far_party)
+        assert asked(peer, LinkOpening(SESSION_ID, 6).to_bytes()) is None
+        assert peer.session is not None
+        assert not peer.session.has_ticket
 
 
 def test_link_of_an_unknown_session_is_refused(world: TlsWorld, endpoint: str) -> None:

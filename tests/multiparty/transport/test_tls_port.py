@@ -44,6 +44,28 @@ def test_port_that_is_taken_is_the_operators_to_change(taken: str, world: TlsWor
     assert taken in caught.value.what
 
 
+def _names(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
+    """Lets every name stand for these addresses."""
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 0)) for address in addresses]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+
+
+def test_port_is_bound_where_a_name_has_an_address_of_this_machine(world: TlsWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    _names(monkeypatch, "192.0.2.1", "127.0.0.1")  # the first is nobody's
+    port = PublicPort("a.example:1", calls=calls_address(), context=accepting_context(world.server), serve=lambda _: None)
+    assert port.number
+    port.stop()
+
+
+def test_port_of_a_name_without_an_address_of_this_machine_is_the_operators_to_change(
+    world: TlsWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _names(monkeypatch, "192.0.2.1")
+    with pytest.raises(ConfideError) as caught:
+        PublicPort("a.example:1", calls=calls_address(), context=accepting_context(world.server), serve=lambda _: None)
+    assert caught.value.code is ErrorCode.INVALID_CONFIG
+
+
 def test_port_that_is_stopped_ends_its_connections_and_can_be_bound_again(world: TlsWorld) -> None:
     context = accepting_context(world.server)
     port = PublicPort("127.0.0.1:0", calls=calls_address(), context=context, serve=_hear)
