@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,7 @@ class Holder:
 
     folder: Path
     config: PartyConfig
+    _made: list[datetime] = field(default_factory=list)  # when reports were made; two of one second have no order
 
     def keep(self, nonce: str, **changes: Any) -> ModelRef:
         """Keeps a share of a version, as a completed training would."""
@@ -67,12 +68,14 @@ class Holder:
         return ref
 
     def reports(self, ref: ModelRef, value: float, *, days: int = 0, owners: tuple[str, ...] = PARTIES) -> list[str]:
-        """Has owners sign risk reports about a version; returns the options that name the files."""
+        """Has owners sign risk reports about a version, each a second after the last; returns the options of the files."""
         options = []
         for owner in owners:
             config = load_party_config(self.folder / owner / "party.yaml")
             found = RiskReport({TPR: Figure(value, value, value)}, 50, 50, 64, (), ATTACKED_IN_THE_CLEAR)
-            made = datetime.now(UTC).replace(microsecond=0) - timedelta(days=days)
+            earliest = [last + timedelta(seconds=1) for last in self._made[-1:]]
+            self._made.append(max([datetime.now(UTC).replace(microsecond=0), *earliest]))
+            made = self._made[-1] - timedelta(days=days)
             consortium = config.folder.member.load_directory().consortium
             stated = StatedRisk(consortium, owner, ref, made, (f"{owner}/patients/1",), found)
             path = self.folder / f"risk-{owner}-{ref.version}-{value}-{days}.json"

@@ -447,7 +447,7 @@ def test_figure_that_is_told_and_taken_back_within_the_hour_asks_an_officer_too(
     served.release(value=0.001)
     served.order()
     served.tell(0.4)
-    served.tell(0.001)
+    served.tell(0.0005)
     served.look_after(hours=2)
     assert served.entries(EntryKind.RELEASE_DECIDED)[-1]["reasons"] == ["approvals-missing", "figure-overtaken"]
 
