@@ -18,6 +18,7 @@ from parties.server.party import CurrentDirectory
 from parties.server.policy import CurrentPolicy
 from parties.server.statements import take_in
 from parties.storage.database import open_database
+from protocols.job import ModelRef
 from tests.support.evidence_holder import Holder, a_holder
 from tests.support.holders import ClockedParty
 from tests.support.standing import MEMBERS, OTHERS, Network
@@ -64,6 +65,15 @@ class Served:
         made = self.commands.reports(self.ref, value)
         self.commands.run("model", "evidence", "make", self.ref.label, *made, person="steward")
         self.commands.run("model", "alias", "set", "diagnosis@released", self.ref.version, person="officer")
+
+    def turn_to_another_model(self) -> ModelRef:
+        """Releases and orders an assessment of a second model, which `ref` is from now on; returns the first."""
+        first, self.ref = self.ref, self.commands.keep("2b", model_name="prognosis")
+        made = self.commands.reports(self.ref, 0.5)
+        self.commands.run("model", "evidence", "make", self.ref.label, *made, person="steward")
+        self.commands.run("model", "alias", "set", "prognosis@released", self.ref.version, person="officer")
+        self.order()
+        return first
 
     def request(self, **changes: Any) -> Path:
         path = self.commands.folder / "assess.yaml"

@@ -296,11 +296,7 @@ def test_report_that_could_not_renew_the_evidence_puts_no_assessment_off(served:
 def test_defect_in_one_order_keeps_no_other_waiting(served: Served) -> None:
     served.release()
     served.order()
-    first, served.ref = served.ref, served.commands.keep("2b", model_name="prognosis")
-    made = served.commands.reports(served.ref, 0.5)
-    served.commands.run("model", "evidence", "make", served.ref.label, *made, person="steward")
-    served.commands.run("model", "alias", "set", "prognosis@released", served.ref.version, person="officer")
-    served.order()
+    first = served.turn_to_another_model()
     prepare = served.network.prepare
 
     def broken(order: StandingAssessment, now: datetime) -> Job:
@@ -533,11 +529,7 @@ def test_clock_that_was_ahead_puts_no_assessment_off(served: Served) -> None:
 def test_list_says_of_one_version_whose_training_is_unknown_and_shows_the_others(served: Served) -> None:
     served.release()
     served.order()
-    first, served.ref = served.ref, served.commands.keep("2b", model_name="prognosis")
-    made = served.commands.reports(served.ref, 0.5)
-    served.commands.run("model", "evidence", "make", served.ref.label, *made, person="steward")
-    served.commands.run("model", "alias", "set", "prognosis@released", served.ref.version, person="officer")
-    served.order()
+    first = served.turn_to_another_model()
     with served.party.database.transaction() as tables:
         job_id = tables.models.get(served.ref).job_id
     with closing(sqlite3.connect(served.party.config.folder.database_file)) as connection, connection:

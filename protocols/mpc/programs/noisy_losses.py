@@ -7,6 +7,8 @@ more than 1, since cutting is with the same mask in both worlds (docs/protocols/
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 
 from protocols.fixed_point import VALUE_BITS
@@ -22,16 +24,28 @@ from protocols.ring import RingArray
 from protocols.row_losses import LossScale
 
 
-class BoundedLogLoss(CountedMeasure):
-    """The sum of the rows' log losses, each clipped to [0, bound], in units of the bound.
+class _BoundedLoss(CountedMeasure):
+    """A sum of clipped losses, in units of the most that a row may count.
 
     Args:
         scale: of the output; public.
     """
 
+    kind: ClassVar[OutputKind]
+
     def __init__(self, scale: LossScale) -> None:
         self._scale = scale
         self._total = np.zeros(1, np.int64)
+
+    def counted(self, engine: Engine) -> Steps[Finished]:
+        """See `CountedMeasure.counted`."""
+        return {self.kind: (yield from _in_units(engine, self._total, self._scale))}
+
+
+class BoundedLogLoss(_BoundedLoss):
+    """The sum of the rows' log losses, each clipped to [0, bound], in units of the bound."""
+
+    kind = OutputKind.LOG_LOSS
 
     def add(self, engine: Engine, block: Block) -> Steps[None]:
         """See `Measure.add`."""
@@ -44,31 +58,17 @@ class BoundedLogLoss(CountedMeasure):
         inside = yield from _within(engine, losses, 0, self._scale.limit)
         self._total = self._total + inside.sum().reshape(1)
 
-    def counted(self, engine: Engine) -> Steps[Finished]:
-        """See `CountedMeasure.counted`."""
-        return {OutputKind.LOG_LOSS: (yield from _in_units(engine, self._total, self._scale))}
 
+class BoundedSquaredError(_BoundedLoss):
+    """The sum of the rows' squared errors, each error clipped to the bound, in units of the bound's square."""
 
-class BoundedSquaredError(CountedMeasure):
-    """The sum of the rows' squared errors, each error clipped to the bound, in units of the bound's square.
-
-    Args:
-        scale: of the output; public.
-    """
-
-    def __init__(self, scale: LossScale) -> None:
-        self._scale = scale
-        self._total = np.zeros(1, np.int64)
+    kind = OutputKind.SQUARED_ERROR
 
     def add(self, engine: Engine, block: Block) -> Steps[None]:
         """See `Measure.add`."""
         errors = yield from small(engine, (block.scores.view.share - block.labels).reshape(-1), VALUE_BITS)
         inside = yield from _within(engine, errors, -self._scale.limit, self._scale.limit)
         self._total = self._total + (yield from multiply(engine, inside, inside)).sum().reshape(1)
-
-    def counted(self, engine: Engine) -> Steps[Finished]:
-        """See `CountedMeasure.counted`."""
-        return {OutputKind.SQUARED_ERROR: (yield from _in_units(engine, self._total, self._scale))}
 
 
 def _within(engine: Engine, share: RingArray, low: int, high: int) -> Steps[RingArray]:
