@@ -7,17 +7,23 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
+import typer.testing
 from hypothesis import HealthCheck, settings
+from typer.main import get_command
 
 import parties  # noqa: F401  (before any test imports gRPC, or there would be no credentials; see there)
 
 # Time limits per example would fail on a busy machine and say nothing about the code; a failure prints how to repeat it.
 settings.register_profile("confide", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("confide")
+
+# A command in a test would otherwise build the tree of all commands first, which takes longer than most commands do.
+vars(typer.testing)["_get_command"] = cache(get_command)
 
 TESTS = Path(__file__).resolve().parent
 PURE_LAYERS = (TESTS / "unit", TESTS / "property")
