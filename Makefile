@@ -67,7 +67,7 @@ augmentation-catalogue: setup ## generate docs/augmentation-catalogue.md from th
 commands: setup ## generate docs/commands.md from the commands
 	$(BIN)/python scripts/generate_commands.py
 
-soak-mpc: setup ## 10^9 truncations, comparisons and rectifiers: no error above one unit; goes on where it was stopped (long)
+soak-mpc: setup ## 10^9 truncations, comparisons and rectifiers: no error beyond the bounds; goes on where it was stopped (long)
 	$(BIN)/python benchmarks/soak_mpc.py --write
 
 bench: setup ## the engine beside CrypTen's own, same work, same run (long)

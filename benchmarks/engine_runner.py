@@ -55,7 +55,7 @@ class Figures:
 def plan_of(task: EngineTask) -> Segment:
     """Runs the program on zeros and returns its plan."""
     tape, shapes = RecordingTape(), ShapeMaterial()
-    engine = Engine(index=0, exchange=ZeroExchange(), material=shapes, tape=tape)
+    engine = Engine(index=0, parties=task.parties, exchange=ZeroExchange(), material=shapes, tape=tape)
     with engine.segment(None):
         task.compute(engine, [np.zeros_like(values) for values in task.encoded()])
     return Segment("run", tuple(tape.operations), shapes.correction_bytes)
@@ -117,7 +117,8 @@ def _compute(place: Place, index: int, task: EngineTask, segment: Segment, runs:
         place.links[DEALER].read_ahead()  # as a worker does
     exchange, tape = LinkExchange(others), CheckingTape()
     stream = _keys(place).open_stream(Label.DEALT, DEALER, place.party)
-    engine = Engine(index=index, exchange=exchange, material=ShareMaterial(stream, corrections), tape=tape)
+    material = ShareMaterial(stream, corrections)
+    engine = Engine(index=index, parties=task.parties, exchange=exchange, material=material, tape=tape)
     mine = [_share(values, index, task.parties, number) for number, values in enumerate(task.encoded())]
     seconds, processor, shares = [], [], list[RingArray]()
     gc.disable()

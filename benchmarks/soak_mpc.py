@@ -1,15 +1,17 @@
-"""Soak: 10^9 numbers through truncation, comparison and rectifier, checked against plain integers; `make soak-mpc`.
+"""Soak: 10^9 numbers through truncations, comparison and rectifier, checked against plain integers; `make soak-mpc`.
 
     python benchmarks/soak_mpc.py --elements 1000000000 --write
 
 Two processes share the work; each writes down what it has done, so a run that was stopped goes on where it was, unless the code
-under test has changed since. Every number goes through all three protocols as two parties and a dealer compute them, with fresh
-masks. Wrong is: an error of a truncation that is not 0 or +1 unit, a wrong sign, a kept value that is not exactly max(v, 0).
+under test has changed since. Every number goes through all four protocols as the parties and a dealer compute them, with fresh
+masks: two parties, and three in every seventh block, since truncation is another protocol then. Wrong is: an error of a
+truncation that is not 0 or +1 unit; one of a rough truncation beyond its bound, n / 2 units of 2^32 and, for what is cut beyond
+32 bits, less than one of the result; a wrong sign; a kept value that is not exactly max(v, 0).
 
 What is drawn, in blocks of 65,536 with one shift each (all shifts take turns, 1 to 62 for the truncation and 0 to 58 for the
-rectifier): half uniform in [-2^62, 2^62), half of every order of magnitude alike (a uniform number shifted right by 0 to
-62 bits), and in every block the borders: both ends of the domain, 0, powers of two and multiples of the unit, with their
-neighbours.
+rectifier; for the rough truncation, which halves the numbers, 32 in half of the blocks and up to 61 in the others): half uniform
+in [-2^62, 2^62), half of every order of magnitude alike (a uniform number shifted right by 0 to 62 bits), and in every block the
+borders: both ends of the domain, 0, powers of two and multiples of the unit, with their neighbours.
 """
 
 from __future__ import annotations
@@ -29,14 +31,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from protocols.mpc.primitives.comparison import nonnegative
 from protocols.mpc.primitives.relu import rectify
-from protocols.mpc.primitives.truncation import truncate
+from protocols.mpc.primitives.truncation import truncate, truncate_roughly
+from protocols.ring import SHORT_BITS
+from protocols.sharing import sum_ring
 from tests.support.lockstep import LockstepWorld
 from tests.support.mpc_world import stream
 
 ROOT = Path(__file__).resolve().parent.parent
 BLOCK = 1 << 16
 LIMIT = 1 << 62
-TRUNCATION_SHIFTS, RECTIFIER_SHIFTS = 62, 59
+TRUNCATION_SHIFTS, ROUGH_SHIFTS, RECTIFIER_SHIFTS = 62, 30, 59
+THREE_PARTIES_EVERY = 7  # has no factor in common with the numbers of shifts, so that three parties meet them all
 FOLDER = ROOT / "build" / "soak"
 PAGE = ROOT / "docs" / "performance.md"
 MARKS = ("<!-- written by make soak-mpc: begin -->", "<!-- written by make soak-mpc: end -->")
@@ -44,6 +49,7 @@ _SAVE_EVERY_S = 10.0
 _TESTED = (
     "protocols/ring.py",
     "protocols/prg.py",
+    "protocols/sharing.py",
     "protocols/mpc/engine.py",
     "protocols/mpc/primitives",
     "protocols/mpc/material",
@@ -73,27 +79,38 @@ def values_of(block: int, *, shift: int) -> np.ndarray:
 def check_block(block: int) -> str:
     """Runs a block; returns what is wrong with it, or nothing."""
     shift, cut = 1 + block % TRUNCATION_SHIFTS, block % RECTIFIER_SHIFTS
+    rough = SHORT_BITS + max(block % (2 * ROUGH_SHIFTS) - ROUGH_SHIFTS, 0)
+    parties = 3 if block % THREE_PARTIES_EVERY == 0 else 2
     values = values_of(block, shift=shift)
-    random = np.random.default_rng((2027, block)).integers(-(2**63), 2**63, BLOCK)
-    shares = [[random], [values - random]]
-    seeds = [f"soak {block} {party}" for party in (0, 1)]
+    random = np.random.default_rng((2027, block)).integers(-(2**63), 2**63, (parties - 1, BLOCK))
+    shares = [*([own] for own in random), [values - random.sum(axis=0)]]
+    seeds = [f"soak {block} {party}" for party in range(parties)]
     world = LockstepWorld(dealers=[stream(seed) for seed in seeds], parties=[stream(seed) for seed in seeds])
 
-    first, second = world.run(lambda engine, mine: truncate(engine, mine[0], shift), shares)
-    error = first + second - (values >> shift)
+    error = sum_ring(world.run(lambda engine, mine: truncate(engine, mine[0], shift), shares)) - (values >> shift)
     if error.min() < 0 or error.max() > 1:
         return f"truncation by {shift} is off by {error.min()} to {error.max()} units"
-    first, second = world.run(lambda engine, mine: nonnegative(engine, mine[0]), shares)
-    if not np.array_equal(first + second, values >= 0):
+    inner = values >> 1
+    halved = [*([own] for own in random), [inner - random.sum(axis=0)]]
+    error = sum_ring(world.run(lambda engine, mine: truncate_roughly(engine, mine[0], rough), halved)) - (inner >> rough)
+    if error.min() < -1 or error.max() > 2 or not _within(error, inner, rough, parties):
+        return f"rough truncation by {rough} is off by more than its bound"
+    if not np.array_equal(sum_ring(world.run(lambda engine, mine: nonnegative(engine, mine[0]), shares)), values >= 0):
         return "a wrong sign"
-    one, two = world.run(lambda engine, mine: rectify(engine, mine[0], cut), shares)
-    whole = one.whole + two.whole
+    rectified = world.run(lambda engine, mine: rectify(engine, mine[0], cut), shares)
+    whole = sum_ring([result.whole for result in rectified])
     error = whole - (values >> cut)
     if error.min() < 0 or error.max() > (1 if cut else 0):
         return f"the rectifier's truncation by {cut} is off by {error.min()} to {error.max()} units"
-    if not np.array_equal(one.kept + two.kept, np.maximum(whole, 0)):
+    if not np.array_equal(sum_ring([result.kept for result in rectified]), np.maximum(whole, 0)):
         return f"the rectifier with a cut of {cut} keeps something else than max(v, 0)"
     return ""
+
+
+def _within(error: np.ndarray, values: np.ndarray, shift: int, parties: int) -> bool:
+    """Whether a rough quotient, off by -1 to 2 from the one rounded down, is as close to the value as it is said to be."""
+    exact = (error << shift) - (values & ((1 << shift) - 1))
+    return bool(np.abs(exact).max() <= (parties << (SHORT_BITS - 1)) + ((1 << shift) - 1 if shift > SHORT_BITS else 0))
 
 
 def work(process: int, processes: int, blocks: int) -> None:
@@ -125,8 +142,8 @@ def summary(processes: int, blocks: int) -> tuple[bool, str]:
     wrong = [text for state in states for text in state["wrong"]]
     seconds = max(state["seconds"] for state in states)
     text = (
-        f"{blocks * BLOCK:,} numbers, each through truncation, comparison and rectifier, in {processes} processes"
-        f" and {seconds:,.0f} s; {len(wrong)} errors above one unit or wrong signs;"
+        f"{blocks * BLOCK:,} numbers, each through both truncations, comparison and rectifier, in {processes} processes"
+        f" and {seconds:,.0f} s; {len(wrong)} errors beyond the bounds or wrong signs;"
         f" code {states[0]['code'][:16]}, {time.strftime('%Y-%m-%d')}."
     )
     return not wrong, text

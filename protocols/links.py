@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 DTYPES: tuple[str, ...] = ("uint8", "uint16", "int64", "uint32")
+MAX_ARRAYS = 64
+"""Of a message."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,8 @@ class Link(Protocol):
 
         Args:
             operation: number of the operation in the plan; grows by at least one from message to message of a direction.
-            arrays: C-contiguous arrays of `DTYPES`; the peer sees them, so they must be masked or be meant for it. They may be
-                changed once this returns.
+            arrays: at most `MAX_ARRAYS`, C-contiguous, of `DTYPES`; the peer sees them, so they must be masked or be meant for
+                it. They may be changed once this returns.
 
         Raises:
             ConfideError: PEER_LOST or PEER_SILENT (the peer's fault).

@@ -1,4 +1,9 @@
-"""The result of the test of the noise of rows' owners, from the worker into the audit log, where evidence is taken from."""
+"""The result of the test of the noise of rows' owners, from the worker into the audit log, where evidence is taken from.
+
+A computing party has seen the spares and writes down what it found. An owner that does not compute has seen none: it has the word
+of the computing parties that nothing is wrong, and writes down that, and whose word it is. Figures in its log would be another
+party's under its signature.
+"""
 
 from __future__ import annotations
 
@@ -31,18 +36,13 @@ def note_noise_test(tables: Tables, job: Job, document: Any, *, party: str, now:
         raise ConfideError(ErrorCode.INTERNAL, "the worker made no test of the owners' noise") from error
     if not tested.has_passed or tuple(figures.owner for figures in tested.owners) != contributors(job):
         raise ConfideError(ErrorCode.INTERNAL, "the worker finished a job whose noise did not pass its test")
-    tables.audit.append(EntryKind.NOISE_TESTED, _facts(job, tested), now=now)
-
-
-def _facts(job: Job, tested: NoiseTest) -> dict[str, Fact]:
-    return {
-        "job": job.job_id,
-        "result": PASSED,
-        "steps": tested.steps,
-        "spares": tested.spares,
-        "deviation": tested.deviation,
-        "owners": [_in_words(figures) for figures in tested.owners],
-    }
+    facts: dict[str, Fact] = {"job": job.job_id, "result": PASSED}
+    facts |= {"steps": tested.steps, "spares": tested.spares, "deviation": tested.deviation}
+    if party in job.computing_parties:
+        facts["owners"] = [_in_words(figures) for figures in tested.owners]
+    else:
+        facts["said_by"] = list(job.computing_parties)
+    tables.audit.append(EntryKind.NOISE_TESTED, facts, now=now)
 
 
 def _in_words(figures: OwnerFigures) -> str:

@@ -19,12 +19,11 @@ from enum import IntEnum
 
 from parties.transport.tags import TAG_BYTES
 from protocols.errors import ConfideError, ErrorCode
-from protocols.links import DTYPES, TensorSpec
+from protocols.links import DTYPES, MAX_ARRAYS, TensorSpec
 
 MAGIC = b"CFD2"
 MAX_FRAME_BYTES = 1 << 20  # smaller ones cost more calls than they save in copies (measured down to 64 KiB)
 SOCKET_BYTES = 2 << 20  # what a local socket of a link is asked to hold: most rounds fit, so that nobody waits to write them
-MAX_ARRAYS = 64
 MAX_DIMENSIONS = 4
 _HEADER = struct.Struct("<4sBB16sIQIQQ")
 HEADER_BYTES = _HEADER.size

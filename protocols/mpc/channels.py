@@ -230,21 +230,40 @@ class CorrectionWriter:
         self._channel = channel
         self._message = np.empty(MAX_MESSAGE_BYTES, np.uint8)
         self._size = 0
+        self._elsewhere: NDArray[np.uint8] | None = None
 
-    def put(self, data: NDArray[np.uint8]) -> None:
-        """Appends bytes; they are copied."""
+    def room(self, count: int) -> NDArray[np.uint8]:
+        """Returns the place of the next `count` bytes, aligned to 8, to be filled before more is asked for or the run ends.
+
+        Almost always it is in the message itself, so that nothing is copied.
+        """
+        self._gather()
+        end = self._size + count
+        if end <= MAX_MESSAGE_BYTES and self._size % _ALIGNMENT == 0:
+            place = self._message[self._size : end]
+            self._size = end
+            return place
+        self._elsewhere = np.empty(count, np.uint8)
+        return self._elsewhere
+
+    def end_run(self) -> None:
+        """Sends what is left of the run."""
+        self._gather()
+        if self._size:
+            self._send()
+
+    def _gather(self) -> None:
+        """Copies what was filled elsewhere, and sends every message that is full."""
+        data, self._elsewhere = self._elsewhere, None
         start = 0
-        while start < data.size:
+        while data is not None and start < data.size:
+            if self._size == MAX_MESSAGE_BYTES:
+                self._send()
             part = data[start : start + MAX_MESSAGE_BYTES - self._size]
             self._message[self._size : self._size + part.size] = part
             self._size += part.size
             start += part.size
-            if self._size == MAX_MESSAGE_BYTES:
-                self._send()
-
-    def end_run(self) -> None:
-        """Sends what is left of the run."""
-        if self._size:
+        if self._size == MAX_MESSAGE_BYTES:
             self._send()
 
     def _send(self) -> None:

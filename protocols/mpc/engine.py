@@ -78,40 +78,37 @@ class Engine:
 
     Args:
         index: this party's position among the computing parties.
+        parties: how many computing parties there are.
         exchange: how it opens.
         material: its correlated randomness.
         tape: the plan being written or kept to.
+
+    Attributes:
+        leads: whether this party adds public numbers to its share; exactly one does.
+        is_pair: whether there are two computing parties, for protocols that rest on each knowing its own share; public.
+        segments: how many runs of segments have begun; a mask of another one is not the dealer's any more.
     """
 
-    def __init__(self, *, index: int, exchange: Exchange, material: Material, tape: Tape) -> None:
-        self._index = index
+    def __init__(self, *, index: int, parties: int, exchange: Exchange, material: Material, tape: Tape) -> None:
+        self.leads = index == 0
+        self.is_pair = parties == 2
+        self.segments = 0
         self._exchange = exchange
         self._material = material
         self._tape = tape
         self._next_mask = 0
         self._session_masks = 0
-        self._segments = 0
-
-    @property
-    def leads(self) -> bool:
-        """Whether this party adds public numbers to its share; exactly one does."""
-        return self._index == 0
 
     @property
     def window(self) -> Window | None:
         """The rows of the current batch."""
         return self._material.window
 
-    @property
-    def segments(self) -> int:
-        """How many runs of segments have begun; a mask of another one is not the dealer's any more."""
-        return self._segments
-
     @contextmanager
     def segment(self, window: Window | None) -> Iterator[None]:
         """Runs a segment of the plan; masks made in it end with it, unless made for the session."""
         self._next_mask = self._session_masks
-        self._segments += 1
+        self.segments += 1
         self._material.begin_segment(window)
         yield
 

@@ -3,18 +3,21 @@
 A computing party waits for the others in every round of an opening. There it takes one step of the noise at a time, after it has
 sent its own message of the round and before it receives theirs; what the step tells the others goes with its message of the next
 round (`protocols.mpc.round_mail`). So the noise waits for nobody and sends next to no message of its own. Which run has which
-steps is the same everywhere:
+steps is the same everywhere; r is the 16th, or of a training with fewer than 18 runs the last but two, but not before the third:
 
 | run | steps at a computing party | at owners that do not compute |
 |---|---|---|
 | 1, which opens masked rows | draws, commitments, shares | the same, behind what they deal for it |
 | 2, the first step | the coin, what it opens, the share of the noise | |
-| 3 | | what the coin opens, behind what they deal for it |
-| 4 | opened draws are sampled again; the test and its result | |
-| 5 | | the result |
+| r | | what the coin opens, behind what they deal for it |
+| r + 1 | opened draws are sampled again; the test and its result | |
+| the last | | the result, behind what they deal for it |
 
 What a run has too few rounds for is done at its end, and what a short training has no run for at the end of the last one. If the
 first step needs the noise before its rounds have brought it, the steps up to it are taken there, with messages of their own.
+
+A dealer deals ahead of the computing parties, in a fraction of their time. Were r the third run, it would wait there for the
+coin, which falls when they are in the second, and what it could have dealt meanwhile it would deal beside more of their steps.
 """
 
 from __future__ import annotations
@@ -26,7 +29,13 @@ from protocols.mpc.noise_sharing import NoiseSharing
 from protocols.mpc.programs.step_noise import StepNoise
 from protocols.mpc.round_mail import RoundMail
 
-_COIN, _OPENING, _TEST, _RESULT = 2, 3, 4, 5
+_COIN = 2
+_OPENING = 16
+
+
+def opening_run(num_runs: int) -> int:
+    """Returns behind which run, counted from 1, a dealer opens the draw that the coin chose."""
+    return min(_OPENING, max(_COIN + 1, num_runs - 2))
 
 
 class NoiseBeside:
@@ -46,10 +55,11 @@ class NoiseBeside:
         self._noise = noise
         self._num_runs = num_runs
         self._into = into
+        self._opening = opening_run(num_runs)
         self._steps: Mapping[int, Sequence[Callable[[], None]]] = {
             1: (noise.begin,),
             _COIN: (noise.toss, self._open),
-            _TEST: (noise.check, noise.test, noise.conclude),
+            self._opening + 1: (noise.check, noise.test, noise.conclude),
         }
         self._left: deque[Callable[[], None]] = deque()
         into.bring = self._bring
@@ -67,7 +77,7 @@ class NoiseBeside:
         """Takes what steps are left of a run, and of all that would follow if it is the last one; raises what they raise."""
         self._finish(run)
         if run == self._num_runs:
-            for later in range(run + 1, _RESULT + 1):
+            for later in range(run + 1, self._opening + 2):
                 self.begin_run(later)
                 self._finish(later)
 
@@ -85,18 +95,18 @@ class NoiseBeside:
             self._left.popleft()()
         if run == 1:
             self._noise.expect_outside()
-        if run == _OPENING:
+        if run == self._opening:
             self._noise.expect_openings()
 
 
 def after_dealing(noise: NoiseSharing, run: int, num_runs: int) -> None:
     """Takes the steps of the noise at a dealer after it has dealt for a run, counted from 1; raises what they raise.
 
-    Nobody waits in a circle: the coin is told in the second run, and the result in the fourth.
+    Nobody waits in a circle: the coin is told in the second run, and the result in the one behind that of the opening.
     """
     if run == 1:
         noise.begin()
-    if run == min(_OPENING, num_runs):
+    if run == min(opening_run(num_runs), num_runs):
         noise.open()
-    if run == min(_RESULT, num_runs):
+    if run == num_runs:
         noise.conclude()

@@ -5,18 +5,17 @@ Every computing party has a part of it, to which it commits before it hears the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from protocols.mpc.noise_draws import digest_of, fresh_bytes
 from protocols.plan.noise import COIN_BYTES, PlannedNoise
-from protocols.prg import AesCtrStream
-from protocols.secrets import SecretBytes
-from protocols.sharing import draw_ring
 
-_TAG = b"confide.noise-coin/2"
+_TAG = b"confide.noise-coin/3"
 
 
 def fresh_part(random: Callable[[int], bytes], *, context: str, party: str) -> bytes:
@@ -34,12 +33,23 @@ def coin_of(parts: Iterable[bytes]) -> bytes:
     return digest_of((_TAG, b"coin", *parts))
 
 
-def opened_index(coin: bytes, owner: str) -> int:
-    """Returns which of an owner's two draws is opened."""
-    return digest_of((_TAG, b"draw", coin, owner.encode()))[0] & 1
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """What a coin chooses; public.
+
+    Attributes:
+        opened: of every owner, which of its two draws is opened.
+        spares: in order, `spares` of the `width` coordinates of a step, any of them with the same chance.
+    """
+
+    opened: Mapping[str, int]
+    spares: NDArray[np.intp]
 
 
-def chosen_spares(coin: bytes, design: PlannedNoise) -> NDArray[np.intp]:
-    """Returns the spares in order: `spares` of the `width` coordinates, any choice with the same chance."""
-    ranks = draw_ring(AesCtrStream(SecretBytes(digest_of((_TAG, b"spares", coin)))), (design.width,))
-    return np.sort(np.argsort(ranks, kind="stable")[: design.spares])
+def choice_of(coin: bytes, design: PlannedNoise) -> Choice:
+    """Returns what a coin chooses: a bit of a byte for every owner, and a rank of 64 bits for every coordinate."""
+    owners = design.owners
+    drawn = hashlib.shake_256(digest_of((_TAG, b"choice", coin))).digest(len(owners) + 8 * design.width)
+    ranks = np.frombuffer(drawn, "<u8", offset=len(owners))
+    opened = {owner: byte & 1 for owner, byte in zip(owners, drawn[: len(owners)], strict=True)}
+    return Choice(opened, np.sort(np.argsort(ranks, kind="stable")[: design.spares]))

@@ -2,7 +2,7 @@
 
     commitment = SHA-256(tag, attempt's nonces, owner, which of the two, seed, salt, SHA-256(draw))
 
-The draw is what `protocols.discrete_gaussian.sample` gives on the key stream of the seed. Seed and salt are
+The draw is what `protocols.discrete_gaussian` samples on the key stream of the seed. Seed and salt are
 
     HKDF-SHA256(fresh bytes of the owner, salt = attempt's nonces, info = tag, owner, which of the two),
 
@@ -16,14 +16,15 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from protocols.discrete_gaussian import sample
+from protocols.discrete_gaussian import num_together, sample_each
+from protocols.plan.noise import NUM_DRAWS
 from protocols.prg import KEY_BYTES, AesCtrStream
 from protocols.ring import RingArray
 from protocols.secrets import SecretBytes
@@ -53,19 +54,21 @@ class Draw:
         return self.seed + self.salt
 
 
-def fresh_draw(count: int, deviation: int, random: Callable[[int], bytes], *, context: str, owner: str, index: int) -> Draw:
-    """Returns a new draw, secret; another one in every attempt, even where `random` gives the same.
+def fresh_draws(count: int, deviation: int, random: Callable[[int], bytes], *, context: str, owner: str) -> list[Draw]:
+    """Returns both new draws of an owner, secret; others in every attempt, even where `random` gives the same.
 
     Args:
-        count: integers; public.
-        deviation: of each; public.
+        count: integers of each; public.
+        deviation: of each integer; public.
         random: gives so many fresh bytes of the owner's own.
         context: fresh in every attempt, known to all (`SessionKeys.handshake`).
-        owner: whose draw.
-        index: 0 or 1, which of its two.
+        owner: whose draws.
     """
-    fields = (_TAG, owner.encode(), bytes([index]))
-    return opened_draw(fresh_bytes(OPENING_BYTES, random, context=context, fields=fields), count, deviation)
+    openings = [
+        fresh_bytes(OPENING_BYTES, random, context=context, fields=(_TAG, owner.encode(), bytes([index])))
+        for index in range(NUM_DRAWS)
+    ]
+    return [*opened_draws(openings, count, deviation)]
 
 
 def fresh_bytes(count: int, random: Callable[[int], bytes], *, context: str, fields: Iterable[bytes]) -> bytes:
@@ -80,10 +83,14 @@ def fresh_bytes(count: int, random: Callable[[int], bytes], *, context: str, fie
     return HKDF(algorithm=SHA256(), length=count, salt=context.encode(), info=_joined(fields)).derive(random(KEY_BYTES))
 
 
-def opened_draw(opening: bytes, count: int, deviation: int) -> Draw:
-    """Returns the draw of a seed that was opened, sampled again."""
-    seed, salt = opening[:KEY_BYTES], opening[KEY_BYTES:]
-    return Draw(seed, salt, _values(seed, count, deviation))
+def opened_draws(openings: Sequence[bytes], count: int, deviation: int) -> Iterator[Draw]:
+    """Gives the draws of seeds that were opened, sampled again; where they are short, several at once."""
+    at_once = num_together(count)
+    for start in range(0, len(openings), at_once):
+        opened = [(opening[:KEY_BYTES], opening[KEY_BYTES:]) for opening in openings[start : start + at_once]]
+        samples = sample_each([AesCtrStream(SecretBytes(seed)) for seed, _ in opened], count, deviation)
+        for (seed, salt), values in zip(opened, samples, strict=True):
+            yield Draw(seed, salt, values)
 
 
 def commitment_to(draw: Draw, *, context: str, owner: str, index: int) -> bytes:
@@ -112,7 +119,3 @@ def digest_of(fields: Iterable[bytes]) -> bytes:
 
 def _joined(fields: Iterable[bytes]) -> bytes:
     return b"".join(len(field).to_bytes(8, "big") + field for field in fields)
-
-
-def _values(seed: bytes, count: int, deviation: int) -> RingArray:
-    return sample(AesCtrStream(SecretBytes(seed)), count, deviation)

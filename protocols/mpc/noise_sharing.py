@@ -30,8 +30,8 @@ import numpy as np
 from protocols.errors import ConfideError, ErrorCode
 from protocols.mpc.keys import Label, SessionKeys
 from protocols.mpc.late_channel import Due, LateChannel
-from protocols.mpc.noise_coin import chosen_spares, coin_of, commitment_to_part, fresh_part, opened_index
-from protocols.mpc.noise_draws import OPENING_BYTES, Draw, commitment_to, digest_of, fresh_draw, is_committed, opened_draw
+from protocols.mpc.noise_coin import Choice, choice_of, coin_of, commitment_to_part, fresh_part
+from protocols.mpc.noise_draws import OPENING_BYTES, Draw, commitment_to, digest_of, fresh_draws, is_committed, opened_draws
 from protocols.mpc.noise_test import Finding, NoiseTest, OwnerFigures, examine
 from protocols.mpc.noise_verdict import Verdict, check_verdicts, finding_of, read_verdict, verdict_of
 from protocols.mpc.round_mail import RoundMail
@@ -87,9 +87,9 @@ class NoiseSharing:
         self._heard: dict[str, bytes] = {}
         self._compared = b""
         self._coin = b""
+        self._choice = Choice({}, np.empty(0, np.intp))
         self._rests: dict[str, RingArray] = {}
         self._opened: Draw | None = None
-        self._spare = np.empty(0, np.intp)
         self._shares: dict[str, RingArray] = {}
         self._spare_shares = np.empty(0, np.int64)
         self._due_outside: dict[str, Due] = {}
@@ -168,12 +168,13 @@ class NoiseSharing:
             self._coin = self._tossed()
             self._tell(self._outside, self._coin)
             self.rounds += bool(self._outside)
-            self._spare = chosen_spares(self._coin, self.design)
+            self._choice = choice_of(self._coin, self.design)
             self._shares = {owner: self._share_of(owner) for owner in self.design.owners}
             self._send_openings()
         elif self._owns:
             self._coin = self._agreed(self._hear(self._computing, COIN_BYTES).values(), "told different coins")
-            self._tell(self._computing, self._draws[opened_index(self._coin, self._party)].opening)
+            self._choice = choice_of(self._coin, self.design)
+            self._tell(self._computing, self._draws[self._choice.opened[self._party]].opening)
         self._draws, self._rests = [], {}
 
     def take(self) -> RingArray:
@@ -181,7 +182,7 @@ class NoiseSharing:
         total = sum_ring([self._shares[owner] for owner in self.design.owners])
         self._shares = {}
         self.is_taken = True
-        return np.delete(total, self._spare, axis=1)
+        return np.delete(total, self._choice.spares, axis=1)
 
     def expect_openings(self) -> None:
         """Says that owners that do not compute send what opens a draw next; waits for nobody."""
@@ -203,11 +204,10 @@ class NoiseSharing:
             if size:
                 openings[peer] = said[:size]
         self._spares = dict(zip(self.design.owners, total, strict=True))
-        for owner, opening in openings.items():
-            self._check_opening(owner, opening)
+        self._check_openings(openings)
         if self._opened is not None:
             # What this party opened itself it need not sample: it would believe itself whatever it did.
-            self._opened_spares[self._party] = self._by_step(self._opened.values)[:, self._spare]
+            self._opened_spares[self._party] = self._by_step(self._opened.values)[:, self._choice.spares]
 
     def test(self) -> None:
         """Tests the noise at a computing party, and tells what it found; waits for nobody.
@@ -247,11 +247,8 @@ class NoiseSharing:
     # 1 draws and commitments
 
     def _draw(self) -> list[Draw]:
-        count, deviation = self.design.num_elements, self.design.deviation
-        return [
-            fresh_draw(count, deviation, self._random, context=self._context, owner=self._party, index=index)
-            for index in range(NUM_DRAWS)
-        ]
+        design = self.design
+        return fresh_draws(design.num_elements, design.deviation, self._random, context=self._context, owner=self._party)
 
     def _commitments(self, draws: Sequence[Draw]) -> bytes:
         return b"".join(
@@ -301,7 +298,7 @@ class NoiseSharing:
 
     def _share_of(self, owner: str) -> RingArray:
         """Returns this party's share of the draw of an owner that is used."""
-        kept = 1 - opened_index(self._coin, owner)
+        kept = 1 - self._choice.opened[owner]
         if owner == self._party:
             return self._by_step(self._rest(self._draws[kept].values, self._pads()[kept]))
         shares = self._rests[owner] if self._rest_of(owner) == self._party else self._expand(owner, self._party)
@@ -313,9 +310,9 @@ class NoiseSharing:
     def _send_openings(self) -> None:
         """Sends what opens one draw of this owner, and this party's shares of the spares of all owners."""
         if self._owns:
-            self._opened = self._draws[opened_index(self._coin, self._party)]
+            self._opened = self._draws[self._choice.opened[self._party]]
         opening = b"" if self._opened is None else self._opened.opening
-        self._spare_shares = np.stack([self._shares[owner][:, self._spare] for owner in self.design.owners])
+        self._spare_shares = np.stack([self._shares[owner][:, self._choice.spares] for owner in self.design.owners])
         self._post(opening + self._spare_shares.tobytes(), self._openings_bytes)
 
     def _openings_bytes(self, party: str) -> int:
@@ -323,16 +320,17 @@ class NoiseSharing:
 
     # 4 the test
 
-    def _check_opening(self, owner: str, opening: bytes) -> None:
-        """Samples an owner's opened draw again: keeps its values at the spares' places, or that it is another draw."""
-        draw = opened_draw(opening, self.design.num_elements, self.design.deviation)
-        index = opened_index(self._coin, owner)
-        start = ((owner in self._computing) + index) * DIGEST_BYTES
-        committed = self._heard[owner][start : start + DIGEST_BYTES]
-        if is_committed(draw, committed, context=self._context, owner=owner, index=index):
-            self._opened_spares[owner] = self._by_step(draw.values)[:, self._spare]
-        else:
-            self._findings[owner] = Finding.OTHER_DRAW
+    def _check_openings(self, openings: Mapping[str, bytes]) -> None:
+        """Samples opened draws again: keeps of every owner the values at the spares' places, or that it is another draw."""
+        draws = opened_draws([*openings.values()], self.design.num_elements, self.design.deviation)
+        for owner, draw in zip(openings, draws, strict=True):
+            index = self._choice.opened[owner]
+            start = ((owner in self._computing) + index) * DIGEST_BYTES
+            committed = self._heard[owner][start : start + DIGEST_BYTES]
+            if is_committed(draw, committed, context=self._context, owner=owner, index=index):
+                self._opened_spares[owner] = self._by_step(draw.values)[:, self._choice.spares]
+            else:
+                self._findings[owner] = Finding.OTHER_DRAW
 
     def _with_findings(self, figures: Iterable[OwnerFigures]) -> tuple[OwnerFigures, ...]:
         return tuple(OwnerFigures.of(each.owner, each.numbers, self._findings.get(each.owner, each.finding)) for each in figures)

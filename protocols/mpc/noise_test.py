@@ -165,23 +165,22 @@ def examine(spares: Mapping[str, RingArray], opened: Mapping[str, RingArray], de
 
     Learns: whoever calls it; the spares are used for nothing else.
     """
-    integers = np.stack(list(spares.values()))
-    repeated = _repeated(spares, opened) | _of_few_numbers(list(spares), integers, deviation)
+    owners, integers = list(spares), np.stack(list(spares.values()))
+    repeated = _repeated(spares, opened) | _of_few_numbers(owners, integers, deviation)
     values = integers / deviation
-    steps = values.shape[1]
+    _, steps, width = values.shape
     squares = np.einsum("oij,oij->oi", values, values)
     neighbours = np.einsum("oij,oij->oi", values[:, :-1], values[:, 1:])
     columns = values.sum(axis=1)
-    means = np.einsum("oj,oj->o", columns, columns) / steps
-    found = []
-    for index, owner in enumerate(spares):
-        total = float(squares[index].sum())
-        variance_p = _chi_square_p(total, values[index].size)
-        means_p = _chi_square_p(float(means[index]), values.shape[2]) if steps > 1 else 1.0
-        pairs_p = min(_pairs_p(squares[index], neighbours[index], first, values.shape[2]) for first in (0, 1))
-        finding = _finding(variance_p, min(means_p, pairs_p), owner in repeated, limit=_limit(len(spares)))
-        shown = (min(total / values[index].size, 1e9), variance_p, means_p, pairs_p)
-        found.append(OwnerFigures.of(owner, [round(MILLION * value) for value in shown], finding))
+    totals = squares.sum(axis=1)
+    variance_p = _chi_square_p(totals, steps * width)
+    means_p = _chi_square_p(np.einsum("oj,oj->o", columns, columns) / steps, width) if steps > 1 else np.ones(len(owners))
+    pairs_p = np.minimum(*(_pairs_p(squares, neighbours, first, width) for first in (0, 1)))
+    shown = np.stack([np.minimum(totals / (steps * width), 1e9), variance_p, means_p, pairs_p], axis=1)
+    limit, found = _limit(len(owners)), []
+    for owner, (_, of_variance, *others), numbers in zip(owners, shown.tolist(), np.rint(MILLION * shown).tolist(), strict=True):
+        finding = _finding(of_variance, min(others), owner in repeated, limit=limit)
+        found.append(OwnerFigures.of(owner, [int(number) for number in numbers], finding))
     return tuple(found)
 
 
@@ -197,33 +196,34 @@ def _limit(owners: int) -> float:
     return ALARM / (2 * len(_NAMES) * owners)  # the other half is left to rows that agree by chance
 
 
-def _chi_square_p(value: float, freedom: int) -> float:
-    return _two_sided(float(gammainc(freedom / 2, value / 2)))
+def _chi_square_p(values: Figures, freedom: int) -> Figures:
+    return _two_sided(gammainc(freedom / 2, values / 2))
 
 
-def _pairs_p(squares: Figures, neighbours: Figures, first: int, spares: int) -> float:
+def _pairs_p(squares: Figures, neighbours: Figures, first: int, spares: int) -> Figures:
     """Returns how probable the sums of neighbouring rows, against their differences, are: their squares' share is Beta.
 
     The squares of x + y add up to |x|^2 + |y|^2 + 2 x y, and with those of x - y to twice |x|^2 + |y|^2.
 
     Args:
-        squares: (steps,) the sum of squares of each row.
-        neighbours: (steps - 1,) the sum of products of each row with the next one.
+        squares: (owners, steps) the sum of squares of each row.
+        neighbours: (owners, steps - 1) the sum of products of each row with the next one.
         first: row of the first pair.
         spares: values of a row.
     """
-    pairs = (len(squares) - first) // 2
-    both = float(squares[first : first + 2 * pairs].sum())
-    if both == 0:
-        return 1.0  # nothing to compare; the variance says what is wrong
-    half = pairs * spares / 2
-    share = 0.5 + float(neighbours[first : first + 2 * pairs : 2].sum()) / both
-    return _two_sided(float(betainc(half, half, min(max(share, 0.0), 1.0))))
+    pairs = (squares.shape[1] - first) // 2
+    both = squares[:, first : first + 2 * pairs].sum(axis=1)
+    # Of nothing, or of zeros, there is nothing to compare; the variance says what is wrong.
+    is_there = both > 0
+    share = 0.5 + neighbours[:, first : first + 2 * pairs : 2].sum(axis=1) / np.where(is_there, both, 1.0)
+    half = max(pairs, 1) * spares / 2
+    return np.where(is_there, _two_sided(betainc(half, half, np.clip(share, 0.0, 1.0))), 1.0)
 
 
-def _two_sided(below: float) -> float:
+def _two_sided(below: Figures) -> Figures:
     # Both tails matter down to the limit, some 10^-9, far above the rounding of 1 - x.
-    return min(1.0, 2 * min(below, 1 - below))
+    both: Figures = np.minimum(1.0, 2 * np.minimum(below, 1 - below))
+    return both
 
 
 def _repeated(spares: Mapping[str, RingArray], opened: Mapping[str, RingArray]) -> set[str]:

@@ -6,14 +6,15 @@ Equal steps are run once. No secret and no randomness is involved.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from protocols.attack_numbers import width_of
-from protocols.errors import ConfideError, ErrorCode
+from protocols.errors import ConfideError, ErrorCode, Problem
 from protocols.job import Job, JobType
+from protocols.links import MAX_ARRAYS
 from protocols.mpc.channels import ZeroExchange
 from protocols.mpc.checkpoint import CheckpointTimes
 from protocols.mpc.engine import Engine
@@ -33,7 +34,7 @@ from protocols.mpc.row_bounds import bounds_rows
 from protocols.mpc.shared_gradients_design import design
 from protocols.mpc.tapes import RecordingTape
 from protocols.mpc.tensor import use_engine
-from protocols.plan.operations import Segment
+from protocols.plan.operations import Open, Segment
 from protocols.plan.plan import Plan, PlannedResult, first_runs
 from protocols.ring import RingArray
 from protocols.row_noise import adds_row_noise, noise_steps, num_noisy
@@ -53,7 +54,8 @@ def derive_plan(job: Job) -> Plan:
     schedule = schedule_of(job)
     material = ShapeMaterial()
     tape = RecordingTape()
-    engine = Engine(index=0, exchange=ZeroExchange(), material=material, tape=tape)
+    parties = len(job.computing_parties)
+    engine = Engine(index=0, parties=parties, exchange=ZeroExchange(), material=material, tape=tape)
     segments: dict[str, Segment] = {}
     with use_engine(engine):
         program = program_of(job, engine, _zeros(job))
@@ -69,6 +71,7 @@ def derive_plan(job: Job) -> Plan:
         results = program.results()
     if tape.operations:
         raise ConfideError(ErrorCode.INTERNAL, "a program computes outside its segments")
+    _check_messages(segments.values(), mail=int(bounds_rows(job)))
     return Plan(
         job_digest=job.digest,
         computing_parties=job.computing_parties,
@@ -80,6 +83,21 @@ def derive_plan(job: Job) -> Plan:
         signals=_signals(job),
         noise=planned_noise(job),
     )
+
+
+def _check_messages(segments: Iterable[Segment], *, mail: int) -> None:
+    """Refuses a plan with a round that one message cannot carry.
+
+    Args:
+        segments: of the plan.
+        mail: arrays that may travel beside those of any round: what is told for noise (`protocols.mpc.noise_beside`).
+    """
+    rounds = (operation for segment in segments for operation in segment.operations if isinstance(operation, Open))
+    most = max((len(each.arrays) + mail for each in rounds), default=0)
+    if most > MAX_ARRAYS:
+        what = f"a round opens {most} arrays at once, and a message carries at most {MAX_ARRAYS}"
+        problem = Problem("model", what, "use fewer layers with weights, or an optimiser without momentum")
+        raise ConfideError(ErrorCode.INVALID_MODEL, "the model has too many layers for one round", problems=[problem])
 
 
 def checkpoint_times(job: Job) -> CheckpointTimes | None:

@@ -65,7 +65,7 @@ class Epoch:
         self._corrections = None if supply is None else CorrectionReader(channels[plan.dealer], stopwatch)
         self._tape = CheckingTape()
         material = ShareMaterial(keys.open_stream(Label.DEALT, plan.dealer, keys.party), self._corrections)
-        self._engine = Engine(index=index, exchange=self._exchange, material=material, tape=self._tape)
+        self._engine = Engine(index=index, parties=len(computing), exchange=self._exchange, material=material, tape=self._tape)
         self._refresher = _refresher(keys, computing, index)
         self._program: ServeProgram | None = None
 

@@ -253,7 +253,8 @@ class _Session:
         corrections = CorrectionReader(self.channels[self.plan.dealer], self.stopwatch) if is_last else None
         dealt = self.keys.open_stream(Label.DEALT, self.plan.dealer, self.party)
         tape = CheckingTape()
-        engine = Engine(index=index, exchange=exchange, material=ShareMaterial(dealt, corrections), tape=tape)
+        material = ShareMaterial(dealt, corrections)
+        engine = Engine(index=index, parties=len(computing), exchange=exchange, material=material, tape=tape)
         refresher = self._refresher(Label.REFRESH, index)
         checkpointer = self._checkpointer(index)
         with use_engine(engine):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import statistics
 from array import array
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, fields
 
 from protocols.errors import ConfideError, ErrorCode
@@ -82,17 +82,13 @@ class Stopwatch:
         self._dealt: dict[str, _Runs] = {}
         self._waited = 0.0
 
-    @contextmanager
-    def computing(self, segment: str) -> Iterator[None]:
+    def computing(self, segment: str) -> AbstractContextManager[None]:
         """Times one run of a segment at a computing party for the length of a `with` block."""
-        with self._one_run(self._computed, segment):
-            yield
+        return self._one_run(self._computed, segment)
 
-    @contextmanager
-    def dealing(self, segment: str) -> Iterator[None]:
+    def dealing(self, segment: str) -> AbstractContextManager[None]:
         """Times one run of a segment at the dealer for the length of a `with` block."""
-        with self._one_run(self._dealt, segment):
-            yield
+        return self._one_run(self._dealt, segment)
 
     @contextmanager
     def waiting_for_dealer(self) -> Iterator[None]:

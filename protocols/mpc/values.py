@@ -111,6 +111,8 @@ class PartialShare:
         """Returns the product with a public whole number; local, but for multipliers that no plan can hold."""
         if factor == 1:
             return self
+        if not self.lacks:
+            return PartialShare(self.share * np.int64(factor))
         lacks = tuple([part.times(factor) for part in self.lacks])
         if any(abs(part.multiplier) >= _MAX_MULTIPLIER for part in lacks):
             return PartialShare(self.whole() * np.int64(factor))
@@ -133,7 +135,7 @@ class PartialShare:
 
     def parameters(self) -> tuple[int, ...]:
         """Returns what is lacking, as the plan names it."""
-        return tuple([number for part in self.lacks for number in part.parameters()])
+        return tuple([number for part in self.lacks for number in part.parameters()]) if self.lacks else ()
 
     def whole(self) -> RingArray:
         """Returns this party's share of the whole value."""
@@ -152,11 +154,15 @@ class SharedValue:
         magnitude_bits: the ring element's absolute value is at most 2^magnitude_bits; public.
         for_session: whether its mask serves all later segments (the data matrix) or only the current one.
 
+    Attributes:
+        shape: the tensor's; public.
+        scale_bits: see the arguments, as the others; they are never changed.
+
     Raises:
         ConfideError: INTERNAL (ours) if the magnitude leaves the domain of truncation and comparison.
     """
 
-    __slots__ = ("_for_session", "_lacks", "_magnitude_bits", "_masked", "_scale_bits", "_share")
+    __slots__ = ("_lacks", "_masked", "_share", "for_session", "magnitude_bits", "scale_bits", "shape")
     _share: RingArray
     _lacks: tuple[Lacking, ...]
 
@@ -170,13 +176,15 @@ class SharedValue:
                 remedy="Use fewer features or smaller batches.",
             )
         self._share, self._lacks = (share.share, share.lacks) if isinstance(share, PartialShare) else (share, ())
-        self._scale_bits = scale_bits
-        self._magnitude_bits = magnitude_bits
-        self._for_session = for_session
+        # Attributes and no properties: a step of a training asks for them some hundred times.
+        self.shape: tuple[int, ...] = self._share.shape
+        self.scale_bits = scale_bits
+        self.magnitude_bits = magnitude_bits
+        self.for_session = for_session
         self._masked: _Masked | None = None
 
     def __repr__(self) -> str:
-        return f"SharedValue(shape={self.shape}, scale_bits={self._scale_bits})"
+        return f"SharedValue(shape={self.shape}, scale_bits={self.scale_bits})"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("shares are not pickled")
@@ -193,38 +201,20 @@ class SharedValue:
         """This party's share with what it still lacks, for protocols that have the dealer take that in; secret."""
         return PartialShare(self._share, self._lacks)
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The tensor's shape; public."""
-        return self._share.shape
-
-    @property
-    def scale_bits(self) -> int:
-        """Fractional bits; public."""
-        return self._scale_bits
-
-    @property
-    def magnitude_bits(self) -> int:
-        """Log2 of the bound on the ring element; public."""
-        return self._magnitude_bits
-
-    @property
-    def for_session(self) -> bool:
-        """Whether its mask serves all later segments; public."""
-        return self._for_session
-
     @staticmethod
     def open_masked(engine: Engine, values: Iterable[SharedValue]) -> Steps[None]:
         """Opens each value under a fresh mask of its own, all in one round; values that have one already are left alone."""
-        fresh = list({id(value): value for value in values if value._masked is None}.values())
+        fresh = [value for value in values if value._masked is None]
         if not fresh:
             return
+        if len(fresh) > 1:
+            fresh = list({id(value): value for value in fresh}.values())
         made: list[tuple[SharedValue, int, RingArray]] = []
         for value in fresh:
-            mask_id = engine.new_mask(for_session=value._for_session)
-            mask = engine.deal("mask", mask_id, int(value._for_session), value.shape, result=np.ndarray)
+            mask_id = engine.new_mask(for_session=value.for_session)
+            mask = engine.deal("mask", mask_id, int(value.for_session), value.shape, result=np.ndarray)
             made.append((value, mask_id, mask))
-        opened = yield Opening("operands", tuple(subtract(value.share, mask) for value, _, mask in made))
+        opened = yield Opening("operands", tuple([subtract(value.share, mask) for value, _, mask in made]))
         for (value, mask_id, mask), difference in zip(made, opened.numbers, strict=True):
             value._masked = _Masked(mask_id, engine.segments, mask, difference)
 
@@ -237,68 +227,52 @@ class ValueView:
         window: only these rows of it.
         fold: the rows' elements in this shape; empty for their own.
         transposed: with its dimensions reversed.
+
+    Attributes:
+        value: see the arguments.
+        is_transposed: whether the dimensions are reversed; public.
+        is_whole: whether nothing is left out or moved; public.
+        shape: of what is seen; public.
     """
 
-    __slots__ = ("_fold", "_shape", "_transposed", "_value", "_window")
+    __slots__ = ("_fold", "_window", "is_transposed", "is_whole", "shape", "value")
 
     def __init__(
         self, value: SharedValue, *, window: Window | None = None, fold: tuple[int, ...] = (), transposed: bool = False
     ) -> None:
-        self._value = value
+        self.value = value
         self._window = window
         self._fold = fold
-        self._transposed = transposed
-        self._shape: tuple[int, ...] | None = None
+        self.is_transposed = transposed
+        self.is_whole = window is None and not fold and not transposed
+        self.shape = self._shape_seen()
 
     def __repr__(self) -> str:
-        return f"ValueView(shape={self.shape}, scale_bits={self._value.scale_bits})"
-
-    @property
-    def value(self) -> SharedValue:
-        """What is seen."""
-        return self._value
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether nothing is left out or moved."""
-        return self._window is None and not self._fold and not self._transposed
-
-    @property
-    def is_transposed(self) -> bool:
-        """Whether the dimensions are reversed."""
-        return self._transposed
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of what is seen; public."""
-        if self._shape is None:
-            seen = self._value._share
-            self._shape = seen.shape if self.is_whole else self._see(seen).shape
-        return self._shape
+        return f"ValueView(shape={self.shape}, scale_bits={self.value.scale_bits})"
 
     @property
     def share(self) -> RingArray:
         """This party's share of what is seen; secret."""
-        return self._value.share if self.is_whole else self._see(self._value.share)
+        return self.value.share if self.is_whole else self._see(self.value.share)
 
     @property
     def partial(self) -> PartialShare:
         """This party's share of what is seen, with what it still lacks unless only a part or another shape is seen; secret."""
         if self._window is not None or self._fold:
             return PartialShare(self.share)
-        return self._value.partial.transpose() if self._transposed else self._value.partial
+        return self.value.partial.transpose() if self.is_transposed else self.value.partial
 
     @property
     def transpose(self) -> ValueView:
         """The same, transposed; shares the mask."""
-        return ValueView(self._value, window=self._window, fold=self._fold, transposed=not self._transposed)
+        return ValueView(self.value, window=self._window, fold=self._fold, transposed=not self.is_transposed)
 
     def folded(self, shape: tuple[int, ...]) -> ValueView:
         """Returns the same elements in another shape; shares the mask, unless the view is transposed: then it is a new value."""
-        if self._transposed:
+        if self.is_transposed:
             seen = np.ascontiguousarray(self.share).reshape(shape)
-            return ValueView(SharedValue(seen, scale_bits=self._value.scale_bits, magnitude_bits=self._value.magnitude_bits))
-        return ValueView(self._value, window=self._window, fold=shape)
+            return ValueView(SharedValue(seen, scale_bits=self.value.scale_bits, magnitude_bits=self.value.magnitude_bits))
+        return ValueView(self.value, window=self._window, fold=shape)
 
     def opened(self) -> RingArray:
         """The opened difference value - mask through this view; public to the computing parties."""
@@ -314,18 +288,23 @@ class ValueView:
         if window is not None and window is not engine.window and window != engine.window:
             raise ConfideError(ErrorCode.INTERNAL, "a view of another batch's rows")
         masked = self._mask()
-        if not self._value._for_session and masked.segment != engine.segments:
+        if not self.value.for_session and masked.segment != engine.segments:
             # The dealer has forgotten that mask, and the same id names another one now.
             raise ConfideError(ErrorCode.INTERNAL, "a product of a value that was opened in another segment")
-        return (masked.mask_id, int(window is not None), int(self._transposed), *self._fold)
+        return (masked.mask_id, int(window is not None), int(self.is_transposed), *self._fold)
 
     def _mask(self) -> _Masked:
-        masked = self._value._masked
+        masked = self.value._masked
         if masked is None:
             raise ConfideError(ErrorCode.INTERNAL, "a product of a value that was not opened masked")
         return masked
 
+    def _shape_seen(self) -> tuple[int, ...]:
+        if self._window is not None or self._fold:
+            return self._see(self.value._share).shape
+        return self.value.shape[::-1] if self.is_transposed else self.value.shape
+
     def _see(self, array: NDArray[Any]) -> NDArray[Any]:
         seen = array if self._window is None else array[self._window.start : self._window.stop]
         seen = seen.reshape(self._fold) if self._fold else seen
-        return seen.T if self._transposed else seen
+        return seen.T if self.is_transposed else seen

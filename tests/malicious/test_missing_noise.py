@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from protocols.errors import ErrorCode
-from protocols.mpc.noise_draws import Draw, fresh_draw
+from protocols.mpc.noise_draws import Draw, fresh_draws
 from protocols.mpc.noise_sharing import NoiseSharing
 from protocols.ring import RingArray
 from tests.support.mpc_world import own_random
@@ -61,11 +61,7 @@ def test_owner_that_shares_the_draw_that_it_opens_is_named() -> None:
 
 
 def another(draws: list[Draw]) -> list[Draw]:
-    random = own_random("a cheat")
-    return [
-        fresh_draw(draw.values.size, DESIGN.deviation, random, context="", owner="", index=index)
-        for index, draw in enumerate(draws)
-    ]
+    return fresh_draws(draws[0].values.size, DESIGN.deviation, own_random("a cheat"), context="", owner="")
 
 
 def of_other_values(draws: list[Draw]) -> list[Draw]:

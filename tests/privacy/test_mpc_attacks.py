@@ -157,8 +157,9 @@ class _Sink:
     def __init__(self, sink: list[np.ndarray]) -> None:
         self._sink = sink
 
-    def put(self, data: np.ndarray) -> None:
-        self._sink.append(data)
+    def room(self, count: int) -> np.ndarray:
+        self._sink.append(np.empty(count, np.uint8))
+        return self._sink[-1]
 
 
 def _sigmoid_material(material: DealerMaterial | ShareMaterial, operation: Deal) -> WindowMaterial:

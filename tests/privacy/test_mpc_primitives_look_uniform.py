@@ -23,7 +23,7 @@ from protocols.mpc.primitives.relu import gate, rectify, relu, select
 from protocols.mpc.primitives.roots import inverse_sqrt, sqrt
 from protocols.mpc.primitives.softmax import log_softmax, softmax
 from protocols.mpc.primitives.tanh import tanh
-from protocols.mpc.primitives.truncation import truncate_roughly
+from protocols.mpc.primitives.truncation import truncate, truncate_roughly
 from protocols.mpc.values import SharedValue, ValueView
 from tests.support.memory_links import all_bytes
 from tests.support.mpc_world import run_protocol, split
@@ -42,8 +42,9 @@ def _rectify_and_gate(engine: Engine, share: np.ndarray) -> Steps[object]:
 
 def _truncate_product(engine: Engine, share: np.ndarray) -> Steps[object]:
     """As a step of a training ends."""
-    view = ValueView(SharedValue(share[:64], scale_bits=SCALE_BITS, magnitude_bits=20))
+    view = ValueView(SharedValue(share[:256], scale_bits=SCALE_BITS, magnitude_bits=20))
     product = yield from partial_product(engine, view, view.transpose)
+    # One bit of each element is opened.
     return (yield from truncate_roughly(engine, product.times(3), 32))
 
 
@@ -87,6 +88,18 @@ def test_messages_and_openings_of_a_primitive_look_uniform(name: str, element: i
     dealt = [array for _, arrays in run.links["dealer"]["p1"].log for array in arrays]
     opened = [a ^ b if a.dtype == np.uint8 else a + b for a, b in zip(*sent, strict=True)]
     for arrays in (*sent, opened, dealt):
+        assert_looks_uniform(all_bytes(arrays))
+
+
+@pytest.mark.parametrize("element", [0, -(3 << SCALE_BITS)])
+@pytest.mark.parametrize("cut", [truncate, truncate_roughly])
+def test_messages_of_a_truncation_among_three_look_uniform(cut: Callable[..., Steps[np.ndarray]], element: int) -> None:
+    # Two parties truncate otherwise than more do.
+    shares = [[share] for share in split(np.full((3200, 2), element), 3)]
+    run = run_protocol(lambda engine, mine: cut(engine, mine[0], 40), shares)
+    sent = [run.links[one][two].log[0][1][0] for one, two in (("p0", "p1"), ("p1", "p2"), ("p2", "p0"))]
+    dealt = [array for _, arrays in run.links["dealer"]["p2"].log for array in arrays]
+    for arrays in ([sent[0]], [sent[1]], [sent[2]], [sent[0] + sent[1] + sent[2]], dealt):
         assert_looks_uniform(all_bytes(arrays))
 
 

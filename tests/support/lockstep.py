@@ -38,6 +38,7 @@ class LockstepWorld:
         self._engines = [
             Engine(
                 index=index,
+                parties=len(parties),
                 exchange=ZeroExchange(),
                 material=ShareMaterial(stream, self._corrections if index == last else None),
                 tape=RecordingTape(),
@@ -69,7 +70,7 @@ class LockstepWorld:
 
     def _deal(self, protocol: Protocol[T], shares: Sequence[RingArray]) -> None:
         tape = RecordingTape()
-        dry = Engine(index=0, exchange=ZeroExchange(), material=ShapeMaterial(), tape=tape)
+        dry = Engine(index=0, parties=len(self._engines), exchange=ZeroExchange(), material=ShapeMaterial(), tape=tape)
         with dry.segment(None):
             dry.run(protocol(dry, [np.broadcast_to(np.int64(0), share.shape) for share in shares]))
         self._dealer.begin_segment(None)
@@ -84,8 +85,9 @@ class _Corrections:
     def __init__(self) -> None:
         self._pieces: list[np.ndarray] = []
 
-    def put(self, data: np.ndarray) -> None:
-        self._pieces.append(data)
+    def room(self, count: int) -> np.ndarray:
+        self._pieces.append(np.empty(count, np.uint8))
+        return self._pieces[-1]
 
     def take(self, count: int) -> np.ndarray:
         piece = self._pieces.pop(0)

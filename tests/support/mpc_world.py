@@ -243,7 +243,7 @@ def run_protocol(
     shape_material = ShapeMaterial()
     from protocols.mpc.channels import ZeroExchange
 
-    dry = Engine(index=0, exchange=ZeroExchange(), material=shape_material, tape=tape)
+    dry = Engine(index=0, parties=num_parties, exchange=ZeroExchange(), material=shape_material, tape=tape)
     with dry.segment(window):
         dry.run(protocol(dry, [np.zeros_like(a) for a in shares[0]]))
     operations = list(tape.operations)
@@ -268,7 +268,7 @@ def run_protocol(
         exchange = LinkExchange(channels)
         mine = RecordingTape()
         material = ShareMaterial(stream(f"{seed}dealt{index}"), reader)
-        engine = Engine(index=index, exchange=exchange, material=material, tape=mine)
+        engine = Engine(index=index, parties=num_parties, exchange=exchange, material=material, tape=mine)
         with engine.segment(window):
             result = engine.run(protocol(engine, shares[index]))
         assert mine.operations == operations

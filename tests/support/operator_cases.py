@@ -32,7 +32,7 @@ Bound = float | np.ndarray
 
 @dataclass(frozen=True)
 class OperatorCase:
-    """An operation on one or two tensors.
+    """An operation on one to three tensors.
 
     Attributes:
         covers: names of the operations, as the page lists them.
@@ -138,6 +138,12 @@ PRODUCTS: Mapping[str, OperatorCase] = {
     "matmul": OperatorCase(("matmul",), lambda x, y: x.matmul(y), (LEFT, RIGHT)),
     "multiply_matrices": OperatorCase(
         ("multiply_matrices",), _of("multiply_matrices"), (LEFT, RIGHT), oracle=lambda x, y: x.matmul(y)
+    ),
+    "affine": OperatorCase(
+        ("affine",),
+        lambda x, y, z: x.affine(y, z),
+        (LEFT, RIGHT.T.copy(), np.array([2.0**18, -UNIT])),
+        oracle=torch.nn.functional.linear,
     ),
     "dot": OperatorCase(("dot",), lambda x, y: x.dot(y), (LEFT[0], RIGHT[:, 0].copy())),
     "ger": OperatorCase(("ger",), lambda x, y: x.ger(y), (LEFT[0], RIGHT[:, 0].copy())),

@@ -135,7 +135,7 @@ def run_private(
         exchange = LinkExchange([Channel(links[name][other]) for other in parties if other != name])
         tape = CheckingTape()
         material = ShareMaterial(stream(f"dealt{index}"), reader)
-        engine = Engine(index=index, exchange=exchange, material=material, tape=tape)
+        engine = Engine(index=index, parties=len(parties), exchange=exchange, material=material, tape=tape)
         mine = [values[index] for values in shares]
         brought = Brought(
             features=mine[0],

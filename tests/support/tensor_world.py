@@ -72,7 +72,7 @@ def run_tensors(
     encoded = {name: np.rint(np.asarray(values) * 2.0**VALUE_BITS).astype(np.int64) for name, values in inputs.items()}
     shares = {name: split(values, parties, seed=index + 3) for index, (name, values) in enumerate(encoded.items())}
     tape, shapes = RecordingTape(), ShapeMaterial()
-    dry = Engine(index=0, exchange=ZeroExchange(), material=shapes, tape=tape)
+    dry = Engine(index=0, parties=parties, exchange=ZeroExchange(), material=shapes, tape=tape)
     compute(dry, {name: np.zeros_like(values) for name, values in encoded.items()})
     plan = Segment("program", tuple(tape.operations), shapes.correction_bytes)
     names = [f"p{index}" for index in range(parties)]
@@ -95,7 +95,8 @@ def run_tensors(
         exchange = LinkExchange([Channel(links[names[index]][other]) for other in names if other != names[index]])
         keeper = CheckingTape()
         keeper.begin_run(plan)
-        engine = Engine(index=index, exchange=exchange, material=ShareMaterial(stream(f"dealt{index}"), reader), tape=keeper)
+        material = ShareMaterial(stream(f"dealt{index}"), reader)
+        engine = Engine(index=index, parties=parties, exchange=exchange, material=material, tape=keeper)
         result = compute(engine, {name: shares[name][index] for name in shares})
         keeper.end_run()
         return result

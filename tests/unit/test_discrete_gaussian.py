@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.stats import chi2, norm  # type: ignore[import-untyped]
 
 from protocols import discrete_gaussian
-from protocols.discrete_gaussian import MAX_DEVIATION, rounded_gaussian, sample, sampler_distance, sum_distance
+from protocols.discrete_gaussian import MAX_DEVIATION, rounded_gaussian, sample, sample_each, sampler_distance, sum_distance
 from protocols.errors import ConfideError
 from tests.support.mpc_world import stream
 
@@ -72,6 +72,27 @@ def test_deviation_outside_is_refused(deviation: int) -> None:
         sampler_distance(1, deviation)
 
 
+@pytest.mark.parametrize("deviation", [1, 50, 1 << 40])
+@pytest.mark.parametrize("count", [0, 1, 2_000, 270_000])
+def test_samples_of_several_streams_are_those_of_each_alone(count: int, deviation: int) -> None:
+    together = sample_each([stream(name) for name in "abc"], count, deviation)
+    np.testing.assert_array_equal(together, [sample(stream(name), count, deviation) for name in "abc"])
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_undecided_candidate_is_decided_by_its_own_stream(place: int) -> None:
+    """A digit at the threshold: with further bits of zeros it is kept, with ones dropped, whatever the streams beside it say."""
+    deviation, offset, cell = 1 << 40, 1 << 35, 16
+    width = deviation // 16
+    value, num_digits = cell * width + offset, 2**64 // width
+    chance = math.exp(-(value**2 / (2 * deviation**2) - cell**2 / 512))
+    second = int(chance * num_digits) * width + offset
+    words = np.array([word_of(cell), second], np.uint64)
+    for further, count in ((0, 1), (2**64 - 1, 0)):
+        sources = [Chosen(words, np.full(1, further if other == place else 2**63, np.uint64)) for other in range(3)]
+        assert discrete_gaussian._candidates(sources, 1, deviation)[place].size == count
+
+
 class Chosen:
     """A stream whose first words are chosen; what follows is random."""
 
@@ -107,7 +128,8 @@ def candidates(cell_word: int, second_word: int, *further: int, deviation: int) 
     undecided, *rest = further or (0,)
     more = [np.full(SIZE, undecided, np.uint64)] if further else []
     bits = [np.frombuffer(each.to_bytes(24, "little"), np.uint64).copy() for each in rest for _ in range(SIZE)]
-    return discrete_gaussian._candidates(Chosen(words, *more, *bits), SIZE, deviation)
+    (kept,) = discrete_gaussian._candidates([Chosen(words, *more, *bits)], SIZE, deviation)
+    return kept
 
 
 @pytest.mark.parametrize(
@@ -140,9 +162,9 @@ def test_cell_is_decided_on_all_bits_at_a_threshold(column: int) -> None:
     words = np.full(1, (column << 55) | (first << 1), np.uint64)
     for further, second in [(rest - 1, 0), (rest, 1)]:
         bits = np.frombuffer(further.to_bytes(24, "little"), np.uint64)
-        assert discrete_gaussian._slots(words, cells, Chosen(bits)).tolist() == [2 * column + second]
+        assert discrete_gaussian._slots(words, cells, [Chosen(bits)]).tolist() == [2 * column + second]
     for beside, second in [(-2, 0), (2, 1)]:
-        assert discrete_gaussian._slots(words + np.int64(beside).view(np.uint64), cells, Chosen()).tolist() == [
+        assert discrete_gaussian._slots(words + np.int64(beside).view(np.uint64), cells, [Chosen()]).tolist() == [
             2 * column + second
         ]
 

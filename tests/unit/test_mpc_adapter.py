@@ -24,7 +24,7 @@ from tests.support.mpc_world import a_model
 @pytest.fixture
 def engine() -> Iterator[Engine]:
     """A dry engine, current for the test."""
-    dry = Engine(index=0, exchange=ZeroExchange(), material=ShapeMaterial(), tape=RecordingTape())
+    dry = Engine(index=0, parties=2, exchange=ZeroExchange(), material=ShapeMaterial(), tape=RecordingTape())
     with use_engine(dry), dry.segment(None):
         yield dry
 

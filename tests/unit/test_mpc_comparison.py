@@ -20,8 +20,9 @@ class Corrections:
     def __init__(self) -> None:
         self._sent: list[np.ndarray] = []
 
-    def put(self, data: np.ndarray) -> None:
-        self._sent.append(data.copy())
+    def room(self, count: int) -> np.ndarray:
+        self._sent.append(np.empty(count, np.uint8))
+        return self._sent[-1]
 
     def take(self, count: int) -> np.ndarray:
         data = self._sent.pop(0)

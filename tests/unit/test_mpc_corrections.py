@@ -1,4 +1,4 @@
-"""Corrections on their way from the dealer to the last computing party: the bytes that were put, in order, cut anywhere."""
+"""Corrections on their way from the dealer to the last computing party: the bytes that were filled in, in order, cut anywhere."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ BYTES = np.random.default_rng(11).integers(0, 256, 3 * MAX_MESSAGE_BYTES + 4321,
 
 
 def dealt(runs: Sequence[Sequence[int]]) -> tuple[CorrectionReader, dict[str, dict[str, MemoryLink]]]:
-    """A reader whose dealer has put pieces of these sizes, run by run, one after the other from `BYTES`."""
+    """A reader whose dealer has filled pieces of these sizes, run by run, one after the other from `BYTES`."""
     links = connect(["dealer", "last"])
     writer = CorrectionWriter(Channel(links["dealer"]["last"]))
     start = 0
     for run in runs:
         for size in run:
-            piece = BYTES[start : start + size].copy()
-            writer.put(piece)
-            piece[:] = 0  # what was put may be changed
+            place = writer.room(size)
+            assert place.view(np.uint8 if size % 8 else np.int64).flags.aligned
+            place[:] = BYTES[start : start + size]
             start += size
         writer.end_run()
     return CorrectionReader(Channel(links["last"]["dealer"])), links
@@ -38,8 +38,15 @@ def dealt(runs: Sequence[Sequence[int]]) -> tuple[CorrectionReader, dict[str, di
         [2 * MAX_MESSAGE_BYTES + 8, 0, BYTES.size - 2 * MAX_MESSAGE_BYTES - 8],
     ],
 )
-def test_taken_bytes_are_those_that_were_put_wherever_messages_are_cut(takes: list[int]) -> None:
-    reader, _ = dealt([[5, 1 << 20, 16, BYTES.size - (1 << 20) - 21]])
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [5, 1 << 20, 16, BYTES.size - (1 << 20) - 21],
+        [16, 8, MAX_MESSAGE_BYTES - 24, 64, 0, 2 * MAX_MESSAGE_BYTES + 8, BYTES.size - 3 * MAX_MESSAGE_BYTES - 72],
+    ],
+)
+def test_taken_bytes_are_those_that_were_filled_in_wherever_messages_are_cut(takes: list[int], pieces: list[int]) -> None:
+    reader, _ = dealt([pieces])
     reader.begin_run(BYTES.size)
     found = [reader.take(count) for count in takes]
     reader.end_run()

@@ -40,7 +40,7 @@ def test_costs_are_as_stated(columns: int) -> None:
     run = largest(np.zeros((80, columns), np.int64), 2)
     pairs, table = columns * (columns - 1) // 2, 2 ** (columns - 1).bit_length()
     assert run.opened_bytes == 80 * (12.25 * pairs + 16 * columns)
-    assert run.correction_bytes == 80 * (52.125 * pairs + 16 * columns * table)
+    assert run.correction_bytes == 80 * (45.125 * pairs + 16 * columns * table)
 
 
 def test_largest_of_no_values_is_refused() -> None:

@@ -179,14 +179,14 @@ def test_schema_file_is_of_moments_alone_and_reads_back(tmp_path: Path) -> None:
     job = replace(a_summary(some_rows(60), noise="5"), schema=SCHEMA)
     path, value = tmp_path / "standardised.yaml", np.array([[0.0, 0.2], [-0.9, 0.1], [0.5, 0.0]])
     check_schema_file(job, path)
-    write_schema_file(job, {"moments": Opened(value, ())}, path, folder=tmp_path)
+    write_schema_file(job, {"moments": Opened(value, ())}, path)
     made = schema_from_yaml(path.read_bytes())
     assert made.name == f"tumours-{job.job_id[:12]}"
     # So few rows under such noise tell deviations of 0.73 at least: with noise of 7.07 over 60 rows, all ranges stay.
     assert least_deviation(5 * sqrt(2), 60) == pytest.approx(sqrt(2 * sqrt(5) * 5 * sqrt(2) / 60))
     assert [column.bounds for column in made.features] == [(0.0, 10.0)] * 3
     quiet = replace(job, outputs=(replace(job.outputs[0], noise="0.001"),))
-    write_schema_file(quiet, {"moments": Opened(value, ())}, path, folder=tmp_path)
+    write_schema_file(quiet, {"moments": Opened(value, ())}, path)
     # radius: 5 +- 3; texture: 0.5 +- 1.5; area: 7.5 +- 3 times the least, 0.0103.
     bounds = [column.bounds for column in schema_from_yaml(path.read_bytes()).features]
     assert bounds[:2] == [(2.0, 8.0), (0.0, 2.0)]

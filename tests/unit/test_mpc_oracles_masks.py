@@ -27,8 +27,8 @@ SQUARE = (3, 3)
 
 
 class _Nowhere:
-    def put(self, data: np.ndarray) -> None:
-        return
+    def room(self, count: int) -> np.ndarray:
+        return np.empty(count, np.uint8)
 
 
 def a_value(share: RingArray) -> SharedValue:
@@ -36,7 +36,7 @@ def a_value(share: RingArray) -> SharedValue:
 
 
 def an_engine() -> Engine:
-    return Engine(index=0, exchange=ZeroExchange(), material=ShapeMaterial(), tape=RecordingTape())
+    return Engine(index=0, parties=2, exchange=ZeroExchange(), material=ShapeMaterial(), tape=RecordingTape())
 
 
 def openings(operations: Sequence[Operation]) -> list[int]:

@@ -14,6 +14,10 @@ import pytest
 from protocols.canonical import canonical_bytes
 from protocols.errors import ConfideError, ErrorCode
 from protocols.job import Job, JobType, OutputKind
+from protocols.links import MAX_ARRAYS
+from protocols.model.layers import Linear
+from protocols.model.spec import ModelSpec
+from protocols.mpc import planning
 from protocols.mpc.inputs import LocalInputs
 from protocols.mpc.planning import derive_plan
 from protocols.plan.estimate import LOOPBACK, estimate
@@ -21,6 +25,7 @@ from protocols.plan.operations import Open
 from protocols.plan.plan import Part, Plan, Run, Stage, first_runs, runs_of
 from tests.support.jobs import sgd
 from tests.support.mpc_world import a_job, a_model, random_ring, run_world, split
+from tests.support.private_training import a_private_job, private_sgd, terms
 from tests.support.programs import assert_measured_as_planned
 
 FEATURES = 5
@@ -234,3 +239,42 @@ def test_estimate_grows_with_the_work_and_stays_out_of_the_digest() -> None:
     assert estimate(long, distant).seconds - estimate(long, LOOPBACK).seconds == pytest.approx(long.rounds * 0.0396)
     assert estimate(short, LOOPBACK).memory_bytes > LOOPBACK.worker_bytes
     assert "seconds" not in str(short.to_document())
+
+
+def a_deep_training(num_linear: int) -> Job:
+    """A network of so many linear layers, whose momentum has several arrays of one round for each."""
+    layers = {f"linear{index}": Linear(4) for index in range(num_linear - 1)}
+    model = ModelSpec.chain(4, **layers, out=Linear(1))
+    return a_job(JobType.TRAIN, features=4, rows=ROWS, training=sgd(2, 10, "0.1", "0.9"), model=model)
+
+
+def most_arrays(plan: Plan) -> int:
+    """The arrays of the round that has most."""
+    rounds = [operation for segment in plan.segments for operation in segment.operations if isinstance(operation, Open)]
+    return max(len(each.arrays) for each in rounds)
+
+
+def test_plan_with_a_round_of_more_arrays_than_a_message_carries_is_refused() -> None:
+    with pytest.raises(ConfideError, match=f"arrays at once, and a message carries at most {MAX_ARRAYS}") as caught:
+        derive_plan(a_deep_training(40))
+    assert caught.value.code is ErrorCode.INVALID_MODEL
+
+
+def test_round_of_as_many_arrays_as_a_message_carries_is_planned(monkeypatch: pytest.MonkeyPatch) -> None:
+    job = a_deep_training(4)
+    most = most_arrays(derive_plan(job))
+    monkeypatch.setattr(planning, "MAX_ARRAYS", most)
+    assert most_arrays(derive_plan(job)) == most
+    monkeypatch.setattr(planning, "MAX_ARRAYS", most - 1)
+    with pytest.raises(ConfideError, match=f"{most} arrays at once"):
+        derive_plan(job)
+
+
+def test_round_with_noise_beside_it_has_room_for_one_array_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    job = a_private_job(private_sgd(3, "0.5", "0.9", privacy=terms()))
+    most = most_arrays(derive_plan(job))
+    monkeypatch.setattr(planning, "MAX_ARRAYS", most + 1)
+    derive_plan(job)
+    monkeypatch.setattr(planning, "MAX_ARRAYS", most)
+    with pytest.raises(ConfideError, match=f"{most + 1} arrays at once"):
+        derive_plan(job)

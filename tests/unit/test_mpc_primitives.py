@@ -17,6 +17,7 @@ from protocols.mpc.primitives.refresh import Refresher
 from protocols.mpc.primitives.truncation import truncate, truncate_roughly
 from protocols.mpc.values import SharedValue, ValueView
 from protocols.plan.operations import Deal, Open
+from protocols.ring import packed_size
 from tests.support.mpc_world import random_ring, run_protocol, split, stream
 
 TOP = 2**62
@@ -35,19 +36,22 @@ def test_truncation_at_the_borders_is_at_most_one_unit_high(num_parties: int, sh
     error = run.value - (values >> shift)
     assert error.min() >= 0
     assert error.max() <= 1
-    assert (run.rounds, run.opened_bytes, run.correction_bytes) == (1, 8 * values.size, (8 + top_bytes) * values.size)
+    opened, dealt = (packed_size(values.size), 0) if num_parties == 2 else (8 * values.size, 8)
+    assert (run.rounds, run.opened_bytes, run.correction_bytes) == (1, opened, (dealt + top_bytes) * values.size)
 
 
 @pytest.mark.parametrize("num_parties", [2, 3, 5])
 @pytest.mark.parametrize(("shift", "top_bytes"), [(32, 4), (33, 8), (40, 8), (62, 8)])
 def test_rough_truncation_at_the_borders_errs_as_little_as_its_page_says(num_parties: int, shift: int, top_bytes: int) -> None:
-    values = np.concatenate([np.array(BORDERS), np.random.default_rng(shift).integers(-TOP, TOP, 20_000)])
+    borders = np.clip(BORDERS, -TOP + (num_parties << 32), TOP - (num_parties << 32))
+    values = np.concatenate([borders, np.random.default_rng(shift).integers(borders.min(), borders.max() + 1, 20_000)])
     run = run_protocol(lambda engine, mine: truncate_roughly(engine, mine[0], shift), [[s] for s in split(values, num_parties)])
     # Exactly, since the quotient has up to 62 fractional bits: every share is rounded to 2^32 within half a unit of it; then the
     # sum is cut by the rest, which errs by less than a unit, or not at all.
     error = (run.value.astype(object) << shift) - values.astype(object)
     assert max(abs(error)) <= (num_parties << 31) + ((1 << shift) - 1 if shift > 32 else 0)
-    assert (run.rounds, run.opened_bytes, run.correction_bytes) == (1, 4 * values.size, (8 + top_bytes) * values.size)
+    opened, dealt = (packed_size(values.size), 0) if num_parties == 2 else (4 * values.size, 8)
+    assert (run.rounds, run.opened_bytes, run.correction_bytes) == (1, opened, (dealt + top_bytes) * values.size)
 
 
 def test_rough_truncation_by_few_bits_is_the_ordinary_one() -> None:
@@ -79,6 +83,63 @@ def test_rough_truncation_of_a_product_takes_in_what_its_shares_lack(num_parties
     # Rounding errs by 0 on average: 6 sigma of so many sums of n + 1 uniform numbers.
     assert abs(error.mean()) <= 6 * 2.0**32 * np.sqrt((num_parties + 1) / 12 / error.size)
     assert "shares_of_kept" not in {item.kind for item in run.operations if isinstance(item, Deal)}
+    # Between two parties 4 of the masks' product and 4 of the wrap; among more 8 of the mask's high part and 4 of its top bit.
+    assert run.correction_bytes == (8 if num_parties == 2 else 12) * error.size
+
+
+@pytest.mark.parametrize("num_parties", [2, 3])
+def test_truncation_of_a_product_takes_in_what_its_shares_lack(num_parties: int) -> None:
+    generator = np.random.default_rng(6)
+    left, right = generator.integers(-(2**27), 2**27, (37, 16)), generator.integers(-(2**27), 2**27, (16, 21))
+
+    def protocol(engine: Engine, mine: list[np.ndarray]) -> Steps[np.ndarray]:
+        one, two = (ValueView(value_of(share, magnitude_bits=27)) for share in mine)
+        partial = yield from partial_product(engine, one, two)
+        return (yield from truncate(engine, partial.plus(partial.times(-4)).transpose().contiguous(), 24))
+
+    shares = [list(pair) for pair in zip(split(left, num_parties), split(right, num_parties, 99), strict=True)]
+    run = run_protocol(protocol, shares)
+    error = run.value - (-3 * (left @ right).T >> 24)
+    assert error.min() >= 0
+    assert error.max() <= 1
+    assert run.correction_bytes == (8 + 4) * error.size
+
+
+@pytest.mark.parametrize("num_parties", [2, 3])
+@pytest.mark.parametrize("shift", [1, 16, 32, 47])
+def test_truncation_of_whole_multiples_is_exact(num_parties: int, shift: int) -> None:
+    multiples = np.random.default_rng(shift).integers(-(TOP >> shift), TOP >> shift, 5_000) << shift
+    multiples[:2] = -TOP, TOP - (1 << shift)
+    for seed in ("one", "two"):
+        run = run_protocol(
+            lambda engine, mine: truncate(engine, mine[0], shift), [[s] for s in split(multiples, num_parties)], seed=seed
+        )
+        assert np.array_equal(run.value, multiples >> shift)
+
+
+@pytest.mark.parametrize("shift", [1, 8, 24, 62])
+def test_truncation_between_two_parties_holds_for_every_way_to_share(shift: int) -> None:
+    # The wrap is told by the top bits of the shares: shares at all borders of the ring, values at those of the domain.
+    shares = np.array([place + step for place in (-(2**63), -TOP, 0, TOP, 2**63 - 5) for step in range(5)], np.int64)
+    values = np.array([-TOP, -TOP + 1, -(1 << shift), -1, 0, 1, (1 << shift) - 1, TOP - 2, TOP - 1], np.int64)
+    grid, first = (side.reshape(-1) for side in np.meshgrid(values, shares))
+    for own in (first, grid - first):
+        run = run_protocol(lambda engine, mine: truncate(engine, mine[0], shift), [[own], [grid - own]])
+        error = run.value - (grid >> shift)
+        assert error.min() >= 0
+        assert error.max() <= 1
+
+
+def test_truncation_between_two_parties_opens_bits_that_say_nothing() -> None:
+    # Shares whose top bits are all alike: each party's message is a stream of even bits all the same.
+    count = 1 << 16
+    for place in (0, -(2**63)):
+        own = np.full(count, place)
+        run = run_protocol(lambda engine, mine, own=own: truncate(engine, mine[0], 16), [[own], [5 - own]])
+        for sender, receiver in (("p0", "p1"), ("p1", "p0")):
+            ((_, (sent,)),) = run.links[sender][receiver].log
+            ones = int(np.bitwise_count(sent).sum())
+            assert abs(ones - count / 2) <= 6 * np.sqrt(count) / 2
 
 
 def test_truncation_of_ten_million_elements_never_misses_by_more_than_one_unit() -> None:

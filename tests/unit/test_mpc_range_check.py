@@ -103,7 +103,7 @@ def test_range_check_takes_eight_rounds_and_reveals_one_byte() -> None:
 def test_shares_of_a_result_that_may_be_revealed_are_uniform(value: int) -> None:
     # 4096 tests of one value: as many shares as not are 1, whatever the result is; five standard deviations are 160.
     def protocol(engine: Engine, shares: Sequence[np.ndarray]) -> Steps[np.ndarray]:
-        material = engine.deal("sign", shares[0].shape, 0, result=MaskedSign)
+        material = engine.deal("sign", shares[0].shape, 0, 64, result=MaskedSign)
         opened = yield Opening("test", (shares[0] + material.mask,))
         return (yield from shared_nonnegative(engine, opened.numbers[0].reshape(1, -1), material.sign))
 

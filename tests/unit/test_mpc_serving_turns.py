@@ -174,7 +174,7 @@ def test_a_parcel_that_is_no_query_is_a_defect(parcel: Parcel) -> None:
 
 def test_a_block_answered_twice_is_refused() -> None:
     job = a_served_model()
-    engine = Engine(index=0, exchange=ZeroExchange(), material=ShapeMaterial(), tape=RecordingTape())
+    engine = Engine(index=0, parties=2, exchange=ZeroExchange(), material=ShapeMaterial(), tape=RecordingTape())
     share = {spec.name: np.zeros(spec.shape, np.int64) for spec in MODEL.parameters}
     with use_engine(engine):
         program = ServeProgram(job=job, model_share=share)

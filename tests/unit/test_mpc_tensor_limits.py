@@ -236,6 +236,7 @@ ROUNDS: dict[str, Callable[[Any, Any], Any]] = {
     "add": lambda x, y: x + y,
     "mul": lambda x, y: x * y,
     "matmul": lambda x, y: x @ y,
+    "affine": lambda x, y: x.affine(y, y[0]),
     "div": lambda x, y: x / y,
     "pow": lambda x, y: x**2,
     "sum": lambda x, y: x.mean(),
@@ -275,7 +276,7 @@ def test_page_states_the_rounds_of_every_operation() -> None:
 
 def _rounds(operation: Callable[[Any, Any], Any]) -> int:
     tape = RecordingTape()
-    engine = Engine(index=0, exchange=ZeroExchange(), material=ShapeMaterial(), tape=tape)
+    engine = Engine(index=0, parties=2, exchange=ZeroExchange(), material=ShapeMaterial(), tape=tape)
     with use_engine(engine), engine.segment(None):
         zeros = [SharedValue(np.zeros((4, 4), np.int64), scale_bits=VALUE_BITS, magnitude_bits=20) for _ in range(2)]
         operation(*(SharedTensor.of(value) for value in zeros))

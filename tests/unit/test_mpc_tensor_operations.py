@@ -36,7 +36,7 @@ def grid(seed: int, *shape: int, low: float = -3, high: float = 3) -> np.ndarray
 
 @dataclass(frozen=True)
 class Case:
-    """An operation on one or two tensors.
+    """An operation on one to three tensors.
 
     Attributes:
         ours: what is run on shared tensors, and on torch's unless `torchs` says otherwise.
@@ -87,6 +87,8 @@ ARITHMETIC = {
     "vector matmul vector": Case(lambda x, y: x.matmul(y), (grid(7, 4), grid(8, 4)), EXACT, EXACT),
     "batched matmul": Case(lambda x, y: x.matmul(y), (CUBE, grid(8, 2, 4, 2)), EXACT, EXACT),
     "matmul broadcast": Case(lambda x, y: x.matmul(y), (CUBE, grid(8, 4, 2)), EXACT, EXACT),
+    "affine": Case(lambda x, y, z: x.affine(y, z), (X, grid(9, 5, 4), grid(10, 5)), EXACT, EXACT, torch.nn.functional.linear),
+    "affine without bias": Case(lambda x, y: x.affine(y), (X, grid(9, 5, 4)), EXACT, EXACT, torch.nn.functional.linear),
     "matmul public": Case(lambda x: x.matmul(PUBLIC.t()), (X,), EXACT, EXACT),
     "square": Case(lambda x: x.square(), (X,), EXACT, EXACT),
     "pow 0": Case(lambda x: x**0 + x, (X,), EXACT, EXACT),
@@ -192,7 +194,7 @@ FUNCTIONS = {
     ),
 }
 CASES = {**ARITHMETIC, **SHAPES, **REDUCTIONS, **FUNCTIONS}
-NAMES = ("x", "y")
+NAMES = ("x", "y", "z")
 
 
 def check(case: Case, parties: int) -> None:

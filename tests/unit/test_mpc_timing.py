@@ -111,7 +111,7 @@ def test_wait_for_a_correction_is_counted_only_where_a_message_is_received() -> 
     stopwatch = Stopwatch(wall=lambda: next(ticks), processor=lambda: 0.0)
     links = connect(["dealer", "last"])
     writer = CorrectionWriter(Channel(links["dealer"]["last"]))
-    writer.put(np.arange(32, dtype=np.uint8))
+    writer.room(32)[:] = np.arange(32)
     writer.end_run()
     reader = CorrectionReader(Channel(links["last"]["dealer"]), stopwatch)
     with stopwatch.computing("step"):

@@ -11,7 +11,7 @@ from protocols.errors import ConfideError, ErrorCode
 from protocols.job import Job, Task
 from protocols.mpc import session
 from protocols.mpc.inputs import LocalInputs
-from protocols.mpc.noise_beside import NoiseBeside
+from protocols.mpc.noise_beside import NoiseBeside, after_dealing
 from protocols.mpc.noise_sharing import NoiseSharing
 from protocols.mpc.planning import derive_plan
 from protocols.mpc.programs.step_noise import StepNoise
@@ -46,13 +46,38 @@ def run(job: Job) -> World:
 
 
 @pytest.mark.parametrize("task", [Task.BINARY, Task.REAL])
-@pytest.mark.parametrize("steps", [1, 2, 3, 4, 6])
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 6, 18])
 def test_noise_is_tested_and_added_in_a_training_of_any_length(steps: int, task: Task) -> None:
     world = run(a_job(steps, task=task))
     tested = [outputs.noise_test for outputs in world.outputs.values()]
     assert tested[0] is not None
     assert tested[0].has_passed
     assert tested == tested[:1] * len(tested)
+
+
+@pytest.mark.parametrize(("num_runs", "opening"), [(2, 2), (3, 3), (5, 3), (6, 4), (17, 15), (18, 16), (61, 16), (5_000, 16)])
+def test_dealer_needs_the_coin_late_and_reads_the_result_when_it_has_dealt_everything(num_runs: int, opening: int) -> None:
+    taken: list[tuple[int, str]] = []
+
+    class Notes(NoiseSharing):
+        run_now = 0
+
+        def __init__(self) -> None:
+            pass
+
+        def begin(self) -> None:
+            taken.append((self.run_now, "begin"))
+
+        def open(self) -> None:
+            taken.append((self.run_now, "open"))
+
+        def conclude(self) -> None:
+            taken.append((self.run_now, "conclude"))
+
+    noise = Notes()
+    for noise.run_now in range(1, num_runs + 1):
+        after_dealing(noise, noise.run_now, num_runs)
+    assert taken == [(1, "begin"), (opening, "open"), (num_runs, "conclude")]
 
 
 def test_noise_is_shared_among_three_computing_parties() -> None:

@@ -53,6 +53,15 @@ def test_passed_test_is_logged_with_the_figures_of_every_owner(world: HolderWorl
     assert list(facts["owners"]) == [f"{owner}: variance 1.000250, p 0.400000, 0.700000, 0.030000" for owner in OWNERS]
 
 
+def test_owner_that_does_not_compute_logs_whose_word_it_has_and_no_figures_of_theirs(world: HolderWorld) -> None:
+    """It saw no spares: what one computing party found is not what this party can sign."""
+    note(world, a_result(), party="hospital-c")
+    (facts,) = world.entries("hospital-a", EntryKind.NOISE_TESTED)
+    assert (facts["job"], facts["result"], list(facts["said_by"])) == (JOB.job_id, "passed", list(JOB.computing_parties))
+    assert "owners" not in facts
+    assert not any("variance" in str(fact) for fact in facts.values())
+
+
 @pytest.mark.parametrize("document", [None, {}, "passed", a_result(Finding.VARIANCE), a_result(owners=OWNERS[:2])])
 def test_worker_that_finished_without_a_passed_test_is_not_believed(world: HolderWorld, document: object) -> None:
     with pytest.raises(ConfideError) as caught:

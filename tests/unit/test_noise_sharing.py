@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from protocols.errors import ErrorCode
-from protocols.mpc.noise_draws import Draw, fresh_draw
+from protocols.mpc.noise_draws import Draw, fresh_draws
 from protocols.mpc.noise_sharing import NoiseSharing
 from protocols.mpc.noise_test import Finding
 from tests.support.mpc_world import own_random
@@ -21,7 +21,7 @@ def draws_of(owner: str, told: Told, seed: str = "") -> list[Draw]:
     """Both draws of an owner in that session, whose own randomness was of this seed."""
     random, context = own_random(owner, seed), told.parties[owner]._context
     count, deviation = DESIGN.num_elements, DESIGN.deviation
-    return [fresh_draw(count, deviation, random, context=context, owner=owner, index=index) for index in range(2)]
+    return fresh_draws(count, deviation, random, context=context, owner=owner)
 
 
 def test_shared_noise_has_the_variance_of_all_owners_together() -> None:
@@ -33,7 +33,7 @@ def test_shared_noise_has_the_variance_of_all_owners_together() -> None:
 
 def test_shared_noise_is_the_sum_of_the_draws_that_were_not_opened() -> None:
     told = share_noise(DESIGN)
-    spare = told.parties["alpha"]._spare
+    spare = told.parties["alpha"]._choice.spares
     noise, candidates = told.noise(), []
     for owner in OWNERS:
         draws = [draw.values.reshape(DESIGN.steps, -1) for draw in draws_of(owner, told)]
@@ -75,16 +75,14 @@ def test_seed_of_noise_that_is_used_is_sent_to_nobody() -> None:
 
 
 def test_draws_of_equal_randomness_differ_in_attempt_owner_and_number() -> None:
-    uses = [("one attempt", "alpha", 0), ("another", "alpha", 0), ("one attempt", "beta", 0), ("one attempt", "alpha", 1)]
+    def draws(context: str, owner: str) -> list[Draw]:
+        return fresh_draws(40, 1 << 20, lambda count: bytes(count), context=context, owner=owner)
 
-    def draw(context: str, owner: str, index: int) -> Draw:
-        return fresh_draw(40, 1 << 20, lambda count: bytes(count), context=context, owner=owner, index=index)
-
-    drawn = [draw(*use) for use in uses]
+    drawn = [*draws("one attempt", "alpha"), *draws("another", "alpha"), *draws("one attempt", "beta")]
     for part in ("seed", "salt"):
-        assert len({getattr(each, part) for each in drawn}) == len(uses)
-    assert len({each.values.tobytes() for each in drawn}) == len(uses)
-    assert draw(*uses[0]).opening == drawn[0].opening
+        assert len({getattr(each, part) for each in drawn}) == len(drawn)
+    assert len({each.values.tobytes() for each in drawn}) == len(drawn)
+    assert [each.opening for each in draws("one attempt", "alpha")] == [each.opening for each in drawn[:2]]
 
 
 def test_machine_that_was_set_back_opens_no_draw_that_it_used_in_another_attempt() -> None:
@@ -119,7 +117,7 @@ def test_noise_does_not_pass_unless_what_every_owner_opened_was_sampled_again() 
 
 
 def test_spares_are_another_choice_in_every_session() -> None:
-    chosen = [tuple(share_noise(DESIGN, seed=str(number)).parties["alpha"]._spare) for number in range(3)]
+    chosen = [tuple(share_noise(DESIGN, seed=str(number)).parties["alpha"]._choice.spares) for number in range(3)]
     assert len(set(chosen)) == 3
     assert all(len(set(each)) == DESIGN.spares for each in chosen)
 

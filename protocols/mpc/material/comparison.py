@@ -14,11 +14,13 @@ import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from protocols.mpc.material.context import RING, Material, Shape
+from protocols.mpc.material.truncation import top_type
 from protocols.ring import BitArray, RingArray, pack_bits, packed_size, unpack_bits, unsigned
 
 DIGIT_BITS = 4
@@ -136,7 +138,7 @@ class SignMaterial:
         top: packed top bits of the mask.
         levels: of the tree, over tests * count elements.
         flip: packed uniform bits that hide the results, over tests * count elements.
-        flip_number: the same bits as numbers, (tests, count).
+        flip_number: the same bits as numbers, (tests, count); of a narrower type where they matter modulo less than 2^64.
     """
 
     low: int
@@ -144,7 +146,7 @@ class SignMaterial:
     top: BitArray
     levels: tuple[tuple[BatchMaterial, ...], ...]
     flip: BitArray
-    flip_number: RingArray
+    flip_number: NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -155,10 +157,10 @@ class MaskedSign:
     sign: SignMaterial
 
 
-def sign(material: Material, shape: Shape, low: int) -> MaskedSign:
-    """A fresh mask and the material of one sign test of the value under it."""
+def sign(material: Material, shape: Shape, low: int, number_bits: int) -> MaskedSign:
+    """A fresh mask and the material of one sign test of the value under it; the flip bits as numbers modulo 2^number_bits."""
     mask = material.uniform(shape)
-    return MaskedSign(mask, sign_parts(material, mask, tests=1, low=low))
+    return MaskedSign(mask, sign_parts(material, mask, tests=1, low=low, number_type=top_type(number_bits)))
 
 
 def sign_parts(material: Material, mask: RingArray, *, tests: int, low: int, number_type: str = RING) -> SignMaterial:

@@ -58,6 +58,14 @@ class Material(ABC):
         """Returns uniform bytes of packed bits, shared by exclusive-or."""
 
     @abstractmethod
+    def own_bits(self, count: int) -> BitArray:
+        """Returns `count` uniform bytes of packed bits that each computing party knows alone: its own, or at the dealer all.
+
+        Returns:
+            (count,) at a party, (parties, count) at the dealer.
+        """
+
+    @abstractmethod
     def derived(self, compute: Callable[[], NDArray[Any]], shape: Shape, dtype: str = RING) -> NDArray[Any]:
         """Returns numbers that follow from others, shared additively; `compute` runs on plaintexts, at the dealer alone.
 
@@ -83,12 +91,20 @@ class Material(ABC):
         """Keeps a product of masks that no party has a share of yet; only the dealer computes it."""
         return
 
+    def lacking(self, kept: Kept) -> RingArray:
+        """Returns the sum of multiples of what is kept; only the dealer has it.
+
+        Args:
+            kept: of each product its id, 1 if it is to be subtracted plus 2 if transposed, and its multiplier; flat.
+        """
+        raise ConfideError(ErrorCode.INTERNAL, "a product of masks is known to the dealer alone")
+
     def less(self, values: NDArray[Any], kept: Kept) -> NDArray[Any]:
         """Returns values less multiples of what is kept; only the dealer knows that, a party's share stays as it is.
 
         Args:
             values: uniform, and changed by this; of numbers of 32 bits the highest 32 bits of the multiples' sum are taken.
-            kept: of each product its id, 1 if it is to be added instead plus 2 if transposed, and its multiplier; flat.
+            kept: as for `lacking`.
         """
         return values
 
@@ -108,8 +124,8 @@ class CorrectionSource(Protocol):
 class CorrectionSink(Protocol):
     """Where the dealer puts the corrections, in plan order."""
 
-    def put(self, data: NDArray[np.uint8]) -> None:
-        """Appends bytes."""
+    def room(self, count: int) -> NDArray[np.uint8]:
+        """Returns the place of the next `count` bytes, for the dealer to fill before it asks for more."""
         ...
 
 
@@ -134,6 +150,10 @@ class ShareMaterial(Material):
         """Expands this party's share."""
         return self._stream.take(_size(shape)).reshape(shape)
 
+    def own_bits(self, count: int) -> BitArray:
+        """Expands this party's bits."""
+        return self._stream.take(count)
+
     def derived(self, compute: Callable[[], NDArray[Any]], shape: Shape, dtype: str = RING) -> NDArray[Any]:
         """Expands this party's share, or reads the correction."""
         return self.derived_bits(compute, shape, dtype)
@@ -157,6 +177,10 @@ class ShapeMaterial(Material):
     def uniform_bits(self, shape: Shape) -> BitArray:
         """Zeros; takes no memory."""
         return np.broadcast_to(np.uint8(0), shape)
+
+    def own_bits(self, count: int) -> BitArray:
+        """Zeros; takes no memory."""
+        return self.uniform_bits((count,))
 
     def derived(self, compute: Callable[[], NDArray[Any]], shape: Shape, dtype: str = RING) -> NDArray[Any]:
         """Zeros; counts the correction."""
@@ -205,11 +229,15 @@ class DealerMaterial(Material):
         """Computes the product and keeps it for this segment."""
         self.remember(kept_id, compute(), for_session=False)
 
+    def lacking(self, kept: Kept) -> RingArray:
+        """Adds up."""
+        return reduce(np.add, [self._multiple(*kept[place : place + 3]) for place in range(0, len(kept), 3)])
+
     def less(self, values: NDArray[Any], kept: Kept) -> NDArray[Any]:
         """Subtracts."""
         if not kept:
             return values
-        total = reduce(np.add, [self._multiple(*kept[place : place + 3]) for place in range(0, len(kept), 3)])
+        total = self.lacking(kept)
         values -= total if values.dtype == total.dtype else highest(total)
         return values
 
@@ -229,26 +257,29 @@ class DealerMaterial(Material):
         """The exclusive-or of all parties' shares."""
         return combine_bits([stream.take(_size(shape)).reshape(shape) for stream in self._streams])
 
+    def own_bits(self, count: int) -> BitArray:
+        """The bits of every party."""
+        return np.stack([stream.take(count) for stream in self._streams])
+
     def derived(self, compute: Callable[[], NDArray[Any]], shape: Shape, dtype: str = RING) -> NDArray[Any]:
         """Computes the value and sends what the last party's share must be."""
         value = _checked(compute(), shape).astype(dtype, copy=False)
         size = np.dtype(dtype).itemsize * _size(shape)
-        first, *others = (stream.take(size).view(dtype) for stream in self._streams[:-1])
-        correction = np.subtract(value.reshape(-1), first, out=first)
+        first, *others = [stream.take(size).view(dtype) for stream in self._streams[:-1]]
+        correction = np.subtract(value.reshape(-1), first, out=self._sink.room(size).view(dtype))
         for other in others:
             correction -= other
-        self._sink.put(correction.view(np.uint8))
         return value
 
     def derived_bits(self, compute: Callable[[], NDArray[Any]], shape: Shape, dtype: str) -> NDArray[Any]:
         """Computes the bits and sends what the last party's share must be."""
         value = _checked(compute(), shape)
         size = np.dtype(dtype).itemsize * _size(shape)
-        correction, *others = (stream.take(size).view(dtype) for stream in self._streams[:-1])
+        first, *others = [stream.take(size).view(dtype) for stream in self._streams[:-1]]
+        bits = value.astype(dtype, copy=False).reshape(-1)
+        correction = np.bitwise_xor(bits, first, out=self._sink.room(size).view(dtype))
         for other in others:
             correction ^= other
-        correction ^= value.astype(dtype, copy=False).reshape(-1)
-        self._sink.put(correction.view(np.uint8))
         return value
 
 

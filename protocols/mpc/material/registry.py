@@ -18,6 +18,7 @@ from protocols.mpc.material.series import waves
 from protocols.mpc.material.staircase import signs, staircase
 from protocols.mpc.material.truncation import short_truncation, truncation
 from protocols.mpc.material.window import windowed_waves
+from protocols.mpc.material.wrapping import short_wrap, wrap
 from protocols.plan.operations import Deal
 
 KINDS: Mapping[str, Callable[..., object]] = MappingProxyType(
@@ -31,6 +32,8 @@ KINDS: Mapping[str, Callable[..., object]] = MappingProxyType(
         "inner": inner,
         "truncation": truncation,
         "short_truncation": short_truncation,
+        "wrap": wrap,
+        "short_wrap": short_wrap,
         "sign": sign,
         "clamped_waves": clamped_waves,
         "windowed_waves": windowed_waves,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ from protocols.mpc.material.comparison import (
 )
 from protocols.ring import BitArray, RingArray, pack_bits, packed_size, unpack_bits
 
+_RING_BITS = 64
 _BLOCK = 1 << 13  # results at once, a multiple of 8: what is computed of them stays in the processor's cache
 
 
@@ -35,10 +37,27 @@ def nonnegative(engine: Engine, share: RingArray) -> Steps[RingArray]:
 
     Learns: nobody anything; everything opened is uniform.
     """
-    material = engine.deal("sign", share.shape, 0, result=MaskedSign)
+    return (yield from nonnegative_modulo(engine, share, _RING_BITS))
+
+
+def nonnegative_modulo(engine: Engine, share: RingArray, number_bits: int) -> Steps[NDArray[Any]]:
+    """Returns this party's share of [x >= 0] modulo 2^number_bits or more; as `nonnegative`, with fewer corrections.
+
+    Corrections 45.125 bytes an element for up to 8 bits, 46.125 for up to 16.
+
+    Args:
+        engine: this party's engine.
+        share: int64, secret.
+        number_bits: 1 to 64, public.
+
+    Returns:
+        Of the narrowest type that holds so many bits.
+    """
+    material = engine.deal("sign", share.shape, 0, number_bits, result=MaskedSign)
     opened = yield Opening("comparison", (share + material.mask,))
     flipped = yield from hidden_nonnegative(engine, opened.numbers[0].reshape(1, -1), material.sign)
-    return unflip(engine, flipped, material.sign.flip_number).reshape(share.shape)
+    number = material.sign.flip_number
+    return unflip(engine, flipped.astype(number.dtype, copy=False), number).reshape(share.shape)
 
 
 def hidden_nonnegative(engine: Engine, opened: RingArray, material: SignMaterial) -> Steps[RingArray]:
@@ -86,9 +105,10 @@ def shared_nonnegative(engine: Engine, opened: RingArray, material: SignMaterial
     return share
 
 
-def unflip(engine: Engine, flipped: RingArray, flip_number: RingArray) -> RingArray:
-    """Returns the share of the bit that was hidden: t + (1 - 2 t) flip."""
-    return engine.public(flipped) + (1 - 2 * flipped) * flip_number
+def unflip(engine: Engine, flipped: NDArray[Any], flip_number: NDArray[Any]) -> NDArray[Any]:
+    """Returns the share of the bit that was hidden, of the type that both have: t + (1 - 2 t) flip."""
+    share: NDArray[Any] = engine.public(flipped) + (1 - 2 * flipped) * flip_number
+    return share
 
 
 def _compare_digits(opened: RingArray, material: SignMaterial) -> tuple[BitArray, BitArray]:

@@ -35,7 +35,7 @@ def log(engine: Engine, share: RingArray, scale_bits: int, *, result_bits: int =
     The error is at most 2^-19 plus one unit of the result, for all positive numbers from 2^-scale_bits on; others count as
     2^-scale_bits.
 
-    Ten rounds, 78.75 bytes an element; corrections 516.25 bytes an element.
+    Ten rounds, 70.875 bytes an element; corrections 508.25 bytes an element.
 
     Args:
         engine: this party's engine.

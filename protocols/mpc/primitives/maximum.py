@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from protocols.errors import ConfideError, ErrorCode
 from protocols.mpc.engine import Engine, Opening, Steps
 from protocols.mpc.material.maximum import WinnerMaterial
-from protocols.mpc.primitives.comparison import nonnegative
+from protocols.mpc.primitives.comparison import nonnegative_modulo
 from protocols.mpc.primitives.multiplication import multiply
 from protocols.mpc.primitives.staircase import threshold_bits
 from protocols.ring import RingArray, unsigned
@@ -31,7 +31,7 @@ def maximum(engine: Engine, share: RingArray) -> Steps[tuple[RingArray, RingArra
     Ties go to the lowest index.
 
     Five rounds for up to 16 columns, eleven for up to 128, six more for every further factor of eight. For k up to 16 columns
-    12.25 k (k - 1) / 2 + 16 k bytes a row; corrections 52.125 k (k - 1) / 2 + 16 k K, K being the least power of two from k on.
+    12.25 k (k - 1) / 2 + 16 k bytes a row; corrections 45.125 k (k - 1) / 2 + 16 k K, K being the least power of two from k on.
 
     Args:
         engine: this party's engine.
@@ -87,7 +87,7 @@ def keep_largest(engine: Engine, ranked: RingArray, values: RingArray, *, count:
 
     Args:
         engine: this party's engine.
-        ranked: (rows, columns) int64, secret: the numbers of wins, as `wins` returns them.
+        ranked: (rows, columns) int64, secret: the numbers of wins, as `wins` returns them for as many columns.
         values: (rows, columns) int64, secret, any numbers of the ring.
         count: 1 to the number of columns, public.
 
@@ -101,9 +101,10 @@ def keep_largest(engine: Engine, ranked: RingArray, values: RingArray, *, count:
 def wins(engine: Engine, share: RingArray) -> Steps[RingArray]:
     """Returns this party's share of how many others of its row each value beats: each of 0 to columns - 1 once; exact.
 
-    A value beats what is less, and what is equal at a higher index.
+    A value beats what is less, and what is equal at a higher index. The shares add up modulo 2^b, b being the bits of
+    columns - 1, and need not modulo 2^64.
 
-    Four rounds; 12.25 k (k - 1) / 2 bytes a row of k columns; corrections 52.125 k (k - 1) / 2.
+    Four rounds; 12.25 k (k - 1) / 2 bytes a row of k columns; corrections 45.125 k (k - 1) / 2 for up to 256 columns.
 
     Args:
         engine: this party's engine.
@@ -113,12 +114,18 @@ def wins(engine: Engine, share: RingArray) -> Steps[RingArray]:
     """
     columns = share.shape[1]
     pairs = _pairs(columns)
-    won = yield from nonnegative(engine, share[:, pairs.first] - share[:, pairs.second])
+    bits = yield from nonnegative_modulo(engine, share[:, pairs.first] - share[:, pairs.second], _bits_of(columns))
+    won = bits.astype(np.int64)
     counts = engine.public(np.broadcast_to(np.arange(columns), share.shape).copy())
     # The first of a pair wins if it is not less; the second, which counts as having won, loses then.
     counts[:, :-1] += np.add.reduceat(won, pairs.starts_of_first, axis=1)
     counts[:, 1:] -= np.add.reduceat(won[:, pairs.by_second], pairs.starts_of_second, axis=1)
     return counts
+
+
+def _bits_of(columns: int) -> int:
+    """How many bits a number of wins has."""
+    return (columns - 1).bit_length()
 
 
 @dataclass(frozen=True)
@@ -165,7 +172,7 @@ def _at_once(engine: Engine, share: RingArray) -> Steps[tuple[RingArray, RingArr
 
 
 def _where_wins(engine: Engine, counts: RingArray, share: RingArray, wanted: range) -> Steps[_Kept]:
-    bits = (share.shape[1] - 1).bit_length()
+    bits = _bits_of(share.shape[1])
     material = engine.deal("winner", share.shape, bits, result=WinnerMaterial)
     # Only the top bits of a share matter for the number of wins, moved there; the bits below are the mask's own.
     moved = counts << np.int64(64 - bits)

@@ -41,7 +41,7 @@ def outside_range(engine: Engine, share: RingArray, limits: RingArray) -> Steps[
         raise ConfideError(ErrorCode.INTERNAL, "a range check of no vector, or with limits beyond 2^62 - 1")
     counts = yield from _outside_counts(engine, share, limits)
     above_zero = counts.sum(keepdims=True) - engine.public(np.ones(1, np.int64))
-    material = engine.deal("sign", (1,), 0, result=MaskedSign)
+    material = engine.deal("sign", (1,), 0, 64, result=MaskedSign)
     opened = yield Opening("values out of range", (above_zero + material.mask,))
     packed = yield from shared_nonnegative(engine, opened.numbers[0].reshape(1, 1), material.sign)
     return unpack_bits(packed, 1)

@@ -37,7 +37,7 @@ def sqrt(engine: Engine, share: RingArray, scale_bits: int, *, result_bits: int 
     The error is at most 2^-22 of the value plus one unit of the result, for all positive numbers from 2^-scale_bits on. The root
     of zero and of negative numbers is exactly 0.
 
-    Eleven rounds, 110.75 bytes an element; corrections 548.25 bytes an element at most (odd scales: 115 and 576.25).
+    Eleven rounds, 102.875 bytes an element; corrections 540.25 bytes an element at most (odd scales: 107.125 and 568.25).
 
     Args:
         engine: this party's engine.

@@ -32,7 +32,7 @@ def sin(engine: Engine, share: RingArray, scale_bits: int) -> Steps[RingArray]:
 
     The error is at most 1.01 * 2^-16 plus |x| 2^-(62 - scale_bits) for the period's rounding.
 
-    Two rounds, 16 bytes an element; corrections 28 or 32 bytes an element.
+    Two rounds, 8.125 bytes an element; corrections 24 bytes an element.
 
     Args:
         engine: this party's engine.

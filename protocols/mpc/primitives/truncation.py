@@ -1,7 +1,8 @@
 """Division by a power of two with the dealer's help, without failures (docs/protocols/truncation.md).
 
 Functionality: draw r uniformly, return floor(x / 2^shift) or one more, as the low bits of x and r fall. For
--2^62 <= x < 2^62 the error is 0 or +1 unit, always; the common local rule fails with probability |x| 2^(shift-64) or so.
+-2^62 <= x < 2^62 the error is 0 or +1 unit, always; the common local rule fails with probability |x| 2^(shift-64) or so. Two
+parties have a cheaper way to the same (`primitives.wrapping`), in which the lead's share of x takes the place of r.
 
 A short truncation opens half as many bytes: the parties round their shares to the highest 32 bits before they mask them, which
 costs half a unit of 2^32 each and cannot fail either.
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from protocols.mpc.engine import Engine, Opening, Steps
 from protocols.mpc.material.truncation import ShortTruncationMaterial, TruncationMaterial
+from protocols.mpc.primitives.wrapping import truncate_highest, truncate_own
 from protocols.mpc.values import PartialShare
 from protocols.ring import SHORT_BITS, TOP, RingArray, highest, unsigned
 
@@ -40,16 +42,19 @@ class PublicPart:
 def truncate(engine: Engine, share: RingArray | PartialShare, shift: int) -> Steps[RingArray]:
     """Returns this party's share of the value divided by 2^shift, error 0 or +1 unit.
 
-    One round, 8 bytes an element; corrections 8 bytes an element and 1, 2, 4 or 8 more, as `shift` bits need.
+    One round. Between two parties 1 bit an element, and corrections of 1, 2, 4 or 8 bytes an element, as `shift` bits need, 8
+    more for what the share lacks; among more parties 8 bytes an element, and corrections of 8 bytes and as many more.
 
     Args:
         engine: this party's engine.
-        share: int64, secret; the value lies in [-2^62, 2^62). What it lacks is taken in at no cost.
+        share: int64, secret; the value lies in [-2^62, 2^62). What it lacks is taken in.
         shift: 1 to 62, public.
 
-    Learns: nobody anything; the opened number is uniform.
+    Learns: nobody anything; what is opened is uniform.
     """
     partial = PartialShare.of(share)
+    if engine.is_pair:
+        return (yield from truncate_own(engine, partial, shift))
     material = engine.deal("truncation", share.shape, shift, partial.parameters(), result=TruncationMaterial)
     opened = yield Opening("truncation", (mask_for_truncation(engine, partial.share, material),))
     return _truncated(engine, opened.numbers[0], material, shift, public_part)
@@ -61,18 +66,22 @@ def truncate_roughly(engine: Engine, share: RingArray | PartialShare, shift: int
     From 32 bits on the error is below 1 + (n + 1) / 2^(s - 31) units for a shift of s bits and n parties, and at most (n + 1) / 2
     for 32 bits: 1.5 among two parties. It is 0 on average. Otherwise as `truncate`.
 
-    One round, 4 bytes an element; corrections 8 bytes an element and 4 more, 8 for a shift above 32 bits.
+    One round. Between two parties 1 bit an element, and corrections of 4 bytes an element, 8 for a shift above 32 bits, and 4
+    more for what the share lacks; among more parties 4 bytes an element, and corrections of 8 bytes and 4 or 8 more.
 
     Args:
         engine: this party's engine.
-        share: int64, secret; the value lies in [-2^62, 2^62). What it lacks is taken in at no cost.
+        share: int64, secret; the value lies in [-2^62, 2^62), among n parties n 2^32 away from its borders. What it lacks is
+            taken in.
         shift: 1 to 62, public.
 
-    Learns: nobody anything; the opened number is uniform.
+    Learns: nobody anything; what is opened is uniform.
     """
     if shift < SHORT_BITS:
         return (yield from truncate(engine, share, shift))
     partial = PartialShare.of(share)
+    if engine.is_pair:
+        return (yield from truncate_highest(engine, partial, shift))
     material = engine.deal("short_truncation", share.shape, shift, partial.parameters(), result=ShortTruncationMaterial)
     masked = highest(partial.share) + material.mask
     if engine.leads:

@@ -8,7 +8,6 @@ All outputs of a job share one forward pass. What may not be opened is decided i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from fractions import Fraction
 
 import numpy as np
 
@@ -145,7 +144,7 @@ class EvaluateProgram(Program):
 
     def _block(self, rows: slice) -> Block:
         if self._job.task is Task.REAL:
-            scores = Term(ValueView(self._forward.outputs().settle(VALUE_BITS)), Fraction(1))
+            scores = Term(ValueView(self._forward.outputs().settle(VALUE_BITS)))
         else:
             scores = plain_term(self._forward.logits())
         return Block(rows, scores, np.ascontiguousarray(self._labels[rows]))

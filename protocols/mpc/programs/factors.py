@@ -11,8 +11,9 @@ import numpy as np
 
 from protocols.errors import ConfideError, ErrorCode
 from protocols.fixed_point import UPDATE_LIMIT_BITS
-from protocols.mpc.combination import Combination, Term, bounded
+from protocols.mpc.combination import Combination, Form, form_of
 from protocols.mpc.engine import Engine, Steps, together
+from protocols.mpc.multiples import floor_log2
 from protocols.mpc.primitives.truncation import truncate, truncate_roughly
 from protocols.mpc.programs.rates import Factor
 from protocols.mpc.values import PartialShare
@@ -54,12 +55,15 @@ def scale_share(
     Raises:
         ConfideError: INVALID_JOB (the querier's fault) if the value leaves no room for the factor, or the factor is too small.
     """
-    partial = PartialShare.of(share)
     scaling = _scaling(factor, magnitude_bits, scale_bits, result_bits, wanted_bits)
+    return (yield from _scaled(engine, PartialShare.of(share), scaling))
+
+
+def _scaled(engine: Engine, partial: PartialShare, scaling: _Scaling) -> Steps[RingArray]:
     if scaling.cut > 0:
         partial = PartialShare((yield from truncate(engine, partial.contiguous(), scaling.cut)))
     # A multiplier that changes is in no plan, so the dealer could not take it in.
-    usable = PartialShare(partial.whole()) if factor.changes else partial
+    usable = PartialShare(partial.whole()) if scaling.changes else partial
     scaled = usable.times(scaling.multiplier)
     if scaling.shift <= 0:
         return np.asarray(scaled.whole() << np.int64(-scaling.shift))
@@ -68,11 +72,15 @@ def scale_share(
 
 @dataclass(frozen=True)
 class _Scaling:
-    """How a value is scaled: it is cut by so many bits, multiplied with a whole number, and truncated by so many bits; public."""
+    """How a value is scaled: it is cut by so many bits, multiplied with a whole number, and truncated by so many bits; public.
+
+    The plan has cut and shift, but not a multiplier that changes.
+    """
 
     cut: int
     multiplier: int
     shift: int
+    changes: bool
 
 
 @lru_cache(maxsize=1024)
@@ -93,7 +101,7 @@ def _scaling(factor: Factor, magnitude_bits: int, scale_bits: int, result_bits: 
     shift = scale_bits + exponent - result_bits
     if shift > _MOST:
         raise ConfideError(ErrorCode.INVALID_JOB, "a public factor is too small to be represented")
-    return _Scaling(cut, round(factor.value * Fraction(2) ** exponent), shift)
+    return _Scaling(cut, round(factor.value * Fraction(2) ** exponent), shift, factor.changes)
 
 
 def scale_terms(engine: Engine, combination: Combination, factor: Factor, *, result_bits: int) -> Steps[RingArray]:
@@ -102,32 +110,21 @@ def scale_terms(engine: Engine, combination: Combination, factor: Factor, *, res
     A gradient of a cross-entropy, which is a mean over rows, is declared below 2^UPDATE_LIMIT_BITS, which leaves 12 bits and more
     of the factor beside it (15 for a mean over 128 rows), so that it needs no second round.
     """
-    scaled = yield from together(*(_scale_term(engine, term, factor, result_bits) for term in combination.terms))
-    return add_up(scaled)
-
-
-def _scale_term(engine: Engine, term: Term, factor: Factor, result_bits: int) -> Steps[RingArray]:
-    value = term.view.value
-    is_mean = term.rows > 1
-    magnitude = value.magnitude_bits
-    if is_mean:
-        magnitude = bounded(term.factor, magnitude, scale_bits=value.scale_bits, limit_bits=UPDATE_LIMIT_BITS)
-    return (
-        yield from scale_share(
-            engine,
-            term.view.partial,
-            magnitude_bits=magnitude,
-            scale_bits=value.scale_bits,
-            factor=_joint(term.factor, factor),
-            result_bits=result_bits,
-            wanted_bits=_ENOUGH_BITS if is_mean else GOOD_BITS,
-        )
-    )
+    steps = [_scaled(engine, term.view.partial, _term_scaling(form_of(term), factor, result_bits)) for term in combination.terms]
+    if len(steps) == 1:
+        return (yield from steps[0])
+    return add_up((yield from together(*steps)))
 
 
 @lru_cache(maxsize=1024)
-def _joint(pending: Fraction, factor: Factor) -> Factor:
-    return Factor(pending * factor.value, abs(pending) * factor.peak, factor.changes)
+def _term_scaling(form: Form, factor: Factor, result_bits: int) -> _Scaling:
+    multiple, scale_bits, magnitude_bits = form
+    is_mean = multiple.rows > 1
+    if is_mean:
+        magnitude_bits = min(magnitude_bits, scale_bits + UPDATE_LIMIT_BITS - floor_log2(multiple.factor))
+    pending = multiple.factor
+    joint = Factor(pending * factor.value, abs(pending) * factor.peak, factor.changes)
+    return _scaling(joint, magnitude_bits, scale_bits, result_bits, _ENOUGH_BITS if is_mean else GOOD_BITS)
 
 
 def add_up(shares: Sequence[RingArray]) -> RingArray:

@@ -2,7 +2,7 @@
 
 Rows are clipped exactly, whatever the model computes: before that their numbers are made small enough for the comparison by a
 truncation, which is so for every number of the ring. The sum is scaled by a public factor and cut; a row moves the result by no
-more than 1, since cutting is with the same mask in both worlds (docs/protocols/evaluation.md).
+more than 1, since cutting is with the same mask or share of the lead in both worlds (docs/protocols/evaluation.md).
 """
 
 from __future__ import annotations

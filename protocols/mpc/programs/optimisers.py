@@ -51,6 +51,7 @@ class OptimiserSteps(ABC):
         self._optimiser = optimiser
         self._rates = rates
         self._decay = Fraction(optimiser.weight_decay)
+        self._momentum = Fraction(optimiser.momentum)
 
     @abstractmethod
     def step(
@@ -70,7 +71,7 @@ class OptimiserSteps(ABC):
 
     def _decayed(self, gradient: Combination, parameter: SharedValue) -> Combination:
         """Returns the gradient with weight decay, added to it as torch does."""
-        return gradient.plus(Combination.of(parameter, self._decay)) if self._decay else gradient
+        return gradient.plus(Combination.of(parameter).times(self._decay)) if self._decay else gradient
 
 
 class SgdSteps(OptimiserSteps):
@@ -80,19 +81,20 @@ class SgdSteps(OptimiserSteps):
         self, engine: Engine, parameters: State, gradients: Mapping[str, Combination], state: State, *, step: int
     ) -> Steps[Stepped]:
         """Makes one step; see `OptimiserSteps.step`."""
-        momentum = Fraction(self._optimiser.momentum)
+        momentum = self._momentum
         rate = self._rates.at(step)
         directions = {}
         for name, parameter in parameters.items():
             direction = self._decayed(gradients[name], parameter)
             if momentum:
-                direction = direction.plus(Combination.of(state[state_key(name, MOMENTUM)], momentum))
+                direction = direction.plus(Combination.of(state[state_key(name, MOMENTUM)]).times(momentum))
             directions[name] = direction
         whole = list(directions.values())
-        moves = together(*(scale_terms(engine, direction, rate, result_bits=PARAMETER_BITS) for direction in whole))
         kept_whole = whole if momentum else []
-        momenta = together(*(scale_terms(engine, direction, UNIT, result_bits=PARAMETER_BITS) for direction in kept_whole))
-        moved, kept = yield from together(moves, momenta)
+        both = [scale_terms(engine, direction, rate, result_bits=PARAMETER_BITS) for direction in whole]
+        both += [scale_terms(engine, direction, UNIT, result_bits=PARAMETER_BITS) for direction in kept_whole]
+        shares = yield from together(*both)
+        moved, kept = shares[: len(whole)], shares[len(whole) :]
         names = list(parameters)
         return Stepped(
             {name: parameter_of(parameters[name].share - move) for name, move in zip(names, moved, strict=True)},

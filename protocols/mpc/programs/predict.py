@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from fractions import Fraction
 
 import numpy as np
 
@@ -57,6 +56,6 @@ def plain_term(logits: SharedTensor) -> Term:
     """Returns logits as one value without a factor, small enough to be compared: as they are, or settled in one round."""
     term = logits.operand()
     value = term.view.value
-    if term.factor == 1 and value.magnitude_bits <= _COMPARABLE_BITS and value.scale_bits <= MAX_SCALE_BITS:
+    if term.multiple.is_unit and value.magnitude_bits <= _COMPARABLE_BITS and value.scale_bits <= MAX_SCALE_BITS:
         return term
-    return Term(ValueView(logits.settle(VALUE_BITS)), Fraction(1))
+    return Term(ValueView(logits.settle(VALUE_BITS)))

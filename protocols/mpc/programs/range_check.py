@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 
 import numpy as np
 
@@ -62,10 +63,17 @@ def gradient_limits(optimiser: Optimiser, gradients: Mapping[str, Combination]) 
     For SGD a quarter of what is declared of each term: below 2^7 for a mean over rows, below 2^20 for any other. For Adam, which
     declares all gradients below 2^5 and whose means wrap no earlier than at 2^14, half of it.
     """
-    decay = Fraction(optimiser.weight_decay) * 2 ** (PARAMETER_LIMIT_BITS - 1)
+    return {
+        name: _gradient_limit(optimiser, tuple([term.rows for term in gradient.terms])) for name, gradient in gradients.items()
+    }
+
+
+@lru_cache(maxsize=256)
+def _gradient_limit(optimiser: Optimiser, rows: tuple[int, ...]) -> Fraction:
+    decay: Fraction = Fraction(optimiser.weight_decay) * 2 ** (PARAMETER_LIMIT_BITS - 1)
     if optimiser.kind is OptimiserKind.ADAM:
-        return dict.fromkeys(gradients, 2 ** (GRADIENT_LIMIT_BITS - 1) + decay)
-    return {name: decay + sum(_quarter(term.rows) for term in gradient.terms) for name, gradient in gradients.items()}
+        return Fraction(2 ** (GRADIENT_LIMIT_BITS - 1)) + decay
+    return sum((_quarter(count) for count in rows), decay)
 
 
 class GradientSamples:
@@ -84,7 +92,7 @@ class GradientSamples:
         self._every = max(-(-per_step * steps // MAX_SAMPLED), 1)
         self._count = per_step * -(-steps // self._every)
         self._shares: list[RingArray] = []
-        self._limits: list[RingArray] = []
+        self._limits: list[int] = []  # of the share in the same place
 
     def take(self, within: int, step: int, kept: State, last: LastStep) -> None:
         """Keeps some gradients of a step; local.
@@ -100,7 +108,7 @@ class GradientSamples:
         places = public_places(self._seed, step, self._sizes, count=SAMPLES)
         for share, limit in _gradients(kept, last, lambda name, values: values.reshape(-1)[places[name]]):
             self._shares.append(share)
-            self._limits.append(np.full(share.size, limit, np.int64))
+            self._limits.append(limit)
 
     def give(self) -> tuple[RingArray, RingArray]:
         """Returns all shares that were kept, and their limits; then there are none.
@@ -110,7 +118,8 @@ class GradientSamples:
         share, limits = np.zeros(self._count, np.int64), np.zeros(self._count, np.int64)
         if self._shares:
             taken = np.concatenate(self._shares)
-            share[: taken.size], limits[: taken.size] = taken, np.concatenate(self._limits)
+            share[: taken.size] = taken
+            limits[: taken.size] = np.repeat(np.array(self._limits, np.int64), [some.size for some in self._shares])
         self._shares, self._limits = [], []
         return share, limits
 
@@ -150,24 +159,47 @@ def _kept_within_half(kept: State) -> Iterator[tuple[RingArray, int]]:
 
 def _gradients(kept: State, last: LastStep, seen: Callable[[str, RingArray], RingArray]) -> Iterator[tuple[RingArray, int]]:
     """Yields a multiple of every gradient, as `seen`, as this party's share, and of its limit: local."""
-    optimiser = last.optimiser
-    unit = 1 << _COEFFICIENT_BITS
     for name, before in last.parameters.items():
-        limit = last.gradient_limits[name] * 2**PARAMETER_BITS
-        if optimiser.kind is OptimiserKind.ADAM:
-            # m = m' + (1 - beta1) (g - m'), so g = m' + (m - m') / (1 - beta1).
-            key = state_key(name, MEAN)
-            inverse = round(unit / (1 - Fraction(optimiser.beta1)))
-            now, then = seen(name, kept[key].share), seen(name, last.state[key].share)
-            yield np.int64(inverse) * (now - then) + np.int64(unit) * then, _limit(limit * unit, inverse)
-        elif Fraction(optimiser.momentum):
-            # v = momentum v' + g.
-            key = state_key(name, MOMENTUM)
-            part = round(unit * Fraction(optimiser.momentum))
-            now, then = seen(name, kept[key].share), seen(name, last.state[key].share)
-            yield np.int64(unit) * now - np.int64(part) * then, _limit(limit * unit, unit)
+        reading = _reading(last.optimiser, last.rate, last.gradient_limits[name])
+        key = state_key(name, reading.part) if reading.part else name
+        now, then = seen(name, kept[key].share), seen(name, last.state[key].share if reading.part else before.share)
+        if reading.of_now != 1 or reading.of_then != -1:
+            yield np.int64(reading.of_now) * now + np.int64(reading.of_then) * then, reading.limit
         else:
-            yield seen(name, kept[name].share) - seen(name, before.share), _limit(limit * last.rate, 1)
+            yield now - then, reading.limit
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """How a multiple of a gradient is read from what it left; public.
+
+    Attributes:
+        part: of the optimiser's state that shows it; "" for the parameter itself.
+        of_now: whole factor of that after the step.
+        of_then: whole factor of that before the step.
+        limit: of the multiple, in units of 2^-24.
+    """
+
+    part: str
+    of_now: int
+    of_then: int
+    limit: int
+
+
+@lru_cache(maxsize=1024)
+def _reading(optimiser: Optimiser, rate: Fraction, gradient_limit: Fraction) -> _Reading:
+    unit = 1 << _COEFFICIENT_BITS
+    limit = gradient_limit * 2**PARAMETER_BITS
+    if optimiser.kind is OptimiserKind.ADAM:
+        # m = m' + (1 - beta1) (g - m'), so g = m' + (m - m') / (1 - beta1).
+        inverse = round(unit / (1 - Fraction(optimiser.beta1)))
+        return _Reading(MEAN, inverse, unit - inverse, _limit(limit * unit, inverse))
+    momentum = Fraction(optimiser.momentum)
+    if momentum:
+        # v = momentum v' + g.
+        return _Reading(MOMENTUM, unit, -round(unit * momentum), _limit(limit * unit, unit))
+    # w = w' - rate g; the sign does not matter.
+    return _Reading("", 1, -1, _limit(limit * rate, 1))
 
 
 def _limit(limit: Fraction, multiple: int) -> int:

@@ -33,6 +33,14 @@ class Factor:
     peak: Fraction
     changes: bool = True
 
+    def __post_init__(self) -> None:
+        # Made once: to hash a fraction takes longer than what is looked up by it.
+        object.__setattr__(self, "_hash", hash((self.value, self.peak, self.changes)))
+
+    def __hash__(self) -> int:
+        result: int = self.__dict__["_hash"]
+        return result
+
 
 class LearningRates:
     """The learning rate of every step.
@@ -48,7 +56,7 @@ class LearningRates:
         self._peak = base  # multipliers never exceed 1
         self._changes = training.schedule.kind is not ScheduleKind.CONSTANT
         self._at: Callable[[int], Factor] = lru_cache(maxsize=2)(
-            lambda epoch: Factor(_fine(base * training.schedule.multiplier(epoch, training.epochs)), self._peak, self._changes)
+            lambda epoch: _factor(_fine(base * training.schedule.multiplier(epoch, training.epochs)), self._peak, self._changes)
         )
 
     def at(self, step: int) -> Factor:
@@ -77,6 +85,12 @@ class BiasCorrection:
         one = 1 << _POWER_BITS
         root = isqrt((one - _power(self.beta2, count)) << _POWER_BITS)
         return _fine(Fraction(one, root))
+
+
+@lru_cache(maxsize=64)
+def _factor(value: Fraction, peak: Fraction, changes: bool) -> Factor:
+    # The plan and the session have one object for the same rate: what is cached by it is found without comparing fractions.
+    return Factor(value, peak, changes)
 
 
 def _power(base: Fraction, exponent: int) -> int:

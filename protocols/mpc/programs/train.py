@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +36,7 @@ from protocols.mpc.programs.optimisers import (
 from protocols.mpc.programs.program import Program, Results
 from protocols.mpc.programs.range_check import GradientSamples, LastStep, diverged, gradient_limits, is_out_of_range
 from protocols.mpc.programs.rates import LearningRates
-from protocols.mpc.tensor import SharedTensor, build_module, crypten, current_engine
+from protocols.mpc.tensor import SharedTensor, build_module, crypten, current_engine, losses
 from protocols.mpc.tensor.coin import public_mask
 from protocols.mpc.values import SharedValue, ValueView
 from protocols.plan.plan import Part, Stage
@@ -46,6 +47,13 @@ OPEN = "open data"
 STEP = "step"
 LAST_STEP = "last step"
 RANGE_CHECK = "range check"
+_GRADIENTS = MappingProxyType(
+    {
+        Loss.BINARY_CROSS_ENTROPY: losses.logit_gradient,
+        Loss.CROSS_ENTROPY: losses.cross_entropy_gradient,
+        Loss.MEAN_SQUARED_ERROR: losses.squares_gradient,
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -137,8 +145,6 @@ class TrainProgram(Program):
         self._module = build_module(job.model, tensors, trains=True, coin=self._coin)
         self._rates = LearningRates(training, self._steps.per_epoch)
         self._optimiser = _optimiser(training, self._rates)
-        with_loss = crypten.nn.BCEWithLogitsLoss if training.loss is Loss.BINARY_CROSS_ENTROPY else crypten.nn.CrossEntropyLoss
-        self._loss = with_loss(skip_forward=True)
         self._last: LastStep | None = None
         sizes = {spec.name: math.prod(spec.shape) for spec in job.model.trained}
         self._samples = GradientSamples(seed=training.shuffle_seed, sizes=sizes, steps=self._steps.per_epoch - 1)
@@ -168,13 +174,14 @@ class TrainProgram(Program):
         parameters = {name: tensor for name, tensor in self._module.parameters.items() if name not in moved}
         gradients = {name: tensor.grad.combination for name, tensor in parameters.items()}
         trained = {name: self._values[name] for name in parameters}
-        # Running statistics are settled in the rounds of the update.
-        stepped, statistics = engine.run(
-            alongside(
-                self._optimiser.step(engine, trained, gradients, self._state, step=self._step),
-                settle_all(engine, list(moved.values()), PARAMETER_BITS, magnitude_bits=PARAMETER_MAGNITUDE),
-            )
-        )
+        update = self._optimiser.step(engine, trained, gradients, self._state, step=self._step)
+        statistics: list[SharedValue] = []
+        if moved:
+            # Running statistics are settled in the rounds of the update.
+            settling = settle_all(engine, list(moved.values()), PARAMETER_BITS, magnitude_bits=PARAMETER_MAGNITUDE)
+            stepped, statistics = engine.run(alongside(update, settling))
+        else:
+            stepped = engine.run(update)
         optimiser = self._training.optimiser
         rate = self._rates.at(self._step).value
         self._last = LastStep(optimiser, rate, trained, self._state, gradient_limits(optimiser, gradients))
@@ -219,15 +226,12 @@ class TrainProgram(Program):
         window = engine.window
         features = SharedTensor.of(ValueView(self._features, window=window))
         labels = SharedTensor.of(ValueView(self._labels, window=window))
-        match self._training.loss:
-            case Loss.BINARY_CROSS_ENTROPY | Loss.CROSS_ENTROPY:
-                self._loss(self._module(features), labels).backward()
-            case Loss.MEAN_SQUARED_ERROR:
-                predicted = self._module.outputs(features)
-                # The gradient of the mean of squares; its value has no use and would cost rounds.
-                with crypten.no_grad():
-                    gradient = predicted.sub(labels).mul(2).div(predicted.nelement())
-                predicted.backward(gradient)
+        loss = self._training.loss
+        predicted = self._module.outputs(features) if loss is Loss.MEAN_SQUARED_ERROR else self._module(features)
+        # The gradient alone: the loss has no use and would cost rounds.
+        with crypten.no_grad():
+            gradient = _GRADIENTS[loss](predicted, labels)
+        predicted.backward(gradient)
 
 
 def public_start(engine: Engine, weights: Mapping[str, NDArray[np.floating]]) -> State:

@@ -172,7 +172,7 @@ class PrivateTrainProgram(Program):
 
     def _combination(self, noisy_sum: PartialShare) -> Combination:
         value = SharedValue(noisy_sum, scale_bits=GRID_BITS, magnitude_bits=self._sum_bits)
-        return Combination.of(value, self._factor)
+        return Combination.of(value).times(self._factor)
 
 
 def residuals(engine: Engine, predicted: RingArray, labels: RingArray, *, task: Task, logit_bits: int) -> Protocol[RingArray]:

@@ -22,12 +22,12 @@ def gelu(self: SharedTensor) -> Any:
     """Returns x times the normal distribution function of x, within 3e-5; five rounds."""
     taken = _taken(self)
     protocol = gelus.distribution(current_engine(), taken.share, taken.scale_bits)
-    return _at_hand(self, taken).mul(run(protocol, tuple(self.size()), gelus.DISTRIBUTION_BITS, gelus.DISTRIBUTION_BITS + 1))
+    return _at_hand(self, taken).mul(run(protocol, self.shape, gelus.DISTRIBUTION_BITS, gelus.DISTRIBUTION_BITS + 1))
 
 
 def gelu_forward(ctx: Any, value: SharedTensor) -> Any:
     """See `functions`; the slope comes in the same rounds."""
-    engine, taken, shape = current_engine(), _taken(value), tuple(value.size())
+    engine, taken, shape = current_engine(), _taken(value), value.shape
     protocols = (gelus.distribution, gelus.slope)
     shares = engine.run(together(*(protocol(engine, taken.share, taken.scale_bits) for protocol in protocols)))
     bits = (gelus.DISTRIBUTION_BITS, gelus.SLOPE_BITS)
@@ -87,5 +87,5 @@ def _at_hand(tensor: SharedTensor, taken: Whole) -> SharedTensor:
     term = tensor.operand()
     if term.factor == 1 and term.view.value.scale_bits == taken.scale_bits:
         return tensor
-    share = taken.share.reshape(tuple(tensor.size()))
+    share = taken.share.reshape(tensor.shape)
     return SharedTensor.of(SharedValue(share, scale_bits=taken.scale_bits, magnitude_bits=taken.magnitude_bits))

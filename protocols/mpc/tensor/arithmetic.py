@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from protocols.fixed_point import VALUE_BITS
-from protocols.mpc.combination import Combination, Term, bounded, map_one, times
+from protocols.mpc.combination import Combination, Term, map_one
+from protocols.mpc.multiples import Multiple, times
 from protocols.mpc.primitives.products import elementwise, partial_product
 from protocols.mpc.tensor.shared_tensor import (
     VALUE_LIMIT_BITS,
@@ -31,6 +33,7 @@ MAX_POWER = 64
 _FACTOR_BITS = 16  # significant bits of the largest number of a public array
 _MAX_FACTOR_BITS = 40
 _MOST_BITS = 62
+_REMEMBERED = 4096
 _PRODUCT_LIMITS = ((_MOST_BITS, _MOST_BITS), (_MOST_BITS, VALUE_BITS), (VALUE_BITS, _MOST_BITS), (VALUE_BITS, VALUE_BITS))
 
 
@@ -61,7 +64,7 @@ def add(self: SharedTensor, other: Any) -> SharedTensor:
 def sub(self: SharedTensor, other: Any) -> SharedTensor:
     """Returns the difference with a tensor or public numbers; no communication."""
     two = wrapped(other)
-    return tensor_of(self.combination.plus(two.combination.times(Fraction(-1))), _both(self, two, np.subtract))
+    return tensor_of(self.combination.plus(two.combination.negated()), _both(self, two, np.subtract))
 
 
 def rsub(self: SharedTensor, other: Any) -> Any:
@@ -71,7 +74,7 @@ def rsub(self: SharedTensor, other: Any) -> Any:
 
 def neg(self: SharedTensor) -> SharedTensor:
     """Returns the negative; no communication."""
-    return _scaled(self, Fraction(-1))
+    return tensor_of(self.combination.negated(), None if self.constant is None else np.asarray(-self.constant))
 
 
 def mul(self: SharedTensor, other: Any) -> SharedTensor:
@@ -84,7 +87,7 @@ def mul(self: SharedTensor, other: Any) -> SharedTensor:
             return _times_public(wrapped(secret), values)
     left, right, magnitude = fitted(_at_least_1d(self), _at_least_1d(other), inner=1)
     share = current_engine().run(elementwise(current_engine(), left.view, right.view))
-    shape = np.broadcast_shapes(self.size(), other.size())
+    shape = np.broadcast_shapes(self.shape, other.shape)
     return product_of(left, right, share.reshape(shape), magnitude)
 
 
@@ -100,7 +103,7 @@ def div(self: SharedTensor, other: Any) -> Any:
     if not values.all():
         raise refused("div by zero")
     if values.size == 1:
-        return self.mul(1 / _fraction(values.reshape(-1)[0])).expand(np.broadcast_shapes(self.size(), values.shape))
+        return self.mul(1 / _fraction(values.reshape(-1)[0])).expand(np.broadcast_shapes(self.shape, values.shape))
     return self.mul(1.0 / values)
 
 
@@ -126,9 +129,16 @@ def multiply_matrices(self: SharedTensor, other: Any) -> SharedTensor:
         return _times_public_matrix(wrapped(self), values)
     if self.constant is not None:
         return _turned(multiply_matrices(_turned(other), np.swapaxes(self.constant, -1, -2)))
-    left, right, magnitude = fitted(self, other, inner=int(self.size(-1)))
-    share = current_engine().run(partial_product(current_engine(), left.view, right.view))
+    left, right, magnitude = fitted(self, other, inner=self.shape[-1])
+    engine = current_engine()
+    share = engine.run(partial_product(engine, left.view, right.view))
     return product_of(left, right, share, magnitude)
+
+
+def affine(self: SharedTensor, weight: SharedTensor, bias: SharedTensor | None = None) -> SharedTensor:
+    """Returns (rows, outputs) of (rows, inputs) times the transpose of (outputs, inputs), plus (outputs,); one round."""
+    product = multiply_matrices(self, weight.turned())
+    return product if bias is None else add(product, bias)
 
 
 def power(self: SharedTensor, exponent: Any) -> SharedTensor:
@@ -137,7 +147,7 @@ def power(self: SharedTensor, exponent: Any) -> SharedTensor:
         raise refused(f"pow with an exponent that is no whole number from -{MAX_POWER} to {MAX_POWER}")
     count = abs(int(exponent))
     if count == 0:
-        return SharedTensor(np.ones(tuple(self.size())))
+        return SharedTensor(np.ones(self.shape))
     base: Any = self if exponent > 0 else self.reciprocal()
     result: Any = None
     while True:
@@ -168,46 +178,63 @@ def fitted(left: SharedTensor, right: SharedTensor, *, inner: int) -> tuple[Term
     """Returns operands whose product stays in its domain, with as many of their fractional bits as that allows."""
     one, two = left.operand(), right.operand()
     growth = (inner - 1).bit_length()
-    factor = _joint_factor(one, two)
-    for first, second in _PRODUCT_LIMITS:
-        magnitude = _product_bound(_cut(one, first), _cut(two, second), factor, growth)
-        if magnitude <= MAX_MAGNITUDE_BITS and not (_is_cut_for_session(one, first) or _is_cut_for_session(two, second)):
-            return left.coarse(first), right.coarse(second), magnitude
+    fit = _fit(_operand(one), _operand(two), growth)
+    if fit is not None:
+        first, second, magnitude = fit
+        one = one if one.view.value.scale_bits <= first else left.coarse(first)
+        two = two if two.view.value.scale_bits <= second else right.coarse(second)
+        return one, two, magnitude
     # A small pending factor stands for a large value; multiplied in, both are below the declared limit at 16 bits each.
-    one = one if _is_cut_for_session(one, VALUE_BITS) else left.folded()
-    two = two if _is_cut_for_session(two, VALUE_BITS) else right.folded()
-    return one, two, _product_bound(_cut(one, _MOST_BITS), _cut(two, _MOST_BITS), _joint_factor(one, two), growth)
+    one = one if _is_cut_for_session(_operand(one), VALUE_BITS) else left.folded()
+    two = two if _is_cut_for_session(_operand(two), VALUE_BITS) else right.folded()
+    return one, two, _product_bound(_cut(_operand(one), _MOST_BITS), _cut(_operand(two), _MOST_BITS), growth)
 
 
-def _is_cut_for_session(term: Term, scale_bits: int) -> bool:
-    """Whether bits would be cut off a value whose mask serves the session: it would be opened anew in every segment."""
-    return term.view.value.for_session and term.view.value.scale_bits > scale_bits
+# Of an operand: its factor, the fractional bits and the bound of its value, and whether the value's mask serves the session.
+_Operand = tuple[Multiple, int, int, bool]
 
 
-def _joint_factor(one: Term, two: Term) -> Fraction:
-    """The factor of a product for which its declared limit holds."""
-    factor, rows = times(one.factor, two.factor), one.rows * two.rows
-    return factor if rows == 1 else factor * rows
-
-
-def _cut(term: Term, scale_bits: int) -> tuple[int, int]:
-    """Scale and magnitude of a term after it is brought to at most so many fractional bits."""
+def _operand(term: Term) -> _Operand:
     value = term.view.value
-    removed = value.scale_bits - scale_bits
+    return term.multiple, value.scale_bits, value.magnitude_bits, value.for_session
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _fit(one: _Operand, two: _Operand, growth: int) -> tuple[int, int, int] | None:
+    """The most fractional bits of two operands for which their product stays in its domain, and its bound; None if none do."""
+    for first, second in _PRODUCT_LIMITS:
+        magnitude = _product_bound(_cut(one, first), _cut(two, second), growth)
+        if magnitude <= MAX_MAGNITUDE_BITS and not (_is_cut_for_session(one, first) or _is_cut_for_session(two, second)):
+            return first, second, magnitude
+    return None
+
+
+def _is_cut_for_session(operand: _Operand, scale_bits: int) -> bool:
+    """Whether bits would be cut off a value whose mask serves the session: it would be opened anew in every segment."""
+    _, scale, _, for_session = operand
+    return for_session and scale > scale_bits
+
+
+def _cut(operand: _Operand, scale_bits: int) -> _Operand:
+    """An operand after it is brought to at most so many fractional bits."""
+    multiple, scale, magnitude, for_session = operand
+    removed = scale - scale_bits
     if removed <= 0:
-        return value.scale_bits, value.magnitude_bits
-    return scale_bits, max(value.magnitude_bits - removed, 0) + 1
+        return operand
+    return multiple, scale_bits, max(magnitude - removed, 0) + 1, for_session
 
 
-def _product_bound(one: tuple[int, int], two: tuple[int, int], factor: Fraction, growth: int) -> int:
-    return bounded(factor, one[1] + two[1] + growth, scale_bits=one[0] + two[0], limit_bits=VALUE_LIMIT_BITS)
+def _product_bound(one: _Operand, two: _Operand, growth: int) -> int:
+    """The smaller of the proven bound and of what follows from the limit that is declared of the product."""
+    limit = one[1] + two[1] + VALUE_LIMIT_BITS - times(one[0], two[0]).limit_log2
+    return min(one[2] + two[2] + growth, limit)
 
 
 def product_of(left: Term, right: Term, share: RingArray | PartialShare, magnitude_bits: int) -> SharedTensor:
     """Returns a product of two terms as a tensor, from this party's share of the product of their values."""
     scale = left.view.value.scale_bits + right.view.value.scale_bits
     value = SharedValue(share, scale_bits=scale, magnitude_bits=magnitude_bits)
-    return tensor_of(Combination((Term(ValueView(value), times(left.factor, right.factor), left.rows * right.rows),)))
+    return tensor_of(Combination((Term(ValueView(value), times(left.multiple, right.multiple)),)))
 
 
 def _scaled(tensor: SharedTensor, factor: Fraction) -> SharedTensor:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from protocols.fixed_point import VALUE_BITS
-from protocols.mpc.combination import Combination, Term, floor_log2
+from protocols.mpc.combination import Combination, Term
 from protocols.mpc.material.comparison import MAX_LOW_BITS
+from protocols.mpc.multiples import MINUS_ONE, Multiple, floor_log2, times
 from protocols.mpc.primitives import relu as primitives_relu
 from protocols.mpc.primitives.comparison import nonnegative
 from protocols.mpc.primitives.maximum import equal_zero, maximum
@@ -33,10 +35,10 @@ from protocols.mpc.values import MAX_MAGNITUDE_BITS, PartialShare, SharedValue, 
 from protocols.ring import RingArray
 
 _ANY_SCALE = (MAX_MAGNITUDE_BITS, -MAX_MAGNITUDE_BITS)
-_ONE = Fraction(1)
 
 
-@dataclass(frozen=True)
+# Made for every rectifier of every step, hence not frozen; never changed.
+@dataclass(slots=True, eq=False)
 class _Cut:
     """A tensor as a protocol with a fused truncation takes it: one term and how many bits to cut off."""
 
@@ -46,12 +48,8 @@ class _Cut:
 
     @staticmethod
     def of(tensor: SharedTensor) -> _Cut:
-        term = tensor.operand()
-        if term.factor < 0:
-            term = Term(ValueView(_negative(term)), -term.factor, term.rows)
-        # A factor above 1 multiplies the unit of what is left; with so many bits more the product's is 2^-16 at most.
-        kept = VALUE_BITS + max(-floor_log2(1 / term.factor), 0)
-        return _Cut(term, tuple(tensor.size()), min(max(term.view.value.scale_bits - kept, 0), MAX_LOW_BITS))
+        term = positive(tensor.operand())
+        return _Cut(term, tensor.shape, min(max(term.view.value.scale_bits - _kept_bits(term.multiple), 0), MAX_LOW_BITS))
 
     @property
     def share(self) -> PartialShare:
@@ -67,9 +65,19 @@ class _Cut:
         return SharedTensor(combination=Combination((self.term.seen(ValueView(cut)),)))
 
 
-def _negative(term: Term) -> SharedValue:
-    value = term.view.value
-    return SharedValue(term.view.partial.times(-1), scale_bits=value.scale_bits, magnitude_bits=value.magnitude_bits)
+@lru_cache(maxsize=4096)
+def _kept_bits(multiple: Multiple) -> int:
+    # A factor above 1 multiplies the unit of what is left; with so many bits more the product's is 2^-16 at most.
+    return VALUE_BITS + max(-floor_log2(1 / multiple.factor), 0)
+
+
+def positive(term: Term) -> Term:
+    """Returns the same term with a factor above 0; local."""
+    if term.multiple.numerator > 0:
+        return term
+    value, negative = term.view.value, term.view.partial.times(-1)
+    turned = SharedValue(negative, scale_bits=value.scale_bits, magnitude_bits=value.magnitude_bits)
+    return Term(ValueView(turned), times(term.multiple, MINUS_ONE))
 
 
 def ge(self: SharedTensor, other: Any) -> SharedTensor:
@@ -96,7 +104,7 @@ def eq(self: SharedTensor, other: Any) -> SharedTensor:
     """Returns [self = other] as 0 or 1; four rounds."""
     difference = _difference(self, other)
     share = _share_of(difference)
-    return run(equal_zero(current_engine(), share), tuple(difference.size()), 0, 0)
+    return run(equal_zero(current_engine(), share), difference.shape, 0, 0)
 
 
 def ne(self: SharedTensor, other: Any) -> SharedTensor:
@@ -107,7 +115,7 @@ def ne(self: SharedTensor, other: Any) -> SharedTensor:
 def sign(self: SharedTensor) -> SharedTensor:
     """Returns 1 where the value is zero or more, else -1, as CrypTen does; four rounds, no gradient."""
     bit = ge(self, 0)
-    return tensor_of(bit.combination.times(2 * _ONE).plus(SharedTensor(-1.0).combination))
+    return tensor_of(bit.combination.times(Fraction(2)).plus(SharedTensor(-1.0).combination))
 
 
 def where(self: SharedTensor, condition: Any, other: Any) -> Any:
@@ -121,21 +129,47 @@ def choose(condition: Any, first: Any, second: Any) -> Any:
     return wrapped(first).sub(second).mul(bits).add(second)
 
 
-@dataclass(frozen=True)
-class RectifiedTensor:
-    """max(v, 0) and v, at one scale, and the bit [v >= 0]; see `primitives.relu`."""
-
-    kept: SharedTensor
-    whole: SharedTensor
-    bit: SavedBit
-
-
-@dataclass(frozen=True)
 class GatedTensor:
-    """v where a bit is 1 and 0 elsewhere, and v itself, at one scale."""
+    """A value v where a bit is 1 and 0 elsewhere, and v itself, at one scale.
 
-    kept: SharedTensor
-    whole: SharedTensor
+    Args:
+        cut: what the protocol took.
+        gated: what it gave.
+    """
+
+    def __init__(self, cut: _Cut, gated: primitives_relu.Gated | primitives_relu.Rectified) -> None:
+        self._cut = cut
+        self._gated = gated
+        self._kept: SharedTensor | None = None
+        self._whole: SharedTensor | None = None
+
+    # Made where they are asked for, once, as a tensor has one mask: most want one of both.
+    @property
+    def kept(self) -> SharedTensor:
+        """The value where the bit is 1, and 0 elsewhere."""
+        if self._kept is None:
+            self._kept = self._cut.tensor(self._gated.kept)
+        return self._kept
+
+    @property
+    def whole(self) -> SharedTensor:
+        """The value."""
+        if self._whole is None:
+            self._whole = self._cut.tensor(self._gated.whole)
+        return self._whole
+
+
+class RectifiedTensor(GatedTensor):
+    """max(v, 0) and v, at one scale, and the bit [v >= 0]; see `primitives.relu`.
+
+    Args:
+        cut: what the protocol took.
+        rectified: what it gave.
+    """
+
+    def __init__(self, cut: _Cut, rectified: primitives_relu.Rectified) -> None:
+        super().__init__(cut, rectified)
+        self.bit: SavedBit = rectified.bit
 
 
 def rectify(self: SharedTensor) -> RectifiedTensor:
@@ -143,9 +177,8 @@ def rectify(self: SharedTensor) -> RectifiedTensor:
 
     What is pending of a product's truncation costs no further round.
     """
-    cut = _Cut.of(self)
-    result = current_engine().run(primitives_relu.rectify(current_engine(), cut.share, cut.shift))
-    return RectifiedTensor(cut.tensor(result.kept), cut.tensor(result.whole), result.bit)
+    cut, engine = _Cut.of(self), current_engine()
+    return RectifiedTensor(cut, engine.run(primitives_relu.rectify(engine, cut.share, cut.shift)))
 
 
 def gate(self: SharedTensor, bit: SavedBit) -> GatedTensor:
@@ -155,9 +188,8 @@ def gate(self: SharedTensor, bit: SavedBit) -> GatedTensor:
         self: a gradient, or a value to choose from, of the bit's shape; secret.
         bit: of `rectify`.
     """
-    cut = _Cut.of(self)
-    result = current_engine().run(primitives_relu.gate(current_engine(), cut.share, bit, cut.shift))
-    return GatedTensor(cut.tensor(result.kept), cut.tensor(result.whole))
+    cut, engine = _Cut.of(self), current_engine()
+    return GatedTensor(cut, engine.run(primitives_relu.gate(engine, cut.share, bit, cut.shift)))
 
 
 def absolute(self: SharedTensor) -> Any:
@@ -190,7 +222,7 @@ def argmax(self: SharedTensor, dim: int | None = None, keepdim: Any = False, one
     rows = self if dim is not None else self.flatten()
     found: SharedTensor = _extreme(rows, dim if dim is not None else 0, keepdim, one_hot)[1]
     if dim is None and one_hot:
-        shaped: SharedTensor = found.reshape(tuple(self.size()))
+        shaped: SharedTensor = found.reshape(self.shape)
         return shaped
     return found
 
@@ -203,7 +235,7 @@ def argmin(self: SharedTensor, dim: int | None = None, keepdim: Any = False, one
 def to_rows(tensor: SharedTensor, dim: int) -> tuple[Any, tuple[int, ...]]:
     """Returns a tensor as a matrix whose rows run along a dimension, and the shape that `from_rows` needs."""
     turned = tensor.transpose(dim, -1) if tensor.dim() > 1 and dim % tensor.dim() != tensor.dim() - 1 else tensor
-    shape = tuple(turned.size())
+    shape = turned.shape
     return (turned if len(shape) == 2 else turned.reshape(-1, shape[-1])), shape
 
 
@@ -233,15 +265,15 @@ def _is_nonnegative(tensor: SharedTensor, other: Any, *, sign: int) -> SharedTen
     difference = _difference(tensor, other)
     share = _share_of(difference)
     protocol = nonnegative(current_engine(), share if sign > 0 else -share)
-    return run(protocol, tuple(difference.size()), 0, 0)
+    return run(protocol, difference.shape, 0, 0)
 
 
 def _difference(tensor: SharedTensor, other: Any) -> SharedTensor:
     values = constant_of(other)
     if values is not None and not values.any():
         shape = np.broadcast_shapes(tensor.size(), values.shape)
-        return tensor if shape == tuple(tensor.size()) else tensor_of(tensor.combination.broadcast(shape))
-    return tensor_of(tensor.combination.plus(wrapped(other).combination.times(-_ONE)))
+        return tensor if shape == tensor.shape else tensor_of(tensor.combination.broadcast(shape))
+    return tensor_of(tensor.combination.plus(wrapped(other).combination.negated()))
 
 
 def _share_of(difference: SharedTensor) -> RingArray:
@@ -252,4 +284,4 @@ def _share_of(difference: SharedTensor) -> RingArray:
 
 
 def _complement(bit: SharedTensor) -> SharedTensor:
-    return tensor_of(bit.combination.times(-_ONE).plus(SharedTensor(1.0).combination))
+    return tensor_of(bit.combination.negated().plus(SharedTensor(1.0).combination))

@@ -27,10 +27,10 @@ Backward = Callable[[Any, Any], Any]
 
 
 def _shape(value: Any) -> tuple[int, ...]:
-    return tuple(value.shape) if hasattr(value, "shape") else ()
+    return value.shape if isinstance(value, SharedTensor) else tuple(getattr(value, "shape", ()))
 
 
-def _pair(ctx: Any, left: Any, right: Any, gradients: tuple[Any, Any]) -> Any:
+def _pair(left: Any, right: Any, gradients: tuple[Any, Any]) -> Any:
     """Returns one gradient for every shared operand, each summed to its operand's shape."""
     first = gradients[0] if gradients[0] is None else sum_to(gradients[0], _shape(left))
     if not isinstance(right, SharedTensor):
@@ -44,12 +44,13 @@ def _wants(value: Any) -> bool:
 
 def _add_forward(ctx: Any, left: Any, right: Any) -> Any:
     ctx.save_multiple_for_backward([left, right])
-    return left.add(right)
+    return arithmetic.add(left, right)
 
 
 def _add_backward(ctx: Any, gradient: Any) -> Any:
     left, right = ctx.saved_tensors
-    return _pair(ctx, left, right, (gradient, gradient))
+    # No two leaves have the same tensor for their gradient: it may be changed in place.
+    return _pair(left, right, (gradient, gradient.clone()))
 
 
 def _sub_forward(ctx: Any, left: Any, right: Any) -> Any:
@@ -59,7 +60,7 @@ def _sub_forward(ctx: Any, left: Any, right: Any) -> Any:
 
 def _sub_backward(ctx: Any, gradient: Any) -> Any:
     left, right = ctx.saved_tensors
-    return _pair(ctx, left, right, (gradient, gradient.neg()))
+    return _pair(left, right, (gradient, gradient.neg()))
 
 
 def _mul_forward(ctx: Any, left: Any, right: Any) -> Any:
@@ -71,19 +72,21 @@ def _mul_backward(ctx: Any, gradient: Any) -> Any:
     left, right = ctx.saved_tensors
     first = gradient.mul(right) if _wants(left) else None
     second = gradient.mul(left) if _wants(right) else None
-    return _pair(ctx, left, right, (first, second))
+    return _pair(left, right, (first, second))
 
 
 def _matrix_forward(ctx: Any, left: Any, right: Any) -> Any:
     ctx.save_multiple_for_backward([left, right])
-    return left.multiply_matrices(right)
+    return arithmetic.multiply_matrices(left, right)
 
 
 def _matrix_backward(ctx: Any, gradient: Any) -> Any:
     left, right = ctx.saved_tensors
-    turned = right.transpose(-1, -2) if isinstance(right, SharedTensor) else np.swapaxes(np.asarray(right), -1, -2)
-    first = gradient.multiply_matrices(turned) if _wants(left) else None
-    return _pair(ctx, left, right, (first, _right_gradient(left, right, gradient) if _wants(right) else None))
+    first = None
+    if _wants(left):
+        turned = right.transpose(-1, -2) if isinstance(right, SharedTensor) else np.swapaxes(np.asarray(right), -1, -2)
+        first = gradient.multiply_matrices(turned)
+    return _pair(left, right, (first, _right_gradient(left, right, gradient) if _wants(right) else None))
 
 
 def _right_gradient(left: Any, right: SharedTensor, gradient: SharedTensor) -> Any:
@@ -91,6 +94,24 @@ def _right_gradient(left: Any, right: SharedTensor, gradient: SharedTensor) -> A
         # What the transpose of a weight gets is turned back next: its elements then lie in the weight's order.
         return gradient.t().multiply_matrices(left).t()
     return left.transpose(-1, -2).multiply_matrices(gradient)
+
+
+def _affine_forward(ctx: Any, rows: SharedTensor, weight: SharedTensor, bias: SharedTensor | None = None) -> Any:
+    # What is rounded for the product forward serves those of the gradients, so this very transpose is kept.
+    turned = weight.turned()
+    ctx.save_multiple_for_backward([rows, weight, turned, bias])
+    product = arithmetic.multiply_matrices(rows, turned)
+    return product if bias is None else arithmetic.add(product, bias)
+
+
+def _affine_backward(ctx: Any, gradient: SharedTensor) -> Any:
+    rows, weight, turned, bias = ctx.saved_tensors
+    # First, as a sum needs what the gradient lacks of its share, which the products then need not ask the dealer for.
+    of_bias = None if bias is None else sum_to(gradient, bias.shape)
+    of_rows = arithmetic.multiply_matrices(gradient, turned.turned()) if rows.requires_grad else None
+    # The elements of a product with the gradient's transpose lie in the weight's order.
+    of_weight = arithmetic.multiply_matrices(gradient.turned(), rows) if weight.requires_grad else None
+    return of_rows, of_weight, of_bias
 
 
 def _square_forward(ctx: Any, value: Any) -> Any:
@@ -281,13 +302,13 @@ def _probability_loss_backward(ctx: Any, gradient: Any) -> Any:
 def _cross_entropy_forward(ctx: Any, logits: Any, target: Any, skip_forward: Any = False) -> Any:
     ctx.mark_non_differentiable(target)
     rows, _ = losses.as_rows(logits, target)
-    ctx.save_multiple_for_backward([rows.softmax_of_rows().reshape(tuple(logits.size())), target])
+    ctx.save_multiple_for_backward([rows.softmax_of_rows().reshape(logits.shape), target])
     return logits.cross_entropy(target, skip_forward)
 
 
 def _cross_entropy_backward(ctx: Any, gradient: Any) -> Any:
     predicted, target = ctx.saved_tensors
-    rows = int(predicted.size(0)) if predicted.dim() == 2 else 1
+    rows = predicted.shape[0] if predicted.dim() == 2 else 1
     return arithmetic.mean_over(predicted.sub(target), rows).mul(gradient)
 
 
@@ -295,6 +316,7 @@ FUNCTIONS: Mapping[str, tuple[Forward, Backward]] = MappingProxyType(
     {
         "abs": (_abs_forward, _abs_backward),
         "add": (_add_forward, _add_backward),
+        "affine": (_affine_forward, _affine_backward),
         "binary_cross_entropy": (_probability_loss_forward, _probability_loss_backward),
         "binary_cross_entropy_with_logits": (_logit_loss_forward, _mean_difference),
         "cat": (_cat_forward, _cat_backward),

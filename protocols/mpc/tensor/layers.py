@@ -18,10 +18,18 @@ from protocols.mpc.tensor.normalising import Statistics
 from protocols.mpc.tensor.shared_tensor import SharedTensor
 
 Parameters = Mapping[str, SharedTensor]
-_Module: Any = crypten.nn.Module
 
 
-class HyperbolicTangent(_Module):  # type: ignore[misc]
+class _Module(crypten.nn.Module):  # type: ignore[misc]
+    """CrypTen's module without what it does at every call: its `forward` looks at all operands and the module first."""
+
+    __getattribute__ = object.__getattribute__
+
+    def __call__(self, *rows: SharedTensor) -> Any:
+        return self.forward(*rows)
+
+
+class HyperbolicTangent(_Module):
     """The hyperbolic tangent, which CrypTen has as a function but not as a module."""
 
     def forward(self, rows: SharedTensor) -> Any:
@@ -29,7 +37,7 @@ class HyperbolicTangent(_Module):  # type: ignore[misc]
         return rows.tanh()
 
 
-class Identity(_Module):  # type: ignore[misc]
+class Identity(_Module):
     """Gives back what it gets."""
 
     def forward(self, rows: SharedTensor) -> SharedTensor:
@@ -37,7 +45,7 @@ class Identity(_Module):  # type: ignore[misc]
         return rows
 
 
-class Applied(_Module):  # type: ignore[misc]
+class Applied(_Module):
     """A function of what it gets."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -49,7 +57,7 @@ class Applied(_Module):  # type: ignore[misc]
         return self.function(*rows)
 
 
-class InTurn(_Module):  # type: ignore[misc]
+class InTurn(_Module):
     """Runs one module after another."""
 
     def __init__(self, first: Any, second: Any) -> None:
@@ -64,7 +72,7 @@ class InTurn(_Module):  # type: ignore[misc]
         return self.second.forward(self.first.forward(rows))
 
 
-class CoinDropout(_Module):  # type: ignore[misc]
+class CoinDropout(_Module):
     """Drops values in training as the public coin of a layer says, and divides the others by 1 - rate, exactly.
 
     Args:
@@ -89,11 +97,11 @@ class CoinDropout(_Module):  # type: ignore[misc]
             return rows
         if self.coin is None:
             raise ConfideError(ErrorCode.INTERNAL, "a dropout layer trains without a coin")
-        mask = self.coin(self.name, tuple(rows.size()))
+        mask = self.coin(self.name, rows.shape)
         return rows.keep(mask, 1 / (1 - self.rate))
 
 
-class Weighted(_Module):  # type: ignore[misc]
+class Weighted(_Module):
     """A layer with parameters of its own.
 
     Args:
@@ -104,6 +112,8 @@ class Weighted(_Module):  # type: ignore[misc]
         super().__init__()
         for name, parameter in parameters.items():
             self.register_parameter(name, parameter)
+        # As attributes, too: CrypTen searches three tables for them at every use.
+        self.__dict__.update(parameters)
 
 
 class Affine(Weighted):
@@ -111,10 +121,9 @@ class Affine(Weighted):
 
     def forward(self, rows: SharedTensor) -> Any:
         """Returns (..., out_features)."""
-        shape = tuple(rows.size())
+        shape = rows.shape
         flat = rows if len(shape) == 2 else rows.reshape(-1, shape[-1])
-        result = flat.matmul(self.weight.t())
-        result = result.add(self.bias) if hasattr(self, "bias") else result
+        result = flat.affine(self.weight, self.bias) if hasattr(self, "bias") else flat.affine(self.weight)
         return result if len(shape) == 2 else result.reshape(*shape[:-1], -1)
 
 
@@ -149,7 +158,7 @@ class SharedConvolution(Weighted):
         return as_rows(result, rows)
 
 
-class SharedMaxPool(_Module):  # type: ignore[misc]
+class SharedMaxPool(_Module):
     """The largest value of every window."""
 
     def __init__(self, operator: MaxPool, shape: Shape) -> None:
@@ -161,7 +170,7 @@ class SharedMaxPool(_Module):  # type: ignore[misc]
         return as_rows(as_planes(rows).max_pool(self.geometry), rows)
 
 
-class SharedMeans(_Module):  # type: ignore[misc]
+class SharedMeans(_Module):
     """The mean of every window, of fixed or adaptive windows."""
 
     def __init__(self, operator: AveragePool | AdaptiveAveragePool, shape: Shape) -> None:
@@ -216,7 +225,7 @@ class SharedBatchNorm(Weighted):
         Raises:
             ConfideError: INTERNAL (ours) for an inference whose scales were not made before.
         """
-        shape = (1, int(rows.size(1)), *(1 for _ in range(rows.dim() - 2)))
+        shape = (1, rows.shape[1], *(1 for _ in range(rows.dim() - 2)))
         if not self.training:
             if self.folded is None:
                 raise ConfideError(ErrorCode.INTERNAL, "a batch norm without its scale")
@@ -242,7 +251,7 @@ class SharedBatchNorm(Weighted):
         # As old + momentum * (new - old), so that rounding the momentum does not move the fixed point.
         mean_moved, variance_moved = (
             old.combination.plus(old.combination.times(-momentum)).plus(
-                new.combination.folded(tuple(old.size())).times(momentum * correction)
+                new.combination.folded(old.shape).times(momentum * correction)
             )
             for old, new, correction in pairs
         )
@@ -258,12 +267,12 @@ def plane_of(shape: Shape, kernel: Shape, stride: Shape, padding: Shape, groups:
 
 def as_planes(rows: SharedTensor) -> Any:
     """Returns (batch, channels, height, width) of lines or planes."""
-    return rows if rows.dim() == 4 else rows.reshape(int(rows.size(0)), int(rows.size(1)), 1, -1)
+    return rows if rows.dim() == 4 else rows.reshape(rows.shape[0], rows.shape[1], 1, -1)
 
 
 def as_rows(planes: Any, rows: SharedTensor) -> Any:
     """Returns planes as lines if the rows were."""
-    return planes if rows.dim() == 4 else planes.reshape(int(planes.size(0)), int(planes.size(1)), -1)
+    return planes if rows.dim() == 4 else planes.reshape(planes.shape[0], planes.shape[1], -1)
 
 
 def _two(numbers: Shape) -> tuple[int, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from typing import Any
 
 from protocols.errors import ConfideError, ErrorCode
@@ -45,7 +46,6 @@ from protocols.mpc.tensor.layers import (
     SharedMaxPool,
     SharedMeans,
 )
-from protocols.mpc.tensor.loader import crypten
 from protocols.mpc.tensor.normalising import BatchNormTensors, folded_norms
 from protocols.mpc.tensor.shared_tensor import SharedTensor
 from protocols.mpc.values import SharedValue
@@ -70,6 +70,11 @@ class SharedModule:
     def __call__(self, rows: SharedTensor) -> SharedTensor:
         """Returns (batch, outputs) of flat (batch, features) rows: the input of a final sigmoid or softmax, else the output."""
         return self._run(rows, logit_layers(self.model))
+
+    @cached_property
+    def norms(self) -> Sequence[SharedBatchNorm]:
+        """The batch norms' modules."""
+        return [module for module in self.modules.values() if isinstance(module, SharedBatchNorm)]
 
     def outputs(self, rows: SharedTensor) -> SharedTensor:
         """Returns (batch, outputs) of the whole model, its final sigmoid or softmax included."""
@@ -116,14 +121,13 @@ class SharedModule:
         return [scale for scale, _ in folded]
 
     def _run(self, rows: SharedTensor, layers: Sequence[Layer]) -> SharedTensor:
-        norms = [module for module in self.modules.values() if isinstance(module, SharedBatchNorm)]
-        if any(not norm.training and norm.folded is None for norm in norms):
+        if any(not norm.training and norm.folded is None for norm in self.norms):
             self.prepare(for_session=False)
         shape = self.model.input_shape
         folded: Any = rows if len(shape) == 1 else rows.reshape((int(rows.size(0)), *shape))
         results = {INPUT: folded}
         for layer in layers:
-            results[layer.name] = self.modules[layer.name](*(results[name] for name in layer.inputs))
+            results[layer.name] = self.modules[layer.name](*[results[name] for name in layer.inputs])
         result: SharedTensor = results[layers[-1].name if layers else INPUT]
         return result
 
@@ -196,17 +200,17 @@ def _module(model: ModelSpec, layer: Layer, parameters: Mapping[str, SharedTenso
 def _without_parameters(operator: Operator) -> Any:
     match operator:
         case Relu():
-            return crypten.nn.ReLU()
+            return Applied(lambda rows: rows.relu())
         case LeakyRelu(slope=slope):
             return Applied(lambda rows: rows.leaky_relu(Fraction(slope)))
         case Gelu():
             return Applied(lambda rows: rows.gelu())
         case Sigmoid():
-            return crypten.nn.Sigmoid()
+            return Applied(lambda rows: rows.sigmoid())
         case Tanh():
             return HyperbolicTangent()
         case Softmax():
-            return crypten.nn.Softmax(1)
+            return Applied(lambda rows: rows.softmax(1))
         case Flatten():
             return Applied(lambda rows: rows.reshape(int(rows.size(0)), -1))
         case Add():

@@ -30,21 +30,21 @@ def sigmoid(self: SharedTensor) -> SharedTensor:
     """Returns the sigmoid at 16 fractional bits, within 1e-4; two rounds."""
     taken = self.whole(sigmoids.MAX_SCALE_BITS)
     protocol = sigmoids.sigmoid(current_engine(), taken.share, taken.scale_bits, _declared(taken))
-    return run(protocol, tuple(self.size()), sigmoids.RESULT_BITS, sigmoids.RESULT_BITS + 1)
+    return run(protocol, self.shape, sigmoids.RESULT_BITS, sigmoids.RESULT_BITS + 1)
 
 
 def tanh(self: SharedTensor) -> SharedTensor:
     """Returns the hyperbolic tangent at 16 fractional bits, within 2e-4; two rounds."""
     taken = self.whole(sigmoids.MAX_SCALE_BITS)
     protocol = tanhs.tanh(current_engine(), taken.share, taken.scale_bits, _declared(taken))
-    return run(protocol, tuple(self.size()), sigmoids.RESULT_BITS, sigmoids.RESULT_BITS + 1)
+    return run(protocol, self.shape, sigmoids.RESULT_BITS, sigmoids.RESULT_BITS + 1)
 
 
 def exp(self: SharedTensor) -> SharedTensor:
     """Returns e^self at 16 fractional bits; above 11 it stays e^11. Four rounds."""
     taken = self.whole(exponential.MAX_SCALE_BITS)
     protocol = exponential.exp(current_engine(), taken.share, taken.scale_bits)
-    return run(protocol, tuple(self.size()), exponential.RESULT_BITS, _EXP_BITS)
+    return run(protocol, self.shape, exponential.RESULT_BITS, _EXP_BITS)
 
 
 def log(self: SharedTensor, input_in_01: Any = False) -> SharedTensor:
@@ -54,7 +54,7 @@ def log(self: SharedTensor, input_in_01: Any = False) -> SharedTensor:
     """
     taken = self.whole(logarithm.MAX_SCALE_BITS)
     protocol = logarithm.log(current_engine(), taken.share, taken.scale_bits, result_bits=FINE_BITS)
-    return run(protocol, tuple(self.size()), FINE_BITS, _LOG_BITS)
+    return run(protocol, self.shape, FINE_BITS, _LOG_BITS)
 
 
 def reciprocal_(self: SharedTensor, input_in_01: Any = False, all_pos: Any = False) -> SharedTensor:
@@ -64,7 +64,7 @@ def reciprocal_(self: SharedTensor, input_in_01: Any = False, all_pos: Any = Fal
     """
     taken = self.whole(reciprocal.MAX_SCALE_BITS)
     protocol = reciprocal.reciprocal(current_engine(), taken.share, taken.scale_bits, result_bits=FINE_BITS)
-    return run(protocol, tuple(self.size()), FINE_BITS, FINE_BITS + min(taken.scale_bits, reciprocal.OCTAVES // 2) + 1)
+    return run(protocol, self.shape, FINE_BITS, FINE_BITS + min(taken.scale_bits, reciprocal.OCTAVES // 2) + 1)
 
 
 def sqrt(self: SharedTensor) -> SharedTensor:
@@ -72,21 +72,21 @@ def sqrt(self: SharedTensor) -> SharedTensor:
     taken = self.whole(roots.MAX_SCALE_BITS)
     protocol = roots.sqrt(current_engine(), taken.share, taken.scale_bits, result_bits=FINE_BITS)
     size = max(taken.magnitude_bits - taken.scale_bits, 0) // 2 + 2
-    return run(protocol, tuple(self.size()), FINE_BITS, FINE_BITS + min(size, _MAX_ROOT_BITS))
+    return run(protocol, self.shape, FINE_BITS, FINE_BITS + min(size, _MAX_ROOT_BITS))
 
 
 def inv_sqrt(self: SharedTensor) -> SharedTensor:
     """Returns 1 / sqrt(self) at 24 fractional bits; numbers that are not positive count as the smallest one. Eleven rounds."""
     taken = self.whole(roots.MAX_SCALE_BITS)
     protocol = roots.inverse_sqrt(current_engine(), taken.share, taken.scale_bits, result_bits=FINE_BITS)
-    return run(protocol, tuple(self.size()), FINE_BITS, FINE_BITS + taken.scale_bits // 2 + 2)
+    return run(protocol, self.shape, FINE_BITS, FINE_BITS + taken.scale_bits // 2 + 2)
 
 
 def softmax_of_rows(self: SharedTensor) -> SharedTensor:
     """Returns the softmax of every row of a matrix at 16 fractional bits."""
     taken = self.whole(softmaxes.MAX_SCALE_BITS)
     protocol = softmaxes.softmax(current_engine(), taken.share, taken.scale_bits)
-    return run(protocol, tuple(self.size()), softmaxes.RESULT_BITS, softmaxes.RESULT_BITS + 1)
+    return run(protocol, self.shape, softmaxes.RESULT_BITS, softmaxes.RESULT_BITS + 1)
 
 
 def log_softmax_of_rows(self: SharedTensor) -> SharedTensor:
@@ -94,7 +94,7 @@ def log_softmax_of_rows(self: SharedTensor) -> SharedTensor:
     taken = self.whole(softmaxes.MAX_SCALE_BITS)
     protocol = softmaxes.log_softmax(current_engine(), taken.share, taken.scale_bits)
     size = max(taken.magnitude_bits - taken.scale_bits, 0) + 3
-    return run(protocol, tuple(self.size()), softmaxes.RESULT_BITS, softmaxes.RESULT_BITS + size)
+    return run(protocol, self.shape, softmaxes.RESULT_BITS, softmaxes.RESULT_BITS + size)
 
 
 def softmax(self: SharedTensor, dim: int) -> Any:
@@ -115,7 +115,7 @@ def keep(self: SharedTensor, mask: NDArray[np.integer], factor: Fraction) -> Sha
     Unlike `mul` it does the same operations whatever the mask is, so a plan does not depend on it.
     """
     bits = np.asarray(mask, np.int64)
-    if bits.shape != tuple(self.size()) or not np.isin(bits, (0, 1)).all():
+    if bits.shape != self.shape or not np.isin(bits, (0, 1)).all():
         raise refused("a mask that is not 0 and 1 in the tensor's shape")
     kept = linear(self, lambda share: np.asarray(share * bits), growth_bits=0)
     return SharedTensor(combination=kept.combination.times(factor))
@@ -132,7 +132,7 @@ def dropout(self: SharedTensor, p: Any = 0.5, training: Any = True, inplace: Any
     if not training or p == 0:
         return self.clone()
     rate = Fraction(p).limit_denominator(10**6)
-    return self.keep(next_mask(tuple(self.size()), rate), 1 / (1 - rate))
+    return self.keep(next_mask(self.shape, rate), 1 / (1 - rate))
 
 
 def _declared(taken: Whole) -> int:

@@ -93,7 +93,7 @@ def normalise_backward(ctx: Any, gradient: SharedTensor) -> Any:
     count = normal.statistics.count
     # A gradient is small beside the ring's resolution; its pending factor waits until the end.
     term = gradient.coarse(VALUE_BITS)
-    unit = SharedTensor(combination=Combination((Term(term.view, Fraction(1)),)))
+    unit = SharedTensor(combination=Combination((Term(term.view),)))
     factors = (term.factor * term.rows, term.rows)
     products = _settled(_inner(unit, normal.deviation, axes))
     by_weight = products.mul(normal.inverse)

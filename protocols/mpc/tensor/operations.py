@@ -32,6 +32,7 @@ METHODS: Mapping[str, Callable[..., Any]] = MappingProxyType(
     {
         "abs": comparisons.absolute,
         "add": arithmetic.add,
+        "affine": arithmetic.affine,
         "argmax": comparisons.argmax,
         "argmin": comparisons.argmin,
         "binary_cross_entropy": losses.binary_cross_entropy,

@@ -12,6 +12,7 @@ from protocols.mpc.combination import Combination, Term
 from protocols.mpc.convolutions import Geometry
 from protocols.mpc.primitives.max_pool import Won, to_winners, tournament
 from protocols.mpc.tensor.arithmetic import linear
+from protocols.mpc.tensor.comparisons import positive
 from protocols.mpc.tensor.shared_tensor import VALUE_LIMIT_BITS, SharedTensor, current_engine
 from protocols.mpc.values import MAX_MAGNITUDE_BITS, SharedValue, ValueView
 from protocols.ring import RingArray, matmul
@@ -106,7 +107,7 @@ def _raw(tensor: SharedTensor, growth_bits: int) -> Term:
     term = tensor.operand()
     if _grown(term, growth_bits) >= MAX_MAGNITUDE_BITS:
         term = tensor.coarse(VALUE_BITS)
-    return term if term.factor > 0 else Term(ValueView(_negative(term)), -term.factor, term.rows)
+    return positive(term)
 
 
 def _share(term: Term) -> RingArray:
@@ -121,8 +122,3 @@ def _tensor(raw: Term, share: RingArray, growth_bits: int) -> SharedTensor:
 def _grown(term: Term, growth_bits: int) -> int:
     value = term.view.value
     return term.bounded(value.magnitude_bits + growth_bits, scale_bits=value.scale_bits, limit_bits=VALUE_LIMIT_BITS)
-
-
-def _negative(term: Term) -> SharedValue:
-    value = term.view.value
-    return SharedValue(-_share(term), scale_bits=value.scale_bits, magnitude_bits=value.magnitude_bits)

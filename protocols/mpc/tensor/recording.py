@@ -7,8 +7,7 @@ so once. Order, gradients and what is kept of them are the same.
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
 from functools import partial
 from types import MethodType
@@ -17,8 +16,41 @@ from typing import Any
 from protocols.errors import ConfideError, ErrorCode
 from protocols.mpc.tensor.seal import AUTOGRAD
 
-_Context: Any = importlib.import_module("crypten.gradients").AutogradContext
 _ON: ContextVar[bool] = AUTOGRAD
+
+
+class Context:
+    """What an operation keeps for its gradient; stands in for CrypTen's `AutogradContext`.
+
+    Attributes:
+        saved_tensors: what was saved, in order.
+    """
+
+    __slots__ = ("_constants", "saved_tensors")
+
+    def __init__(self) -> None:
+        self.saved_tensors: list[Any] = []
+        self._constants: list[Any] = []
+
+    def save_for_backward(self, value: Any) -> None:
+        """Keeps a value."""
+        self.saved_tensors.append(value)
+
+    def save_multiple_for_backward(self, values: Iterable[Any]) -> None:
+        """Keeps several values."""
+        self.saved_tensors.extend(values)
+
+    def mark_non_differentiable(self, tensor: Any) -> None:
+        """Says that a tensor, or a list of them, gets no gradient."""
+        self._constants.extend(tensor if isinstance(tensor, list) else [tensor])
+
+    def is_differentiable(self, tensor: Any) -> bool:
+        """Whether a tensor gets a gradient."""
+        return not any(tensor is constant for constant in self._constants)
+
+    def differentiable(self, tensors: Sequence[Any]) -> Sequence[Any]:
+        """Returns the tensors that get a gradient."""
+        return [tensor for tensor in tensors if self.is_differentiable(tensor)] if self._constants else tensors
 
 
 class Recorded:
@@ -51,14 +83,13 @@ class Recorded:
             children = _tensors(kind, operands)
             if not any(child.requires_grad for child in children):
                 return self._function(*operands, **keywords)
-            context = _Context()
+            context = Context()
             result = self._gradient.forward(context, *operands, **keywords)
         finally:
             _ON.reset(token)
-        for part in result if isinstance(result, tuple) else (result,):
-            part.requires_grad = context.is_differentiable(part)
-            if part.requires_grad:
-                part.children, part.grad_fn, part.ctx = children, self._gradient, context
+        for part in context.differentiable(result if isinstance(result, tuple) else (result,)):
+            part.requires_grad = True
+            part.children, part.grad_fn, part.ctx = children, self._gradient, context
         return result
 
 
@@ -80,9 +111,10 @@ def play_back(tensor: Any, grad_input: Any = None) -> None:
         if grad_input is None:
             if tensor.nelement() != 1:
                 raise RuntimeError("a gradient to start with is only implied for one element")
-            grad_input = type(tensor).ones(tuple(tensor.size()))
+            grad_input = type(tensor).ones(tensor.shape)
         _expect(tensor)
-        _receive(tensor, grad_input)
+        # A leaf may keep what it receives as its gradient, and that may be changed in place.
+        _receive(tensor, grad_input.clone())
     finally:
         _ON.reset(token)
 
@@ -104,8 +136,9 @@ def _receive(tensor: Any, gradient: Any) -> None:
         raise ValueError("a gradient of a tensor that no operation made")
     context = tensor.ctx
     found = tensor.grad_fn.backward(context, tensor.grad)
-    asking = [child for child in tensor.children if context.is_differentiable(child)]
-    context.reset()
+    asking = context.differentiable(tensor.children)
+    # What it keeps goes at once.
+    tensor.ctx = None
     parts = found if isinstance(found, list | tuple) else (found,)
     if len(asking) > len(parts):
         raise ConfideError(ErrorCode.INTERNAL, "an operation with fewer gradients than operands")
@@ -114,7 +147,7 @@ def _receive(tensor: Any, gradient: Any) -> None:
             _receive(child, part)
     if asking:
         tensor.grad = None
-    tensor.children = []
+    tensor.children = ()
     tensor.grad_expected = tensor.grad_received = 0
 
 

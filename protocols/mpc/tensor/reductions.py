@@ -55,10 +55,10 @@ def ger(self: SharedTensor, other: Any) -> Any:
 def matmul(self: SharedTensor, other: Any) -> Any:
     """Returns the matrix product as torch does: vectors, matrices, and stacks of them with leading dimensions broadcast."""
     left = self.unsqueeze(0) if self.dim() == 1 else self
-    is_vector = len(_size(other)) == 1
+    is_vector = len(other.shape) == 1
     right = other.reshape(-1, 1) if is_vector else other
-    if left.dim() < 2 or len(_size(right)) < 2 or int(left.size(-1)) != _size(right)[-2]:
-        raise refused(f"matmul of shapes {tuple(self.size())} and {tuple(_size(other))}")
+    if left.dim() < 2 or len(right.shape) < 2 or left.shape[-1] != right.shape[-2]:
+        raise refused(f"matmul of shapes {self.shape} and {tuple(other.shape)}")
     result = left.multiply_matrices(right)
     result = result.squeeze(-1) if is_vector else result
     return result.squeeze(-1 if is_vector else -2) if self.dim() == 1 else result
@@ -82,7 +82,3 @@ def relu6(self: SharedTensor) -> Any:
 def stack(tensors: Sequence[Any], dim: int = 0) -> Any:
     """Returns tensors of one shape along a new dimension."""
     return SharedTensor.cat([tensor.unsqueeze(dim) for tensor in tensors], dim)
-
-
-def _size(values: Any) -> tuple[int, ...]:
-    return tuple(values.shape)

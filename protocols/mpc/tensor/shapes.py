@@ -6,7 +6,9 @@ positions of the elements, that same function says where each one goes, which is
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -52,9 +54,10 @@ def gather_back(gradient: SharedTensor, move: Move, shape: tuple[int, ...]) -> S
 
 def t(self: SharedTensor) -> SharedTensor:
     """Returns the transpose of a matrix, which shares the mask; a tensor of fewer dimensions as it is."""
-    if self.dim() > 2:
+    dims = len(self.shape)
+    if dims > 2:
         raise refused("t of more than two dimensions")
-    result: SharedTensor = self.turned() if self.dim() == 2 else self.clone()
+    result: SharedTensor = self.turned() if dims == 2 else self.clone()
     return result
 
 
@@ -84,15 +87,19 @@ def reshape(self: SharedTensor, *shape: Any) -> SharedTensor:
     wanted = _numbers(shape)
     if not wanted or not self.dim():
         return _moved(self, lambda array: array.reshape(wanted))
-    # Where -1 stands, and whether the elements fit, follows from an array that takes no memory.
-    target = np.broadcast_to(np.int8(0), tuple(self.size())).reshape(wanted).shape
-    result: SharedTensor = self.fold(target)
+    result: SharedTensor = self.fold(_reshaped(self.shape, wanted))
     return result
+
+
+@lru_cache(maxsize=4096)
+def _reshaped(shape: tuple[int, ...], wanted: tuple[int, ...]) -> tuple[int, ...]:
+    # Where -1 stands, and whether the elements fit, follows from an array that takes no memory.
+    return np.broadcast_to(np.int8(0), shape).reshape(wanted).shape
 
 
 def flatten(self: SharedTensor, start_dim: int = 0, end_dim: int = -1) -> SharedTensor:
     """Returns the tensor with a range of dimensions made one."""
-    size = tuple(self.size()) or (1,)
+    size = self.shape or (1,)
     first, last = start_dim % len(size), end_dim % len(size)
     merged = int(np.prod(size[first : last + 1], dtype=np.int64))
     return reshape(self, (*size[:first], merged, *size[last + 1 :]))
@@ -100,14 +107,14 @@ def flatten(self: SharedTensor, start_dim: int = 0, end_dim: int = -1) -> Shared
 
 def squeeze(self: SharedTensor, dim: int | None = None) -> SharedTensor:
     """Returns the tensor without its dimensions of size 1, or without one of them."""
-    size = tuple(self.size())
+    size = self.shape
     drop = set(range(len(size))) if dim is None else {_axis(self, dim)}
     return reshape(self, tuple(length for axis, length in enumerate(size) if axis not in drop or length != 1))
 
 
 def unsqueeze(self: SharedTensor, dim: int) -> SharedTensor:
     """Returns the tensor with a new dimension of size 1."""
-    size = list(self.size())
+    size = list(self.shape)
     size.insert(dim if dim >= 0 else dim + len(size) + 1, 1)
     return reshape(self, size)
 
@@ -115,7 +122,7 @@ def unsqueeze(self: SharedTensor, dim: int) -> SharedTensor:
 def expand(self: SharedTensor, *shape: Any) -> SharedTensor:
     """Returns the tensor repeated along dimensions of size 1; -1 keeps a dimension."""
     wanted = _numbers(shape)
-    own = (1,) * (len(wanted) - self.dim()) + tuple(self.size())
+    own = (1,) * (len(wanted) - self.dim()) + self.shape
     target = tuple(mine if length == -1 else length for length, mine in zip(wanted, own, strict=True))
     return _moved(self, lambda array: np.broadcast_to(array, target))
 
@@ -141,15 +148,15 @@ def roll(self: SharedTensor, shifts: Any, dims: Any = None) -> SharedTensor:
 
 def narrow(self: SharedTensor, dim: int, start: int, length: int) -> SharedTensor:
     """Returns a range of one dimension."""
-    if not (start >= 0 and length >= 0 and start + length <= int(self.size(dim))):
-        raise refused(f"narrow to {start} + {length} of {int(self.size(dim))}")
+    if not (start >= 0 and length >= 0 and start + length <= self.shape[dim]):
+        raise refused(f"narrow to {start} + {length} of {self.shape[dim]}")
     index = (slice(None),) * _axis(self, dim) + (slice(start, start + length),)
     return _moved(self, lambda array: array[index])
 
 
 def split(self: SharedTensor, split_size: Any, dim: int = 0) -> tuple[SharedTensor, ...]:
     """Returns the tensor cut along a dimension, into pieces of one size or of the sizes given."""
-    total = int(self.size(dim))
+    total = self.shape[dim]
     sizes = [min(split_size, total - at) for at in range(0, total, split_size)] if isinstance(split_size, int) else split_size
     starts = np.cumsum([0, *sizes])
     return tuple(narrow(self, dim, int(start), int(size)) for start, size in zip(starts, sizes, strict=False))
@@ -157,7 +164,7 @@ def split(self: SharedTensor, split_size: Any, dim: int = 0) -> tuple[SharedTens
 
 def unbind(self: SharedTensor, dim: int = 0) -> tuple[SharedTensor, ...]:
     """Returns the slices of a dimension."""
-    return tuple(squeeze(narrow(self, dim, at, 1), dim) for at in range(int(self.size(dim))))
+    return tuple(squeeze(narrow(self, dim, at, 1), dim) for at in range(self.shape[dim]))
 
 
 def index_select(self: SharedTensor, dim: int, index: Any) -> SharedTensor:
@@ -186,7 +193,7 @@ def trace(self: SharedTensor) -> SharedTensor:
 def cumsum(self: SharedTensor, dim: int) -> SharedTensor:
     """Returns the running sums along a dimension."""
     axis = _axis(self, dim)
-    growth = max(int(self.size(axis)) - 1, 0).bit_length()
+    growth = max(self.shape[axis] - 1, 0).bit_length()
     return linear(self, lambda share: np.cumsum(share, axis=axis, dtype=np.int64), growth_bits=growth)
 
 
@@ -205,10 +212,13 @@ def spread(gradient: SharedTensor, shape: tuple[int, ...], axes: tuple[int, ...]
 
 def sum_to(gradient: SharedTensor, shape: tuple[int, ...]) -> SharedTensor:
     """Returns the gradient of a broadcast: sums over what was repeated."""
-    lead = gradient.dim() - len(shape)
-    repeated = (lead + axis for axis, length in enumerate(shape) if length == 1 and int(gradient.size(lead + axis)) != 1)
-    axes = (*range(lead), *repeated)
-    return reshape(add_up(gradient, axes), shape) if axes else gradient.clone()
+    size = gradient.shape
+    if size == shape:
+        return gradient
+    lead = len(size) - len(shape)
+    repeated = (lead + axis for axis, length in enumerate(shape) if length == 1 and size[lead + axis] != 1)
+    summed = add_up(gradient, (*range(lead), *repeated))
+    return summed if summed.shape == shape else reshape(summed, shape)
 
 
 def concatenate(tensors: Sequence[Any], dim: int = 0) -> SharedTensor:
@@ -237,12 +247,12 @@ def axes_of(tensor: SharedTensor, dim: Axes) -> tuple[int, ...]:
     """Returns dimensions as whole numbers from 0; all of them for None."""
     if dim is None:
         return tuple(range(tensor.dim()))
-    return tuple(_axis(tensor, axis) for axis in ([dim] if isinstance(dim, int) else dim))
+    return tuple([_axis(tensor, axis) for axis in ([dim] if isinstance(dim, int) else dim)])
 
 
 def count_of(tensor: SharedTensor, axes: tuple[int, ...]) -> int:
     """Returns how many elements each sum over these dimensions has."""
-    return int(np.prod([int(tensor.size(axis)) for axis in axes], dtype=np.int64))
+    return math.prod([tensor.shape[axis] for axis in axes])
 
 
 def _moved(tensor: SharedTensor, move: Move) -> SharedTensor:
@@ -252,9 +262,10 @@ def _moved(tensor: SharedTensor, move: Move) -> SharedTensor:
 
 
 def _axis(tensor: SharedTensor, dim: int) -> int:
-    if not -max(tensor.dim(), 1) <= dim < max(tensor.dim(), 1):
+    dims = len(tensor.shape) or 1
+    if not -dims <= dim < dims:
         raise refused(f"dimension {dim} of {tensor.dim()} dimensions")
-    return dim % max(tensor.dim(), 1)
+    return dim % dims
 
 
 def _numbers(values: Any) -> tuple[int, ...]:

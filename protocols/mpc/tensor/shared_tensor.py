@@ -12,7 +12,7 @@ could leave the domain of truncation is brought to fewer fractional bits first, 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -86,7 +86,20 @@ class SharedTensor(crypten.CrypTensor):  # type: ignore[misc]
         requires_grad: whether autograd computes its gradient; such a tensor is a parameter and no constant any more.
         src: accepted because CrypTen passes it; a constant has no source.
         combination: the secret value instead of a constant.
+
+    Attributes:
+        combination: what the tensor holds; secret.
+        constant: the public numbers that the tensor stands for, if it is a constant; else None.
     """
+
+    # What CrypTen gives every tensor when it makes one; most tensors never change them.
+    requires_grad: bool = False
+    grad: Any = None
+    grad_fn: Any = None
+    ctx: Any = None
+    grad_expected: int = 0
+    grad_received: int = 0
+    children: Sequence[SharedTensor] = ()
 
     # numpy leaves `array * tensor` to us instead of multiplying element by element.
     __array_ufunc__ = None
@@ -96,12 +109,8 @@ class SharedTensor(crypten.CrypTensor):  # type: ignore[misc]
     def __init__(
         self, tensor: Any = None, *, requires_grad: bool = False, src: int = 0, combination: Combination | None = None
     ) -> None:
-        self.requires_grad = requires_grad
-        self.grad: Any = None
-        self.grad_fn: Any = None
-        self.ctx: Any = None
-        self.grad_expected = self.grad_received = 0
-        self.children: list[SharedTensor] = []
+        if requires_grad:
+            self.requires_grad = True
         constant = None
         if combination is None:
             values = public_array(tensor)
@@ -118,7 +127,7 @@ class SharedTensor(crypten.CrypTensor):  # type: ignore[misc]
     @staticmethod
     def of(value: SharedValue | ValueView) -> SharedTensor:
         """Returns the tensor of a shared value; its mask, if it is opened, is shared with all tensors of the value."""
-        return SharedTensor(combination=Combination.of(value))
+        return _holding(Combination.of(value), None)
 
     @staticmethod
     def ones(shape: tuple[int, ...]) -> SharedTensor:
@@ -131,47 +140,38 @@ class SharedTensor(crypten.CrypTensor):  # type: ignore[misc]
         return SharedTensor(combination=_public_parameter(values, scale_bits))
 
     @property
-    def combination(self) -> Combination:
-        """What the tensor holds; secret."""
-        result: Combination = self._combination
-        return result
-
-    @property
-    def constant(self) -> NDArray[np.float64] | None:
-        """The public numbers that the tensor stands for, if it is a constant."""
-        result: NDArray[np.float64] | None = self._constant
-        return result
-
-    @property
     def data(self) -> torch.Tensor:
         """Zeros of the tensor's shape; autograd looks at shapes only."""
         return torch.zeros(self.size())
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape; public."""
+        return self.combination.shape
+
     def size(self, dim: int | None = None) -> Any:
-        """Returns the shape, or one of its dimensions; public."""
-        shape = torch.Size(self._combination.shape)
-        return shape if dim is None else shape[dim]
+        """Returns the shape as torch has it, or one of its dimensions; public."""
+        return torch.Size(self.combination.shape) if dim is None else self.combination.shape[dim]
 
     def dim(self) -> int:
         """Returns the number of dimensions; public."""
-        return len(self._combination.shape)
+        return len(self.combination.shape)
 
     def nelement(self) -> int:
         """Returns the number of elements; public."""
-        return math.prod(self._combination.shape)
+        return math.prod(self.combination.shape)
 
     @property
     def is_turned(self) -> bool:
         """Whether the tensor is the transpose of a value that is held; public."""
-        terms = self._combination.terms
+        terms = self.combination.terms
         return len(terms) == 1 and terms[0].view.is_transposed
 
     numel = nelement
 
     def clone(self) -> SharedTensor:
         """Returns a tensor of the same value."""
-        copy = SharedTensor(combination=self._combination)
-        copy._constant = self._constant
+        copy = _holding(self.combination, self.constant)
         # The same value: what one of both rounds and opens serves the other.
         copy._rounds = self._rounds
         return copy
@@ -181,23 +181,26 @@ class SharedTensor(crypten.CrypTensor):  # type: ignore[misc]
     def copy_(self, other: Any) -> SharedTensor:
         """Takes the other tensor's value."""
         source = wrapped(other)
-        self._hold(source._combination, None if self.requires_grad else source._constant)
+        self._hold(source.combination, None if self.requires_grad else source.constant)
         return self
 
     def turned(self) -> SharedTensor:
         """Returns the transpose of a matrix; it shares masks, and what is rounded already, with this tensor."""
-        turned = SharedTensor(combination=self._combination.transpose())
-        turned._constant = None if self._constant is None else self._constant.T
-        turned._rounds = {key: term.seen(term.view.transpose) for key, term in self._rounds.items()}
+        turned = _holding(self.combination.transpose(), None if self.constant is None else self.constant.T)
+        if self._rounds:
+            turned._rounds = {key: term.seen(term.view.transpose) for key, term in self._rounds.items()}
         return turned
 
     def operand(self) -> Term:
         """Returns the tensor as one term, at 16 fractional bits if it cannot be exact; one round in that case."""
+        terms = self.combination.terms
+        if len(terms) == 1:
+            return terms[0]
         self._settle_parameter()
-        term = self._combination.single()
+        term = self.combination.single()
         if term is None:
             return self._rounded(VALUE_BITS)
-        if len(self._combination.terms) > 1:
+        if len(self.combination.terms) > 1:
             # Later uses must see this very value, or they would open it under another mask.
             self._hold(Combination((term,)), None)
         return term
@@ -210,25 +213,25 @@ class SharedTensor(crypten.CrypTensor):  # type: ignore[misc]
     def folded(self) -> Term:
         """Returns the tensor as one term at 16 fractional bits without a pending factor; one round."""
         if (VALUE_BITS, True) not in self._rounds:
-            self._rounds[VALUE_BITS, True] = Term(ValueView(self._settled(VALUE_BITS)), Fraction(1))
+            self._rounds[VALUE_BITS, True] = Term(ValueView(self._settled(VALUE_BITS)))
         return self._rounds[VALUE_BITS, True]
 
     def whole(self, highest: int, lowest: int = 2) -> Whole:
         """Returns what a protocol takes; one round if factors are pending or the scale is outside lowest to highest bits."""
         self._settle_parameter()
-        term = self._combination.whole()
+        term = self.combination.whole()
         if term is None or not _fits_protocol(term, lowest, highest):
             term = self.folded()
-        elif len(self._combination.terms) > 1:
+        elif len(self.combination.terms) > 1:
             self._hold(Combination((term,)), None)
         value = term.view.value
         return Whole(np.ascontiguousarray(term.view.share), value.scale_bits, value.magnitude_bits)
 
     def settle(self, scale_bits: int) -> SharedValue:
         """Brings the tensor to one scale, with one round if a term needs truncation, and returns its value."""
-        if not (self._combination.is_settled(scale_bits) and self._combination.terms[0].view.is_whole):
+        if not (self.combination.is_settled(scale_bits) and self.combination.terms[0].view.is_whole):
             self._hold(Combination.of(self._settled(scale_bits)), None)
-        result: SharedValue = self._combination.terms[0].view.value
+        result: SharedValue = self.combination.terms[0].view.value
         return result
 
     def assign(self, value: SharedValue) -> None:
@@ -236,32 +239,32 @@ class SharedTensor(crypten.CrypTensor):  # type: ignore[misc]
         self._hold(Combination.of(value), None)
 
     def _hold(self, combination: Combination, constant: NDArray[np.float64] | None) -> None:
-        self._combination = combination
-        self._constant = constant
+        self.combination: Combination = combination
+        self.constant: NDArray[np.float64] | None = constant
         # Rounded copies of this very combination, by fractional bits and whether the factor is multiplied in.
         self._rounds: dict[tuple[int, bool], Term] = {}
 
     def _settled(self, scale_bits: int) -> SharedValue:
         limit = PARAMETER_LIMIT_BITS if self._is_parameter() else VALUE_LIMIT_BITS
         engine = current_engine()
-        return engine.run(self._combination.settle(engine, scale_bits, magnitude_bits=scale_bits + limit))
+        return engine.run(self.combination.settle(engine, scale_bits, magnitude_bits=scale_bits + limit))
 
     def _rounded(self, scale_bits: int) -> Term:
         """Returns one term at a scale; a single term keeps its factor, which costs no precision."""
         if (scale_bits, False) not in self._rounds:
-            terms = self._combination.terms
+            terms = self.combination.terms
             if len(terms) == 1:
                 engine = current_engine()
                 unscaled = Combination.of(terms[0].view)
                 value = engine.run(unscaled.settle(engine, scale_bits, magnitude_bits=MAX_MAGNITUDE_BITS))
                 self._rounds[scale_bits, False] = terms[0].seen(ValueView(value))
             else:
-                self._rounds[scale_bits, False] = Term(ValueView(self._settled(scale_bits)), Fraction(1))
+                self._rounds[scale_bits, False] = Term(ValueView(self._settled(scale_bits)))
         return self._rounds[scale_bits, False]
 
     def _settle_parameter(self) -> None:
         """Settles an updated parameter before its next use, so that it keeps its 24 fractional bits."""
-        if self._is_parameter() and self._combination.single() is None:
+        if self._is_parameter() and self.combination.single() is None:
             self.settle(PARAMETER_BITS)
 
     def _is_parameter(self) -> bool:
@@ -275,11 +278,18 @@ def tensor_of(combination: Combination, constant: NDArray[np.float64] | None = N
         combination: secret.
         constant: the public numbers that it stands for, if it does.
     """
-    tensor = SharedTensor(combination=combination)
-    if constant is not None:
-        tensor._hold(combination, constant)
-    elif len(combination.terms) > MAX_TERMS:
+    tensor = _holding(combination, constant)
+    if constant is None and len(combination.terms) > MAX_TERMS:
         tensor.settle(PARAMETER_BITS)
+    return tensor
+
+
+def _holding(combination: Combination, constant: NDArray[np.float64] | None) -> SharedTensor:
+    """A tensor, made without what Python, CrypTen and constants ask of its constructor."""
+    tensor = object.__new__(SharedTensor)
+    tensor.combination = combination
+    tensor.constant = constant
+    tensor._rounds = {}
     return tensor
 
 
