@@ -112,7 +112,8 @@ def run_accepting_party(descriptor: int) -> None:
 
 def run_dialling_party(descriptor: int) -> None:
     """Opens the stream to the accepting party."""
-    from parties.transport.streams import Route, dial
+    from parties.transport.dialling import Route
+    from parties.transport.streams import dial
     from parties.transport.tls import TlsIdentity
     from tests.support.tls_world import SERVER
 

@@ -125,7 +125,8 @@ def _serve(
     told: Connection,
 ) -> None:
     """A party process: accepts the links of those before it and dials those after it."""
-    from parties.transport.streams import LinkTable, Route, dial
+    from parties.transport.dialling import Route
+    from parties.transport.streams import LinkTable, dial
     from tests.support.tls_world import serving
 
     world = TlsWorld(a_current_founder(), directory, identity, identity, identity)

@@ -123,6 +123,12 @@ class ErrorCode(Enum):
         "A party cannot be reached.",
         "Check that the party named is up and its endpoint is right.",
     )
+    PROXY_REFUSED = Entry(
+        Fault.OPERATOR,
+        Kind.UNAVAILABLE,
+        "The proxy before a party lets nothing through to another.",
+        "Ask who runs the proxy to permit CONNECT to the endpoint, or except its host in `no_proxy`.",
+    )
     PARTY_BUSY = Entry(
         Fault.PEER, Kind.EXHAUSTED, "A party has no room for another session now.", "Nothing to do: the job waits for its turn."
     )

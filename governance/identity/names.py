@@ -16,6 +16,8 @@ FINGERPRINT_DIGITS = 64
 _GROUP = 4
 _URI = re.compile(r"confide://([a-z0-9-]{1,63})/(party|researcher)/([a-z0-9-]{1,63})")
 _HOST = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*")
+_PORT = re.compile(r"[1-9][0-9]{0,4}")
+_ZONE = re.compile(r"[A-Za-z0-9._-]{1,15}")  # the name of an interface; the library takes anything, also what ends a line
 _FINGERPRINT = re.compile(rf"[0-9a-f]{{{FINGERPRINT_DIGITS}}}")
 _SEPARATORS = str.maketrans("", "", " -:\t\n")
 
@@ -118,7 +120,7 @@ def check_id(where: str, value: str) -> Iterable[Problem]:
 def check_endpoint(where: str, value: str) -> Iterable[Problem]:
     """Yields what is wrong with a `host:port`; an IPv6 address stands in brackets."""
     host, _, port = value.rpartition(":")
-    if not port.isascii() or not port.isdigit() or not 1 <= int(port[:6]) <= 65_535:
+    if not _PORT.fullmatch(port) or int(port) > 65_535:
         yield Problem(where, "the port must be a number from 1 to 65535", "write host:port")
     if not _is_host(host):
         yield Problem(where, "the host is neither a name nor an address", "write host:port, an IPv6 address in brackets")
@@ -127,7 +129,8 @@ def check_endpoint(where: str, value: str) -> Iterable[Problem]:
 def _is_host(host: str) -> bool:
     if host.startswith("[") and host.endswith("]"):
         try:
-            return ipaddress.ip_address(host[1:-1]).version == 6
+            address = ipaddress.ip_address(host[1:-1])
         except ValueError:
             return False
+        return address.version == 6 and (address.scope_id is None or _ZONE.fullmatch(address.scope_id) is not None)
     return _HOST.fullmatch(host) is not None

@@ -21,6 +21,8 @@ from parties.config import PartyConfig
 from parties.operating.finding import Finding, Verdict, checked
 from parties.operating.own import tls_identity
 from parties.storage.state import Member, MemberFolder
+from parties.transport.dialling import reach
+from parties.transport.proxies import proxy_for, unused_setting
 from parties.transport.tls import LINK_PROTOCOL, dialling_context, open_channel
 from parties.wire.methods import PROBE
 from protocols import PROTOCOL_VERSION
@@ -108,24 +110,37 @@ def _examine(
 
 
 def _reach(endpoint: str) -> Finding:
-    host, _, port = endpoint.rpartition(":")
+    check, proxy = "address and port", proxy_for(endpoint)
+    if proxy is not None:
+        way = f"{endpoint} through the proxy {proxy.address}"
+    else:
+        host, _, port = endpoint.rpartition(":")
+        try:
+            addresses = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
+        except socket.gaierror as error:
+            return Finding(check, Verdict.FAIL, f"{host} has no address: {error.strerror}", "Correct DNS or the endpoint.")
+        way = f"{endpoint} ({addresses[0][4][0]})"
     began = time.perf_counter()
     try:
-        addresses = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
-    except socket.gaierror as error:
-        return Finding(
-            "address and port", Verdict.FAIL, f"{host} has no address: {error.strerror}", "Correct DNS or the endpoint."
-        )
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_TIMEOUT_S).close()
+        _dial(endpoint).close()
     except TimeoutError:
-        what = f"{endpoint} ({addresses[0][4][0]}) does not answer within {CONNECT_TIMEOUT_S:.0f} s"
-        return Finding("address and port", Verdict.FAIL, what, "Open the firewall between the two, in this direction.")
+        what = f"{way} does not answer within {CONNECT_TIMEOUT_S:.0f} s"
+        return Finding(check, Verdict.FAIL, what, "Open the firewall between the two, in this direction.")
     except OSError as error:
-        what = f"{endpoint} ({addresses[0][4][0]}): {error.strerror or type(error).__name__}"
-        return Finding("address and port", Verdict.FAIL, what, "See that the party serves there.")
+        what = f"{way}: {error.strerror or type(error).__name__}"
+        return Finding(check, Verdict.FAIL, what, "See that the party serves there.")
     took = time.perf_counter() - began
-    return Finding("address and port", Verdict.PASS, f"{endpoint} ({addresses[0][4][0]}) accepts in {took * 1e3:.1f} ms")
+    unused = unused_setting()
+    if unused:
+        what = f"{way} accepts in {took * 1e3:.1f} ms, directly: `{unused}` names no HTTP proxy"
+        return Finding(check, Verdict.WARN, what, "Write `http://[name:password@]host[:port]`, or nothing if there is no proxy.")
+    return Finding(check, Verdict.PASS, f"{way} accepts in {took * 1e3:.1f} ms")
+
+
+def _dial(endpoint: str) -> socket.socket:
+    connection = reach(endpoint, deadline=time.monotonic() + CONNECT_TIMEOUT_S)
+    connection.settimeout(CONNECT_TIMEOUT_S)
+    return connection
 
 
 def _shake_hands(folder: MemberFolder, member: Member, peer: str, endpoint: str, limits: Thresholds, now: datetime) -> Finding:
@@ -134,10 +149,9 @@ def _shake_hands(folder: MemberFolder, member: Member, peer: str, endpoint: str,
     context.set_alpn_protocols(["h2"])
     context.load_verify_locations(cadata=member.directory.ca_certificate)
     context.load_cert_chain(folder.certificate_file, folder.tls_key_file)
-    host, _, port = endpoint.rpartition(":")
     try:
         with (
-            socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_TIMEOUT_S) as plain,
+            _dial(endpoint) as plain,
             context.wrap_socket(plain, server_hostname=tls_name(peer)) as shaken,
         ):
             shown, version, protocol = shaken.getpeercert(binary_form=True), shaken.version(), shaken.selected_alpn_protocol()
@@ -160,10 +174,9 @@ def _shake_hands(folder: MemberFolder, member: Member, peer: str, endpoint: str,
 
 def _name_links(member: Member, peer: str, endpoint: str) -> Finding:
     """Finds out whether a connection that names the protocol of links arrives: what stands in between may know calls alone."""
-    host, _, port = endpoint.rpartition(":")
     try:
         with (
-            socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_TIMEOUT_S) as plain,
+            _dial(endpoint) as plain,
             dialling_context(tls_identity(member)).wrap_socket(plain, server_hostname=tls_name(peer)) as shaken,
         ):
             protocol = shaken.selected_alpn_protocol()

@@ -76,6 +76,7 @@ _WITHOUT_DEADLINE = frozenset({"/confide.v1.JobsService/WatchJob", "/grpc.health
 MAX_DEADLINE_S = 3600.0
 
 Observe: TypeAlias = Callable[[str, str, float], None]
+Settle: TypeAlias = Callable[[str, PeerIdentity], None]  # told what gRPC calls a caller, and which member it is
 _OK = "OK"
 _caller: contextvars.ContextVar[PeerIdentity] = contextvars.ContextVar("caller")
 _log = structlog.get_logger()
@@ -103,10 +104,17 @@ class AccessInterceptor(grpc.ServerInterceptor):
     caller can name the line to the operator.
     """
 
-    def __init__(self, directory: Callable[[], Directory], *, observe: Observe = lambda method, code, seconds: None) -> None:
-        """Takes the directory as it is now, and who is told of every call's method, outcome and seconds."""
+    def __init__(
+        self,
+        directory: Callable[[], Directory],
+        *,
+        observe: Observe = lambda method, code, seconds: None,
+        settle: Settle = lambda peer, member: None,
+    ) -> None:
+        """Takes the directory as it is now, and who is told of every call's method, outcome and seconds, and of its caller."""
         self._directory = directory
         self._observe = observe
+        self._settle = settle
         self._streams, self._calls = stream_limits(), call_limits()
 
     def intercept_service(
@@ -168,6 +176,7 @@ class AccessInterceptor(grpc.ServerInterceptor):
         if len(pems) != 1:
             raise ConfideError(ErrorCode.UNAUTHENTICATED, "the caller shows no certificate")
         identity = self._directory().check_peer(pems[0], now=datetime.now(UTC))
+        self._settle(context.peer(), identity)
         permit(method, identity)
         # A call without a deadline has some 292 years left.
         if method not in _WITHOUT_DEADLINE and context.time_remaining() > MAX_DEADLINE_S:

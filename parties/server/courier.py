@@ -26,8 +26,11 @@ class Outcome(Enum):
     FAILED = "failed"  # try again
 
 
-# The receiver did not read what was sent as what it is: that says nothing about the message itself, which is sent again.
-_SPOILT = frozenset({ErrorCode.INVALID_ARGUMENT, ErrorCode.INVALID_DOCUMENT, ErrorCode.BAD_SIGNATURE})
+# The receiver did not read what was sent as what it is, or nothing went out, since the proxy that is named here has no address:
+# that says nothing about the message itself, which is sent again.
+_SPOILT = frozenset({
+    ErrorCode.INVALID_ARGUMENT, ErrorCode.INVALID_DOCUMENT, ErrorCode.BAD_SIGNATURE, ErrorCode.INVALID_CONFIG
+})  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -51,14 +51,14 @@ class LinkDoor:
         self._observe = observe
         self._limits = stream_limits()
 
-    def serve(self, stream: TlsStream) -> None:
-        """Serves one connection until it ends."""
+    def serve(self, stream: TlsStream, settle: Callable[[PeerIdentity], None]) -> None:
+        """Serves one connection until it ends; tells `settle` whose it is as soon as it is known to be a member's."""
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=secrets.token_hex(8))
         began, outcome = time.perf_counter(), "OK"
         with stream:
             try:
-                self._join(stream)
+                self._join(stream, settle)
             except ConfideError as error:
                 outcome = error.code.name
                 if error.code.kind in (Kind.UNAUTHENTICATED, Kind.DENIED, Kind.INTEGRITY):
@@ -73,8 +73,9 @@ class LinkDoor:
             finally:
                 self._observe(LINK, outcome, time.perf_counter() - began)
 
-    def _join(self, stream: TlsStream) -> None:
+    def _join(self, stream: TlsStream, settle: Callable[[PeerIdentity], None]) -> None:
         caller = self._directory().check_peer(stream.peer_certificate, now=datetime.now(UTC))
+        settle(caller)
         structlog.contextvars.bind_contextvars(caller=caller.id)
         opening = self.admit(caller, stream.hear(OPENING_BYTES, time.monotonic() + _OPENING_S))
         with self._limits.one_more(caller):

@@ -137,7 +137,13 @@ def _serve(party: Party, stop: Event) -> None:
     metrics.registry.register(EnquiryCollector(lambda: enquiries.figures))
     server = grpc.server(
         ThreadPoolExecutor(_THREADS, thread_name_prefix="call"),
-        interceptors=[AccessInterceptor(lambda: party.directory, observe=metrics.call_ended)],
+        interceptors=[
+            AccessInterceptor(
+                lambda: party.directory,
+                observe=metrics.call_ended,
+                settle=lambda peer, member: port.settle_call(peer, member),
+            )
+        ],
         options=SERVER_OPTIONS,
     )
     for service, handlers in (

@@ -30,8 +30,11 @@ class End(Protocol):
             OSError, ConfideError: neither direction may go on.
         """
 
-    def write(self, data: memoryview) -> None:
+    def write(self, data: memoryview) -> bool:
         """Sends what the socket takes and keeps the rest of these bytes, which must stay as they are until it is gone.
+
+        Returns:
+            Whether any is left.
 
         Raises:
             ConfideError: neither direction may go on.
@@ -51,14 +54,15 @@ class Outbox:
 
     def __init__(self, endpoint: socket.socket) -> None:
         self._socket = endpoint
-        self._rest: memoryview | None = None
+        self._rest: bytes | memoryview | None = None
         self._is_deaf = False  # whoever is through hears nothing more, which does not cut what it has said itself
 
-    def put(self, data: memoryview) -> None:
-        """Sends what the socket takes, after what it has not taken before."""
-        if not self._is_deaf:
-            self._rest = data if self._rest is None else memoryview(bytes(self._rest) + data)
-            self.is_full()
+    def put(self, data: bytes | memoryview) -> bool:
+        """Sends what the socket takes, after what it has not taken before, and returns whether any is left then."""
+        if self._is_deaf:
+            return False
+        self._rest = data if self._rest is None else bytes(self._rest) + bytes(data)
+        return self.is_full()
 
     def is_full(self) -> bool:
         """Tries to send what is left, and returns whether any is left then."""
@@ -71,8 +75,11 @@ class Outbox:
         except OSError:
             self._is_deaf, self._rest = True, None
             return False
-        self._rest = self._rest[sent:] if sent < len(self._rest) else None
-        return self._rest is not None
+        if sent < len(self._rest):
+            self._rest = memoryview(self._rest)[sent:]
+            return True
+        self._rest = None
+        return False
 
     def finish(self) -> None:
         """Ends this direction."""
@@ -123,8 +130,7 @@ class _Way:
         if data is None:
             return
         if data:
-            self.sink.write(data)
-            self.is_held_back = self.sink.is_full()
+            self.is_held_back = self.sink.write(data)
         else:
             self.has_ended = True
             self.sink.finish()
@@ -140,28 +146,35 @@ def carry(one: End, other: End, *, ending_s: float) -> None:
     """
     there, back = _Way(one, other), _Way(other, one)
     poll = select.poll()
-    descriptors = (one.fileno(), other.fileno())
-    asked = [0, 0]
+    asked: dict[int, int] = {one.fileno(): 0, other.fileno(): 0}
+    by_source = {one.fileno(): (there, back), other.fileno(): (back, there)}
+    known: tuple[bool, ...] = ()
     ending: float | None = None
     there.move()  # what has come already makes no socket readable
     back.move()
-    while not (there.has_ended and back.has_ended):
-        if ending is None and (there.has_ended or back.has_ended):
-            ending = time.monotonic() + ending_s
-        for number, (out, into) in enumerate(((there, back), (back, there))):
-            wanted = 0 if out.has_ended or out.is_held_back else select.POLLIN
-            if into.is_held_back:
-                wanted |= select.POLLOUT
-            if wanted != asked[number]:
-                _ask(poll, descriptors[number], asked[number], wanted)
-                asked[number] = wanted
+    while True:
+        state = (there.has_ended, back.has_ended, there.is_held_back, back.is_held_back)
+        if state != known:  # seldom: rounds come and go without
+            known = state
+            if there.has_ended and back.has_ended:
+                return
+            if ending is None and (there.has_ended or back.has_ended):
+                ending = time.monotonic() + ending_s
+            for descriptor, (out, into) in by_source.items():
+                wanted = 0 if out.has_ended or out.is_held_back else select.POLLIN
+                if into.is_held_back:
+                    wanted |= select.POLLOUT
+                if wanted != asked[descriptor]:
+                    _ask(poll, descriptor, asked[descriptor], wanted)
+                    asked[descriptor] = wanted
         ready = poll.poll(None if ending is None else max(0.0, ending - time.monotonic()) * 1000)
         if not ready:
             return
-        found = {descriptor for descriptor, _ in ready}
-        for way, source, sink in ((there, *descriptors), (back, *descriptors[::-1])):
-            if source in found or (way.is_held_back and sink in found):
-                way.move()
+        for descriptor, _ in ready:
+            out, into = by_source[descriptor]
+            out.move()
+            if into.is_held_back:
+                into.move()
 
 
 def _ask(poll: select.poll, descriptor: int, before: int, wanted: int) -> None:

@@ -10,7 +10,7 @@ import grpc
 
 from governance.identity.certificates import parse_certificate
 from governance.identity.directory import Directory, PartyEntry
-from parties.transport.streams import Route
+from parties.transport.dialling import Route
 from parties.transport.tls import TlsIdentity, open_channel
 from protocols.errors import ConfideError, ErrorCode
 

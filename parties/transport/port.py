@@ -3,7 +3,8 @@
 Both kinds are mutual TLS 1.3 from their first byte. Which of the two a connection is stands in its first record, in the clear: a
 link names its protocol (ALPN). Who only writes the name there without speaking it is refused by the handshake. gRPC's own server
 listens on a socket of this machine that has no port, and asks for the same certificates as before: it sees every byte of its
-connections and nobody opens them on the way.
+connections and nobody opens them on the way. Whether a call's connection is a member's the port learns from whoever serves the
+call, by the name of the local socket that carries it.
 """
 
 from __future__ import annotations
@@ -13,11 +14,14 @@ import secrets
 import socket
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from contextlib import suppress
+from functools import partial
 from threading import Lock, Thread
 
 from parties.transport.carrying import PlainEnd, carry
+from parties.transport.places import Places, source_of
+from parties.transport.timing import left
 from parties.transport.tls import HANDSHAKE_S, LINK_PROTOCOL, MAX_CONNECTIONS
 from parties.transport.tls_stream import TlsStream, give_up_after, keep_alive
 from protocols.errors import ConfideError, ErrorCode
@@ -25,9 +29,11 @@ from protocols.errors import ConfideError, ErrorCode
 _HANDSHAKE_RECORD = 0x16
 _RECORD_HEADER_BYTES = 5
 _MAX_RECORD_BYTES = _RECORD_HEADER_BYTES + (16 << 10)
-_BACKLOG = 128
+_BACKLOG = 1_024
 _CALLS_BYTES = 64 << 10  # what is read of a call at once: strangers may have as many of these as connections
 _PAUSE_S = 0.1
+# Connections that have lost their place and whose threads have not ended yet: for so many places one, and some.
+_PLACES_PER_ENDING, _SOME_ENDING = 4, 16
 # gRPC's server closes what it has refused or is through with. Whoever stays then is no longer waited for: strangers too.
 _PARTING_S = 1.0
 _DEAF_S = 20.0  # a caller that takes nothing of what is sent; gRPC's server cannot see that through this machine's socket
@@ -47,7 +53,7 @@ class PublicPort:
         *,
         calls: str,
         context: ssl.SSLContext,
-        serve: Callable[[TlsStream], None],
+        serve: Callable[[TlsStream, Callable[[Hashable], None]], None],
         max_connections: int = MAX_CONNECTIONS,
     ) -> None:
         """Binds the port.
@@ -56,7 +62,8 @@ class PublicPort:
             listen: `host:port`.
             calls: where gRPC's server listens (`calls_address`).
             context: what links are accepted with (`accepting_context`).
-            serve: serves a connection that has shaken hands as a link, in a thread of its own, until it ends.
+            serve: serves a connection that has shaken hands as a link, in a thread of its own, until it ends; it says which
+                member it is as soon as it knows.
             max_connections: of both kinds together.
 
         Raises:
@@ -65,9 +72,11 @@ class PublicPort:
         self._calls = "\0" + calls.partition(":")[2]
         self._context = context
         self._serve = serve
-        self._max_connections = max_connections
+        self._most_open = max_connections + max_connections // _PLACES_PER_ENDING + _SOME_ENDING
         self._lock = Lock()
-        self._open: set[socket.socket] = set()
+        self._places: Places[socket.socket] = Places(max_connections)
+        self._open: dict[socket.socket, socket.socket | None] = {}  # and what carries it to gRPC's server
+        self._callers: dict[str, socket.socket] = {}  # by what gRPC's server calls them
         self._is_over = False
         host, _, port = listen.rpartition(":")
         try:
@@ -98,23 +107,29 @@ class PublicPort:
                     listener.shutdown(socket.SHUT_RDWR)
                 listener.close()
             for endpoint in self._open:
-                with suppress(OSError):
-                    endpoint.shutdown(socket.SHUT_RDWR)
+                self._end(endpoint)
+
+    def settle_call(self, peer: str, member: Hashable) -> None:
+        """Notes that a caller has shown a member's certificate; takes what gRPC calls the caller (`ServicerContext.peer`)."""
+        with self._lock:
+            endpoint = self._callers.get(peer)
+            if endpoint is not None:
+                self._places.settle(endpoint, member)
+
+    def _settle_link(self, endpoint: socket.socket, member: Hashable) -> None:
+        with self._lock:
+            self._places.settle(endpoint, member)
 
     def _accept(self, listener: socket.socket) -> None:
         while True:
             try:
-                endpoint, _ = listener.accept()
+                endpoint, address = listener.accept()
             except OSError:
                 if self._is_over:
                     return
                 time.sleep(_PAUSE_S)  # no descriptor is left, or a caller went away: the port stays open
                 continue
-            with self._lock:
-                is_welcome = len(self._open) < self._max_connections and not self._is_over
-                if is_welcome:
-                    self._open.add(endpoint)
-            if not is_welcome:
+            if not self._take_in(endpoint, source_of(address[0])):
                 endpoint.close()
                 continue
             try:
@@ -122,9 +137,29 @@ class PublicPort:
             except RuntimeError:  # no thread is left
                 self._part_from(endpoint)
 
+    def _take_in(self, endpoint: socket.socket, source: str) -> bool:
+        with self._lock:
+            if self._is_over or len(self._open) >= self._most_open:
+                return False
+            leaving = self._places.enter(endpoint, source, now=time.monotonic())
+            if leaving is endpoint:
+                return False
+            self._open[endpoint] = None
+            if leaving is not None:
+                self._end(leaving)
+        return True
+
+    def _end(self, endpoint: socket.socket) -> None:
+        """Lets the thread of a connection find its end, whatever it waits for."""
+        for end in (endpoint, self._open[endpoint]):
+            if end is not None:
+                with suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)
+
     def _part_from(self, endpoint: socket.socket) -> None:
         with self._lock:
-            self._open.discard(endpoint)
+            self._places.leave(endpoint)
+            self._open.pop(endpoint, None)
         endpoint.close()
 
     def _welcome(self, endpoint: socket.socket) -> None:
@@ -145,15 +180,25 @@ class PublicPort:
         stream = TlsStream(endpoint, self._context, server_name=None)
         stream.shake_hands(deadline, heard=first)
         if stream.protocol == LINK_PROTOCOL:
-            self._serve(stream)
+            self._serve(stream, partial(self._settle_link, endpoint))
 
     def _pass_on(self, endpoint: socket.socket, first: bytes) -> None:
         give_up_after(endpoint, _DEAF_S)
         with socket.socket(socket.AF_UNIX) as calls:
-            calls.connect(self._calls)
-            calls.sendall(first)
-            caller, server = (PlainEnd(end, buffer_bytes=_CALLS_BYTES) for end in (endpoint, calls))
-            carry(caller, server, ending_s=_PARTING_S)
+            calls.bind("")  # the system names it
+            calls.settimeout(HANDSHAKE_S)
+            name = f"unix-abstract:{calls.getsockname()[1:].decode('ascii')}"
+            with self._lock:
+                self._open[endpoint], self._callers[name] = calls, endpoint
+            try:
+                calls.connect(self._calls)
+                calls.sendall(first)
+                caller, server = (PlainEnd(end, buffer_bytes=_CALLS_BYTES) for end in (endpoint, calls))
+                carry(caller, server, ending_s=_PARTING_S)
+            finally:
+                with self._lock:
+                    self._open[endpoint] = None
+                    del self._callers[name]
 
 
 def first_record(endpoint: socket.socket, deadline: float) -> bytes:
@@ -164,10 +209,7 @@ def first_record(endpoint: socket.socket, deadline: float) -> bytes:
     """
     found = b""
     while len(found) < _expected(found):
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        endpoint.settimeout(left)
+        endpoint.settimeout(left(deadline))
         piece = endpoint.recv(_MAX_RECORD_BYTES)
         if not piece:
             raise ConnectionResetError

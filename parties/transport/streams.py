@@ -11,7 +11,6 @@ import struct
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from threading import Condition, Thread
 from types import TracebackType
@@ -19,34 +18,21 @@ from typing import TypeAlias
 
 import structlog
 
-from governance.identity.certificates import parse_certificate
-from governance.identity.names import tls_name
 from parties.transport.carrying import PlainEnd, carry
+from parties.transport.dialling import AGAIN_S, Route, connected
 from parties.transport.frames import MAX_FRAME_BYTES, SOCKET_BYTES
 from parties.transport.opening import LinkOpening, read_answer
 from parties.transport.timing import CONNECT_S, MESSAGE_S
-from parties.transport.tls import HANDSHAKE_S, LINK_PROTOCOL, TlsIdentity, dialling_context
-from parties.transport.tls_stream import TlsStream, keep_alive
+from parties.transport.tls_stream import TlsStream
 from protocols.errors import ConfideError, ErrorCode
 
 _LENGTH = struct.Struct("<I")
-_AGAIN_S = 0.2
 Count: TypeAlias = Callable[[str, int], None]  # told of frames that pass: `sent` or `received`, and their bytes
 _log = structlog.get_logger()
 
 
 def _uncounted(_kind: str, _size: int) -> None:
     pass
-
-
-@dataclass(frozen=True)
-class Route:
-    """How a peer is reached: as whom, where, whose certificate must be there, and the one that the directory lists (PEM)."""
-
-    identity: TlsIdentity
-    endpoint: str
-    party: str
-    certificate: str
 
 
 class LinkTable:
@@ -96,25 +82,27 @@ class Lengths:
 
     def take(self, data: memoryview) -> tuple[int, int]:
         """Returns how many of these bytes belong to frames as long as may be, and the bytes of the frames that begin here."""
-        at = begun = 0
-        while at < len(data):
-            if self._missing:
-                step = min(self._missing, len(data) - at)
-                self._missing -= step
-                at += step
-                continue
-            piece = data[at : at + _LENGTH.size - len(self._start)]
-            start = self._start + piece
-            if len(start) < _LENGTH.size:
-                self._start = start
-                return len(data), begun
-            (length,) = _LENGTH.unpack(start)
+        size, at, begun = len(data), self._missing, 0  # at: where the next frame begins
+        if self._start:
+            at = _LENGTH.size - len(self._start)
+            self._start += data[:at]
+            if len(self._start) < _LENGTH.size:
+                return size, 0
+            (begun,) = _LENGTH.unpack(self._start)
+            if begun > MAX_FRAME_BYTES:
+                return 0, 0
+            self._start = b""
+            at += begun
+        while size - at >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(data, at)
             if length > MAX_FRAME_BYTES:
                 return at, begun
-            self._start, self._missing = b"", length
-            at += len(piece)
             begun += length
-        return at, begun
+            at += _LENGTH.size + length
+        if at < size:
+            self._start, at = bytes(data[at:]), size
+        self._missing = at - size
+        return size, begun
 
 
 class WorkerEnd:
@@ -158,15 +146,16 @@ class WorkerEnd:
             return data[:sound] if sound else self.read()
         return data
 
-    def write(self, data: memoryview) -> None:
+    def write(self, data: memoryview) -> bool:
         """Hands the worker what the peer has sent; see `End.write`. Raises BAD_FRAME (the peer's fault) for what is no frame."""
         sound, frames = self._heard.take(data)
         if frames:
             self._count("received", frames)
+        if sound == len(data):
+            return self._end.write(data)
         if sound:
             self._end.write(data[:sound])
-        if sound < len(data):
-            raise ConfideError(ErrorCode.BAD_FRAME, "a peer sent what is no frame")
+        raise ConfideError(ErrorCode.BAD_FRAME, "a peer sent what is no frame")
 
 
 def join(worker: WorkerEnd, stream: TlsStream) -> None:
@@ -189,51 +178,38 @@ def dial(route: Route, *, session: str, attempt: int, endpoint: socket.socket, c
 def _dial(route: Route, opening: LinkOpening, worker: WorkerEnd) -> None:
     with worker:  # whatever happens, it learns that its link has ended
         try:
-            stream = _connected(route)
-        except OSError as error:
-            _log.warning("link", code=ErrorCode.PARTY_UNREACHABLE.name, party=route.party, what=type(error).__name__)
+            stream = _opened(route, opening)
+        except ConfideError as error:
+            _log.warning("link", code=error.code.name, party=route.party, what=error.what)
             return
         with stream:
-            # The peer waits for its worker to begin.
-            deadline = time.monotonic() + 2 * CONNECT_S
-            try:
-                stream.say(opening.to_bytes(), deadline)
-                read_answer(lambda count: stream.hear(count, deadline), party=route.party)
-            except ConfideError as error:
-                _log.warning("link", code=error.code.name, party=route.party, what=error.what)
-                return
-            except OSError as error:
-                _log.warning("link", code=ErrorCode.PEER_LOST.name, party=route.party, what=type(error).__name__)
-                return
             join(worker, stream)
 
 
-def _connected(route: Route) -> TlsStream:
-    """Returns an open connection; the peer's port may still be on its way up."""
-    context, deadline = dialling_context(route.identity), time.monotonic() + CONNECT_S
-    host, _, port = route.endpoint.rpartition(":")
+def _opened(route: Route, opening: LinkOpening) -> TlsStream:
+    """Returns a connection over which the peer has joined its worker.
+
+    One that ends before the peer has said anything is opened again: who dials is through with the handshake first, and until the
+    peer is too, its port may end the connection for a newcomer's.
+
+    Raises:
+        ConfideError: what `connected` raises; the code that the peer refuses with; PEER_LOST (its fault).
+    """
+    deadline = time.monotonic() + CONNECT_S
     while True:
+        stream = connected(route)
+        # The peer waits for its worker to begin.
+        until = time.monotonic() + 2 * CONNECT_S
         try:
-            endpoint = socket.create_connection((host.strip("[]"), int(port)), timeout=HANDSHAKE_S)
-            keep_alive(endpoint)
-            stream = TlsStream(endpoint, context, server_name=tls_name(route.party))
-            try:
-                stream.shake_hands(time.monotonic() + HANDSHAKE_S)
-                if stream.protocol != LINK_PROTOCOL or not _is_listed(stream.peer_certificate, route.certificate):
-                    raise ConnectionRefusedError
-            except OSError:
-                endpoint.close()
-                raise
+            stream.say(opening.to_bytes(), until)
+            read_answer(partial(stream.hear, deadline=until), party=route.party)
+        except ConfideError:
+            stream.close()
+            raise
+        except OSError as error:
+            stream.close()
+            if time.monotonic() + AGAIN_S > deadline:
+                raise ConfideError(ErrorCode.PEER_LOST, type(error).__name__, party=route.party) from error
+            time.sleep(AGAIN_S)
+        else:
             return stream
-        except OSError:
-            if time.monotonic() + _AGAIN_S > deadline:
-                raise
-            time.sleep(_AGAIN_S)
-
-
-def _is_listed(shown: str, listed: str) -> bool:
-    """Tells whether a certificate holds the key in the directory: one that was replaced has the right name until it ends."""
-    try:
-        return parse_certificate(shown).public_key_digest == parse_certificate(listed).public_key_digest
-    except ConfideError:  # it is of no member's form
-        return False

@@ -15,6 +15,7 @@ import grpc
 
 import parties
 from governance.identity.names import tls_name
+from parties.transport.proxies import proxy_for
 from protocols.errors import ConfideError, ErrorCode
 
 MAX_MESSAGE_BYTES = 4 << 20
@@ -80,11 +81,16 @@ def open_channel(identity: TlsIdentity, *, endpoint: str, party: str) -> grpc.Ch
     """Opens a channel to the party's public port; whoever answers must hold that party's certificate.
 
     Raises:
-        ConfideError: SETUP_INCOMPLETE (the operator's fault): this process could still be talked into TLS 1.2.
+        ConfideError: SETUP_INCOMPLETE (the operator's fault): this process could still be talked into TLS 1.2; INVALID_CONFIG
+            (the operator's): the proxy that the environment names has no address.
     """
     _require_tls_1_3()
     credentials = grpc.ssl_channel_credentials(identity.ca_certificate, identity.private_key, identity.certificate)
-    options = [*_CHANNEL_OPTIONS, ("grpc.ssl_target_name_override", tls_name(party))]
+    options = [
+        *_CHANNEL_OPTIONS,
+        ("grpc.ssl_target_name_override", tls_name(party)),
+        ("grpc.enable_http_proxy", int(proxy_for(endpoint) is not None)),  # where links go directly, calls do
+    ]
     return grpc.secure_channel(endpoint, credentials, options)
 
 

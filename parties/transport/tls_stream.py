@@ -59,6 +59,10 @@ class TlsStream:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the connection."""
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
@@ -157,15 +161,15 @@ class TlsStream:
         self._is_begun = True
         clear = self._open()
         if self._outgoing.pending and not self._outbox.is_full():  # TLS itself has something to say
-            self._outbox.put(memoryview(self._outgoing.read()))
+            self._outbox.put(self._outgoing.read())
         if not clear and got != 0 and not self._has_ended:
             return None
         return self._clear[:clear]
 
-    def write(self, data: memoryview) -> None:
+    def write(self, data: memoryview) -> bool:
         """Sends; see `End.write`."""
         self._tls.write(data)
-        self._outbox.put(memoryview(self._outgoing.read()))
+        return self._outbox.put(self._outgoing.read())
 
     def is_full(self) -> bool:
         """Tries to send what is left; see `End.is_full`."""
@@ -184,6 +188,10 @@ class TlsStream:
                     self._socket.shutdown(socket.SHUT_RD)  # so that it is read again, though nothing may follow
                 return filled
             filled += got
+            # A read of the longest record leaves nothing of it behind: with nothing after it, another would find nothing, and
+            # say so by an exception that costs more than opening a small record.
+            if not self._incoming.pending:
+                return filled
 
 
 def _left(deadline: float) -> float:

@@ -26,6 +26,7 @@ from parties.server.intake import read_papers
 from parties.server.links import LinkDoor
 from parties.transport.opening import JOINED, LinkOpening, read_answer, refused
 from parties.transport.port import first_record
+from parties.transport.proxies import MAX_ANSWER_BYTES, Proxy, demand_passage
 from parties.transport.streams import LinkTable
 from parties.wire.documents import from_wire, to_wire
 from parties.wire.generated.confide.v1 import jobs_pb2, session_pb2
@@ -231,6 +232,14 @@ def _first_record(data: bytes) -> object:
         return first_record(far, time.monotonic() + 5.0)
 
 
+def _proxy_answers() -> Sequence[bytes]:
+    return [b"HTTP/1.1 200 Connection established\r\nVia: 1.1 proxy\r\n\r\n", b"HTTP/1.0 204\r\n\r\n"]
+
+
+def _hear_proxy(data: bytes) -> object:
+    return demand_passage(data[:MAX_ANSWER_BYTES], proxy=Proxy("proxy.example:3128"), endpoint="a.example:7443")
+
+
 def _manifests() -> list[bytes]:
     return [canonical_bytes(model.to_document()) for model in (MODEL, CHAIN, SKIP)]
 
@@ -267,5 +276,6 @@ TARGETS = (
     Target("job-status", _read_status, _statuses, (ConfideError, DecodeError)),
     Target("link-opening", _open_link, lambda: [LinkOpening("ab" * 16, attempt).to_bytes() for attempt in (1, 77)]),
     Target("link-answer", _answer_link, lambda: [JOINED, refused(ErrorCode.UNKNOWN_SESSION)], (ConfideError, OSError)),
+    Target("proxy-answer", _hear_proxy, _proxy_answers),
     Target("first-record", _first_record, lambda: [b"\x16\x03\x01\x00\x20" + bytes(32), b"GET / HTTP/1.1"], (OSError,)),
 )

@@ -39,6 +39,7 @@ ON_BREAKABLE = frozenset(
         "test_faults",
         "test_missing_noise",
         "test_noisy_sums",
+        "test_proxies",
         "test_resume",
         "test_revocation",
         "test_serving_faults",

@@ -23,11 +23,12 @@ def opened(
     party: str = SERVER,
     shows: bool = True,
     version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3,
+    protocol: str = LINK_PROTOCOL,
 ) -> Iterator[ssl.SSLSocket]:
-    """A connection that asks for a link, in one version of TLS, with a certificate or without."""
+    """A connection that asks for a link, or for calls, in one version of TLS, with a certificate or without."""
     context = ssl.create_default_context(cadata=identity.ca_certificate.decode())
     context.minimum_version = context.maximum_version = version
-    context.set_alpn_protocols([LINK_PROTOCOL])
+    context.set_alpn_protocols([protocol])
     if shows:
         with open(os.memfd_create("identity"), "wb", buffering=0) as file:
             file.write(identity.private_key + identity.certificate)

@@ -17,8 +17,9 @@ from governance.identity.keys import generate_ecdsa_key, generate_signing_key
 from governance.identity.names import MemberKind, PeerIdentity, Role
 from parties.server.access import ACCESS, AccessInterceptor, caller
 from parties.server.links import LinkDoor
+from parties.transport.dialling import Route
 from parties.transport.port import PublicPort, calls_address
-from parties.transport.streams import LinkTable, Route
+from parties.transport.streams import LinkTable
 from parties.transport.tls import MAX_CONNECTIONS, SERVER_OPTIONS, TlsIdentity, accepting_context, server_credentials
 from protocols.errors import ConfideError, ErrorCode, Problem
 from tests.support.members import Founder, Keys, new_keys
@@ -98,9 +99,8 @@ def a_tls_world() -> TlsWorld:
 @contextmanager
 def serving(world: TlsWorld, links: LinkTable, *, max_connections: int = MAX_CONNECTIONS) -> Iterator[str]:
     """Serves every method of the table, one that is not in it, and the real links; yields the endpoint."""
-    server = grpc.server(
-        ThreadPoolExecutor(16), interceptors=[AccessInterceptor(lambda: world.directory)], options=SERVER_OPTIONS
-    )
+    interceptor = AccessInterceptor(lambda: world.directory, settle=lambda peer, member: port.settle_call(peer, member))
+    server = grpc.server(ThreadPoolExecutor(16), interceptors=[interceptor], options=SERVER_OPTIONS)
     door = LinkDoor(lambda: world.directory, _EverySession(), links)
     services: dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]] = {}
     for path in (*ACCESS, UNLISTED_METHOD):

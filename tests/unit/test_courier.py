@@ -36,6 +36,7 @@ class Refusing:
         (ErrorCode.INVALID_ARGUMENT, Outcome.FAILED),
         (ErrorCode.INVALID_DOCUMENT, Outcome.FAILED),
         (ErrorCode.BAD_SIGNATURE, Outcome.FAILED),
+        (ErrorCode.INVALID_CONFIG, Outcome.FAILED),  # nothing was sent: the proxy has no address
     ],
 )
 def test_send_a_failure_says_whether_to_send_again(code: ErrorCode, outcome: Outcome) -> None:

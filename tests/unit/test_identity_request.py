@@ -131,12 +131,18 @@ def test_fingerprint_with_one_other_digit_is_refused() -> None:
     assert caught.value.code is ErrorCode.FINGERPRINT_DIFFERS
 
 
-@pytest.mark.parametrize("endpoint", ["a.example:1", "10.0.0.1:65535", "[::1]:7443", "hospital-a:7443"])
+@pytest.mark.parametrize("endpoint", ["a.example:1", "10.0.0.1:65535", "[::1]:7443", "[fe80::1%eth0]:1", "hospital-a:7443"])
 def test_endpoint_of_host_and_port_is_accepted(endpoint: str) -> None:
     assert not list(check_endpoint("endpoint", endpoint))
 
 
-@pytest.mark.parametrize("endpoint", ["", ":1", "a:0", "a:65536", "a:٣", "a b:1", "-a:1", "a..b:1", "[a]:1", "::1:7443", "a:1\n"])
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "", ":1", "a:0", "a:65536", "a:00000165535", "a:07443", "a:٣", "a b:1", "-a:1", "a..b:1", "[a]:1", "[10.0.0.1]:1",
+        "::1:7443", "a:1\n", "[fe80::1%]:1", "[fe80::1%a b]:1", "[fe80::1%x\r\nX-More: y]:1",
+    ],
+)  # fmt: skip
 def test_endpoint_of_other_form_is_refused(endpoint: str) -> None:
     assert list(check_endpoint("endpoint", endpoint))
 

@@ -147,6 +147,12 @@ def test_lengths_end_where_a_frame_is_longer_than_may_be() -> None:
     assert lengths.take(memoryview(good + TOO_LONG + b"more")) == (len(good), 3 + MAX_FRAME_BYTES)
 
 
+def test_lengths_end_though_the_length_that_may_not_be_comes_in_two_pieces() -> None:
+    lengths, whole = Lengths(), memoryview(framed(b"one") + TOO_LONG + b"more")
+    assert lengths.take(whole[:9]) == (9, 3)
+    assert lengths.take(whole[9:]) == (0, 0)
+
+
 def test_oversized_frame_of_a_worker_ends_both_directions(carried: Carried) -> None:
     carried.worker.sendall(framed(b"hello") + TOO_LONG + b"x")
     assert rest(carried.peer) == framed(b"hello")

@@ -8,8 +8,9 @@ import grpc
 import pytest
 
 from governance.identity.names import MemberKind
-from parties.transport import streams
-from parties.transport.streams import LinkTable, Route
+from parties.transport import dialling, streams
+from parties.transport.dialling import Route
+from parties.transport.streams import LinkTable
 from parties.transport.tls import open_channel
 from tests.support.tls_world import (
     SERVER,
@@ -37,7 +38,8 @@ def endpoint(world: TlsWorld, links: LinkTable) -> Iterator[str]:
 
 @pytest.fixture(autouse=True)
 def _short_wait_for_a_link(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "CONNECT_S", 1.5)
+    for module in (dialling, streams):
+        monkeypatch.setattr(module, "CONNECT_S", 1.5)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from parties.harness import free_ports
-from parties.transport.streams import LinkTable, Route, dial
+from parties.transport.dialling import Route
+from parties.transport.streams import LinkTable, dial
 from parties.worker.link import WorkerLink
 from protocols.links import TensorSpec
 from tests.support.delay_proxy import DelayProxy

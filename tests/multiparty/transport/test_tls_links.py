@@ -20,11 +20,14 @@ import pytest
 
 from governance.identity.names import MemberKind
 from parties.server.stream_limits import MOST_STREAMS
-from parties.transport import streams, tls_stream
+from parties.transport import dialling, streams, tls_stream
+from parties.transport.dialling import Route
 from parties.transport.frames import MAX_FRAME_BYTES
-from parties.transport.opening import OPENING_BYTES, LinkOpening
-from parties.transport.streams import LinkTable, Route, dial
-from parties.transport.tls import LINK_PROTOCOL
+from parties.transport.opening import JOINED, OPENING_BYTES, LinkOpening, refused
+from parties.transport.port import PublicPort, calls_address
+from parties.transport.streams import LinkTable, dial
+from parties.transport.tls import LINK_PROTOCOL, accepting_context
+from parties.transport.tls_stream import TlsStream
 from protocols.errors import ErrorCode
 from protocols.links import TensorSpec
 from tests.support.link_pairs import Running, a_frame, a_link, framed
@@ -289,7 +292,7 @@ def test_link_dial_before_the_other_side_expects_it_is_joined_in_time(
 
 
 def test_link_dial_to_a_port_where_nobody_listens_ends_for_the_worker(world: TlsWorld, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "CONNECT_S", 0.3)
+    monkeypatch.setattr(dialling, "CONNECT_S", 0.3)
     near, near_party = socket.socketpair()
     with socket.socket() as taken, near, near_party:
         near.settimeout(15)
@@ -299,11 +302,46 @@ def test_link_dial_to_a_port_where_nobody_listens_ends_for_the_worker(world: Tls
         assert near.recv(1) == b""
 
 
+def _answered(world: TlsWorld, monkeypatch: pytest.MonkeyPatch, *answers: bytes) -> tuple[int, bytes]:
+    """What a worker hears whose link is answered so, connection by connection (no words: it ends), and how many there were."""
+    monkeypatch.setattr(streams, "CONNECT_S", 15.0)
+    came: list[bytes] = []
+
+    def serve(stream: TlsStream, _settle: object) -> None:
+        with stream:
+            came.append(answers[len(came)])
+            if came[-1]:
+                stream.hear(OPENING_BYTES, time.monotonic() + 15)
+                stream.say(came[-1], time.monotonic() + 15)
+
+    port = PublicPort("127.0.0.1:0", calls=calls_address(), context=accepting_context(world.server), serve=serve)
+    port.start()
+    near, near_party = socket.socketpair()
+    with near, near_party:
+        near.settimeout(30)
+        dial(world.route(f"127.0.0.1:{port.number}"), session=SESSION_ID, attempt=1, endpoint=near_party)
+        heard = b""
+        while piece := near.recv(1 << 16):
+            heard += piece
+    port.stop()
+    return len(came), heard
+
+
+def test_link_whose_connection_ends_before_an_answer_is_dialled_again(world: TlsWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who dials is through with the handshake first: the port may have given the place to somebody else by then."""
+    assert _answered(world, monkeypatch, b"", b"", JOINED + a_frame()) == (3, a_frame())
+
+
+def test_link_that_is_refused_is_not_dialled_again(world: TlsWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _answered(world, monkeypatch, refused(ErrorCode.UNKNOWN_SESSION)) == (1, b"")
+
+
 # A peer that is killed.
 
 _PEER_PROCESS = """
 import json, socket, sys
-from parties.transport.streams import Route, dial
+from parties.transport.dialling import Route
+from parties.transport.streams import dial
 from parties.transport.tls import TlsIdentity
 
 said = json.loads(sys.stdin.readline())

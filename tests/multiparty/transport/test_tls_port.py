@@ -7,7 +7,8 @@ import ssl
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from threading import Event, Semaphore
 from typing import Any, cast
 
 import grpc
@@ -15,8 +16,9 @@ import pytest
 
 from parties.operating import diagnose
 from parties.operating.finding import Verdict
+from parties.transport import places
 from parties.transport.port import PublicPort, calls_address
-from parties.transport.tls import LINK_PROTOCOL, accepting_context, open_channel, server_credentials
+from parties.transport.tls import LINK_PROTOCOL, MAX_CONNECTIONS, accepting_context, open_channel, server_credentials
 from parties.transport.tls_stream import TlsStream
 from protocols.errors import ConfideError, ErrorCode
 from tests.support.tls_calls import call
@@ -33,13 +35,13 @@ def taken() -> Iterator[str]:
         yield f"127.0.0.1:{listener.getsockname()[1]}"
 
 
-def _hear(stream: TlsStream) -> None:
+def _hear(stream: TlsStream, _settle: object) -> None:
     stream.hear(1, time.monotonic() + 60)
 
 
 def test_port_that_is_taken_is_the_operators_to_change(taken: str, world: TlsWorld) -> None:
     with pytest.raises(ConfideError) as caught:
-        PublicPort(taken, calls=calls_address(), context=accepting_context(world.server), serve=lambda _: None)
+        PublicPort(taken, calls=calls_address(), context=accepting_context(world.server), serve=_hear)
     assert caught.value.code is ErrorCode.INVALID_CONFIG
     assert taken in caught.value.what
 
@@ -52,7 +54,7 @@ def _names(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
 
 def test_port_is_bound_where_a_name_has_an_address_of_this_machine(world: TlsWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     _names(monkeypatch, "192.0.2.1", "127.0.0.1")  # the first is nobody's
-    port = PublicPort("a.example:1", calls=calls_address(), context=accepting_context(world.server), serve=lambda _: None)
+    port = PublicPort("a.example:1", calls=calls_address(), context=accepting_context(world.server), serve=_hear)
     assert port.number
     port.stop()
 
@@ -62,7 +64,7 @@ def test_port_of_a_name_without_an_address_of_this_machine_is_the_operators_to_c
 ) -> None:
     _names(monkeypatch, "192.0.2.1")
     with pytest.raises(ConfideError) as caught:
-        PublicPort("a.example:1", calls=calls_address(), context=accepting_context(world.server), serve=lambda _: None)
+        PublicPort("a.example:1", calls=calls_address(), context=accepting_context(world.server), serve=_hear)
     assert caught.value.code is ErrorCode.INVALID_CONFIG
 
 
@@ -75,7 +77,7 @@ def test_port_that_is_stopped_ends_its_connections_and_can_be_bound_again(world:
         port.stop()
         with suppress(ssl.SSLEOFError, ConnectionResetError):
             assert peer.recv(1) == b""
-    again = PublicPort(endpoint, calls=calls_address(), context=context, serve=lambda _: None)
+    again = PublicPort(endpoint, calls=calls_address(), context=context, serve=_hear)
     again.stop()
 
 
@@ -89,6 +91,50 @@ def test_protocol_that_is_only_named_beside_tls_is_not_served(world: TlsWorld, e
         context.set_alpn_protocols(["h2", f"{LINK_PROTOCOL}x"])
         with suppress(ssl.SSLError, ConnectionResetError), context.wrap_socket(plain) as wrapped:
             assert wrapped.recv(1) == b""
+
+
+def test_flood_leaves_nothing_behind(world: TlsWorld) -> None:
+    port = PublicPort("127.0.0.1:0", calls=calls_address(), context=accepting_context(world.server), serve=_hear)
+    port.start()
+    with ExitStack() as stack:
+        for _ in range(400):
+            stack.enter_context(socket.create_connection(("127.0.0.1", port.number), timeout=15))
+            assert len(port._places._places) <= MAX_CONNECTIONS // 4
+    deadline = time.monotonic() + 15
+    while port._open and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert (port._open, port._callers, port._places._places) == ({}, {}, {})
+    port.stop()
+
+
+def test_connections_that_had_to_go_and_do_not_end_are_few(world: TlsWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each keeps a thread and descriptors until it has ended."""
+    monkeypatch.setattr(places, "TURN_S", 0.0)
+    served, may_end = Semaphore(0), Event()
+
+    def tarry(_stream: TlsStream, _settle: object) -> None:
+        served.release()
+        may_end.wait(60)
+
+    port = PublicPort(
+        "127.0.0.1:0", calls=calls_address(), context=accepting_context(world.server), serve=tarry, max_connections=4
+    )
+    port.start()
+    endpoint, most = f"127.0.0.1:{port.number}", 4 + 1 + 16
+    with ExitStack() as stack:
+        for _ in range(most):
+            stack.enter_context(opened(world.peer, endpoint))
+            assert served.acquire(timeout=15)
+        with pytest.raises(OSError, match=r"EOF|reset|Broken pipe"), opened(world.peer, endpoint):
+            pass
+        assert len(port._open) == most
+        may_end.set()
+        deadline = time.monotonic() + 15
+        while port._open and time.monotonic() < deadline:
+            time.sleep(0.01)
+        stack.enter_context(opened(world.peer, endpoint))
+        assert served.acquire(timeout=15)
+    port.stop()
 
 
 def test_calls_beside_each_other_pass_whole(world: TlsWorld, endpoint: str) -> None:
