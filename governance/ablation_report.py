@@ -16,14 +16,13 @@ from governance.identity.directory import Directory
 from governance.identity.fields import Fields, fields_of, finish
 from governance.identity.keys import SigningKey
 from governance.statement import verify_statement
-from privacy.ablation.lines import Line, Part
+from privacy.ablation.lines import MOST_LINES, Line, Part
 from privacy.figures import Figures, figures_document, read_figures
 from protocols.canonical import Document, canonical_bytes, parse_canonical, sha256_hex
 from protocols.errors import ConfideError, Problem
 from protocols.job import ID_PATTERN, TIME_FORMAT
 
 FORMAT = "confide.ablation/1"
-MAX_LINES = 64
 MAX_TEXT = 256
 _NAMES = {
     "format", "consortium", "owner", "time", "members", "others", "classes", "shadows", "seed", "lines", "left_out",
@@ -107,8 +106,8 @@ def read_ablation_report(document: Document) -> StatedAblation:
     for name, text in (("consortium", consortium), ("owner", owner)):
         if not ID_PATTERN.fullmatch(text):
             problems.append(Problem(name, "an identifier is expected", "ask its author"))
-    lines = tuple(_line(entry, number, problems) for number, entry in enumerate(fields.items("lines", most=MAX_LINES)))
-    left_out = fields.items("left_out", most=MAX_LINES)
+    lines = tuple(_line(entry, number, problems) for number, entry in enumerate(fields.items("lines", most=MOST_LINES)))
+    left_out = fields.items("left_out", most=MOST_LINES)
     if not all(isinstance(text, str) and 0 < len(text) <= MAX_TEXT for text in left_out):
         problems.append(Problem("left_out", "a list of sentences is expected", "ask its author"))
     stated = StatedAblation(

@@ -1,8 +1,9 @@
 """What a party signs about an assessment: which model version it attacked, with which rows, and what it found.
 
-    {format, consortium, owner, model, version, time, datasets, members, others, shadows, seeds, method, figures}
+    {format, consortium, owner, model, version, time, log_size, datasets, members, others, shadows, seeds, method, figures}
 
-Figures are decimals with their intervals; which of them a model may have to be released is the policy's to say.
+Figures are decimals with their intervals; which of them a model may have to be released is the policy's to say. Times are whole
+seconds: of two reports of the same one, everybody takes that for the later whose owner's log was longer.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 from governance.documents import DocumentKind, SignedDocument, sign
@@ -23,11 +25,11 @@ from protocols.canonical import Document, canonical_bytes, parse_canonical, sha2
 from protocols.errors import Problem
 from protocols.job import ID_PATTERN, MAX_DATASETS, TIME_FORMAT, ModelRef
 
-FORMAT = "confide.risk-report/1"
+FORMAT = "confide.risk-report/2"
 MAX_SEEDS = 64
 _NAMES = {
-    "format", "consortium", "owner", "model", "version", "time", "datasets", "members", "others", "shadows", "seeds", "method",
-    "figures",
+    "format", "consortium", "owner", "model", "version", "time", "log_size", "datasets", "members", "others", "shadows", "seeds",
+    "method", "figures",
 }  # fmt: skip
 _DATASET = re.compile(rf"{ID_PATTERN.pattern}/{ID_PATTERN.pattern}/[1-9][0-9]{{0,8}}")
 
@@ -43,6 +45,7 @@ class StatedRisk:
         made: when, UTC, whole seconds.
         datasets: `party/name/version` of the rows that took part, ascending.
         report: what was found.
+        log_size: how many entries the owner's audit log had before; 0 of one that nobody has stated yet.
     """
 
     consortium: str
@@ -51,6 +54,7 @@ class StatedRisk:
     made: datetime
     datasets: tuple[str, ...]
     report: RiskReport
+    log_size: int = 0
 
     @property
     def figures(self) -> Figures:
@@ -62,6 +66,11 @@ class StatedRisk:
         """SHA-256 of the canonical bytes, 64 hexadecimal digits."""
         return sha256_hex(canonical_bytes(self.to_document()))
 
+    @cached_property
+    def order(self) -> tuple[datetime, int, str]:
+        """What reports of one owner are in order by, the same at every party; no two different ones are alike in it."""
+        return self.made, self.log_size, self.digest
+
     def to_document(self) -> dict[str, Any]:
         """Returns the report as a document; `read_risk_report` returns an equal one."""
         return {
@@ -71,6 +80,7 @@ class StatedRisk:
             "model": self.ref.name,
             "version": self.ref.version,
             "time": self.made.strftime(TIME_FORMAT),
+            "log_size": self.log_size,
             "datasets": list(self.datasets),
             "members": self.report.members,
             "others": self.report.others,
@@ -117,6 +127,7 @@ def read_risk_report(document: Document) -> StatedRisk:
             seeds=tuple(seed for seed in seeds if type(seed) is int),
             method=method,
         ),
+        log_size=fields.whole("log_size", least=0),
     )
     finish(problems, what="the risk report")
     return stated

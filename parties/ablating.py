@@ -66,6 +66,28 @@ def read_ablation(
     return ablation_of(rows, schema, parts=parts, groups_by=groups_by, quasi=quasi, settings=settings)
 
 
+def require_may_state(config: PartyConfig, person_folder: Path, out: Path, *, now: datetime) -> None:
+    """Checks what would keep a report from being signed or written, before minutes are spent on what it says.
+
+    Args:
+        config: the party's.
+        person_folder: of the person who is to state it.
+        out: where the report is to be written.
+        now: the time, UTC.
+
+    Raises:
+        ConfideError: NOT_AUTHORISED or BAD_SIGNATURE (the person's fault); NOT_ENROLLED or INVALID_CONFIG (the operator's);
+            INVALID_ARGUMENT: there is no folder for the report.
+    """
+    load_member(config, now)
+    authorise(
+        config, person_folder, Action.MAKE_EVIDENCE, "an ablation", now
+    )  # thrown away: what she signs for does not exist yet
+    if not out.absolute().parent.is_dir():
+        what = f"the report cannot be written to {out}"
+        raise ConfideError(ErrorCode.INVALID_ARGUMENT, what, remedy="Name a file in a folder that exists.")
+
+
 def state_ablation(
     config: PartyConfig, person_folder: Path, ablation: Ablation, lines: Sequence[Line], left_out: Sequence[str], *, now: datetime
 ) -> SignedDocument:

@@ -100,6 +100,7 @@ def make_evidence(
             policy=policy,
             risk_reports=reports,
             utility=figures,
+            left_out=(),  # whoever makes one by hand chooses when people are asked
             authorisation=kept,
             now=now,
         )
@@ -239,7 +240,7 @@ def note_pass(tables: Tables, found: Decision, *, now: datetime) -> None:
     """Notes in the transaction that a version goes on, or goes out, under a bundle that the gate passes."""
     tables.evidence.mark_released(found.bundle, now=now)
     if found.by_people:
-        tables.evidence.mark_decided(found.bundle, now=now)
+        tables.evidence.mark_decided(found.bundle)
 
 
 def require_pass(found: Decision, *, party: str) -> None:
@@ -256,18 +257,24 @@ def require_pass(found: Decision, *, party: str) -> None:
     raise ConfideError(ErrorCode.EVIDENCE_MISSING, what, problems=problems, party=party)
 
 
-def judge_file(path: Path, *, policy: Policy, party: str, directory: Directory, previous: Path | None, now: datetime) -> Decision:
-    """Returns what the gate says about a bundle in a file, with a policy in a file: for pipelines, which have no records.
+def judge_alone(
+    signed: SignedDocument,
+    *,
+    policy: Policy,
+    party: str,
+    directory: Directory,
+    previous: SignedDocument | None,
+    now: datetime,
+) -> Decision:
+    """Returns what the gate says about a bundle by what it says alone: for pipelines, which have no records.
 
     Nobody has approved anything there, and the facts are those that the issuer has signed.
 
     Raises:
-        ConfideError: INVALID_ARGUMENT or INVALID_DOCUMENT: the file holds no signed document; what is wrong inside is a reason.
+        ConfideError: INVALID_DOCUMENT, BAD_SIGNATURE or NOT_ENROLLED: the bundle before it is none; what is wrong in the bundle
+            itself is a reason.
     """
-    signed = SignedDocument.from_bytes(read_public(path, max_bytes=MAX_FILE_BYTES))
-    before = None
-    if previous is not None:
-        before = verify_evidence(SignedDocument.from_bytes(read_public(previous, max_bytes=MAX_FILE_BYTES)), directory)
+    before = None if previous is None else verify_evidence(previous, directory)
     return decide_release(signed, Asked(directory, policy, party, before, (), now))
 
 

@@ -5,7 +5,7 @@ Reads the database, and signs and keeps what follows from it; what the gate says
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from datetime import datetime
 from math import prod
@@ -37,6 +37,7 @@ def keep_evidence(
     policy: Policy,
     risk_reports: tuple[SignedDocument, ...],
     utility: tuple[SignedDocument, ...],
+    left_out: Collection[bytes],
     authorisation: str,
     now: datetime,
 ) -> EvidenceRecord:
@@ -52,6 +53,7 @@ def keep_evidence(
         policy: in force; what it limits is carried on.
         risk_reports: verified ones.
         utility: verified ones, on evaluations that are known here.
+        left_out: bodies of what owners have told that a later bundle will have.
         authorisation: digest of the person's, who had it made, or ordered that it be made by itself.
         now: the time, UTC, whole seconds.
 
@@ -59,7 +61,7 @@ def keep_evidence(
         ConfideError: UNKNOWN_MODEL: no training of it is known here; INVALID_DOCUMENT: more reports than a bundle holds.
     """
     bundle = _bundle(tables, holder, ref, risk_reports, utility, now)
-    bundle = replace(bundle, overtaken=_overtaken(tables, holder, bundle, policy))
+    bundle = replace(bundle, overtaken=_overtaken(tables, holder, bundle, policy, left_out))
     before = _decided_before(tables, directory, bundle.ref.name)
     bundle = replace(bundle, previous=None if before is None else before.digest, changes=with_changes(bundle, before))
     record = EvidenceRecord(bundle.digest, ref, sign_evidence(bundle, holder.key), now)
@@ -148,7 +150,7 @@ def _bundle(
     )
 
 
-def _overtaken(tables: Tables, holder: Holder, bundle: EvidenceBundle, policy: Policy) -> Overtaken:
+def _overtaken(tables: Tables, holder: Holder, bundle: EvidenceBundle, policy: Policy, left_out: Collection[bytes]) -> Overtaken:
     ref = bundle.ref
     kept = [record for record in tables.evidence.of_model(ref.name) if record.ref == ref]
     decided = tables.evidence.last_decided(ref.name, version=ref.version)
@@ -156,7 +158,7 @@ def _overtaken(tables: Tables, holder: Holder, bundle: EvidenceBundle, policy: P
     return overtaken_of(
         bundle,
         last=EvidenceBundle.from_bytes(kept[-1].signed.body) if kept else None,
-        told=[report.signed for report in told],
+        told=[report.signed for report in told if report.signed.body not in left_out],
         decided=None if decided is None else EvidenceBundle.from_bytes(decided.signed.body),
         questions=questions_here(tables, ref, policy),
     )

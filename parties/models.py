@@ -249,7 +249,7 @@ def delete_model(config: PartyConfig, person_folder: Path, ref: ModelRef, *, now
 def _ask_gate(config: PartyConfig, tables: Tables, ref: ModelRef, now: datetime) -> Decision:
     policy, directory = load_policy(config.policy), load_member(config, now).directory
     found = require_release(tables, party=config.party, policy=policy, directory=directory, ref=ref, now=now)
-    tables.evidence.mark_decided(found.bundle, now=now)  # the person who moves the alias decides, whoever else had to approve
+    tables.evidence.mark_decided(found.bundle)  # the person who moves the alias decides, whoever else had to approve
     return found
 
 

@@ -22,7 +22,6 @@ from governance.documents import SignedDocument
 from governance.encrypted.commitment import commit_model
 from governance.evidence.bundle import EvidenceBundle, sign_evidence, verify_evidence, with_changes
 from governance.evidence.gate import Decision
-from governance.evidence.overtaken import overtaken_of, own_uses, worse_uses
 from governance.evidence.own import OwnModel, own_ref
 from governance.people.roles import Action
 from governance.policy.rules import Policy
@@ -32,6 +31,7 @@ from parties.authority import authorise, keep_authorisation
 from parties.config import PartyConfig
 from parties.evidence import require_seen
 from parties.own_evidence import Standing, judge_own, kept_salt, note_own
+from parties.own_history import last_decided, require_same_rows, same_models, with_history
 from parties.policy_file import load_policy
 from parties.publication_files import PublicationTerms, read_column, read_names, read_validation
 from parties.publishing import PublicationFiles, answered_model, load_published, published_model
@@ -47,6 +47,7 @@ from protocols.ckks.offers import Choice
 from protocols.ckks.sample_ranges import scaled
 from protocols.errors import ConfideError, ErrorCode, Problem
 from protocols.job import ModelRef
+from protocols.model.likeness import Sketch, sketch_of
 from protocols.model.spec import ModelSpec
 from protocols.model.weights import weights_to_safetensors
 
@@ -66,6 +67,7 @@ class AnsweringModel:
         ranges: of samples, by feature; empty if they are encrypted as they stand.
         commitment: to manifest and weights; public.
         salt: of that.
+        sketch: by which it is told again when some digits differ.
     """
 
     name: str
@@ -75,6 +77,7 @@ class AnsweringModel:
     ranges: tuple[tuple[str, str], ...]
     commitment: str
     salt: bytes
+    sketch: Sketch
 
     @property
     def ref(self) -> ModelRef:
@@ -134,9 +137,10 @@ def brought_model(
         raise ConfideError(ErrorCode.INVALID_ARGUMENT, what, remedy="The holders of the version make evidence about it.")
     spec, weights = answered_model(files, terms, approximation=approximation)
     manifest, secret = canonical_bytes(spec.to_document()), weights_to_safetensors(weights, spec)
-    salt = kept_salt(config, terms.name, manifest, secret)
+    sketch = sketch_of(spec, weights)
+    salt = kept_salt(config, terms.name, manifest, secret, sketch=sketch.tobytes())
     commitment = commit_model(manifest, secret, salt=salt)
-    return AnsweringModel(terms.name, spec, weights, terms.features, terms.ranges, commitment, salt)
+    return AnsweringModel(terms.name, spec, weights, terms.features, terms.ranges, commitment, salt, sketch)
 
 
 def answering_model(config: PartyConfig, ref: ModelRef) -> AnsweringModel:
@@ -151,8 +155,8 @@ def answering_model(config: PartyConfig, ref: ModelRef) -> AnsweringModel:
         why = "was withdrawn" if record.withdrawn is not None else "was released by its holders, who make evidence about it"
         raise ConfideError(ErrorCode.UNKNOWN_MODEL, f"{ref.label} {why}", remedy="`confide model published` shows what is.")
     spec, weights = load_published(record, config.folder.open_sealed())
-    model = record.model
-    return AnsweringModel(model.name, spec, weights, model.features, model.ranges, model.commitment, record.salt)
+    model, sketch = record.model, sketch_of(spec, weights)
+    return AnsweringModel(model.name, spec, weights, model.features, model.ranges, model.commitment, record.salt, sketch)
 
 
 def make_own_evidence(
@@ -183,15 +187,17 @@ def make_own_evidence(
     _require_rows_named(named, rows, party=config.party)
     authorisation = authorise(config, person_folder, Action.MAKE_EVIDENCE, model.ref.label, now)
     with one_transaction(config.folder.database_file) as tables:
-        _require_same_rows(tables, model, named)
+        require_same_rows(tables, model.ref, model.sketch, named)
     found = None if rows is None else _attacked(model, rows)
     asked = Standing(config.party, policy, member.directory)
     with one_transaction(config.folder.database_file) as tables:
-        _require_same_rows(tables, model, named)  # an attack takes minutes, and another one may have ended meanwhile
+        require_same_rows(
+            tables, model.ref, model.sketch, named
+        )  # an attack takes minutes, and another one may have ended meanwhile
         kept = keep_authorisation(tables, authorisation, now=now)
-        tables.own_evidence.keep_salt(model.name, model.commitment, model.salt)
+        tables.own_evidence.keep_model(model.name, model.commitment, model.salt, model.sketch.tobytes())
         report = None if found is None else _state(tables, model, named, found, member, kept, now=now)
-        bundle = _bundle(tables, model, named, found, report, member, now=now)
+        bundle = _bundle(tables, model, named, found, report, member, policy, now=now)
         record = EvidenceRecord(bundle.digest, model.ref, sign_evidence(bundle, member.signing_key), now)
         if tables.own_evidence.add(record):
             facts: dict[str, Fact] = {
@@ -289,17 +295,6 @@ def _require_rows_named(named: tuple[str, ...], rows: AttackFiles | None, *, par
         raise ConfideError(ErrorCode.INVALID_ARGUMENT, what, remedy="Name them: `datasets` in the terms, or --dataset.")
 
 
-def _require_same_rows(tables: Tables, model: AnsweringModel, named: tuple[str, ...]) -> None:
-    """What was said of the rows once holds: or the evidence could be made about rows of a milder class."""
-    for record in tables.own_evidence.of_model(model.name):
-        before = EvidenceBundle.from_bytes(record.signed.body).datasets
-        if record.ref == model.ref and before and before != named:
-            what = f"the rows behind {model.ref.label} were said to be {', '.join(before)}"
-            raise ConfideError(
-                ErrorCode.INVALID_ARGUMENT, what, remedy="Name the same data sets; another model has another version."
-            )
-
-
 def _attacked(model: AnsweringModel, rows: AttackFiles) -> OwnFindings:
     names = read_names(rows.others, features=model.features, label=rows.label)
     unknown = [name for name in (rows.sensitive, *rows.hidden) if name not in names]
@@ -347,7 +342,9 @@ def _state(
     now: datetime,
 ) -> SignedDocument:
     """Signs what was found and logs it; told to nobody, for nobody else has the model."""
-    stated = StatedRisk(member.directory.consortium, member.identity.id, model.ref, now, datasets, found.report)
+    stated = StatedRisk(
+        member.directory.consortium, member.identity.id, model.ref, now, datasets, found.report, tables.audit.size()
+    )
     facts: dict[str, Fact] = {
         "model": model.ref.label,
         "report": stated.digest,
@@ -366,14 +363,11 @@ def _bundle(
     found: OwnFindings | None,
     report: SignedDocument | None,
     member: Member,
+    policy: Policy,
     *,
     now: datetime,
 ) -> EvidenceBundle:
-    party, store = member.identity.id, tables.own_evidence
-    decided, kept = store.last_decided(model.name), [each for each in store.of_model(model.name) if each.ref == model.ref]
-    of_version = store.last_decided(model.name, version=model.ref.version)
-    last = EvidenceBundle.from_bytes(kept[-1].signed.body) if kept else None
-    answered = None if of_version is None else EvidenceBundle.from_bytes(of_version.signed.body)
+    party = member.identity.id
     # As a document has them, so that the same figure measured twice is the same.
     use = {} if found is None else read_figures(figures_document(found.usefulness))
     prepared = {f"{party}/{each.name}/{each.version}": sha256_hex(each.signed.body) for each in tables.preparations.all()}
@@ -389,10 +383,10 @@ def _bundle(
         preparations={name: digest for name, digest in sorted(prepared.items()) if name in datasets},
         risk_reports=() if report is None else (report,),
         utility=(),
-        # Whoever measures until a figure pleases is asked about the worst that was found all the same.
-        own=OwnModel(model.commitment, datasets, use, worse_uses(use, had=own_uses(last), decided=own_uses(answered))),
+        own=OwnModel(model.commitment, datasets, same_models(tables, model.ref, model.sketch), use, {}),
     )
-    overtaken = overtaken_of(made, last=last, told=(), decided=answered, questions=None)
+    made = with_history(tables, made, policy.release)
+    decided = last_decided(tables, made)
     before = None if decided is None else verify_evidence(decided.signed, member.directory)
-    made = replace(made, overtaken=overtaken, previous=None if before is None else before.digest)
+    made = replace(made, previous=None if before is None else before.digest)
     return replace(made, changes=with_changes(made, before))

@@ -24,6 +24,7 @@ from governance.identity.directory import Directory
 from governance.policy.rules import Policy
 from parties.config import PartyConfig
 from parties.evidence import approved_before
+from parties.own_history import is_overdue, last_decided
 from parties.release_remedies import remedy_for
 from parties.storage.database import Tables, one_transaction
 from parties.storage.evidence import EvidenceRecord
@@ -87,7 +88,7 @@ def known_salt(config: PartyConfig, name: str, manifest: bytes, weights: bytes) 
         return _salt(tables, name, manifest, weights)
 
 
-def kept_salt(config: PartyConfig, name: str, manifest: bytes, weights: bytes) -> bytes:
+def kept_salt(config: PartyConfig, name: str, manifest: bytes, weights: bytes, *, sketch: bytes) -> bytes:
     """Returns the salt under which this party commits to a model, drawn and kept at once if there is none; secret.
 
     So attacks on one model that run at the same time are about one version of it, and none of them is forgotten.
@@ -97,12 +98,11 @@ def kept_salt(config: PartyConfig, name: str, manifest: bytes, weights: bytes) -
         name: of the model.
         manifest: canonical bytes of its architecture, as it answers.
         weights: safetensors bytes; secret.
+        sketch: by which the model is told again when some digits differ; secret.
     """
     with one_transaction(config.folder.database_file) as tables:
-        salt = _salt(tables, name, manifest, weights)
-        if salt is None:
-            salt = secrets.token_bytes(SALT_BYTES)
-            tables.own_evidence.keep_salt(name, commit_model(manifest, weights, salt=salt), salt)
+        salt = _salt(tables, name, manifest, weights) or secrets.token_bytes(SALT_BYTES)
+        tables.own_evidence.keep_model(name, commit_model(manifest, weights, salt=salt), salt, sketch)
         return salt
 
 
@@ -112,11 +112,12 @@ def judge_own(tables: Tables, record: EvidenceRecord, asked: Standing, *, now: d
     Raises:
         ConfideError: a bundle of this party's that is damaged, or signed with a key that does not count any more.
     """
-    store = tables.own_evidence
-    before, kept = store.last_decided(record.ref.name), store.of_model(record.ref.name)
-    if record.released is not None:  # it follows the one that it did when queries were first answered under it
-        known = EvidenceBundle.from_bytes(record.signed.body).previous
-        before = next((each for each in kept if each.digest == known), None)
+    kept, bundle = tables.own_evidence.of_model(record.ref.name), EvidenceBundle.from_bytes(record.signed.body)
+    before = last_decided(tables, bundle)
+    if any(each.released is not None for each in kept if each.ref == record.ref):
+        # Of what answers already, each bundle follows the one that it did when it was made: a decision on another version since
+        # is none against this one, which would stop if a bundle that waits for people were blocked by it.
+        before = tables.own_evidence.find(bundle.previous)
     approvals = tables.authorisations.all()
     return decide_release(
         record.signed,
@@ -171,7 +172,7 @@ def note_own(tables: Tables, found: Decision, asked: Standing, *, is_published: 
     if is_published and found.verdict is Verdict.PASS:
         tables.own_evidence.mark_released(found.bundle, now=now)
         if found.by_people:
-            tables.own_evidence.mark_decided(found.bundle, now=now)
+            tables.own_evidence.mark_decided(found.bundle)
 
 
 def require_own_evidence(
@@ -197,13 +198,15 @@ def require_own_evidence(
     found = _by_the_last(tables, _about(tables, ref), ref, asked, now=now)
     if found.verdict is Verdict.PASS:
         found = _about_these_rows(tables, found, sorted(set(datasets)))
+    if found.verdict is Verdict.PASS:
+        found = _with_all_that_is_known(tables, found, asked.policy)
     if found.verdict is not Verdict.PASS:
         problems = [Problem(reason.code.value, reason.what, own_remedy(reason)) for reason in found.reasons]
         what = f"{name} may not be published: {found.verdict.value}"
         remedy = f"Make evidence of your own rows: `{HOW}`, with the same files and terms; then publish it."
         raise ConfideError(ErrorCode.EVIDENCE_MISSING, what, problems=problems, remedy=remedy, party=asked.party)
     note_own(tables, found, asked, is_published=True, now=now)
-    tables.own_evidence.mark_decided(found.bundle, now=now)  # who publishes decides, whoever else had to approve
+    tables.own_evidence.mark_decided(found.bundle)  # who publishes decides, whoever else had to approve
 
 
 def own_standings(tables: Tables, asked: Standing, *, now: datetime) -> Mapping[ModelRef, OwnStanding]:
@@ -230,9 +233,9 @@ def own_remedy(reason: Reason) -> str:
     """Returns what is to be done about a reason against an own model that answers queries, for people."""
     if reason.code is ReasonCode.NO_GUARANTEE:
         return "train with differential privacy and release that, or name the data sets behind it in the terms"
-    if reason.code in _ATTACK:
+    if reason.code in _ATTACK or (reason.code is ReasonCode.OVERTAKEN and reason.verdict is Verdict.BLOCKED):
         return f"attack it with your own rows and make evidence: `{HOW}`"
-    return remedy_for(reason)
+    return remedy_for(reason).replace("confide model evidence make", HOW)
 
 
 def _about(tables: Tables, ref: ModelRef) -> list[EvidenceRecord]:
@@ -259,6 +262,16 @@ def _salt(tables: Tables, name: str, manifest: bytes, weights: bytes) -> bytes |
     known = [*tables.own_evidence.salts(name)]
     known += [(each.model.commitment, each.salt) for each in tables.encrypted.models() if each.model.name == name]
     return next((salt for commitment, salt in known if is_committed(commitment, manifest, weights, salt=salt)), None)
+
+
+def _with_all_that_is_known(tables: Tables, found: Decision, policy: Policy) -> Decision:
+    """The decision, blocked if something was found since that the evidence would have to carry on if it were made now."""
+    record = tables.own_evidence.find(found.bundle)
+    if record is None or not is_overdue(tables, EvidenceBundle.from_bytes(record.signed.body), policy.release):
+        return found
+    what = "since this evidence was made, something was found of this model under another name, or worse of others of its rows"
+    why = Reason(ReasonCode.OVERTAKEN, Verdict.BLOCKED, what)
+    return replace(found, verdict=Verdict.BLOCKED, reasons=(why,))
 
 
 def _about_these_rows(tables: Tables, found: Decision, datasets: list[str]) -> Decision:

@@ -94,13 +94,14 @@ def state_risk(config: PartyConfig, person_folder: Path, file: Path, *, method: 
             _, dataset, version = name.split("/")
             tables.datasets.get(dataset, int(version))
         here = None if opened is None else open_assessed(tables, opened)
+        log_size = tables.audit.size()
     if here is not None:
         found = _as_found_here(found, unsigned_risk(here.job, risk_of(here.job, here.counts), now=min(here.ended, now)))
-    stated = replace(found, owner=config.party)
+    stated = replace(found, owner=config.party, log_size=log_size)
     authorisation = authorise(config, person_folder, Action.MAKE_EVIDENCE, stated.digest, now)
     with one_transaction(config.folder.database_file) as tables:
         facts: dict[str, Fact] = {"authorisation": keep_authorisation(tables, authorisation, now=now)}
-        return keep_statement(tables, found, member, facts, now=now)
+        return keep_statement(tables, stated, member, facts, now=now)
 
 
 def _require_method(method: str, opened: OpenedAssessment | None, found: StatedRisk, *, party: str) -> None:
@@ -114,8 +115,8 @@ def _require_method(method: str, opened: OpenedAssessment | None, found: StatedR
 
 
 def _as_found_here(said: StatedRisk, found: StatedRisk) -> StatedRisk:
-    """Returns what the counts say, if the report says the same; whose name and time it has does not matter."""
-    told, right = (replace(each, owner="", made=found.made).to_document() for each in (said, found))
+    """Returns what the counts say, if the report says the same; whose name, time and log it has does not matter."""
+    told, right = (replace(each, owner="", made=found.made, log_size=0).to_document() for each in (said, found))
     figures, computed = told.pop("figures"), right.pop("figures")
     told |= {f"figures.{name}": entry for name, entry in figures.items()}
     right |= {f"figures.{name}": entry for name, entry in computed.items()}
@@ -143,12 +144,12 @@ def keep_statement(
 
     Args:
         tables: of the transaction.
-        found: the report, in whoever's name.
+        found: the report, in whoever's name; one without the size of a log has not been stated yet, and gets it now.
         member: the party.
         facts: by whose authorisation, and what else the entry of the log says.
         now: the time, UTC.
     """
-    stated = replace(found, owner=member.identity.id)
+    stated = replace(found, owner=member.identity.id, log_size=found.log_size or tables.audit.size())
     signed = sign_risk_report(stated, member.signing_key)
     said: dict[str, Fact] = {
         "model": found.ref.label,

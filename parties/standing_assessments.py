@@ -17,8 +17,10 @@ from governance.evidence.standing import (
     due_at,
     least_age_days,
     limited_figures,
+    patience,
     shadows_asked,
     sign_order,
+    tried_again_after,
 )
 from governance.identity.directory import Directory
 from governance.people.roles import Action
@@ -40,8 +42,8 @@ from protocols.job import Job, JobType, ModelRef
 if TYPE_CHECKING:
     from parties.client.requests import AssessRequest
 
-AGAIN = timedelta(hours=6)  # after a run, refused and failed ones too: a party may be back, a grant may be given
 DEFAULT_AGREE_MINUTES = 60
+_LEFT = 6  # of the age of a report, the part that is left for a job when nobody else's is waited for any longer
 
 
 @dataclass(frozen=True)
@@ -251,7 +253,23 @@ def next_due(tables: Tables, order: StandingAssessment, *, policy: Policy, now: 
     due = due_at(order, last=None if last is None else last.made, max_age_days=age)
     # What a clock that was ahead has dated later keeps nothing waiting.
     tried = max((when for run in runs if (when := run.ended or run.started) <= now), default=None)
-    return due if tried is None else max(due, tried + AGAIN)
+    return due if tried is None else max(due, tried + tried_again_after(age))
+
+
+def waits_at_most(tables: Tables, order: StandingAssessment, *, policy: Policy, now: datetime) -> timedelta:
+    """Returns for how long from when it is due an order's party leaves an assessment to another owner.
+
+    Args:
+        tables: of the transaction; nothing is written.
+        order: the order.
+        policy: in force.
+        now: the time, UTC.
+
+    Raises:
+        ConfideError: UNKNOWN_MODEL: no training of the version is known here.
+    """
+    behind, terms = data_sets_behind(tables, order.ref, party=order.party, now=now), policy.release
+    return patience(None if terms is None else least_age_days(terms, behind))
 
 
 def _by_people(tables: Tables, order: StandingAssessment, policy: Policy, now: datetime) -> tuple[ByPeople, ...]:
@@ -307,6 +325,9 @@ def unfit_for(tables: Tables, order: StandingAssessment, *, policy: Policy, now:
     asked = shadows_asked(policy.release, behind)
     if order.measures and order.shadows < asked:
         return f"it trains {order.shadows} shadow models, and the policy takes a report of {asked} or more"
+    age = least_age_days(policy.release, behind)
+    if age is not None and timedelta(minutes=order.expires_in_minutes) > (left := timedelta(days=age) / _LEFT):
+        return f"its jobs may live {order.expires_in_minutes} minutes; reports count for {age} day(s), and {left} is left for one"
     trained = {label.rpartition("/")[0] for label in behind}
     strange = [name for name in order.members if name not in trained]
     if strange:

@@ -26,7 +26,7 @@ class ToldReport:
 
 
 def told_reports(tables: Tables, ref: ModelRef, *, party: str, used: Collection[str], now: datetime) -> Iterator[ToldReport]:
-    """Yields the reports about a version by those whose rows it was trained on, each owner's in the order of their arrival.
+    """Yields the reports about a version by those whose rows it was trained on, each owner's in the order that its own log has.
 
     Args:
         tables: of the transaction; nothing is written.
@@ -39,10 +39,10 @@ def told_reports(tables: Tables, ref: ModelRef, *, party: str, used: Collection[
     told = tables.statements.own(DocumentKind.RISK_REPORT, party=party) if party in owners else ()
     told += tables.statements.heard(DocumentKind.RISK_REPORT, by=owners - {party})
     version = ref.version.encode()
-    for signed in told:
-        if version not in signed.body:  # one that is about this version names it
-            continue
-        stated = read_risk_report(signed.document)
-        is_of_signer = stated.owner == signed.signer
+    named = (signed for signed in told if version in signed.body)  # one that is about this version names it
+    found = (ToldReport(signed, read_risk_report(signed.document)) for signed in named)
+    # Not by when they arrived: every party must take the same one for the last.
+    for report in sorted(found, key=lambda each: (each.stated.owner, each.stated.order)):
+        stated, is_of_signer = report.stated, report.stated.owner == report.signed.signer
         if is_of_signer and stated.ref == ref and stated.made <= now + CLOCK_SKEW and own_rows(stated, used):
-            yield ToldReport(signed, stated)
+            yield report

@@ -15,7 +15,7 @@ PACKAGES = ("governance", "parties", "privacy", "protocols")
 GENERATED = Path("parties/wire/generated")
 MAX_LINES = 400
 # An auditor gets the verifier as one file, with nothing of ours beside it.
-SINGLE_FILES = {Path("parties/auditing/standalone.py"): 840}
+SINGLE_FILES = {Path("parties/auditing/standalone.py"): 870}
 
 _FENCE = re.compile(r"^```(?:sh|bash|console)\n(.*?)^```", flags=re.MULTILINE | re.DOTALL)
 _TARGET = re.compile(r"^([a-z][a-z-]*):", flags=re.MULTILINE)

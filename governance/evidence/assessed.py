@@ -50,7 +50,7 @@ def own_rows(report: StatedRisk, used: Collection[str]) -> frozenset[str]:
 
 def replaces(newer: StatedRisk, older: StatedRisk, used: Collection[str]) -> bool:
     """Returns whether nothing of a report is needed beside a later one of its owner."""
-    same = newer.owner == older.owner and newer.ref == older.ref and newer.made >= older.made
+    same = newer.owner == older.owner and newer.ref == older.ref and newer.order >= older.order
     return same and own_rows(older, used) <= own_rows(newer, used) and set(older.figures) <= set(newer.figures)
 
 
@@ -61,7 +61,7 @@ def latest_reports(bundle: EvidenceBundle) -> tuple[StatedRisk, ...]:
         report
         for place, report in enumerate(known)
         if not any(
-            replaces(other, report, bundle.datasets) and (other.made > report.made or at > place)
+            replaces(other, report, bundle.datasets) and (other.order > report.order or at > place)
             for at, other in enumerate(known)
             if at != place
         )
@@ -76,5 +76,5 @@ def needed_of(bundle: EvidenceBundle, asked: ReleaseClass) -> tuple[Needed, ...]
         about = [report for report in latest_reports(bundle) if dataset in own_rows(report, bundle.datasets)]
         for figure in (limited or [None]) if about else ():
             having = [report for report in about if figure is None or figure in report.figures]
-            found.append(Needed(dataset, figure, max(having, key=lambda report: report.made, default=None)))
+            found.append(Needed(dataset, figure, max(having, key=lambda report: report.order, default=None)))
     return tuple(found)

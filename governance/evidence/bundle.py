@@ -39,7 +39,7 @@ from protocols.job import ModelRef
 from protocols.job_fields import check_hex
 from protocols.private_training import Unit
 
-FORMAT = "confide.evidence/3"
+FORMAT = "confide.evidence/4"
 _MAX_REPORT = 256 * 1024
 _MAX_CHANGES = 1 << 16  # more than a document has room for: a bundle that is signed must be one that can be read
 _NAMES = {
@@ -67,7 +67,8 @@ class EvidenceBundle:
         risk_reports: signed by the owners.
         utility: how useful it is, by evaluations; signed by their queriers.
         changes: of the impact assessment since that bundle, in words; empty if there is none.
-        overtaken: reports that this bundle or one before it has replaced, and on which nobody has decided since.
+        overtaken: reports that this bundle or one before it has replaced, and on which nobody has decided since; of a model of
+            the issuer's own also reports of other such models of the same rows.
         own: what binds a model of the issuer's own, and its rows; None of a model that several trained together.
     """
 
@@ -85,6 +86,10 @@ class EvidenceBundle:
     changes: tuple[str, ...] = ()
     overtaken: Overtaken = NOTHING
     own: OwnModel | None = None
+
+    def is_about(self, ref: ModelRef) -> bool:
+        """Returns whether a version is the one that it is about, or is the same model but for its name or some digits."""
+        return ref == self.ref or (self.own is not None and ref.label in self.own.same)
 
     @property
     def datasets(self) -> tuple[str, ...]:

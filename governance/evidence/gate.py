@@ -22,6 +22,7 @@ from governance.evidence.assessed import latest_reports as latest_reports
 from governance.evidence.assessed import needed_of
 from governance.evidence.bundle import EvidenceBundle, verify_evidence, with_changes
 from governance.evidence.facts import TrainingEvidence
+from governance.evidence.overtaken import questions_of
 from governance.evidence.own import asked_classes, is_unassessed
 from governance.evidence.reasons import Reason as Reason
 from governance.evidence.reasons import ReasonCode as ReasonCode
@@ -137,8 +138,11 @@ def _about_the_bundle(bundle: EvidenceBundle, asked: Asked) -> Iterator[Reason]:
     if bundle.time > asked.now + CLOCK_SKEW:
         yield _blocked(ReasonCode.FROM_THE_FUTURE, f"the bundle was made at {bundle.time:%Y-%m-%d %H:%M:%S} UTC")
     before = asked.previous
-    if (bundle.previous is None) != (before is None) or (before is not None and bundle.previous != before.digest):
-        yield _blocked(ReasonCode.CHANGES_NOT_TOLD, "the bundle does not follow the one of the last release here")
+    last = None if before is None else before.digest
+    if bundle.previous != last:
+        follows, released = (each[:12] if each is not None else "none" for each in (bundle.previous, last))
+        what = f"the bundle follows {follows}; the last release here was under {released}"
+        yield _blocked(ReasonCode.CHANGES_NOT_TOLD, what)
     elif tuple(bundle.changes) != with_changes(bundle, before):
         yield _blocked(ReasonCode.CHANGES_NOT_TOLD, "what it says has changed since the last release is not what has changed")
     yield from _records(bundle, asked)
@@ -371,4 +375,5 @@ def _is_good_for(
     before = asked.previous if earlier.previous == bundle.previous else None
     then = _of_figures(earlier, terms, names, before=before, now=asked.now)
     officers = [reason for reason in then if reason.verdict is Verdict.NEEDS_OFFICER]
-    return is_no_worse(bundle, earlier, asks=reasons, asked=officers)
+    questions = None if bundle.own is not None else questions_of(terms, () if asked.previous is None else (asked.previous,))
+    return is_no_worse(bundle, earlier, asks=reasons, asked=officers, questions=questions)

@@ -60,6 +60,8 @@ def _protection(bundle: EvidenceBundle) -> Iterator[str]:
         yield from _of_training(training)
     if bundle.own is not None:
         yield f"{bundle.issuer} trained it alone or brought it from outside; there are no records of how."
+        for label in bundle.own.same:
+            yield f"It answers as {label} does: one model under two names, or but for some digits."
     if bundle.spent is None:
         yield f"The version has {NO_GUARANTEE}."
     else:
@@ -90,7 +92,8 @@ def _risks(bundle: EvidenceBundle) -> Iterator[str]:
             if not any(name.startswith(prefix) for name in report.report.figures):
                 yield f"{report.owner} did not measure {question}."
     for report in sorted(bundle.overtaken_risks, key=lambda report: (report.owner, report.made, report.digest)):
-        yield from _figures(f"{report.owner} at {report.made:%Y-%m-%d}, measured again since", report.figures)
+        since = "measured again since" if bundle.is_about(report.ref) else f"of {report.ref.label}, another model of these rows"
+        yield from _figures(f"{report.owner} at {report.made:%Y-%m-%d}, {since}", report.figures)
     owners = bundle.owners or (() if bundle.own is None else (bundle.issuer,))
     for owner in sorted(set(owners) - {report.owner for report in bundle.assessed}):
         yield f"{owner} has not assessed it."

@@ -4,18 +4,21 @@ Two measurements of one model differ by chance. Whoever measures until a figure 
 an earlier figure asked; so a bundle carries on the reports that it, or a bundle before it, has replaced, until people decide.
 Kept are those with the worst of a figure, by its value or an end of its interval: no reason of the gate looks at anything else.
 A figure counts if the gate has a question about it: whoever states others, under ever new names, fills no bundle by that.
+
+So would whoever trains until a figure pleases, if every model began anew. A bundle about an own model carries on what a policy
+limits of what was found about any other own model of the same rows, until people have decided on that in one place.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from governance.documents import SignedDocument
 from governance.evidence.assessed import latest_reports
 from governance.policy.release import RISK_FIGURES, ReleaseTerms, is_gap
-from governance.risk_report import read_risk_report
+from governance.risk_report import StatedRisk, read_risk_report
 from governance.utility_report import read_stated_utility
 from privacy.figures import Figure, Figures
 from privacy.risk.report import FALSE_ALARMS
@@ -115,7 +118,7 @@ def overtaken_of(
         answered = Overtaken(
             (*decided.risk_reports, *decided.overtaken.risk_reports), (*decided.utility, *decided.overtaken.utility)
         )
-    about = [signed for signed in risks if read_risk_report(signed.document).ref == bundle.ref]
+    about = [signed for signed in risks if bundle.is_about(read_risk_report(signed.document).ref)]
     return Overtaken(
         risk_reports=_worst(about, (*current, *answered.risk_reports), risks_of if questions is None else questions.answered_by),
         utility=_worst(
@@ -126,9 +129,35 @@ def overtaken_of(
     )
 
 
+def of_other_models(
+    bundle: EvidenceBundle, *, others: Iterable[EvidenceBundle], decided: Iterable[EvidenceBundle], limited: Collection[str]
+) -> Overtaken:
+    """Returns what a bundle about an own model must carry on of itself and of other own models.
+
+    Args:
+        bundle: with what it carries on of itself.
+        others: the last bundle of each other own model of the same rows.
+        decided: the last bundle on which people have decided, of each own model of the same rows.
+        limited: names of figures that some class of the policy limits: what else a model is attacked for is its own matter.
+    """
+
+    def measured(signed: SignedDocument) -> Measured:
+        return {key: bad for key, bad in risks_of(signed).items() if key[1] in limited}
+
+    found = [signed for other in others for signed in (*other.risk_reports, *other.overtaken.risk_reports)]
+    found = [signed for signed in found if not bundle.is_about(read_risk_report(signed.document).ref)]
+    known = [signed for each in (bundle, *decided) for signed in (*each.risk_reports, *each.overtaken.risk_reports)]
+    carried = {signed.body: signed for signed in (*bundle.overtaken.risk_reports, *_worst(found, known, measured))}
+    return Overtaken(tuple(carried[body] for body in sorted(carried)), bundle.overtaken.utility)
+
+
 def risks_of(signed: SignedDocument) -> Measured:
     """Returns how bad each figure of risk in a report is; larger is worse in every place."""
-    stated = read_risk_report(signed.document)
+    return risks_in(read_risk_report(signed.document))
+
+
+def risks_in(stated: StatedRisk) -> Measured:
+    """Returns how bad each figure of risk is that a report states; larger is worse in every place."""
     return {
         (stated.owner, name): (figure.value, figure.high, figure.low)
         for name, figure in stated.figures.items()

@@ -25,7 +25,7 @@ def worse_than_decided(bundle: EvidenceBundle, before: EvidenceBundle | None) ->
     for report in latest_reports(bundle):
         if _is_larger_than_needed(report):
             yield _larger(report, ReasonCode.LARGER_THAN_NEEDED)
-    for report in bundle.overtaken_risks:
+    for report in _of_itself(bundle):
         if _is_larger_than_needed(report):
             yield _larger(report, ReasonCode.OVERTAKEN)
     yield from _risen(bundle, before)
@@ -45,7 +45,7 @@ def overtaken_limits(bundle: EvidenceBundle, asked: ReleaseClass, name: str) -> 
         asked: the class.
         name: of the class.
     """
-    risks = [(_by_owner(report), report.figures) for report in bundle.overtaken_risks]
+    risks = [(_by_owner(report, of=bundle), report.figures) for report in bundle.overtaken_risks]
     uses = [(_By("", f"evaluation {stated.report.job[:12]}"), stated.report.figures) for stated in bundle.overtaken_uses]
     if bundle.own is not None:
         uses.append((_By("", f"{bundle.issuer}'s rows"), bundle.own.overtaken))
@@ -68,7 +68,7 @@ def overtaken_ceilings(bundle: EvidenceBundle, ceilings: Mapping[str, Decimal]) 
         bundle: what is judged.
         ceilings: by the end of the figure's name.
     """
-    for report in bundle.overtaken_risks:
+    for report in _of_itself(bundle):
         for name, figure in report.figures.items():
             ceiling = ceilings.get(name.rpartition(".")[2]) if name.startswith("membership.") else None
             if ceiling is not None and figure.low > ceiling:
@@ -83,7 +83,7 @@ def _risen(bundle: EvidenceBundle, before: EvidenceBundle | None) -> Iterator[Re
             if (report.owner, name) not in known or figure.high < known[report.owner, name].high:
                 known[report.owner, name] = figure
     told = [(report, ReasonCode.RISEN) for report in latest_reports(bundle)]
-    told += [(report, ReasonCode.OVERTAKEN) for report in bundle.overtaken_risks]
+    told += [(report, ReasonCode.OVERTAKEN) for report in _of_itself(bundle)]
     for report, code in told:
         for name, figure in report.figures.items():
             old = known.get((report.owner, name))
@@ -100,7 +100,7 @@ def _risen(bundle: EvidenceBundle, before: EvidenceBundle | None) -> Iterator[Re
 def _gone(bundle: EvidenceBundle, before: EvidenceBundle | None) -> Iterator[Reason]:
     """A figure that nobody measures any more asks what it asked when it was last seen."""
     had = [] if before is None else [(report.owner, name) for report in latest_reports(before) for name in report.figures]
-    had += [(report.owner, name) for report in bundle.overtaken_risks for name in report.figures]
+    had += [(report.owner, name) for report in _of_itself(bundle) for name in report.figures]
     has = [(report.owner, name) for report in latest_reports(bundle) for name in report.figures]
     for owner, name in gone_from(had, has):
         if name.startswith(RISK_FIGURES) and owner in bundle.owners:
@@ -148,16 +148,25 @@ def _larger(report: StatedRisk, code: ReasonCode) -> Reason:
 
 @dataclass(frozen=True)
 class _By:
-    """Whose figure it is, empty for one of utility, and in words who found it."""
+    """Whose figure it is, empty for one of utility, in words who found it, and of which other model of the same rows, if so."""
 
     owner: str
     who: str
+    model: str = ""
 
 
-def _by_owner(report: StatedRisk) -> _By:
-    return _By(report.owner, f"{report.owner} at {report.made:%Y-%m-%d}")
+def _of_itself(bundle: EvidenceBundle) -> list[StatedRisk]:
+    """Of other models only what is over a limit is a question: that they differ is what they are for."""
+    return [report for report in bundle.overtaken_risks if bundle.is_about(report.ref)]
+
+
+def _by_owner(report: StatedRisk, *, of: EvidenceBundle | None = None) -> _By:
+    other = "" if of is None or of.is_about(report.ref) else report.ref.label
+    return _By(report.owner, f"{report.owner} at {report.made:%Y-%m-%d}", other)
 
 
 def _overtaken(by: _By, figure: str, said: str, of_class: str) -> Reason:
-    what = f"{by.who}: {figure} was {said}" + (f" (class {of_class})" if of_class else "")
-    return officer(ReasonCode.OVERTAKEN, f"{what}; it was measured again, and nobody has decided on it", f"{by.owner} {figure}")
+    of, since = (f" of {by.model}", "that is another model of these rows") if by.model else ("", "it was measured again")
+    what = f"{by.who}: {figure}{of} was {said}" + (f" (class {of_class})" if of_class else "")
+    about = f"{by.owner} {figure}{of}"
+    return officer(ReasonCode.OVERTAKEN, f"{what}; {since}, and nobody has decided on it", about)

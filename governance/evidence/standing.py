@@ -30,8 +30,10 @@ from protocols.job_parts import ATTACKS, MAX_LIFETIME_S, MAX_SHADOWS, MAX_THRESH
 FORMAT = "confide.standing-assessment/2"
 MAX_DAYS = 3_650
 MAX_RUNS = 1_000
-# Of the age that a class takes: people are warned for its last quarter, and by then a repetition has been tried more than once.
-_DUE = 2 / 3
+# Of the age that a class takes. Half of the last third may be waited for another owner's assessment; what is left then is time
+# for a job of one's own, and for more than one if the first is refused.
+_DUE, _WAITS, _AGAIN = 2 / 3, 1 / 6, 1 / 24
+_MOST_WAIT, _MOST_AGAIN = timedelta(days=1), timedelta(hours=6)
 _MINUTES = MAX_LIFETIME_S // 60
 _NAMES = {
     "format", "consortium", "party", "querier", "model", "version", "agreement", "purpose", "computing_parties", "dealer",
@@ -230,6 +232,24 @@ def due_at(order: StandingAssessment, *, last: datetime | None, max_age_days: in
         return order.made
     every = timedelta(days=order.every_days)
     return last + (every if max_age_days is None else min(every, timedelta(days=max_age_days) * _DUE))
+
+
+def patience(max_age_days: int | None) -> timedelta:
+    """Returns for how long from when an assessment is due an owner leaves it to another one: nobody keeps another from assessing.
+
+    Args:
+        max_age_days: that the strictest class of the version's rows takes; None if none is known.
+    """
+    return _MOST_WAIT if max_age_days is None else min(_MOST_WAIT, timedelta(days=max_age_days) * _WAITS)
+
+
+def tried_again_after(max_age_days: int | None) -> timedelta:
+    """Returns how long after a run the next one may begin, refused and failed ones too: a party may be back, a grant be given.
+
+    Args:
+        max_age_days: that the strictest class of the version's rows takes; None if none is known.
+    """
+    return _MOST_AGAIN if max_age_days is None else min(_MOST_AGAIN, timedelta(days=max_age_days) * _AGAIN)
 
 
 def limited_figures(terms: ReleaseTerms, datasets: Iterable[str]) -> frozenset[str]:

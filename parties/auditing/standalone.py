@@ -4,7 +4,8 @@
 
 One file; needs Python and the package `cryptography`, and shares no code with Confide, so each checks the other. It checks:
 
-1. the directory, signed by the founder: which parties there are and which keys they have;
+1. the directory, signed by the founder: which parties there are and which keys they have; it is no older than what the log took
+   over last, for an older one may name fewer witnesses;
 2. every entry against its tile of the Merkle tree, its place, the entry that it names before it, and its time;
 3. what entries say together: nothing is debited without a reservation, countersigned without having been received, released
    without having been countersigned, completed and debited, or answered beyond what an enquiry was accepted for; and where every
@@ -60,11 +61,13 @@ KINDS = frozenset(
 OF_A_JOB = frozenset({"job-received", "countersigned", "session-ended", "output-released"})
 OF_A_BUDGET = frozenset({"reserved", "debited", "refunded", "budget-refused"})
 OF_AN_ENQUIRY = frozenset({"enquiry-accepted", "enquiry-ended", "answered"})
+METERED = frozenset({"serve", "enquiry"})  # of what was reserved, as much is spent as was answered; of other jobs, all
 OK, WRONG = 0, 7  # and 2, by argparse
 _ENCODER = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 _SIGNATURE_LINE = re.compile("\N{EM DASH} ([^\\s+]{1,256}) ([A-Za-z0-9+/]{4,1024}={0,2})")
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z", re.ASCII)
 _HEX_KEY = re.compile(r"[0-9a-f]{64}")
+_ORIGIN = re.compile(r"confide(/[a-z0-9][a-z0-9-]{0,62}){2}")
 
 
 def _refuse(_text: str) -> float:
@@ -75,7 +78,9 @@ _DECODER = json.JSONDecoder(parse_float=_refuse, parse_constant=_refuse)
 Source = Callable[[str], bytes | None]
 Caps = tuple[Decimal | None, Decimal | None, int, int, frozenset[str]]  # epsilon, delta, queries, answers, permitted kinds
 _EXACT = Context(prec=80, rounding=ROUND_CEILING)
-_ROUNDING = Decimal("0.001")  # of an epsilon: parties round up what composes, each unit and power of ten of delta by itself
+# Of an epsilon, for each unit and power of ten of delta: parties round up what composes, and never down. Whoever asks decides how
+# many units there are, so what a party may say too little of each is no more than the error of the arithmetic here.
+_ROUNDING, _ERROR = Decimal("0.001"), Decimal("0.00001")
 _DECIMAL = re.compile(r"[0-9]{1,60}(\.[0-9]{1,40})?", re.ASCII)
 _SUBJECT = re.compile(
     r"(?P<account>\S+) queries (?P<queries>[0-9]{1,12}) answers (?P<answers>[0-9]{1,12}) "
@@ -128,6 +133,9 @@ class Report:
     root: str = ""
     first_time: datetime = datetime.min
     last_time: datetime = datetime.min
+    latest_time: datetime = datetime.min
+    directory_version: int = 0
+    parties: int = 0
     witnessed_size: int = 0
     witnesses: Mapping[str, str] = field(default_factory=dict)
     accounts: Mapping[str, Mapping[str, str | int | Sequence[str]]] = field(default_factory=dict)
@@ -150,7 +158,7 @@ def verify(
     Raises:
         Wrong: the first thing that is wrong.
     """
-    founder, keys = _directory(_file(read, "directory.json"))
+    founder, version, keys = _directory(_file(read, "directory.json"))
     if founder_fingerprint is not None and founder != founder_fingerprint:
         raise Wrong(f"the directory is signed by a founder with fingerprint {founder}")
     head = _note(_file(read, "checkpoint"), "checkpoint")
@@ -162,7 +170,7 @@ def verify(
         raise Wrong("history is cut off")
     history = [_note(data, "history") for data in pieces]
     older = [_trusted(each, head) for each in trusted]
-    report = Report(head.origin, founder, head.size, head.root.hex())
+    report = Report(head.origin, founder, head.size, head.root.hex(), directory_version=version, parties=len(keys))
     wanted = {head.size, *(each.size for each in history), *(each.size for each, _ in older)}
     roots = _entries(read, head.size, wanted, report, [leaves for _, leaves in older])
     _check_history([*history, head], roots, party, keys[party])
@@ -178,14 +186,15 @@ def verify(
     return report
 
 
-def _directory(data: bytes) -> tuple[str, dict[str, str]]:
-    # The founder's fingerprint, and for each party the origin of its log and its key.
+def _directory(data: bytes) -> tuple[str, int, dict[str, str]]:
+    # The founder's fingerprint, the version, and for each party the origin of its log and its key.
     try:
         envelope = _DECODER.decode(data.decode())
         body, signer, kind = envelope["body"].encode(), envelope["signer"], envelope["kind"]
         document = _DECODER.decode(envelope["body"])
-        founder, consortium = str(document["founder_key"]), str(document["consortium"])
-        keys = {f"confide/{consortium}/{entry['id']}": str(entry["signing_key"]) for entry in document["parties"]}
+        founder, consortium, version = str(document["founder_key"]), str(document["consortium"]), _whole(document["version"])
+        listed = [(f"confide/{consortium}/{entry['id']}", str(entry["signing_key"])) for entry in document["parties"]]
+        keys = dict(listed)
         message = b"\0".join((b"confide signature 1", kind.encode(), signer.encode(), body))
         signature = bytes.fromhex(envelope["signature"])
         # Written back, it is the same: nothing in the file is left unread.
@@ -193,11 +202,13 @@ def _directory(data: bytes) -> tuple[str, dict[str, str]]:
         is_whole = _ENCODER.encode(again | {"signer": "founder"}).encode() == data
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise Wrong("directory.json is not a signed directory") from error
-    if not is_whole or not all(_HEX_KEY.fullmatch(key) for key in (founder, *keys.values())):
+    are_keys = all(_HEX_KEY.fullmatch(key) for key in (founder, *keys.values())) and all(map(_ORIGIN.fullmatch, keys))
+    # Two parties under one key would be one witness that counts for two.
+    if not is_whole or not are_keys or len(set(keys.values())) < len(listed) or len(keys) < len(listed):
         raise Wrong("directory.json is not a signed directory")
     if not _is_signed(founder, signature, message):
         raise Wrong("the signature of the directory does not verify")
-    return hashlib.sha256(b"confide key fingerprint 1\0" + bytes.fromhex(founder)).hexdigest(), keys
+    return hashlib.sha256(b"confide key fingerprint 1\0" + bytes.fromhex(founder)).hexdigest(), version, keys
 
 
 def _note(data: bytes, where: str) -> Signed:
@@ -318,11 +329,17 @@ def _check_entry(
     if entry["previous"] != previous:
         what = "the entry before it is not the one that it was written after: one of the two was changed"
         raise Wrong(what, max(index - 1, 0), index + 1)
-    if index and (back := report.last_time - time).total_seconds() > MAX_BACKWARDS_S:
+    # Against the latest time so far, and not that of the entry before: by many small steps a clock would go back as far.
+    if index and (back := report.latest_time - time).total_seconds() > MAX_BACKWARDS_S:
         if kind != "started":
-            raise Wrong(f"its time lies {back} before that of the entry before it", index)
+            raise Wrong(f"its time lies {back} before that of an entry before it", index)
         report.notes.append(f"before entry {index} the clock of the party was set back by {back}")
+        report.latest_time = time
     report.first_time, report.last_time = report.first_time if index else time, time
+    report.latest_time = max(report.latest_time, time) if index else time
+    if kind == "directory" and type(taken := facts.get("version")) is int and taken > report.directory_version:
+        what = f"it took over version {taken} of the directory, and directory.json is version {report.directory_version}"
+        raise Wrong(what, index)
     job = facts.get("job")
     if kind in OF_A_JOB | OF_A_BUDGET and not isinstance(job, str):
         raise Wrong(f"{kind}, but it does not say of which job", index)
@@ -332,7 +349,13 @@ def _check_entry(
         raise Wrong(f"an output of job {job} was released although the job was not countersigned and completed", index)
     if kind == "output-released" and budgets.unpaid[str(job)]:
         raise Wrong(f"an output of job {job} was released although a budget that was reserved for it was not debited", index)
+    is_of_another = kind in ("countersigned", "model-kept") and budgets.types.get(str(job)) != "serve"
+    if str(job) in budgets.metered and (kind == "output-released" or is_of_another):
+        raise Wrong(f"{kind} of job {job}, which was charged by what it answers, as a serving", index)
+    if kind == "output-released" and known.setdefault((kind, job, str(facts.get("output"))), index) != index:
+        raise Wrong(f"an output of job {job} was released twice", index)
     if kind in ("job-received", "countersigned"):
+        budgets.types.setdefault(str(job), facts.get("job_type"))
         known[kind, job] = 1
     elif kind in OF_A_BUDGET:
         budgets.check(index, kind, facts)
@@ -398,10 +421,12 @@ class Account:
 
     charges: dict[str, Charge] = field(default_factory=dict)
     debited: dict[str, Charge] = field(default_factory=dict)
+    refunded: set[str] = field(default_factory=set)
     sums: list[Decimal] = field(default_factory=lambda: [Decimal(0)] * 4)  # epsilon with a bound, delta, queries, answers
     unbounded: Counter[str] = field(default_factory=Counter)
     units: dict[str, dict[int, Level]] = field(default_factory=dict)
     epsilons: dict[str, Counter[Decimal]] = field(default_factory=dict)
+    saved: dict[str, Decimal] = field(default_factory=dict)  # by unit, by how much it composes to less than it adds up to
 
     def put(self, charge: Charge, sign: int) -> None:
         """Adds a charge to the sums, or takes it out."""
@@ -415,23 +440,26 @@ class Account:
             level.sums = [_EXACT.add(kept, sign * part) for kept, part in zip(level.sums, parts, strict=True)]
             level.deltas[charge.at] += sign
             self.epsilons.setdefault(charge.unit, Counter())[charge.epsilon] += sign
+            self.saved.pop(charge.unit, None)
+
+    def _saved(self, unit: str) -> Decimal:
+        powers = self.units[unit]
+        levels = [powers[power] for power in sorted(powers, reverse=True) if +powers[power].deltas]
+        if not levels:
+            return Decimal(0)
+        added = sum((level.sums[0] for level in levels), Decimal(0))
+        return added - max(max(+self.epsilons[unit]), _least_of_all_cuts(levels))
 
     @property
     def epsilon(self) -> Decimal:
         """Of all charges that have a bound: by units composed where that is less than added up."""
-        found = self.sums[0]
-        for unit, powers in self.units.items():
-            levels = [powers[power] for power in sorted(powers, reverse=True) if +powers[power].deltas]
-            if levels:
-                largest = max(+self.epsilons[unit])
-                added = sum((level.sums[0] for level in levels), Decimal(0))
-                found -= added - max(largest, _least_of_all_cuts(levels))
-        return found
+        self.saved |= {unit: self._saved(unit) for unit in self.units if unit not in self.saved}
+        return self.sums[0] - sum(self.saved.values(), Decimal(0))
 
     @property
-    def rounding(self) -> Decimal:
-        """By how much a party's epsilon may be another: whoever asks decides how many units there are."""
-        return _ROUNDING * max(1, sum(bool(+level.deltas) for powers in self.units.values() for level in powers.values()))
+    def figures(self) -> int:
+        """How many figures a party rounds up."""
+        return max(1, sum(bool(+level.deltas) for powers in self.units.values() for level in powers.values()))
 
     @property
     def kinds(self) -> list[str]:
@@ -497,6 +525,8 @@ class Budgets:
     def __init__(self) -> None:
         self.accounts: dict[str, Account] = {}
         self.unpaid: Counter[str] = Counter()  # by job: accounts on which it reserved, and debited nothing
+        self.metered: set[str] = set()
+        self.types: dict[str, object] = {}  # by job: as what it was received
         self._set: dict[str, Caps] = {}
 
     def set_caps(self, index: int, facts: Mapping[str, object]) -> None:
@@ -518,6 +548,8 @@ class Budgets:
             raise Wrong(f"{kind}, but it does not say what of which account", index) from error
         if not isinstance(name, str):
             raise Wrong(f"{kind}, but it does not say of which account", index)
+        if charge.kind != (self.types.get(job) or charge.kind):
+            raise Wrong(f"job {job} was charged as {charge.kind[:50]!r}, and received as {str(self.types[job])[:50]!r}", index)
         account = self.accounts.setdefault(name, Account())
         if caps is None:
             _settle(index, kind, account, job, charge)
@@ -529,17 +561,18 @@ class Budgets:
             if job in account.charges:
                 raise Wrong(f"a budget was reserved twice for job {job}", index)
             account.charges[job] = charge
+            self.metered |= {job} if charge.kind in METERED else set()
             self.unpaid[job] += 1
             account.put(charge, 1)
             stands = _compare(index, name, account, facts)
-            if account.over(caps, account.rounding) or (caps[0] is not None and stands > caps[0]):
+            if account.over(caps, _ERROR * account.figures) or (caps[0] is not None and stands > caps[0]):
                 raise Wrong(f"with job {job} the account {name} stands above its caps", index)
             return
         held = account.charges.get(job, _NOTHING)
         account.put(held, -1)
         _compare(index, name, account, facts)
         account.put(charge, 1)
-        over, said = account.over(caps, -account.rounding), facts.get("over")
+        over, said = account.over(caps, -_ROUNDING * account.figures), facts.get("over")
         account.put(charge, -1)
         account.put(held, 1)
         if not isinstance(said, list) or not said or not all(isinstance(measure, str) and measure in over for measure in said):
@@ -570,8 +603,11 @@ def _settle(index: int, kind: str, account: Account, job: str, charge: Charge) -
     if not within or (held.epsilon is None) != (charge.epsilon is None) or (kind == "debited" and job in account.debited):
         raise Wrong(f"more was {kind} for job {job} than was reserved", index)
     if kind == "debited":
+        if job in account.refunded or (held.kind not in METERED and charge != held):
+            raise Wrong(f"less was debited for job {job} than was reserved", index)
         account.debited[job] = charge
     else:
+        account.refunded.add(job)
         account.put(held, -1)
         account.charges[job] = _NOTHING if held.numbers == charge.numbers else held.less(charge)
         account.put(account.charges[job], 1)
@@ -584,7 +620,8 @@ def _compare(index: int, name: str, account: Account, facts: Mapping[str, object
     except (KeyError, TypeError, ValueError, InvalidOperation) as error:
         raise Wrong(f"it does not say where the account {name} stands", index) from error
     said = [added, delta, facts.get("stands_queries"), facts.get("stands_answers"), facts.get("stands_unbounded")]
-    if said != [*account.sums, account.kinds] or abs(account.epsilon - epsilon) > account.rounding:
+    too_much = epsilon - account.epsilon
+    if said != [*account.sums, account.kinds] or not -_ERROR * account.figures <= too_much <= _ROUNDING * account.figures:
         what = f"epsilon {account.epsilon:.4f}, delta {account.sums[1]:f}, {account.sums[2]} queries, {account.sums[3]} answers"
         raise Wrong(f"the account {name} does not stand where it says, but at {what}", index)
     return epsilon
@@ -752,6 +789,8 @@ def folder(path: Path) -> Source:
 
     def read(name: str) -> bytes | None:
         try:
+            if not (path / name).is_file():  # a pipe would keep the auditor waiting for ever
+                return None
             with (path / name).open("rb") as file:
                 data = file.read(MAX_FILE_BYTES + 1)
         except OSError:
@@ -818,6 +857,7 @@ def _in_words(report: Report, compare: bool) -> list[str]:
         f"VERIFIED: {report.origin}, {report.size} entries {times}, root {report.root}",
         f"  the first {report.witnessed_size} are cosigned by {by}; {report.size - report.witnessed_size} came after that",
         f"  {len(report.accounts)} account(s) of budgets add up to what it says, and none was charged above its caps",
+        f"  the directory is version {report.directory_version}, of {report.parties} parties",
         f"  it extends {report.older_checkpoints} older checkpoints of its own and {report.trusted} that you trust",
         *(f"  note: {note}" for note in report.notes),
     ]

@@ -178,12 +178,16 @@ def show(*, model: ModelArgument, config: PartyConfigOption, output_format: Form
     from parties.evidence import judge_evidence
     from parties.models import read_label
     from parties.own_assessing import judge_own_evidence
+    from parties.renewal import reports_put_off
 
     loaded, ref = load_party_config(config), read_label(model)
-    judged = judge_own_evidence(loaded, ref, now=now()) or judge_evidence(loaded, ref, now=now())
+    own = judge_own_evidence(loaded, ref, now=now())
+    judged = own or judge_evidence(loaded, ref, now=now())
+    waiting = [each.in_words for each in reports_put_off(loaded, ref, now=now())] if own is None else []
     bundle = EvidenceBundle.from_bytes(judged.record.signed.body)
     data: dict[str, Json] = {"evidence": dict(judged.record.signed.document), **decision_data(judged.decision)}
-    Output(output_format).result(data, f"{bundle_text(bundle)}\n{decision_text(judged.decision)}")
+    text = "\n".join([bundle_text(bundle), decision_text(judged.decision), *waiting])
+    Output(output_format).result({**data, "put_off": [*waiting]}, text)
 
 
 @app.command("verify")

@@ -51,6 +51,7 @@ def plan(*, request: RequestArgument, config: ResearcherConfigOption, output_for
     with opened_client(config) as client:
         prepared = _prepared(client, request)
         found = client.plan(prepared.job)
+    from parties.client.preparations import preparation_notes
     from privacy.accounting.statement import privacy_in_words
 
     privacy = None if prepared.job.training is None else privacy_in_words(prepared.job)
@@ -58,6 +59,9 @@ def plan(*, request: RequestArgument, config: ResearcherConfigOption, output_for
     if prepared.ranges is not None:
         data |= {"ranges": describe_ranges(prepared.ranges)}
         lines.append(ranges_in_words(prepared.ranges))
+    if notes := preparation_notes(prepared.job):
+        data |= {"notes": [*notes]}
+        lines += notes
     Output(output_format).result(data, "\n\n".join(lines))
 
 
@@ -211,17 +215,20 @@ def result(
     """Fetch the shares of a completed job's outputs and open them here."""
     from parties.cli.schema_files import check_schema_file, write_schema_file
     from parties.cli.utility_files import check_utility_files, write_utility_files
+    from protocols.row_noise import opens_moments
 
     with opened_client(config) as client:
         job = client.job(job_id)
         # Before the outputs are fetched, since they are handed out once.
         check_utility_files(job, report=report, usual=usual, picture=picture)
         check_schema_file(job, schema)
-        opened, folder = client.opened(job), client.folder
-    values = {name: output.value for name, output in opened.items()}
-    Output(output_format).result({"job": job.job_id, "outputs": describe_outputs(values)}, outputs_in_words(job, values))
+        opened = client.opened(job)
+    values, output = {name: each.value for name, each in opened.items()}, Output(output_format)
+    output.result({"job": job.job_id, "outputs": describe_outputs(values)}, outputs_in_words(job, values))
     write_utility_files(job, opened, report=report, usual=usual, picture=picture, sign=client.calls.signed_utility)
-    write_schema_file(job, opened, schema, folder=folder)
+    write_schema_file(job, opened, schema)
+    if schema is None and opens_moments(job):
+        output.note(f"what proves ranges made of it is kept; `confide job result {job.job_id} --schema FILE` writes them")
 
 
 def _submit(client: Client, prepared: PreparedJob, output: Output) -> None:

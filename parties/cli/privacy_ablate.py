@@ -44,7 +44,7 @@ def ablate(
         typer.Option("--quasi", help="A feature by which somebody could be singled out; may be repeated. Of preparation."),
     ] = None,
     epsilon: Annotated[
-        list[str] | None, typer.Option("--epsilon", help="Of a private training; may be repeated. 8, 3, 1.")
+        list[str] | None, typer.Option("--epsilon", help="Of a private training; up to 40 of them. 8, 3, 1.")
     ] = None,
     seed: Annotated[
         int | None, typer.Option("--seed", min=0, max=MAX_SEED, help="Of everything that is drawn; else drawn.")
@@ -66,7 +66,7 @@ def ablate(
     import time
 
     from governance.ablation_report import lines_document
-    from parties.ablating import read_ablation, state_ablation
+    from parties.ablating import read_ablation, require_may_state, state_ablation
     from parties.config import load_party_config
     from parties.storage.files import write_public
     from privacy.ablation.lines import Line, Part
@@ -76,6 +76,8 @@ def ablate(
     if (out is None) != (config is None) or (out is None) != (person is None):
         what = "a report is signed with --out, --config and --person together"
         raise ConfideError(ErrorCode.INVALID_ARGUMENT, what, remedy="Give all three, or none.")
+    if out is not None and config is not None and person is not None:
+        require_may_state(load_party_config(config), person, out, now=now())
     asked = read_ablation(
         file,
         schema,

@@ -29,17 +29,14 @@ def check_schema_file(job: Job, path: Path | None) -> None:
         raise ConfideError(ErrorCode.INVALID_ARGUMENT, f"{path}: there is no such folder", remedy="Make it, or name another.")
 
 
-def write_schema_file(job: Job, opened: Mapping[str, Opened], path: Path | None, *, folder: Path) -> None:
+def write_schema_file(job: Job, opened: Mapping[str, Opened], path: Path | None) -> None:
     """Writes the schema with standardising ranges, if it was asked for; its first line says which job they are from.
-
-    What was opened is kept in the researcher's folder: trainings under this schema show it to the owners.
 
     Raises:
         ConfideError: INVALID_ARGUMENT (the researcher's): the file cannot be written.
     """
     import yaml
 
-    from parties.client.released_moments import keep_released
     from parties.storage.files import write_public
     from privacy.preparation.standardised import DEFAULT_REACH, released_schema
 
@@ -47,6 +44,5 @@ def write_schema_file(job: Job, opened: Mapping[str, Opened], path: Path | None,
         return
     moments = opened[job.outputs[0].name]
     made = released_schema(job, moments.value.astype("float64"))
-    keep_released(folder, job.job_id, moments.shares)
     head = f"# Ranges: {DEFAULT_REACH:g} deviations around the means that job {job.job_id} opened with noise.\n"
     write_public(path, (head + yaml.safe_dump(made.to_document(), sort_keys=False)).encode())

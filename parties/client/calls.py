@@ -19,8 +19,10 @@ from governance.identity.directory import Directory
 from governance.utility_report import StatedUtility, sign_utility_report
 from parties.client.everybody import ask_everybody, tell_anybody
 from parties.client.opening import Opened, agreed_commitments, open_output
+from parties.client.preparations import preparation_notes
 from parties.client.progress import Progress, read_progress
 from parties.client.records import JobRecords
+from parties.client.released_moments import keep_released
 from parties.released import HandedShare
 from parties.storage.state import Member
 from parties.transport.peers import Peers
@@ -35,6 +37,7 @@ from protocols.model.ranges import RangeReport
 from protocols.mpc.query import share_query
 from protocols.plan.plan import Plan
 from protocols.prg import KEY_BYTES, AesCtrStream
+from protocols.row_noise import opens_moments
 from protocols.secrets import SecretBytes
 from protocols.session.messages import Ending
 from protocols.session.states import State
@@ -67,8 +70,11 @@ class PreparedJob:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What the querier should know before she submits the job: which layers are not proven to stay within their limits."""
-        return () if self.ranges is None else self.ranges.warnings
+        """What the querier should know before she submits the job.
+
+        Which layers are not proven to stay within their limits, and what becomes of a job that prepares trainings.
+        """
+        return (*(() if self.ranges is None else self.ranges.warnings), *preparation_notes(self.job))
 
 
 class Calls:
@@ -282,10 +288,13 @@ class Calls:
         if not job.closing_outputs:
             return {}
         commitments = self._commitments(job)
-        return {
+        found = {
             output.name: open_output(job, output, replies=self._fetch(job, output.name), commitments=commitments)
             for output in job.outputs
         }
+        if opens_moments(job):  # however they were asked for: without the shares no owner believes a schema that is made of them
+            keep_released(self.records.folder.parent, job.job_id, found[job.outputs[0].name].shares)
+        return found
 
     def released(self, job: Job) -> list[HandedShare]:
         """Fetches each computing party's share of the weights that a release opens, with its nonce and licence.

@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from governance.lineage.alias import AliasName
-from governance.prepared_with import preparation_of
 from parties.client.agreements import NO_AGREEMENT, NO_PURPOSE, agree_by, under_agreement
 from parties.client.aliases import ALIASES, resolve_alias
 from parties.client.answer_request import answer_output
 from parties.client.asked_outputs import evaluation_outputs, output_name, pooling_of
 from parties.client.client import Client, PreparedJob
+from parties.client.preparations import preparations_of
 from parties.client.private_request import with_privacy
-from parties.client.released_moments import released_by
 from parties.client.requests import (
     AssessRequest,
     EvaluateRequest,
@@ -50,7 +49,6 @@ from protocols.job import (
     Output,
     OutputKind,
     Partition,
-    Preparation,
     Summary,
     Task,
     check,
@@ -178,18 +176,11 @@ def _train(client: Client, request: TrainRequest, folder: Path, common: dict[str
     task = _task(schema)
     training = request.training.training(task=task, shuffle_seed=secrets.token_hex(16), steps_before=steps)
     rows = {"datasets": refs, "partition": partition, "schema": schema, "task": task}
-    prepared_with = _preparations(client, request.prepared_with, schema)
+    prepared_with = preparations_of(client, request.prepared_with, schema_name=str(schema.get("name", "")), rows=refs)
     fields = {"training": training, "model_name": request.model_name, "prepared_with": prepared_with}
     job = Job(**common | start | rows | fields)
     privacy = request.training.privacy
     return PreparedJob(job if privacy is None else with_privacy(job, privacy), initial_weights=weights)
-
-
-def _preparations(client: Client, named: Sequence[str], schema: dict[str, Any]) -> tuple[Preparation, ...]:
-    """Returns what a training is prepared with: the jobs that the request names, and the one that the schema claims."""
-    released = released_by(client.folder, str(schema.get("name", "")))
-    jobs = {job.job_id: job for job in (client.job(job_id) for job_id in (*named, *released))}
-    return tuple(preparation_of(job, released.get(job_id, ())) for job_id, job in sorted(jobs.items()))
 
 
 def _evaluate(client: Client, request: EvaluateRequest, common: dict[str, Any]) -> PreparedJob:

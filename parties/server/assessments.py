@@ -20,20 +20,20 @@ from governance.evidence.gate import Verdict
 from governance.evidence.standing import StandingAssessment
 from parties.evidence import warm_statements
 from parties.model_registry import Holder
-from parties.renewal import newer_reports, renew_release
+from parties.renewal import PutOff, newer_reports, renew_release
 from parties.risk_statements import keep_statement, unsigned_risk
 from parties.server.assessor import Asks
 from parties.server.handing_over import HandingOver, waits_for_another
 from parties.server.order_records import note_order, require_order_stands
 from parties.server.party import Party
 from parties.server.repeating import Repeating
-from parties.standing_assessments import next_due, unfit_for
+from parties.standing_assessments import next_due, unfit_for, waits_at_most
 from parties.storage.assessments import OrderRecord, RunRecord, RunState
 from parties.storage.database import Tables
 from privacy.risk.joint import risk_of
 from protocols.canonical import parse_canonical
 from protocols.errors import ConfideError
-from protocols.job import TIME_FORMAT, Job
+from protocols.job import TIME_FORMAT, Job, ModelRef
 from protocols.session.endings import Ending
 from protocols.session.states import State
 
@@ -60,6 +60,7 @@ class AssessmentWatch:
         self._looked: dict[str, datetime] = {}
         self._submitted: set[str] = set()  # jobs that this process has given to everybody, or tried to
         self._collected: dict[str, datetime] = {}
+        self._put_off: dict[tuple[ModelRef, str], datetime] = {}
         self._handing = HandingOver(party, asks)
         self._repeating = Repeating(self.look, name="assessments", pause_s=pause_s, stop_s=_STOP_S)
 
@@ -127,7 +128,10 @@ class AssessmentWatch:
         party, order, now = self._party, record.order, self._party.now()
         with party.database.transaction() as tables:
             due = next_due(tables, order, policy=party.policy, now=now)
-            if due is None or due > now or waits_for_another(tables, order, due=due, now=now):
+            if due is None or due > now:
+                return
+            at_most = waits_at_most(tables, order, policy=party.policy, now=now)
+            if waits_for_another(tables, order, due=due, at_most=at_most, now=now):
                 return
             unfit = unfit_for(tables, order, policy=party.policy, now=now)
             if unfit:
@@ -237,8 +241,10 @@ class AssessmentWatch:
             kept = [each.kept for each in tables.evidence.of_model(ref.name) if each.ref == ref]
             if not kept or timedelta(0) <= now - kept[-1] < least:
                 return
-            if newer_reports(tables, ref, party=party.id, policy=policy, directory=directory, now=now) is None:
-                return
+            arrived = newer_reports(tables, ref, party=party.id, policy=policy, directory=directory, now=now)
+        self._tell_put_off(ref, arrived.put_off)
+        if arrived.reports is None:
+            return
         warm_statements(party.database.transaction, ref, party=party.id, now=now)
         with party.database.transaction() as tables:
             found = renew_release(
@@ -256,6 +262,15 @@ class AssessmentWatch:
             self._ended()
         elif found.verdict is Verdict.NEEDS_OFFICER:
             _log.warning("release_needs_officer", model=ref.label, what="; ".join(reason.what for reason in found.reasons))
+
+    def _tell_put_off(self, ref: ModelRef, waiting: tuple[PutOff, ...]) -> None:
+        """Says once of each owner's turn that a report of it waits, and why."""
+        first = {each.told.stated.owner: each for each in reversed(waiting)}
+        for owner, each in first.items():
+            if self._put_off.get((ref, owner)) != each.until:
+                _log.warning("report_put_off", model=ref.label, what=each.in_words)
+        self._put_off = {key: until for key, until in self._put_off.items() if key[0] != ref}
+        self._put_off |= {(ref, owner): each.until for owner, each in first.items()}
 
 
 def _assessed_at(job: Job, ending: Ending, now: datetime) -> datetime:

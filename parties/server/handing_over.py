@@ -25,7 +25,7 @@ from parties.risk_statements import MAX_FILE_BYTES, keep_statement, unsigned_ris
 from parties.server.assessor import Asks
 from parties.server.order_records import note_order, require_order_stands
 from parties.server.party import Party
-from parties.standing_assessments import next_due
+from parties.standing_assessments import next_due, waits_at_most
 from parties.storage.assessments import OrderRecord, RunState
 from parties.storage.database import Tables
 from privacy.risk.joint import risk_of
@@ -38,7 +38,6 @@ from protocols.session.states import State
 STAGGER = timedelta(minutes=10)  # between two owners of one assessment, so that one of them asks first
 HANDED_WITHIN = timedelta(minutes=15)  # after the end of a job; then the others ask for one of their own
 AGAIN_EVERY = timedelta(seconds=20)
-WAIT_AT_MOST = timedelta(days=1)  # from when it is due: nobody keeps another owner from assessing
 _RECENT = 50
 _log = structlog.get_logger()
 
@@ -61,16 +60,17 @@ def is_same(order: StandingAssessment, job: Job) -> bool:
     )
 
 
-def waits_for_another(tables: Tables, order: StandingAssessment, *, due: datetime, now: datetime) -> bool:
+def waits_for_another(tables: Tables, order: StandingAssessment, *, due: datetime, at_most: timedelta, now: datetime) -> bool:
     """Returns whether a party should not ask yet, since another owner's job may serve it.
 
     Args:
         tables: of the transaction; nothing is written.
         order: that is due.
         due: since when.
+        at_most: how long it waits from then on.
         now: the time, UTC.
     """
-    if len(order.owners) < 2 or now - due >= WAIT_AT_MOST:
+    if len(order.owners) < 2 or now - due >= at_most:
         return False
     if now < due + STAGGER * order.owners.index(order.party):
         return True
@@ -234,7 +234,8 @@ def _ordered_here(tables: Tables, party: Party, job: Job, now: datetime) -> Orde
         if run is not None and run.job is not None and run.job.job_id == job.job_id:
             return record
         due = next_due(tables, order, policy=party.policy, now=now)
-        if due is None or now < due - WAIT_AT_MOST or (run is not None and run.ended is None):
+        wait = waits_at_most(tables, order, policy=party.policy, now=now)
+        if due is None or now < due - wait or (run is not None and run.ended is None):
             continue
         with suppress(ConfideError):  # the next look of this party ends such an order
             require_order_stands(tables, record, party=party.id, policy=party.policy, now=now)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from governance.documents import SignedDocument
@@ -24,8 +24,8 @@ class EvidenceRecord:
         signed: the bundle.
         kept: when, UTC.
         released: when the version was first released under it, UTC; None if it was not.
-        decided: when it became what later bundles are compared with, UTC: people have released a version under it, or it was the
-            first under which any version of the model was released; None if it did not.
+        decided: as which of all bundles it became what later ones are compared with: people have released a version under it, or
+            it was the first under which any version of the model was released; None if it did not.
     """
 
     digest: str
@@ -33,13 +33,14 @@ class EvidenceRecord:
     signed: SignedDocument
     kept: datetime
     released: datetime | None = None
-    decided: datetime | None = None
+    decided: int | None = None
 
 
 class EvidenceStore:
     """Bundles about versions that are held as shares, in one transaction."""
 
     _rows: type[BundleRow] = EvidenceRow
+    _made_by = "confide model evidence make"
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -66,6 +67,11 @@ class EvidenceStore:
         query = select(self._rows).where(self._rows.model == name).order_by(self._rows.number)
         return tuple(_record(row) for row in self._session.scalars(query))
 
+    def find(self, digest: str | None) -> EvidenceRecord | None:
+        """Returns a bundle by the digest of its canonical bytes; None if there is none."""
+        row = self._session.scalars(select(self._rows).where(self._rows.digest == digest)).first()
+        return None if row is None else _record(row)
+
     def mark_released(self, digest: str, *, now: datetime) -> None:
         """Notes that a version was released under a bundle; the first time stays."""
         row = self._row(digest)
@@ -75,19 +81,22 @@ class EvidenceStore:
         # Not the first of each version: by one version after the other a risk would rise in steps that are each within chance.
         others = (self._rows.model == row.model, self._rows.decided.is_not(None))
         if self._session.scalars(select(self._rows.number).where(*others).limit(1)).first() is None:
-            self.mark_decided(digest, now=now)
+            self.mark_decided(digest)
 
-    def mark_decided(self, digest: str, *, now: datetime) -> None:
-        """Notes that people have decided under a bundle, so that later ones are compared with it; the first time stays."""
+    def mark_decided(self, digest: str) -> None:
+        """Notes that people have decided under a bundle, so that later ones are compared with it; the first time stays.
+
+        Decisions are counted: a clock that was ahead for a while would let the one of that time be the last for as long.
+        """
         row = self._row(digest)
         if row.decided is None:
-            row.decided = now
+            row.decided = (self._session.scalar(select(func.max(self._rows.decided))) or 0) + 1
             self._session.flush()
 
     def last_decided(self, name: str, *, version: str | None = None) -> EvidenceRecord | None:
         """Returns the bundle under which people last released a version of a model, or this version; None if there is none."""
         known = [each for each in self.of_model(name) if each.decided is not None and version in (None, each.ref.version)]
-        return max(known, key=lambda record: record.decided or record.kept, default=None)
+        return max(known, key=lambda record: record.decided or 0, default=None)
 
     def latest(self, ref: ModelRef) -> EvidenceRecord:
         """Returns the last bundle about a version.
@@ -98,7 +107,7 @@ class EvidenceStore:
         found = [record for record in self.of_model(ref.name) if record.ref == ref]
         if not found:
             what = f"no bundle of evidence about {ref.label} is kept here"
-            remedy = "Make one: `confide model evidence make`."
+            remedy = f"Make one: `{self._made_by}`."
             raise ConfideError(ErrorCode.EVIDENCE_MISSING, what, remedy=remedy)
         return found[-1]
 
@@ -107,15 +116,25 @@ class EvidenceStore:
 
 
 class OwnEvidenceStore(EvidenceStore):
-    """Bundles about models of this party's own, and the salts of their commitments, in one transaction."""
+    """Bundles about models of this party's own, with the salts of their commitments and their sketches, in one transaction."""
 
     _rows = OwnEvidenceRow
+    _made_by = "confide model evidence own"
 
-    def keep_salt(self, name: str, commitment: str, salt: bytes) -> None:
-        """Keeps what ties a commitment to its weights; again changes nothing."""
+    def all(self) -> tuple[EvidenceRecord, ...]:
+        """Returns the bundles about all models of this party's own, the oldest first."""
+        return tuple(_record(row) for row in self._session.scalars(select(self._rows).order_by(self._rows.number)))
+
+    def keep_model(self, name: str, commitment: str, salt: bytes, sketch: bytes) -> None:
+        """Keeps what ties a commitment to its weights, and what such weights are told again by; again changes nothing."""
         if self._session.get(OwnModelRow, commitment) is None:
-            self._session.add(OwnModelRow(commitment=commitment, model=name, salt=salt))
+            self._session.add(OwnModelRow(commitment=commitment, model=name, salt=salt, sketch=sketch))
             self._session.flush()
+
+    def sketches(self) -> tuple[tuple[str, str, bytes], ...]:
+        """Returns name, commitment and sketch of every such model; secret."""
+        query = select(OwnModelRow.model, OwnModelRow.commitment, OwnModelRow.sketch)
+        return tuple((name, commitment, sketch) for name, commitment, sketch in self._session.execute(query))
 
     def salts(self, name: str) -> tuple[tuple[str, bytes], ...]:
         """Returns the commitments to models of a name that there is evidence about, each with its salt; secret."""

@@ -20,7 +20,7 @@ class BundleRow(Table):
     document: Mapped[bytes]
     kept: Mapped[datetime] = mapped_column(UtcTime)
     released: Mapped[datetime | None] = mapped_column(UtcTime)
-    decided: Mapped[datetime | None] = mapped_column(UtcTime)
+    decided: Mapped[int | None]
 
 
 class EvidenceRow(BundleRow):
@@ -36,9 +36,13 @@ class OwnEvidenceRow(BundleRow):
 
 
 class OwnModelRow(Table):
-    """A model of this party's own that there is evidence about; the salt is what ties the commitment to the weights."""
+    """A model of this party's own that there is evidence about.
+
+    The salt is what ties the commitment to the weights; the sketch tells whether another model is this one but for some digits.
+    """
 
     __tablename__ = "own_models"
     commitment: Mapped[str] = mapped_column(primary_key=True)
     model: Mapped[str] = mapped_column(index=True)
     salt: Mapped[bytes]
+    sketch: Mapped[bytes]

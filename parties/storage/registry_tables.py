@@ -23,11 +23,16 @@ class StatementRow(Table):
 
 
 class HeardStatementRow(Table):
-    """A statement of another party, verified when it arrived, and kept whether or not its subject is known here."""
+    """A statement of another party, verified when it arrived, and kept whether or not its subject is known here.
+
+    The number is its place among those that have arrived.
+    """
 
     __tablename__ = "heard_statements"
-    signer: Mapped[str] = mapped_column(primary_key=True)
-    digest: Mapped[str] = mapped_column(primary_key=True)
+    __table_args__ = (UniqueConstraint("signer", "digest"),)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    signer: Mapped[str]
+    digest: Mapped[str]
     kind: Mapped[str] = mapped_column(index=True)
     body: Mapped[bytes]
     signature: Mapped[bytes]

@@ -71,12 +71,11 @@ class StatementStore:
         Returns:
             Whether it is new; the same one again changes nothing.
         """
-        digest = _digest(document)
-        if self._session.get(HeardStatementRow, (document.signer, digest)) is not None:
+        if self.has_heard(document):
             return False
         row = HeardStatementRow(
             signer=document.signer,
-            digest=digest,
+            digest=_digest(document),
             kind=document.kind.value,
             body=document.body,
             signature=document.signature,
@@ -88,7 +87,8 @@ class StatementStore:
 
     def has_heard(self, document: SignedDocument) -> bool:
         """Returns whether a statement is kept already."""
-        return self._session.get(HeardStatementRow, (document.signer, _digest(document))) is not None
+        same = (HeardStatementRow.signer == document.signer) & (HeardStatementRow.digest == _digest(document))
+        return self._session.scalar(select(HeardStatementRow.number).where(same)) is not None
 
     def num_heard(self, signer: str, kind: DocumentKind) -> int:
         """Returns how many statements of one kind by a party are kept."""
@@ -106,7 +106,7 @@ class StatementStore:
         query = select(HeardStatementRow).where(HeardStatementRow.kind == kind.value)
         if by is not None:
             query = query.where(HeardStatementRow.signer.in_(list(by)))
-        ordered = query.order_by(HeardStatementRow.heard, HeardStatementRow.signer, HeardStatementRow.digest)
+        ordered = query.order_by(HeardStatementRow.number)
         return tuple(SignedDocument(kind, row.signer, row.body, row.signature) for row in self._session.scalars(ordered))
 
     def own(self, kind: DocumentKind, *, party: str) -> tuple[SignedDocument, ...]:

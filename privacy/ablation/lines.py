@@ -13,6 +13,7 @@ from privacy.risk.intervals import mean
 from privacy.risk.lira import attack_result, bootstrap_interval, half_memberships
 
 SHADOWS = 64
+MOST_LINES = 64  # that a report holds
 _RESAMPLES = 60
 
 

@@ -18,6 +18,7 @@ from privacy.ablation.lines import AblatedRows, Line, Part
 from privacy.ablation.protections import (
     BOUND,
     HIDDEN,
+    MOST_EPSILONS,
     OVERFITTED,
     RATE,
     STEPS,
@@ -142,9 +143,12 @@ def ablation_of(
 
     Raises:
         ConfideError: INVALID_DATA (the owner's fault): too few rows, or one class alone; INVALID_SCHEMA: the label is a number;
-            INVALID_ARGUMENT: columns that are no features, or an epsilon that no noise gives.
+            INVALID_ARGUMENT: columns that are no features, an epsilon that no noise gives, or more of them than a report holds.
     """
     _require(rows, schema, [*groups_by, *quasi])
+    if len(settings.epsilons) > MOST_EPSILONS:
+        what = f"{len(settings.epsilons)} private trainings; at most {MOST_EPSILONS} are measured at a time"
+        raise ConfideError(ErrorCode.INVALID_ARGUMENT, what, remedy="Name fewer epsilons; measure the others in another run.")
     order = np.random.default_rng(settings.seed).permutation(rows.num_rows)
     count = min(MOST_MEMBERS, rows.num_rows - int(rows.num_rows * _OTHERS))
     inside, others = order[:count], order[count : count + MOST_OTHERS]

@@ -27,6 +27,7 @@ OVERFITTED = Schedule(hidden=HIDDEN, steps=600, batch_rows=64, learning_rate=0.1
 DECAYED = replace(OVERFITTED, weight_decay=5e-3)
 RATE, STEPS, BOUND = Fraction(1, 8), 150, 1.0
 EPSILONS = ("8", "3", "1")
+MOST_EPSILONS = 40  # all parts have 20 lines beside them, and a report holds 64
 _UNBOUNDED = 1e9  # no gradient is as long
 _SURE = 1e-6  # an answer is taken to be no surer, or its logit would be infinite
 

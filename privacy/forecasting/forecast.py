@@ -1,12 +1,13 @@
 """What joining a private training gains over staying alone, from own rows and agreed sizes only.
 
-Two things are measured on random splits of the own rows. How the simple models that one trains alone, and the training that is
-proposed but without its noise, improve with rows: with half and with all of them, from which quality at any size follows as
-a - b / rows, the rate at which the error of a model of fixed size falls. And what the noise of the agreed terms costs, at the
-agreed size (`simulation`). Then
+Two things are measured on random splits of the own rows. How the simple models that one trains alone, tuned within the rows that
+they are trained on (`lone`), and the training that is proposed but without its noise, improve with rows: with half and with all,
+from which quality at any size follows as a - b / rows, the rate at which the error of a model of fixed size falls. And what the
+noise of the agreed terms costs, at the agreed size (`simulation`). Then
 
     gain = (quality of the private model at the size of all) - (quality of the best simple model alone, at the own size).
 
+Which simple model is best is told by the cross-validations that tuned them, so rows held out judge nothing that they have chosen.
 Rows of other institutions are taken to be like the own ones; where they are not, joining may gain more, or less.
 """
 
@@ -46,7 +47,7 @@ class Forecast:
     Attributes:
         own_rows: how many there are.
         terms: what would be agreed.
-        alone_by: the simple model that does best alone.
+        alone_by: the simple model that does best alone, by cross-validation.
         alone: what it reaches at the own size.
         joint_without_noise: what the training that is proposed would reach at the size of all, without its noise.
         cost: what the noise takes from it.
@@ -92,7 +93,7 @@ def forecast(
     trained = round(len(labels) * (1 - TEST_SHARE))
     curves = {name: _Curve.through(name, splits, trained) for name in (*SIMPLE_MODELS, _JOINT)}
     # Chosen over all splits: the best of each would be whoever was lucky.
-    best = max(SIMPLE_MODELS, key=lambda name: float(curves[name].at(len(labels)).mean()))
+    best = max(SIMPLE_MODELS, key=lambda name: float(np.mean([split.judged[name] for split in splits])))
     alone = curves[best].at(len(labels))
     found = []
     for number, agreed in enumerate(terms):
@@ -105,11 +106,19 @@ def forecast(
 
 @dataclass(frozen=True)
 class _Split:
-    """Qualities of one split of the own rows: of every model with half of the training rows and with all, and with noise."""
+    """Qualities of one split of the own rows: of every model with half of the training rows and with all, and with noise.
+
+    Attributes:
+        halves: on the rows held out.
+        wholes: likewise.
+        private: likewise, of each of the terms.
+        judged: of each simple model with all training rows, by the cross-validation on these that tuned it.
+    """
 
     halves: dict[str, float]
     wholes: dict[str, float]
     private: list[float]
+    judged: dict[str, float]
 
     @staticmethod
     def measure(features: FloatRows, labels: Labels, terms: Sequence[JointTerms], generator: np.random.Generator) -> _Split:
@@ -121,17 +130,18 @@ class _Split:
         half, _, half_labels, _ = train_test_split(
             train, train_labels, train_size=_HALF, random_state=seed, stratify=train_labels
         )
-        halves, wholes = {}, {}
+        halves, wholes, judged = {}, {}, {}
         for name, trainer in SIMPLE_MODELS.items():
-            halves[name] = rank_quality(test_labels, trainer(half, half_labels, seed)(test))
-            wholes[name] = rank_quality(test_labels, trainer(train, train_labels, seed)(test))
+            whole = trainer(train, train_labels, seed)
+            halves[name] = rank_quality(test_labels, trainer(half, half_labels, seed).scores(test))
+            wholes[name], judged[name] = rank_quality(test_labels, whole.scores(test)), whole.judged
         halves[_JOINT] = rank_quality(test_labels, simulate(half, half_labels, terms[0], noise=None).scores(test))
         wholes[_JOINT] = rank_quality(test_labels, simulate(train, train_labels, terms[0], noise=None).scores(test))
         private = []
         for agreed in terms:
             models = [simulate(train, train_labels, agreed, noise=generator) for _ in range(_DRAWS)]
             private.append(float(np.mean([rank_quality(test_labels, model.scores(test)) for model in models])))
-        return _Split(halves, wholes, private)
+        return _Split(halves, wholes, private, judged)
 
 
 @dataclass(frozen=True, eq=False)

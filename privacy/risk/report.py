@@ -10,6 +10,16 @@ ATTACKED_IN_THE_CLEAR = "own"  # by an owner that has the model's answers to all
 ATTACKED_IN_SHARES = "joint"  # by a job over the rows of several owners, of which counts were opened
 # Of a membership attack, by the end of the figure's name: at which share of false alarms.
 FALSE_ALARMS = {"tpr_at_1_percent": 0.01, "tpr_at_0_1_percent": 0.001}
+# What the attacks of this package measure. An owner may state figures by other names too, which mean what it says they mean.
+MEASURED = frozenset(
+    (
+        *(f"membership.{attack}.{name}" for attack in ("lira", "rmia") for name in ("auc", *FALSE_ALARMS)),
+        *(f"{attack}.gain" for attack in ("attribute_inference", "reconstruction")),
+        *(f"table.{attack}.gain" for attack in ("singling_out", "linkability", "inference")),
+        *(f"canaries.{name}" for name in ("exposed", "exposure")),
+        *(f"capacity.{name}" for name in ("gap", "excess", "smaller.accuracy", "smaller.gap", "smaller.auc")),
+    )
+)
 
 
 @dataclass(frozen=True, eq=False)

@@ -69,7 +69,7 @@ def _seeds() -> list[bytes]:
         trainings=(),
         utility=(),
         preparations={},
-        own=OwnModel(commitment, (A_ROWS,), USE, {"accuracy": Figure(0.5, 0.4, 0.6)}),
+        own=OwnModel(commitment, (A_ROWS,), ("prognosis@0123456789ab",), USE, {"accuracy": Figure(0.5, 0.4, 0.6)}),
         risk_reports=(_CASE.report(ref=ref),),
     )
     return [_CASE.bundle().to_bytes(), _CASE.after(before).to_bytes(), plain.to_bytes(), own.to_bytes(), carried.to_bytes()]

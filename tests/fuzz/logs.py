@@ -64,7 +64,7 @@ def _read_checkpoint(data: bytes) -> object:
 @cache
 def _directory() -> bytes:
     parties = [{"id": "hospital-a", "signing_key": _KEY.public.hex}, {"id": "hospital-b", "signing_key": _WITNESS.public.hex}]
-    document = {"consortium": "cardio", "founder_key": _KEY.public.hex, "parties": parties}
+    document = {"consortium": "cardio", "founder_key": _KEY.public.hex, "parties": parties, "version": 1}
     return sign(document, kind=DocumentKind.DIRECTORY, signer=FOUNDER, key=_KEY).to_bytes()
 
 

@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from governance.audit import merkle
+from governance.audit.checkpoints import parse_checkpoint, sign_checkpoint
+from governance.audit.entries import NO_PREVIOUS, Entry, EntryKind, entry_body, read_entry
+from governance.audit.notes import parse_note
+from governance.budget.ledger import spent_with_noise
 from parties import harness
 from parties.alignment_secrets import AlignBy, make_alignment_secret
+from parties.auditing import standalone
+from parties.auditing.export import export_log
+from parties.auditing.standalone import Report, Wrong, verify
 from parties.client.asked_outputs import COUNT_OUTPUT
 from parties.client.client import PreparedJob
 from parties.client.prepare import prepare_job
 from parties.client.requests import EvaluateRequest, TrainingRequest, TrainRequest
 from parties.registration import register_dataset
+from parties.storage.database import one_transaction
 from privacy.preparation.contract import OnViolation
 from protocols.model import reference
 from protocols.private_training import PrivateTraining
+from tests.support.audit_logs import bodies_of, rewritten
 from tests.support.private_training import terms
 from tests.support.shares import open_model
 from tests.support.tables import EXAMPLES
@@ -63,8 +75,14 @@ def assert_evaluates(trial: Trial, completed: Completed, evaluation: PreparedJob
     assert abs(correct - told) <= unsure
 
 
-def test_private_model_of_rows_is_accurate_and_evaluates(trial: Trial, split: Split) -> None:
-    completed = trial.plan_and_complete(private(trial.train(TRAINING, model_name="private-rows"), TERMS))
+@pytest.fixture(scope="module")
+def of_rows(trial: Trial) -> Completed:
+    """A private training on the rows of all hospitals, charged to each of them."""
+    return trial.plan_and_complete(private(trial.train(TRAINING, model_name="private-rows"), TERMS))
+
+
+def test_private_model_of_rows_is_accurate_and_evaluates(trial: Trial, of_rows: Completed, split: Split) -> None:
+    completed = of_rows
     assert completed.plan.revealed_bits == 0
     sent = {party: said.payload_bytes for party, said in trial.progress(completed.job).items()}
     assert sent == {party: completed.plan.sent_bytes(party) for party in sent}
@@ -106,3 +124,68 @@ def test_private_model_of_columns_is_accurate_and_evaluates(trial: Trial, split:
     held_out = [f"{name}-holdout" for name in names]
     evaluation = EvaluateRequest.model_validate(COMMON | {"type": "evaluate", "datasets": held_out, "model": completed.model})
     assert_evaluates(trial, completed, prepare_job(trial.client, evaluation, folder=trial.folder, now=datetime.now(UTC)), holdout)
+
+
+@pytest.fixture(scope="module")
+def log(trial: Trial, of_rows: Completed, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The audit log of a hospital as it hands it to an auditor, after the training."""
+    out = tmp_path_factory.mktemp("auditor") / LEAD
+    export_log(trial.network.party(LEAD).config, out=out, now=datetime.now(UTC))
+    return out
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def rewritten_by(trial: Trial, files: Mapping[str, bytes], entries: Sequence[Entry]) -> dict[str, bytes]:
+    """The log with other entries, chained, hashed and signed as its party alone can; older checkpoints are left out."""
+    bodies: list[bytes] = []
+    for index, entry in enumerate(entries):
+        previous = merkle.leaf_hash(bodies[-1]).hex() if bodies else NO_PREVIOUS
+        bodies.append(entry_body(index=index, time=entry.time, kind=entry.kind, facts=entry.facts, previous=previous))
+    key = trial.network.party(LEAD).config.folder.member.load_signing_key()
+    return rewritten(files, bodies, key=key) | {"history": b""}
+
+
+def audited(trial: Trial, files: Mapping[str, bytes], *trusted: bytes) -> Report:
+    founder = trial.network.party(LEAD).config.folder.member.pinned_founder()
+    return verify(files.get, founder_fingerprint=founder, witnesses=0, trusted=trusted)
+
+
+def test_exported_log_of_a_private_training_verifies_with_its_charge(trial: Trial, of_rows: Completed, log: Path) -> None:
+    assert standalone.main(["verify", str(log), "--witnesses", "0"]) == standalone.OK
+    with one_transaction(trial.network.party(LEAD).config.folder.database_file) as tables:
+        known = spent_with_noise(tables.ledger.of_account("dataset/train"))
+    assert known.composed_epsilon is not None
+    assert known.composed_epsilon >= Decimal(TERMS.epsilon)
+    found = audited(trial, files_of(log)).accounts["dataset/train"]
+    assert abs(Decimal(str(found["epsilon"])) - known.composed_epsilon) < Decimal("0.001")
+
+
+def test_altered_copies_of_the_log_are_found_and_named(trial: Trial, of_rows: Completed, log: Path) -> None:
+    """By whoever holds the key of the log: a charge made smaller, an entry left out, and a signature by another party."""
+    files, job = files_of(log), of_rows.job.job_id
+    entries = [read_entry(body) for body in bodies_of(files)]
+    charged = {entry.kind: entry for entry in entries if entry.facts.get("job") == job}
+    reserve, debit = charged[EntryKind.RESERVED], charged[EntryKind.DEBITED]
+
+    smaller = replace(reserve, facts={**reserve.facts, "epsilon": "2"})
+    with pytest.raises(Wrong) as caught:
+        audited(trial, rewritten_by(trial, files, [*entries[: reserve.index], smaller, *entries[reserve.index + 1 :]]))
+    assert str(caught.value).startswith(f"entry {reserve.index}: the account dataset/train does not stand where it says, but at")
+
+    with pytest.raises(Wrong) as caught:
+        audited(trial, rewritten_by(trial, files, [*entries[: reserve.index], *entries[reserve.index + 1 :]]))
+    assert str(caught.value) == f"entry {debit.index - 1}: a budget was debited for job {job} without a reservation"
+    # What leaves no contradiction is found by the checkpoint that somebody else has seen.
+    without = rewritten_by(trial, files, [*entries[: debit.index], *entries[debit.index + 1 :]])
+    audited(trial, without)
+    with pytest.raises(Wrong, match="does not extend a trusted checkpoint"):
+        audited(trial, without, files["checkpoint"])
+
+    head = parse_checkpoint(parse_note(files["checkpoint"]).text)
+    stranger = trial.network.party(DEALER).config.folder.member.load_signing_key()
+    with pytest.raises(Wrong) as caught:
+        audited(trial, files | {"checkpoint": sign_checkpoint(head, key=stranger).to_bytes()})
+    assert str(caught.value) == f"the checkpoint of {head.size} entries is not signed by {head.origin}"

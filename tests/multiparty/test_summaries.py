@@ -53,7 +53,10 @@ def test_moments_are_those_of_everybody_s_rows_and_a_training_names_them(trial: 
     now, where, noise = datetime.now(UTC), Placement(tuple(COMPUTING), DEALER), 5.0
     with Client.open(trial.network.researcher_config, now=now, placement=where) as client:
         job = client.summarise(datasets=DATASETS, groups="all", noise=noise)
+        assert any("only if all owners of its rows bring rows here" in warning for warning in job.warnings)
         job.wait()
+        job.result()
+        assert (client.folder / "released" / f"{job.job.job_id}.json").exists()  # however it was opened
     file, config = trial.folder / "standardised.yaml", ["--config", trial.network.researcher_config, "--format", "json"]
     found = np.array(confide("job", "result", job.job.job_id, "--schema", file, *config).data["outputs"]["moments"])
     features, _ = pooled(split)

@@ -51,7 +51,7 @@ class Holder:
 
     folder: Path
     config: PartyConfig
-    _made: list[datetime] = field(default_factory=list)  # when reports were made; two of one second have no order
+    _made: list[datetime] = field(default_factory=list)  # when reports were made
 
     def keep(self, nonce: str, **changes: Any) -> ModelRef:
         """Keeps a share of a version, as a completed training would."""
@@ -68,16 +68,15 @@ class Holder:
         return ref
 
     def reports(self, ref: ModelRef, value: float, *, days: int = 0, owners: tuple[str, ...] = PARTIES) -> list[str]:
-        """Has owners sign risk reports about a version, each a second after the last; returns the options of the files."""
+        """Has owners sign risk reports about a version, one after the other; returns the options of the files."""
         options = []
         for owner in owners:
             config = load_party_config(self.folder / owner / "party.yaml")
             found = RiskReport({TPR: Figure(value, value, value)}, 50, 50, 64, (), ATTACKED_IN_THE_CLEAR)
-            earliest = [last + timedelta(seconds=1) for last in self._made[-1:]]
-            self._made.append(max([datetime.now(UTC).replace(microsecond=0), *earliest]))
+            self._made.append(datetime.now(UTC).replace(microsecond=0))
             made = self._made[-1] - timedelta(days=days)
             consortium = config.folder.member.load_directory().consortium
-            stated = StatedRisk(consortium, owner, ref, made, (f"{owner}/patients/1",), found)
+            stated = StatedRisk(consortium, owner, ref, made, (f"{owner}/patients/1",), found, len(self._made))
             path = self.folder / f"risk-{owner}-{ref.version}-{value}-{days}.json"
             path.write_bytes(sign_risk_report(stated, config.folder.member.load_signing_key()).to_bytes())
             options += ["--risk-report", str(path)]

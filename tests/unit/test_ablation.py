@@ -15,11 +15,12 @@ import yaml
 from governance.ablation_report import StatedAblation, read_ablation_report, sign_ablation_report, verify_ablation_report
 from governance.documents import SignedDocument
 from parties import harness
+from parties.ablating import read_ablation
 from parties.config import load_party_config
 from parties.harness_consent import STEWARD, person_folder
 from privacy.ablation import own_rows, protections, tables
 from privacy.ablation.clipped import PrivateSchedule, logits_of, train_clipped
-from privacy.ablation.lines import AblatedRows, Line, Part
+from privacy.ablation.lines import MOST_LINES, AblatedRows, Line, Part
 from privacy.ablation.own_rows import Ablation, measured
 from privacy.ablation.protections import Settings, answer_lines
 from privacy.ablation.tables import generalised, quasi_columns, statistics_lines
@@ -124,6 +125,49 @@ def test_epsilon_that_no_noise_gives_is_refused_before_anything_is_measured(file
     assert (said.exit_code, said.out) == (2, "")
     assert "INVALID_ARGUMENT" in said.error
     assert "settings: about" not in said.error
+
+
+@pytest.fixture(scope="module")
+def consortium(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("consortium")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(harness, "free_ports", lambda count: list(range(17_501, 17_501 + count)))
+        harness.make_consortium(folder, PARTIES, institution="hospital-a")
+    return folder / "hospital-a" / "party.yaml"
+
+
+@pytest.mark.parametrize(
+    ("person", "folder", "code"),
+    [(harness.OPERATOR, ".", "NOT_AUTHORISED"), (STEWARD, "nowhere", "INVALID_ARGUMENT")],
+    ids=["an operator", "no folder"],
+)
+def test_report_that_could_not_be_signed_or_written_is_refused_before_anything_is_measured(
+    files: Path, consortium: Path, person: str, folder: str, code: str
+) -> None:
+    out, by = files / folder / "ablation.json", person_folder(load_party_config(consortium), person)
+    signed = ["--out", str(out), "--config", str(consortium), "--person", str(by)]
+    said = ablate(files, "--part", "statistics", "--by", "site", *signed)
+    assert said.exit_code != 0
+    assert (said.out, code in said.error, "settings: about" in said.error) == ("", True, False)
+
+
+def test_more_epsilons_than_a_report_holds_are_refused_before_anything_is_measured(
+    files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = ablate(files, "--part", "training", *(text for k in range(1, 42) for text in ("--epsilon", str(k))))
+    assert (said.exit_code, said.out, "settings: about" in said.error) == (2, "", False)
+    assert "at most 40" in said.error
+    monkeypatch.setattr(protections, "choose_noise", lambda *_, **__: "1")
+    asked = read_ablation(
+        files / "rows.csv",
+        files / "schema.yaml",
+        parts=list(Part),
+        groups_by=["site"],
+        quasi=["age"],
+        epsilons=["1"] * protections.MOST_EPSILONS,
+        seed=1,
+    )
+    assert len(asked.lines) <= MOST_LINES
 
 
 def test_class_that_has_no_rows_gives_a_table_nothing_to_guess() -> None:

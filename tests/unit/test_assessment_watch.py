@@ -24,8 +24,10 @@ from parties import harness
 from parties.cli.main import app
 from parties.cli.output import exit_code
 from parties.config import load_party_config
+from parties.evidence import judge_evidence
 from parties.operating.doctor import examine
 from parties.operating.finding import Verdict
+from parties.renewal import reports_put_off
 from parties.server.release_watch import ReleaseWatch
 from parties.server.statements import take_in
 from privacy.figures import Figure
@@ -36,6 +38,8 @@ from tests.support.assessing import DAYS, DUE, LIMIT, MORE, NOBODY, ROOM, Served
 from tests.support.evidence_holder import PARTIES, TPR
 from tests.support.jobs import a_dataset
 from tests.support.standing import ASSESSOR, MEMBERS, OTHERS, TOLD, enrol_assessor
+
+TURN = DAYS * 24 // 6  # hours for which a worse report is put off
 
 
 @pytest.fixture(scope="module")
@@ -460,8 +464,81 @@ def test_officer_who_has_approved_is_not_asked_again_for_what_is_no_worse(served
         served.look_after(hours=hours)
         assert served.verdicts()[-1] == "pass"
     served.tell(0.41)
-    served.look_after(hours=10)
+    served.look_after(hours=2 + TURN)
     assert served.entries(EntryKind.RELEASE_DECIDED)[-1]["reasons"] == ["approvals-missing", "risk-has-risen"]
+
+
+def test_owner_that_states_a_slightly_worse_figure_each_hour_keeps_nobody_from_approving(served: Served) -> None:
+    """People are asked once for each turn of hers, and what they approve holds until it is over."""
+    served.change_policy(NOBODY, MORE)
+    served.release(value=0.1)
+    served.order()
+    served.tell(0.2)
+    served.look_after(hours=2)
+    assert served.verdicts()[-1] == "needs-officer"
+    made = len(served.entries(EntryKind.EVIDENCE_SIGNED))
+    for hours in range(3, 9):
+        served.tell(0.2 + hours / 1_000)
+        served.look_after(hours=hours)
+    waiting = reports_put_off(served.commands.config, served.ref, now=served.party.now())
+    assert [each.told.stated.figures[TPR].value for each in waiting] == [0.203, 0.204, 0.205, 0.206, 0.207, 0.208]
+    assert {each.until for each in waiting} == {served.begun + timedelta(hours=2 + TURN)}
+    assert "people were asked about a worse figure of hospital-b before, and no limit is crossed" in waiting[0].in_words
+    served.commands.run("model", "evidence", "approve", served.ref.label, person="officer")
+    served.tell(0.3)
+    served.look_after(hours=20)
+    ReleaseWatch(served.party, ended=served.count).look()
+    assert len(served.entries(EntryKind.EVIDENCE_SIGNED)) == made
+    said = judge_evidence(served.commands.config, served.ref, now=served.party.now()).decision
+    assert (said.verdict.value, served.stands()) == ("pass", True)
+    # Nothing is forgotten: after the turn people are asked about the worst of it.
+    served.look_after(hours=2 + TURN)
+    assert served.verdicts()[-1] == "needs-officer"
+    said = judge_evidence(served.commands.config, served.ref, now=served.party.now()).decision
+    assert any("is 0.3000; it was 0.2000" in reason.what for reason in said.reasons)
+    assert reports_put_off(served.commands.config, served.ref, now=served.party.now()) == ()
+
+
+def test_worse_report_that_was_put_off_is_not_forgotten_for_a_later_one_that_pleases(served: Served) -> None:
+    served.change_policy(NOBODY, MORE)
+    served.release(value=0.1)
+    served.order()
+    served.tell(0.2)
+    served.look_after(hours=2)
+    served.commands.run("model", "evidence", "approve", served.ref.label, person="officer")
+    served.tell(0.3)
+    served.look_after(hours=4)
+    served.tell(0.05)
+    served.look_after(hours=6)
+    assert len(reports_put_off(served.commands.config, served.ref, now=served.party.now())) == 2
+    served.look_after(hours=2 + TURN)
+    assert served.entries(EntryKind.RELEASE_DECIDED)[-1]["reasons"] == ["approvals-missing", "figure-overtaken"]
+
+
+def test_report_of_another_owner_brings_nothing_that_was_put_off(served: Served) -> None:
+    served.change_policy(NOBODY, MORE)
+    served.release(value=0.1)
+    served.order()
+    served.tell(0.2)
+    served.look_after(hours=2)
+    served.tell(0.3)
+    served.tell(0.09, owner="hospital-c")
+    served.look_after(hours=4)
+    with served.party.database.transaction() as tables:
+        bundle = EvidenceBundle.from_bytes(tables.evidence.latest(served.ref).signed.body)
+    found = {report.owner: report.figures[TPR].value for report in (*bundle.assessed, *bundle.overtaken_risks)}
+    assert (found["hospital-b"], found["hospital-c"]) == (0.2, 0.09)
+
+
+def test_report_over_a_limit_waits_for_no_turn(served: Served) -> None:
+    served.change_policy(NOBODY, MORE)
+    served.release(value=0.1)
+    served.order()
+    served.tell(0.2)
+    served.look_after(hours=2)
+    served.tell(0.91)
+    served.look_after(hours=4)
+    assert (served.verdicts()[-1], served.stands()) == ("blocked", False)
 
 
 def told(served: Served, *stated: dict[str, Figure], owner: str = "hospital-b") -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from governance.audit.entries import NO_PREVIOUS, EntryKind, Fact, entry_body
 from parties.auditing import standalone
 from parties.auditing.export import export_log
 from parties.auditing.standalone import Report, Wrong, verify
+from protocols.canonical import canonical_bytes
 from tests.support.audit_logs import AuditedParty, Said, a_job_in_the_log, an_audited_party, rewritten
 from tests.support.budget_logs import a_charge, reserved
 from tests.support.members import NOW, a_founder
@@ -96,6 +98,16 @@ def test_kinds_are_those_that_parties_write() -> None:
         ([FINISHED], 0, "was never accepted"),
         ([ACCEPTED, FINISHED, FINISHED], 2, "had ended"),
         ([ACCEPTED, FINISHED, ACCEPTED], 2, "accepted twice"),
+        (
+            [
+                (EntryKind.JOB_RECEIVED, JOB),
+                (EntryKind.COUNTERSIGNED, JOB),
+                (EntryKind.SESSION_ENDED, ENDED),
+                *[(EntryKind.OUTPUT_RELEASED, OUTPUT | {"recipient": name}) for name in ("alice", "bob")],
+            ],
+            4,
+            "released twice",
+        ),
     ],
 )
 def test_entries_that_contradict_each_other_are_found(party: AuditedParty, said: Sequence[Said], entry: int, what: str) -> None:
@@ -113,11 +125,55 @@ def test_enquiry_that_is_answered_as_far_as_it_was_accepted_passes(party: Audite
 def test_time_that_runs_backwards_is_found_unless_the_party_process_began_anew(party: AuditedParty) -> None:
     earlier = NOW - timedelta(hours=1)
     found = wrong(party, forged(party, [(EntryKind.ALIAS, {}, NOW), (EntryKind.ALIAS, {}, earlier)]), witnesses=0)
-    assert (found.entry, str(found)) == (1, "entry 1: its time lies 1:00:00 before that of the entry before it")
+    assert (found.entry, str(found)) == (1, "entry 1: its time lies 1:00:00 before that of an entry before it")
     report = check(party, forged(party, [(EntryKind.ALIAS, {}, NOW), (EntryKind.STARTED, {}, earlier)]), witnesses=0)
     assert report.notes == ["before entry 1 the clock of the party was set back by 1:00:00"]
     little = NOW - timedelta(seconds=standalone.MAX_BACKWARDS_S)
     assert check(party, forged(party, [(EntryKind.ALIAS, {}, NOW), (EntryKind.ALIAS, {}, little)]), witnesses=0).notes == []
+
+    # Small steps that add up to a large one are one.
+    steps = [NOW - number * timedelta(seconds=standalone.MAX_BACKWARDS_S) for number in range(3)]
+    found = wrong(party, forged(party, [(EntryKind.ALIAS, {}, time) for time in steps]), witnesses=0)
+    assert (found.entry, "its time lies 0:10:00 before" in found.what) == (2, True)
+
+
+def test_older_directory_with_fewer_witnesses_is_found(party: AuditedParty) -> None:
+    """The founder signed it once, but the log has taken over a later one since."""
+    version = json.loads(json.loads(party.files()["directory.json"])["body"])["version"]
+    taken = [(EntryKind.DIRECTORY, {"version": version + later}, NOW) for later in (-1, 0, 1)]
+    assert check(party, forged(party, taken[:2]), witnesses=0).directory_version == version
+    found = wrong(party, forged(party, taken), witnesses=0)
+    assert (found.entry, found.what.endswith(f"directory.json is version {version}")) == (2, True)
+
+
+@pytest.mark.parametrize("change", ["key", "id", "name"])
+def test_directory_in_which_one_party_could_count_for_two_is_none(party: AuditedParty, change: str) -> None:
+    keys = party.keys["hospital-a"].signing
+    document = json.loads(json.loads(party.files()["directory.json"])["body"])
+    document["founder_key"] = keys.public.hex
+    parties = document["parties"]
+    parties[2] |= {"key": {"signing_key": parties[1]["signing_key"]}, "id": {"id": parties[1]["id"]}, "name": {"id": "x\ny"}}[
+        change
+    ]
+    body = canonical_bytes(document).decode()
+    message = b"\0".join((b"confide signature 1", b"directory", b"founder", body.encode()))
+    envelope = {"body": body, "format": "confide.signed/1", "kind": "directory", "signer": "founder"}
+    signed = canonical_bytes(envelope | {"signature": keys.sign(message).hex()})
+    assert "is not a signed directory" in str(caught_by(party.files() | {"directory.json": signed}))
+
+
+def caught_by(files: Mapping[str, bytes]) -> Wrong:
+    with pytest.raises(Wrong) as caught:
+        verify(files.get, founder_fingerprint=None, witnesses=0)
+    return caught.value
+
+
+def test_pipe_in_an_export_keeps_nobody_waiting(party: AuditedParty, tmp_path: Path) -> None:
+    out = tmp_path / "export"
+    export_log(party.config, out=out, now=party.now)
+    (out / "history").unlink()
+    os.mkfifo(out / "history")
+    assert standalone.main(["verify", str(out)]) == 7
 
 
 def test_fork_is_found_by_one_honest_witness(party: AuditedParty) -> None:

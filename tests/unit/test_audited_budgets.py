@@ -217,6 +217,26 @@ def _spent_twice(said: list[Said]) -> list[Said]:
     return [*said, *[(EntryKind.DEBITED, a_charge(ONE, epsilon="1"))] * 2]
 
 
+def _less_spent(said: list[Said]) -> list[Said]:
+    less = {**a_charge(ONE, epsilon="1"), "epsilon": "0.01", "squared": "0.0001"}
+    return [*said, (EntryKind.DEBITED, less)]
+
+
+def _nothing_spent_of_what_was_given_back(said: list[Said]) -> list[Said]:
+    back = a_charge(ONE, epsilon="1")
+    nothing = {
+        **back,
+        "epsilon": "0",
+        "delta": "0",
+        "queries": 0,
+        "unit": None,
+        "squared": None,
+        "excess": None,
+        "distance": None,
+    }
+    return [*said, (EntryKind.REFUNDED, back), (EntryKind.DEBITED, nothing)]
+
+
 def _no_caps(said: list[Said]) -> list[Said]:
     kind, facts = said[0]
     return [(kind, {name: value for name, value in facts.items() if name != "permits"})]
@@ -230,6 +250,8 @@ def _no_caps(said: list[Said]) -> list[Said]:
         (_after_refund, 3, "more was debited"),
         (_back_after_it_was_spent, 3, "more was refunded"),
         (_spent_twice, 3, "more was debited"),
+        (_less_spent, 2, "less was debited"),
+        (_nothing_spent_of_what_was_given_back, 3, "less was debited"),
         (_no_caps, 1, "does not say what"),
     ],
 )
@@ -255,6 +277,45 @@ def test_output_that_was_released_without_a_debit_is_found(party: AuditedParty, 
     assert (entry, "was released although a budget" in what) == (len(said), True)
 
 
+def test_output_of_a_job_that_was_charged_like_a_serving_is_found(party: AuditedParty) -> None:
+    """Of a serving as much is debited as it answered: under that name any other job would be paid with a part of its charge."""
+    of_job, reserve = {"job": ONE}, reserved(ONE, epsilon="1", caps=NO_CAPS)[0]
+    part = {**a_charge(ONE, epsilon="1"), "kind": "serve", "epsilon": "0.01", "squared": "0.0001", "delta": "0"}
+    said: list[Said] = [
+        (EntryKind.JOB_RECEIVED, {**of_job, "job_type": "serve"}),
+        changed(reserve, kind="serve"),
+        (EntryKind.COUNTERSIGNED, of_job),
+        (EntryKind.DEBITED, part),
+        (EntryKind.SESSION_ENDED, {**of_job, "state": "completed"}),
+    ]
+    accounts(party, said)
+    party.append([(EntryKind.OUTPUT_RELEASED, {**of_job, "output": "labels", "recipient": "alice"})])
+    with pytest.raises(Wrong, match="which was charged by what it answers") as caught:
+        verify(party.files().get, founder_fingerprint=party.founder_fingerprint, witnesses=None)
+    assert caught.value.entry == len(said) + 1
+
+
+@pytest.mark.parametrize(
+    ("facts", "entry", "what"),
+    [
+        ({"job_type": "train"}, 2, "was charged as 'serve', and received as 'train'"),
+        ({}, 3, "countersigned of job"),
+        (None, 2, "model-kept of job"),
+    ],
+)
+def test_training_that_was_charged_like_a_serving_is_found(
+    party: AuditedParty, facts: Mapping[str, Fact] | None, entry: int, what: str
+) -> None:
+    """Nothing of a training is released, so that its output betrays nothing; but its model is kept."""
+    of_job, charged = {"job": ONE}, changed(reserved(ONE, epsilon="1", caps=NO_CAPS)[0], kind="serve")
+    kept = (EntryKind.MODEL_KEPT, {**of_job, "model": "diagnosis@0123456789ab"})
+    received: list[Said] = []
+    if facts is not None:
+        received = [(EntryKind.JOB_RECEIVED, {**of_job, **facts})]
+    found = wrong(party, [*received, charged, *([(EntryKind.COUNTERSIGNED, of_job)] if received else []), kept])
+    assert (found[0], what in found[1]) == (entry, True)
+
+
 def test_rounding_of_many_units_does_not_make_an_honest_log_wrong(party: AuditedParty) -> None:
     """Parties round each unit up by itself, and whoever asks decides for how many rows of a person the noise is."""
     drawn, entries = random.Random(3), []
@@ -267,6 +328,15 @@ def test_rounding_of_many_units_does_not_make_an_honest_log_wrong(party: Audited
     assert noisy.composed_epsilon is not None
     facts = said[-1][1]
     assert wrong(party, [changed(said[-1], job="f" * 32, stands_epsilon=facts["stands_added"])])[0] == 50
+
+
+def test_many_units_give_no_room_to_say_too_little(party: AuditedParty) -> None:
+    """Who keeps the log decides how many units there are: what it may be off by must not grow to a whole charge."""
+    small = [an_entry(f"{number:032x}", an_amount("0.001", unit=f"a person, {number} row(s)")) for number in range(1, 200)]
+    *said, last = log_of([*small, an_entry("f" * 32, an_amount("1"))], NO_CAPS)
+    lower = Decimal(str(last[1]["stands_epsilon"])) - Decimal("0.1")
+    entry, what = wrong(party, [*said, changed(last, stands_epsilon=f"{lower:f}")])
+    assert (entry, "does not stand where it says" in what) == (200, True)
 
 
 def test_party_finds_a_ledger_that_says_something_else_than_its_log(party: AuditedParty) -> None:

@@ -221,6 +221,19 @@ def another_figure(case: Case, asks: EvidenceBundle) -> dict[str, Any]:
     return {"reports": (of_b(case, RISEN, **{RMIA: GOOD}),)}
 
 
+def test_figures_under_names_of_an_owner_s_own_void_no_approval(case: Case) -> None:
+    """Nobody is asked about them, so whoever states new ones each hour keeps nobody from having approved."""
+    before = following(case, None, None, of_b(case, GOOD, days=9))
+    asks = following(case, before, before, of_b(case, RISEN, days=5))
+    made = following(case, before, asks, of_b(case, RISEN, membership__x7__auc=OVER))
+    assert approved(case, made, asks, previous=before).verdict is Verdict.PASS
+    # Once people have decided on one, it is a figure like any other.
+    decided = following(case, None, None, of_b(case, GOOD, days=9, membership__x7__auc=GOOD))
+    asks = following(case, decided, decided, of_b(case, RISEN, days=5, membership__x7__auc=GOOD))
+    made = following(case, decided, asks, of_b(case, RISEN, membership__x7__auc=OVER))
+    assert approved(case, made, asks, previous=decided).verdict is Verdict.NEEDS_OFFICER
+
+
 def less_useful(case: Case, asks: EvidenceBundle) -> dict[str, Any]:
     use = replace(UTILITY, figures=USE | {"accuracy": Figure(0.87, 0.85, 0.89)})
     return {"reports": (of_b(case, RISEN),), "utility": (case.utility(use),)}

@@ -15,12 +15,16 @@ from dp_accounting import GaussianDpEvent, SelfComposedDpEvent
 from dp_accounting.dp_event import ComposedDpEvent
 from dp_accounting.pld import PLDAccountant
 from sklearn.datasets import load_breast_cancer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from typer.testing import CliRunner
 
 from parties.cli.main import app
 from privacy.forecasting import forecast as forecasts
+from privacy.forecasting import lone
 from privacy.forecasting.forecast import MIN_ROWS_OF_A_CLASS, forecast
-from privacy.forecasting.lone import rank_quality, train_linear
+from privacy.forecasting.lone import LINEAR, SIMPLE_MODELS, STRENGTHS, TREES, rank_quality, train_linear, train_trees
 from privacy.forecasting.simulation import bounded_rows, gradient_bound, norm_bound, simulate, statistics_bound, training_of
 from privacy.forecasting.terms import STEPS, JointTerms, gaussian_delta, signal_to_noise
 from protocols.errors import ConfideError, ErrorCode
@@ -30,6 +34,15 @@ from protocols.model.spec import ModelSpec
 from protocols.mpc.shared_gradients_design import check_fits
 from protocols.row_noise import squared_row_sensitivity
 from tests.support.mpc_world import a_job
+
+# Boosted trees count the machine's cores, once in a process, by a program of the system.
+counts_cores = pytest.mark.outside_world
+
+
+@pytest.fixture
+def few_splits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For what is beyond doubt in any split."""
+    monkeypatch.setattr(forecasts, "SPLITS", 2)
 
 
 def random(count: int) -> bytes:
@@ -118,7 +131,7 @@ def test_simulation_without_noise_is_about_as_good_as_the_best_linear_model() ->
     values, labels = a_linear_world(4_000, 10, strength=2.0)
     test, truth = a_linear_world(4_000, 10, seed=2, strength=2.0)
     quality = rank_quality(truth, simulate(values, labels, some_terms(4_000), noise=None).scores(test))
-    best = rank_quality(truth, train_linear(values, labels, 0)(test))
+    best = rank_quality(truth, train_linear(values, labels, 0).scores(test))
     assert best - 0.005 < quality <= best + 0.005
 
 
@@ -147,6 +160,55 @@ def test_own_rows_stand_for_all_with_the_noise_of_the_agreed_size() -> None:
     assert loss(200_000) < 0.25 * loss(2_000)
 
 
+def test_lone_regression_is_regularised_as_much_as_its_rows_need() -> None:
+    # 60 rows of 40 columns, one of which tells anything: the least regularised fits the other 39 as well.
+    generator = np.random.default_rng(4)
+    values, test = generator.uniform(-1, 1, (60, 40)), generator.uniform(-1, 1, (4_000, 40))
+    few = train_linear(values, (values[:, 0] + generator.normal(0, 0.3, 60) > 0).astype(np.int64), 0)
+    assert few.setting < STRENGTHS[-1]
+    truth = (test[:, 0] > 0).astype(np.int64)
+    plain = make_pipeline(StandardScaler(), LogisticRegression(C=STRENGTHS[-1], max_iter=1_000))
+    plain.fit(values, values[:, 0] + generator.normal(0, 0.3, 60) > 0)
+    assert rank_quality(truth, few.scores(test)) > rank_quality(truth, plain.decision_function(test))
+
+
+@counts_cores
+@pytest.mark.parametrize("kind", SIMPLE_MODELS)
+def test_tuned_model_is_judged_by_rows_that_it_was_not_trained_on(kind: str) -> None:
+    # Labels by lot: whoever judged by rows that were trained on would find far more than chance.
+    generator = np.random.default_rng(6)
+    values, labels = generator.uniform(-1, 1, (600, 30)), (np.arange(600) % 2).astype(np.int64)
+    found = SIMPLE_MODELS[kind](values, labels, 0)
+    assert rank_quality(labels, found.scores(values)) > 0.6
+    # An area of 600 rows by lot has a deviation of 1 / sqrt(3 * 600) = 0.024; the best of five is less than four of them up.
+    assert abs(found.judged - 0.5) < 4 * 0.024
+
+
+@counts_cores
+def test_number_of_trees_is_chosen_and_its_model_has_as_many() -> None:
+    values, labels = a_linear_world(400, 4)
+    one = train_trees(values, labels, 0)
+    again = train_trees(values, labels, 0)
+    assert np.array_equal(one.scores(values), again.scores(values))
+    # Forty trees of four leaves fit labels by lot; five fit them least.
+    lots = train_trees(values, np.random.default_rng(1).integers(0, 2, 400), 0)
+    clear = train_trees(values, (values[:, 0] + values[:, 1] > 0).astype(np.int64), 0)
+    assert lots.setting < clear.setting == lone.STEPS[-1]
+
+
+@counts_cores
+@pytest.mark.usefixtures("few_splits")
+def test_forecast_stays_alone_with_trees_where_no_linear_model_sees_anything() -> None:
+    values = np.random.default_rng(3).uniform(-1, 1, (500, 3))
+    labels = (values[:, 0] * values[:, 1] > 0).astype(np.int64)
+    (found,) = forecast(values, labels, [some_terms(1_500)], random=random)
+    assert (found.alone_by, found.verdict.endswith("loses")) == (TREES, True)
+    linear = forecast(*a_linear_world(500, 3), [some_terms(1_500)], random=random)[0]
+    assert linear.alone_by == LINEAR
+
+
+@counts_cores
+@pytest.mark.usefixtures("few_splits")
 def test_areas_of_a_forecast_and_their_intervals_end_at_one() -> None:
     values, labels = a_linear_world(120, 2, strength=60.0)
     (found,) = forecast(values, labels, [some_terms(50_000)], random=random)
@@ -155,6 +217,8 @@ def test_areas_of_a_forecast_and_their_intervals_end_at_one() -> None:
     assert found.joint_without_noise.high == 1  # splits of rows that are told apart nearly always reach beyond
 
 
+@counts_cores
+@pytest.mark.usefixtures("few_splits")
 @pytest.mark.parametrize(
     ("own", "features", "rows", "epsilon", "gains"),
     [(120, 20, 60_000, 3.0, True), (3_000, 5, 9_000, 0.05, False)],
@@ -168,6 +232,7 @@ def test_sign_is_right_where_it_is_beyond_doubt(own: int, features: int, rows: i
     assert found.verdict.endswith("gains" if gains else "loses")
 
 
+@counts_cores
 def test_forecast_draws_from_what_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(forecasts, "SPLITS", 2)
     values, labels = a_linear_world(120, 4)
@@ -232,6 +297,8 @@ def write_own_rows(folder: Path) -> tuple[Path, Path]:
     return file, schema
 
 
+@counts_cores
+@pytest.mark.usefixtures("few_splits")
 def test_command_forecasts_for_several_budgets(tmp_path: Path) -> None:
     file, schema = write_own_rows(tmp_path)
     common = ["privacy", "forecast", "--file", str(file), "--schema", str(schema), "--institutions", "3", "--rows", "569"]

@@ -42,7 +42,7 @@ def own(case: Case, *, reports: tuple[SignedDocument, ...] | None = None, use: F
         trainings=(),
         utility=(),
         preparations={},
-        own=OwnModel(COMMITMENT, (A_ROWS,), use, {}),
+        own=OwnModel(COMMITMENT, (A_ROWS,), (), use, {}),
         risk_reports=(case.report(ref=ref),) if reports is None else reports,
     )
     return replace(made, **changes)
@@ -108,7 +108,7 @@ def test_worst_figures_of_use_are_carried_on_until_people_decide() -> None:
 
 
 def test_carried_on_usefulness_is_told_and_asks_people(case: Case) -> None:
-    bundle = own(case, own=OwnModel(COMMITMENT, (A_ROWS,), USE, {"accuracy": Figure(0.7, 0.6, 0.8)}))
+    bundle = own(case, own=OwnModel(COMMITMENT, (A_ROWS,), (), USE, {"accuracy": Figure(0.7, 0.6, 0.8)}))
     assert codes(case, bundle) == (Verdict.NEEDS_OFFICER, [ReasonCode.OVERTAKEN, ReasonCode.APPROVALS])
     assert any("accuracy is 0.7000 (0.6000 to 0.8000)" in sentence for sentence in bundle.impact["usefulness"])
     assert EvidenceBundle.from_bytes(bundle.to_bytes()).to_bytes() == bundle.to_bytes()
@@ -137,7 +137,7 @@ def test_what_people_answered_for_ages_like_a_report(case: Case) -> None:
 
 
 def test_model_of_unnamed_rows_must_satisfy_every_class_of_its_owners_rows(case: Case) -> None:
-    nothing = OwnModel(COMMITMENT, (), {}, {})
+    nothing = OwnModel(COMMITMENT, (), (), {}, {})
     strict = replace(OPEN, requires_guarantee=True, max_epsilon=Decimal(1))
     datasets = {"hospital-a/hearts": "special", "hospital-b/*": "foreign"}
     classes = {"special": strict, "foreign": strict, "confidential": BY_PEOPLE.classes["confidential"]}
@@ -150,8 +150,8 @@ def test_bundle_of_both_kinds_of_another_version_or_about_rows_of_others_is_none
     broken = [
         own(case, trainings=case.bundle().trainings),
         own(case, ref=own_ref("diagnosis", "ab" * 32), risk_reports=()),
-        own(case, own=OwnModel(COMMITMENT, ("hospital-b/hearts/1",), {}, {})),
-        own(case, own=OwnModel(COMMITMENT, ("hospital-a/other/1",), {}, {})),
+        own(case, own=OwnModel(COMMITMENT, ("hospital-b/hearts/1",), (), {}, {})),
+        own(case, own=OwnModel(COMMITMENT, ("hospital-a/other/1",), (), {}, {})),
     ]
     for bundle in broken:
         with pytest.raises(ConfideError) as caught:

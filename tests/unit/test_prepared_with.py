@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -18,6 +18,9 @@ from governance.opening import open_committed
 from governance.prepared_with import PastPreparation, preparation_of, preparation_problems, preparations_in_words
 from governance.preview_learns import who_learns_what
 from governance.privacy_claims import claim_of
+from parties.client.calls import PreparedJob
+from parties.client.client import Client
+from parties.client.preparations import preparations_of
 from parties.client.released_moments import keep_released, released_by
 from parties.prepared_jobs import preparation_findings
 from parties.storage.database import Tables, open_database
@@ -399,3 +402,59 @@ def test_researcher_keeps_what_was_released_for_the_schema_that_claims_it(tmp_pa
     with pytest.raises(ConfideError) as caught:
         released_by(tmp_path, str(made_schema(release)["name"]))
     assert caught.value.code is ErrorCode.INVALID_ARGUMENT
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a researcher's client has in its folder."""
+
+    folder: Path
+    submitted: tuple[Job, ...]
+
+    def job(self, beginning: str) -> Job:
+        found = [job for job in self.submitted if job.job_id.startswith(beginning)]
+        if not found:
+            raise ConfideError(ErrorCode.UNKNOWN_JOB, f"no job begins with {beginning}")
+        return found[0]
+
+
+def asked(kept: Kept, job: Job, *named: str) -> tuple[Preparation, ...]:
+    return preparations_of(cast(Client, kept), named, schema_name=str(job.schema["name"]), rows=job.datasets)
+
+
+def test_client_names_what_every_owner_of_the_rows_can_believe(tmp_path: Path) -> None:
+    release = a_release()
+    job, kept = standardised(release), Kept(tmp_path, (release,))
+    keep_released(tmp_path, release.job_id, shares_of(release))
+    assert asked(kept, job) == job.prepared_with
+    assert asked(kept, job, release.job_id) == job.prepared_with
+    assert asked(Kept(tmp_path / "elsewhere", ()), job) == ()  # of a release that is not hers the owners know
+
+
+def test_client_refuses_a_claim_that_it_cannot_prove_and_says_which_command_mends_it(tmp_path: Path) -> None:
+    release = a_release()
+    with pytest.raises(ConfideError) as caught:
+        asked(Kept(tmp_path, (release,)), standardised(release))
+    (problem,) = caught.value.problems
+    assert (caught.value.code, problem.where) == (ErrorCode.INVALID_JOB, "schema")
+    assert problem.remedy == f"fetch them: `confide job result {release.job_id} --schema FILE`"
+
+
+def test_client_refuses_to_name_a_job_in_which_an_owner_had_no_rows(tmp_path: Path) -> None:
+    release = a_release()
+    keep_released(tmp_path, release.job_id, shares_of(release))
+    alone = replace(release, datasets=release.datasets[:1])
+    others = sorted({each.party for each in release.datasets[1:]})
+    with pytest.raises(ConfideError) as caught:
+        asked(Kept(tmp_path, (alone,)), a_training(), alone.job_id)
+    (problem,) = caught.value.problems
+    assert (caught.value.code, problem.where) == (ErrorCode.INVALID_JOB, f"prepared_with.{alone.job_id[:12]}")
+    assert problem.what == f"{' and '.join(others)} had no rows in it, and refuses a training that names it"
+
+
+def test_release_says_before_it_is_submitted_who_can_be_prepared_with_it(tmp_path: Path) -> None:
+    release = a_release()
+    (note,) = PreparedJob(release).warnings
+    assert f"only if all owners of its rows bring rows here: {', '.join(sorted({d.party for d in release.datasets}))}" in note
+    assert f"`confide job result {release.job_id} --schema FILE`" in note
+    assert PreparedJob(a_training()).warnings == ()

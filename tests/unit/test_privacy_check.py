@@ -94,7 +94,7 @@ def own(case: Case, *, is_attacked: bool) -> EvidenceBundle:
         trainings=(),
         utility=(),
         preparations={},
-        own=OwnModel(COMMITMENT, (A_ROWS,), USE if is_attacked else {}, {}),
+        own=OwnModel(COMMITMENT, (A_ROWS,), (), USE if is_attacked else {}, {}),
         risk_reports=(case.report(ref=ref),) if is_attacked else (),
     )
 
@@ -189,6 +189,67 @@ def test_altered_bundle_is_not_believed(pipeline: Pipeline) -> None:
     said = pipeline.check(pipeline.case.bundle(), signed=content.replace(b"0.012000", b"0.002000"))
     assert (said.exit_code, said.data["reasons"][0]["code"]) == (1, "document-not-believed")
     assert json.loads(said.out)["data"]["model"] is None
+
+
+def remedies(said: Any) -> dict[str, str]:
+    return {reason["code"]: reason["remedy"] for reason in said.data["reasons"]}
+
+
+def test_remedy_is_for_what_is_wrong_and_for_the_kind_of_model(pipeline: Pipeline) -> None:
+    unlike = pipeline.check(pipeline.case.bundle(utility=with_use(pipeline.case, group__accuracy_gap=Figure(0.2, 0.15, 0.25))))
+    attacked = pipeline.check(reported(pipeline.case, **{TPR: Figure(0.035, 0.031, 0.04)}))
+    assert "rows of those" in remedies(unlike)["figure-over-the-limit"]
+    assert "more noise" in remedies(attacked)["figure-over-the-limit"]
+    bare = pipeline.check(own(pipeline.case, is_attacked=False), guarantee=False)
+    assert "confide model evidence own" in remedies(bare)["owner-without-risk-report"]
+
+
+def test_bundle_that_follows_another_than_was_brought_says_which(pipeline: Pipeline) -> None:
+    before = pipeline.case.bundle(parameters=30)
+    said = pipeline.check(pipeline.case.after(before))
+    (reason,) = said.data["reasons"]
+    assert (reason["code"], reason["what"]) == (
+        "changes-not-told",
+        f"the bundle follows {before.digest[:12]}; the last release here was under none",
+    )
+    assert "--previous" in reason["remedy"]
+
+
+@pytest.mark.parametrize(
+    ("option", "holds", "what"),
+    [
+        ("bundle", "directory.json", "holds a signed directory, and no bundle of evidence"),
+        ("bundle", "policy.yaml", "is no signed bundle of evidence"),
+        ("bundle", "empty.json", "is no signed bundle of evidence"),
+        ("--directory", "bundle.json", "holds a signed evidence, and no directory"),
+        ("--previous", "policy.yaml", "is no signed bundle of evidence"),
+        ("--previous", "directory.json", "holds a signed directory"),
+        ("bundle", ".", "is not a file"),
+        ("--policy", "nowhere.yaml", "No such file"),
+    ],
+)
+def test_wrong_file_is_named_with_what_is_wanted(pipeline: Pipeline, option: str, holds: str, what: str) -> None:
+    pipeline.check(pipeline.case.bundle())
+    (pipeline.folder / "empty.json").write_bytes(b"")
+    files = {"bundle": "bundle.json", "--policy": "policy.yaml", "--directory": "directory.json"} | {option: holds}
+    bundle = files.pop("bundle")
+    named = [part for name, file in files.items() for part in (name, pipeline.folder / file)]
+    whose = ["--founder-fingerprint", pipeline.fingerprint, "--format", "json"]
+    said = confide("privacy", "check", pipeline.folder / bundle, *named, *whose)
+    assert said.exit_code == 1
+    assert what in said.failure["what"]
+    assert Path(holds).name in said.failure["what"] or holds == "."
+    assert said.failure["remedy"]
+
+
+def test_policy_without_limits_is_named_as_the_pipelines(pipeline: Pipeline) -> None:
+    pipeline.check(pipeline.case.bundle())
+    policy = pipeline.folder / "policy.yaml"
+    policy.write_text(policy.read_text().partition("release:")[0])
+    files = ["--policy", policy, "--directory", pipeline.folder / "directory.json", "--founder-fingerprint", pipeline.fingerprint]
+    said = confide("privacy", "check", pipeline.folder / "bundle.json", *files, "--format", "json")
+    (reason,) = said.data["reasons"]
+    assert (said.exit_code, reason["what"]) == (1, "this pipeline's policy has no block `release`, so nothing is released")
 
 
 def test_every_reason_that_blocks_has_a_remedy_of_its_own() -> None:

@@ -12,7 +12,7 @@ from privacy.figures import Figure
 from privacy.risk.assess import Canaries, Plan, assess_model
 from privacy.risk.canaries import draw_canaries
 from privacy.risk.rates import figures_of_scores
-from privacy.risk.report import RiskReport
+from privacy.risk.report import MEASURED, RiskReport
 from privacy.risk.rmia import log_ratios, pairwise_scores
 from privacy.risk.shadow_numbers import OTHER_HIDDEN, log_probabilities, schedule_for, shadow_numbers
 from privacy.risk.shadows import Schedule, ShadowRows, train_shadows, train_shadows_on
@@ -98,6 +98,12 @@ def test_figures_of_a_model_without_secrets_are_those_of_guessing(name: str, cha
 
 def test_assessment_takes_no_more_than_thirty_seconds_of_two_cores() -> None:
     assert assessed(BAD)[1] < WHOLE_ASSESSMENT_S
+
+
+def test_names_of_figures_are_those_that_people_know() -> None:
+    assert {name for name in assessed(GOOD)[0].figures if not name.startswith("table.")} == {
+        name for name in MEASURED if not name.startswith("table.")
+    }
 
 
 def test_report_says_what_it_was_made_of_and_is_the_same_again() -> None:

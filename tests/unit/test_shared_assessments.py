@@ -13,11 +13,12 @@ import pytest
 
 from governance.audit.entries import EntryKind
 from governance.documents import DocumentKind
+from governance.evidence.standing import due_at, patience, tried_again_after
 from governance.opened_assessment import OpenedAssessment, committed_shares, opened_assessment, read_opened_assessment
 from governance.risk_report import read_risk_report
 from parties import harness
 from parties.risk_statements import unsigned_risk
-from parties.server.handing_over import STAGGER, WAIT_AT_MOST, adopt, is_same, waits_for_another
+from parties.server.handing_over import STAGGER, adopt, is_same, waits_for_another
 from privacy.risk.joint import risk_of
 from protocols.canonical import canonical_bytes, parse_canonical
 from protocols.errors import ConfideError, ErrorCode
@@ -25,6 +26,7 @@ from protocols.job import Job
 from protocols.session.states import State
 from tests.support.assessing import DUE, Served
 from tests.support.evidence_holder import PARTIES
+from tests.support.members import NOW
 from tests.support.opened_counts import shares_of
 from tests.support.orders import an_order
 from tests.support.standing import MEMBERS, OTHERS, UNTOLD, an_assessment, enrol_assessor
@@ -253,18 +255,45 @@ def test_job_that_asks_something_else_serves_nobody(change: dict[str, Any]) -> N
     assert not is_same(replace(order, **change), job)
 
 
+@pytest.mark.parametrize(("days", "hours"), [(1, 4), (3, 12), (6, 24), (30, 24)])
+def test_owner_waits_for_no_more_than_a_share_of_the_age_that_a_report_may_have(days: int, hours: int) -> None:
+    """With reports of three days, two days after the last one a day of waiting would let the release end, by nobody's fault."""
+    wait, again = patience(days), tried_again_after(days)
+    assert wait == timedelta(hours=hours)
+    begins = due_at(an_order(every_days=days), last=NOW, max_age_days=days) + wait
+    assert begins + 3 * again < NOW + timedelta(days=days)  # a job of its own, and two more if the first are refused
+
+
+def test_owner_whose_reports_age_fast_asks_by_itself_while_the_release_stands(served: Served) -> None:
+    served.change_policy("max_age_days: 9", "max_age_days: 1")
+    served.order(**REQUEST)
+    served.party.clock[0] = served.begun + timedelta(hours=16)
+    served.network.submit(job_of_b(served))  # under way for as long as its life, and then another one
+    assert served.look_after(hours=16, minutes=10) == []
+    assert served.look_after(hours=20, minutes=1) == ["under-way"]
+    served.network.end(served.network.submitted[-1])
+    assert served.look_after(hours=20, minutes=2) == ["done"]
+    assert served.stands()
+
+
+def test_order_whose_jobs_may_outlive_the_reports_is_refused(served: Served) -> None:
+    served.change_policy("max_age_days: 9", "max_age_days: 1")
+    found = served.order(**REQUEST, expires_in_minutes=241, code=2)
+    assert "its jobs may live 241 minutes; reports count for 1 day(s), and 4:00:00 is left for one" in str(found)
+
+
 def test_owners_take_turns_and_nobody_waits_for_ever(served: Served) -> None:
     order = an_order(party="hospital-b", datasets=tuple(BOTH), members=(BOTH[0], BOTH[2]))
-    due = served.begun
+    due, wait = served.begun, timedelta(hours=12)
     with served.party.database.transaction() as tables:
         alone = replace(order, datasets=tuple(BOTH[2:]), members=(BOTH[2],))
-        assert not waits_for_another(tables, alone, due=due, now=due)
-        assert waits_for_another(tables, order, due=due, now=due)
-        assert not waits_for_another(tables, order, due=due, now=due + STAGGER)
+        assert not waits_for_another(tables, alone, due=due, at_most=wait, now=due)
+        assert waits_for_another(tables, order, due=due, at_most=wait, now=due)
+        assert not waits_for_another(tables, order, due=due, at_most=wait, now=due + STAGGER)
         first = replace(order, party="hospital-a")
-        assert not waits_for_another(tables, first, due=due, now=due)
-    job = an_assessment(order, created=due + WAIT_AT_MOST - timedelta(minutes=10), nonce="b0" * 16)
+        assert not waits_for_another(tables, first, due=due, at_most=wait, now=due)
+    job = an_assessment(order, created=due + wait - timedelta(minutes=10), nonce="b0" * 16)
     served.network.submit(job)
     with served.party.database.transaction() as tables:
-        assert waits_for_another(tables, order, due=due, now=due + WAIT_AT_MOST - timedelta(minutes=9))
-        assert not waits_for_another(tables, order, due=due, now=due + WAIT_AT_MOST)
+        assert waits_for_another(tables, order, due=due, at_most=wait, now=due + wait - timedelta(minutes=9))
+        assert not waits_for_another(tables, order, due=due, at_most=wait, now=due + wait)

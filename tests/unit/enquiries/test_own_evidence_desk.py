@@ -66,7 +66,7 @@ def attacked(world: EnquiryWorld, value: float) -> None:
         preparations={},
         risk_reports=(report,),
         utility=(),
-        own=OwnModel(world.model.commitment, (ROWS,), {}, {}),
+        own=OwnModel(world.model.commitment, (ROWS,), (), {}, {}),
     )
     with world.party.database.transaction() as tables:
         tables.own_evidence.add(EvidenceRecord(bundle.digest, ref, sign_evidence(bundle, keys), NOW))
