@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import socket
 import ssl
-import time
 from contextlib import suppress
 from types import TracebackType
 from typing import cast
 
 from parties.transport.carrying import AT_ONCE_BYTES, Outbox
-from parties.transport.timing import SEND_S
+from parties.transport.timing import SEND_S, left
 
 _RECORD_BYTES = 16 << 10
 # What one read of the socket and the start of a record before it can hold when it is open.
@@ -125,11 +124,11 @@ class TlsStream:
 
     def _send(self, deadline: float) -> None:
         if self._outgoing.pending:
-            self._socket.settimeout(_left(deadline))
+            self._socket.settimeout(left(deadline))
             self._socket.sendall(self._outgoing.read())
 
     def _receive(self, deadline: float) -> None:
-        self._socket.settimeout(_left(deadline))
+        self._socket.settimeout(left(deadline))
         got = self._socket.recv_into(self._encrypted)
         if not got:
             raise ConnectionResetError
@@ -192,10 +191,3 @@ class TlsStream:
             # say so by an exception that costs more than opening a small record.
             if not self._incoming.pending:
                 return filled
-
-
-def _left(deadline: float) -> float:
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise TimeoutError
-    return left
