@@ -3,7 +3,7 @@
     python benchmarks/bench_shared_gradients.py --turns 30
 
 Three owners, two of them compute and the third deals. Each is a party process with a confined worker, and they are joined by the
-real path: frames that are checked, gRPC, mutual TLS. A session is timed at the computing party that leads, from before its first
+real path: frames that are checked, mutual TLS. A session is timed at the computing party that leads, from before its first
 share, its own draws of noise included, to its last result; processor time is that of the three workers in the same stretch.
 
 "Steps of the noise" is the time in them at the party that leads, waiting included, and their processor time at all three, over
