@@ -80,9 +80,8 @@ def require_may_state(config: PartyConfig, person_folder: Path, out: Path, *, no
             INVALID_ARGUMENT: there is no folder for the report.
     """
     load_member(config, now)
-    authorise(
-        config, person_folder, Action.MAKE_EVIDENCE, "an ablation", now
-    )  # thrown away: what she signs for does not exist yet
+    # Thrown away: what she signs for does not exist yet.
+    authorise(config, person_folder, Action.MAKE_EVIDENCE, "an ablation", now)
     if not out.absolute().parent.is_dir():
         what = f"the report cannot be written to {out}"
         raise ConfideError(ErrorCode.INVALID_ARGUMENT, what, remedy="Name a file in a folder that exists.")

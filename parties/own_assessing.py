@@ -191,9 +191,8 @@ def make_own_evidence(
     found = None if rows is None else _attacked(model, rows)
     asked = Standing(config.party, policy, member.directory)
     with one_transaction(config.folder.database_file) as tables:
-        require_same_rows(
-            tables, model.ref, model.sketch, named
-        )  # an attack takes minutes, and another one may have ended meanwhile
+        # An attack takes minutes, and another one may have ended meanwhile.
+        require_same_rows(tables, model.ref, model.sketch, named)
         kept = keep_authorisation(tables, authorisation, now=now)
         tables.own_evidence.keep_model(model.name, model.commitment, model.salt, model.sketch.tobytes())
         report = None if found is None else _state(tables, model, named, found, member, kept, now=now)

@@ -15,6 +15,7 @@ from enum import Enum
 from threading import Condition, Thread
 
 from parties.transport.tls import LINK_PROTOCOL
+from tests.support.accepting import accepted
 
 _AT_ONCE = 1 << 16
 _MOST_REQUEST_BYTES = 1 << 14
@@ -82,11 +83,7 @@ class ConnectProxy:
                 endpoint.close()
 
     def _accept(self) -> None:
-        while True:
-            try:
-                near, _ = self._server.accept()
-            except OSError:
-                return
+        for near in accepted(self._server):
             with self._changed:
                 self._open.add(near)
             Thread(target=self._serve, args=(near,), daemon=True).start()

@@ -19,6 +19,7 @@ from threading import Condition, Thread
 
 from parties.config import load_party_config
 from parties.harness import free_ports
+from tests.support.accepting import accepted
 
 _AT_ONCE = 1 << 18
 _MOST_UNDER_WAY = 256 << 20  # bytes of one direction: far above what the windows of the parties let out in a round trip
@@ -55,11 +56,7 @@ class DelayProxy:
             self._open.clear()
 
     def _accept(self, server: socket.socket) -> None:
-        while True:
-            try:
-                near, _ = server.accept()
-            except OSError:
-                return
+        for near in accepted(server):
             try:
                 far = socket.create_connection(("127.0.0.1", self._target))
             except OSError:

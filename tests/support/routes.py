@@ -14,6 +14,8 @@ from contextlib import suppress
 from enum import Enum
 from threading import Condition, Thread
 
+from tests.support.accepting import accepted
+
 _AT_ONCE = 1 << 18
 
 
@@ -82,11 +84,7 @@ class Route:
                 endpoint.shutdown(socket.SHUT_RDWR)
 
     def _accept(self) -> None:
-        while True:
-            try:
-                near, _ = self._server.accept()
-            except OSError:
-                return
+        for near in accepted(self._server):
             Thread(target=self._join, args=(near,), daemon=True).start()
 
     def _join(self, near: socket.socket) -> None:

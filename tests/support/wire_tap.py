@@ -6,6 +6,8 @@ import socket
 from contextlib import suppress
 from threading import Lock, Thread
 
+from tests.support.accepting import accepted
+
 _AT_ONCE = 1 << 16
 
 
@@ -42,11 +44,7 @@ class WireTap:
                 endpoint.close()
 
     def _accept(self) -> None:
-        while True:
-            try:
-                near, _ = self._server.accept()
-            except OSError:
-                return
+        for near in accepted(self._server):
             try:
                 far = socket.create_connection(("127.0.0.1", self._target))
             except OSError:

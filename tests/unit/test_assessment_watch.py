@@ -423,12 +423,17 @@ def test_second_order_about_a_version_and_one_without_a_researcher_are_refused(s
     assert "is no researcher of hospital-a" in served.order(code=exit_code(ConfideError(ErrorCode.INVALID_CONFIG, "")))["what"]
 
 
-def test_figure_that_waits_for_an_officer_is_not_answered_by_a_later_one_that_pleases(served: Served) -> None:
+def ask_about_a_rise(served: Served, released: float, told: float) -> None:
+    """Releases a version under one figure and orders its assessment; two hours later another figure has people asked."""
     served.change_policy(NOBODY, MORE)
-    served.release(value=0.001)
+    served.release(value=released)
     served.order()
-    served.tell(0.4)
+    served.tell(told)
     served.look_after(hours=2)
+
+
+def test_figure_that_waits_for_an_officer_is_not_answered_by_a_later_one_that_pleases(served: Served) -> None:
+    ask_about_a_rise(served, 0.001, 0.4)
     assert served.verdicts()[-1] == "needs-officer"
     for hours in (4, 6, 8):
         served.tell(0.001 - hours / 10_000)  # measured until it is as low as it ever was, and lower
@@ -453,11 +458,7 @@ def test_figure_that_is_told_and_taken_back_within_the_hour_asks_an_officer_too(
 
 
 def test_officer_who_has_approved_is_not_asked_again_for_what_is_no_worse(served: Served) -> None:
-    served.change_policy(NOBODY, MORE)
-    served.release(value=0.001)
-    served.order()
-    served.tell(0.4)
-    served.look_after(hours=2)
+    ask_about_a_rise(served, 0.001, 0.4)
     served.commands.run("model", "evidence", "approve", served.ref.label, person="officer")
     for hours, value in ((4, 0.4), (6, 0.39), (8, 0.4)):  # a report every hour voids nothing
         served.tell(value - hours / 1_000_000)
@@ -470,11 +471,7 @@ def test_officer_who_has_approved_is_not_asked_again_for_what_is_no_worse(served
 
 def test_owner_that_states_a_slightly_worse_figure_each_hour_keeps_nobody_from_approving(served: Served) -> None:
     """People are asked once for each turn of hers, and what they approve holds until it is over."""
-    served.change_policy(NOBODY, MORE)
-    served.release(value=0.1)
-    served.order()
-    served.tell(0.2)
-    served.look_after(hours=2)
+    ask_about_a_rise(served, 0.1, 0.2)
     assert served.verdicts()[-1] == "needs-officer"
     made = len(served.entries(EntryKind.EVIDENCE_SIGNED))
     for hours in range(3, 9):
@@ -500,11 +497,7 @@ def test_owner_that_states_a_slightly_worse_figure_each_hour_keeps_nobody_from_a
 
 
 def test_worse_report_that_was_put_off_is_not_forgotten_for_a_later_one_that_pleases(served: Served) -> None:
-    served.change_policy(NOBODY, MORE)
-    served.release(value=0.1)
-    served.order()
-    served.tell(0.2)
-    served.look_after(hours=2)
+    ask_about_a_rise(served, 0.1, 0.2)
     served.commands.run("model", "evidence", "approve", served.ref.label, person="officer")
     served.tell(0.3)
     served.look_after(hours=4)
@@ -516,11 +509,7 @@ def test_worse_report_that_was_put_off_is_not_forgotten_for_a_later_one_that_ple
 
 
 def test_report_of_another_owner_brings_nothing_that_was_put_off(served: Served) -> None:
-    served.change_policy(NOBODY, MORE)
-    served.release(value=0.1)
-    served.order()
-    served.tell(0.2)
-    served.look_after(hours=2)
+    ask_about_a_rise(served, 0.1, 0.2)
     served.tell(0.3)
     served.tell(0.09, owner="hospital-c")
     served.look_after(hours=4)
@@ -531,11 +520,7 @@ def test_report_of_another_owner_brings_nothing_that_was_put_off(served: Served)
 
 
 def test_report_over_a_limit_waits_for_no_turn(served: Served) -> None:
-    served.change_policy(NOBODY, MORE)
-    served.release(value=0.1)
-    served.order()
-    served.tell(0.2)
-    served.look_after(hours=2)
+    ask_about_a_rise(served, 0.1, 0.2)
     served.tell(0.91)
     served.look_after(hours=4)
     assert (served.verdicts()[-1], served.stands()) == ("blocked", False)
