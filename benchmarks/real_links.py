@@ -46,13 +46,14 @@ class Place:
 Work = Callable[[Place], Any]
 
 
-def run_everywhere(work: Mapping[str, Work]) -> dict[str, Any]:
+def run_everywhere(work: Mapping[str, Work], *, one_way_s: float = 0.0) -> dict[str, Any]:
     """Runs each party's work in a confined worker of its own and returns what each returns.
 
     Must be called by a process of one thread that has opened no gRPC channel: parties and workers are its forks.
 
     Args:
         work: what each party does; ids in the order of the session's participants.
+        one_way_s: seconds that everything takes longer from one party to another, by a proxy in front of each.
 
     Raises:
         RuntimeError: a party's work failed; its words are on standard error.
@@ -68,7 +69,8 @@ def run_everywhere(work: Mapping[str, Work]) -> dict[str, Any]:
             near, far = context.Pipe()
             told[name] = near
             ends = {peer: sockets[name, peer][1] for peer in names if peer != name}
-            pids.append(_fork(lambda name=name, far=far, ends=ends: _serve(name, names, directory, identities[name], ends, far)))
+            at = Stand(name, names, directory, identities[name], one_way_s)
+            pids.append(_fork(lambda at=at, far=far, ends=ends: _serve(at, ends, far)))
         endpoints = {name: _hear(pipe) for name, pipe in told.items()}
         for pipe in told.values():
             pipe.send(endpoints)
@@ -116,32 +118,48 @@ def _fork(task: Callable[[], None]) -> int:
     return pid
 
 
-def _serve(
-    party: str,
-    names: Sequence[str],
-    directory: Directory,
-    identity: TlsIdentity,
-    ends: Mapping[str, socket.socket],
-    told: Connection,
-) -> None:
+@dataclass(frozen=True)
+class Stand:
+    """What a party process starts with: its id, the ids of all, directory, identity, and how far away it is."""
+
+    party: str
+    names: tuple[str, ...]
+    directory: Directory
+    identity: TlsIdentity
+    one_way_s: float
+
+
+def _serve(at: Stand, ends: Mapping[str, socket.socket], told: Connection) -> None:
     """A party process: accepts the links of those before it and dials those after it."""
     from parties.transport.dialling import Route
     from parties.transport.streams import LinkTable, dial
     from tests.support.tls_world import serving
 
-    world = TlsWorld(a_current_founder(), directory, identity, identity, identity)
+    world = TlsWorld(a_current_founder(), at.directory, at.identity, at.identity, at.identity)
     links = LinkTable()
-    place = names.index(party)
-    for peer in names[:place]:
+    place = at.names.index(at.party)
+    for peer in at.names[:place]:
         links.expect(SESSION, ATTEMPT, peer, ends[peer])
     with ExitStack() as stack:
-        told.send(("done", stack.enter_context(serving(world, links))))
+        endpoint = stack.enter_context(serving(world, links))
+        told.send(("done", _moved_away(endpoint, at.one_way_s) if at.one_way_s else endpoint))
         endpoints = told.recv()
-        for peer in names[place + 1 :]:
-            route = Route(identity, endpoints[peer], peer, directory.party(peer).certificate)
+        for peer in at.names[place + 1 :]:
+            route = Route(at.identity, endpoints[peer], peer, at.directory.party(peer).certificate)
             dial(route, session=SESSION, attempt=ATTEMPT, endpoint=ends[peer])
         told.send(("done", None))
         signal.pause()
+
+
+def _moved_away(endpoint: str, one_way_s: float) -> str:
+    """Returns where a proxy now stands before an endpoint of loopback."""
+    from parties.harness import free_ports
+    from tests.support.delay_proxy import DelayProxy
+
+    (port,) = free_ports(1)
+    proxy = DelayProxy(port, int(endpoint.rpartition(":")[2]), one_way_s=one_way_s)
+    proxy.start()
+    return proxy.address
 
 
 def _work(party: str, names: Sequence[str], ends: Mapping[str, socket.socket], work: Work, answer: Connection) -> None:

@@ -1,21 +1,24 @@
 """Exact samples of the discrete Gaussian, many at once, from the bytes of a stream.
 
 The discrete Gaussian of deviation s has on every whole number x a probability proportional to exp(-x^2 / (2 s^2)) (Canonne,
-Kamath, Steinke, "The Discrete Gaussian for Differential Privacy", NeurIPS 2020). With cells of h = s / 16 numbers, rounded up, a
-candidate is
+Kamath, Steinke, "The Discrete Gaussian for Differential Privacy", NeurIPS 2020). The area below the curve c exp(-x^2 / (2 s^2))
+is covered by equal rectangles: a cell of h numbers wide, a row of height 1 high. h is a power of 2, above s / 16 and up to s / 8
+(for s below 16 it is 1), and c the largest whole number for which 2^12 rectangles suffice. Of a word the highest 12 bits choose a
+rectangle, the lowest ones a number of its cell. That is a candidate.
 
-    sign * (k h + j),    k >= 0 with probability proportional to exp(-k^2 / 512),    j uniform below h,
+- A rectangle below the curve gives this number, whichever of its points was meant. Seven words of eight do so, for s from 8.
+- In one that the curve passes, 32 further bits choose the height of the point. Above the curve, the candidate is dropped.
+- Both tails, beyond 7 s, are in one rectangle. They have more numbers than a cell, so its area is cut into that many columns
+  again, each as much lower. Further bits choose a number.
 
-kept with probability exp(-((k h + j)^2 / (2 s^2) - k^2 / 512)), which is at most 1: the product of both is exp(-x^2 / (2 s^2)),
-the same constant for all x. A zero with a negative sign is dropped, else it would count twice. (The decomposition is that of
-Karney, "Sampling exactly from the normal distribution", 2016, with narrower cells: 97 % of the candidates are kept, and 95 % of
-them by a comparison with the least probability of their cell.) k comes from a table of 512 columns with two cells each (Walker,
-"An efficient method for generating discrete random variables with general distributions", ACM TOMS 1977).
+So all points below the curve are equally likely, and every number has its probability. (As in Marsaglia and Tsang, "The ziggurat
+method for generating random variables", Journal of Statistical Software 2000, but in cells of equal width: a word is cut without
+rounding, and most candidates are compared with nothing.)
 
-All choices compare uniform words of 64 bits with thresholds that words and floats give only nearly. Where a word is so near a
-threshold that its further bits or an error of the float could matter, less than once in 2^40 words, the comparison is made on
-whole numbers with 192 further bits of the stream. So no float decides anything that it may get wrong, and equal streams give
-equal samples on every machine.
+Rectangles follow from bounds of the curve in whole numbers. A double says on which side of the curve a point is, and where they
+are within 2^-18, far more than its error, whole numbers do, with 192 further bits of the stream if the curve passes just this one
+of the 2^32 heights. So no float decides anything that it may get wrong, nor how many bytes are taken: equal streams give equal
+samples on every machine.
 """
 
 from __future__ import annotations
@@ -25,7 +28,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
 from fractions import Fraction
-from functools import cache, lru_cache
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,29 +37,30 @@ from numpy.typing import NDArray
 from protocols.errors import ConfideError, ErrorCode
 from protocols.prg import ByteSource
 from protocols.ring import RingArray
-from protocols.sharing import draw
 
 MAX_DEVIATION = 1 << 44
-"""A draw is below 19 times that, 2^49, so an offset is exact as a double and sums of 64 owners are far from the ring's end."""
+"""A draw is below 19 times that, 2^49, so it is exact as a double and sums of 64 owners are far from the ring's end."""
 
 VALUE_DISTANCE = 2.0**-200
 MIN_SUM_DEVIATION = 8
 
-_PARTS = 16  # of a deviation: the width of a cell
-_CELLS = 19 * _PARTS  # what is beyond has a mass below 2^-255
-_COLUMN_BITS = 9
-_COLUMNS = 1 << _COLUMN_BITS
-_MASS_BITS = 255  # the cells' probabilities are multiples of 2^-255; those of a column add up to 2^-9
-_MARGIN = 2.0**-40
-_WORD_BITS = 64
+_PLACE_BITS = 12  # of a word, which choose a rectangle
+_PLACES = 1 << _PLACE_BITS
+_PARTS = 8  # of a deviation: there are as many cells, or up to twice that
+_REACH = 7  # deviations from 0 to the tail
+_TAIL = 12  # deviations of a tail, or more
+_CURVE_BITS = 40  # of its bounds, by which rectangles are counted
+_RATIO_BITS = 128
+_HEIGHT_BITS = 32
 _FURTHER_BITS = 192
+_TAIL_HEIGHTS = 1 << 13  # of the 2^32 heights of their rectangle; above these the tails have no points
+_MARGIN = 2.0**-18  # more than a double's error of 2^-38, and than those heights, 2^-19 of a row
 _BATCH = 1 << 18
-_KEPT = 0.97  # of the candidates, where s is a multiple of 16
 _DIGITS = 140
-_WEIGHT_BITS = 400
 _SMOOTHING_DEVIATION = 6  # of the randomised rounding in `rounded_gaussian`
 
-Words = NDArray[np.uint64]
+Words = NDArray[np.uint32] | NDArray[np.uint64]
+Values = NDArray[np.int32] | NDArray[np.int64]
 
 
 def sample(source: ByteSource, count: int, deviation: int) -> RingArray:
@@ -88,6 +93,8 @@ def sample_each(sources: Sequence[ByteSource], count: int, deviation: int) -> Ri
     """
     _check_deviation(deviation)
     samples = np.empty((len(sources), count), np.int64)
+    if not samples.size:
+        return samples
     kept_of_each = _candidates(sources, _num_candidates(count, deviation), deviation)
     for source, row, kept in zip(sources, samples, kept_of_each, strict=True):
         filled = min(kept.size, count)
@@ -108,11 +115,11 @@ def num_together(count: int) -> int:
 def sampler_distance(count: int, deviation: int) -> float:
     """Returns a bound of the total variation distance of `count` samples from as many exact ones, for uniform bytes.
 
-    A candidate differs from an exact one in three places. The probabilities of the 304 cells are rounded down to multiples of
-    2^-255, and the first gets what is left, the mass beyond the last included: together below 2^-245. Words give the cells just
-    these probabilities. A comparison that all 256 bits leave equal drops the candidate (2^-256), and the exponential at 140
-    digits errs by less than 2^-400. A candidate is kept with a probability of at least 1/20, so a sample is within
-    20 * 2^-244 < 2^-200 of an exact one. Distances of independent samples add.
+    Heights have 224 bits, and a candidate differs from an exact one at the one height of its number that the curve passes: there
+    it is dropped, also below the curve (2^-224, over all numbers). The tails reach to 19 deviations or more, and what is beyond
+    has a mass below 2^-260. The exponential at 140 digits errs by less than 2^-400, so one height more or less at most is below
+    the curve. The sum of the differences of all numbers' probabilities is below 2^-220. A candidate is kept with a probability of
+    at least 1/2, so a sample is within 2 * 2^-220 < 2^-200 of an exact one. Distances of independent samples add.
 
     A mechanism within distance d of an (epsilon, delta) private one is (epsilon, delta + (1 + e^epsilon) d) private.
 
@@ -194,97 +201,75 @@ def _check_deviation(deviation: int) -> None:
 
 def _num_candidates(count: int, deviation: int) -> int:
     """Returns how many candidates of one source are drawn at once where so many samples are wanted."""
-    kept_share = _KEPT * deviation / (_PARTS * _width(deviation))
-    return min(_BATCH, int(count / kept_share) + 64) if count else 0
+    share = _table(deviation).kept_share
+    return min(_BATCH, int((count + 4 * math.sqrt(count * (1 - share))) / share) + 16)
 
 
-def _candidates(sources: Sequence[ByteSource], size: int, deviation: int) -> list[RingArray]:
+def _candidates(sources: Sequence[ByteSource], size: int, deviation: int) -> list[Values]:
     """Returns the kept ones among `size` candidates of each source, which gives the same bytes as if it were alone."""
-    cells, table = _cells(), _table(deviation)
-    width = np.uint64(table.width)
-    first, second = np.stack([draw(source, (2, size), "uint64") for source in sources], axis=1).reshape(2, -1)
-    is_negative = first.view(np.int64) >> np.int64(_WORD_BITS - 1)  # 0 or -1
-    first <<= np.uint64(1)
-    slots = _slots(first, cells, sources)
-    # The second word is a multiple of the width and an offset. Offsets are uniform but for the words beyond the largest multiple.
-    digits = second // width
-    second -= digits * width
-    values = table.starts.take(slots)
-    values += second.view(np.int64)
-    is_kept = digits < table.surely_kept.take(slots)
-    at = np.flatnonzero(~is_kept)
-    is_kept[at] = _accepted(digits[at], cells.cells[slots[at]], values[at], table, sources, at // max(size, 1))
-    if not values.all():
-        is_kept &= (values != 0) | (is_negative == 0)
-    values ^= is_negative  # what a number and its negative differ by, up to 1
-    values -= is_negative
+    table = _table(deviation)
+    words, heights = _drawn(sources, size, table.word_type)
+    is_kept = words >= table.first_whole
+    at = (~is_kept).nonzero()[0]
+    places = (words >> table.place_shift).view(table.starts.dtype)
+    values = table.starts.take(places)
+    words &= table.offset_mask
+    values += words.view(values.dtype)
+    is_kept[at] = _below_curve(at, places.take(at), heights.take(at), values, table, sources)
     shape = (len(sources), size)
-    return [row[kept] for row, kept in zip(values.reshape(shape), is_kept.reshape(shape), strict=True)]
+    return [row.take(kept.nonzero()[0]) for row, kept in zip(values.reshape(shape), is_kept.reshape(shape), strict=True)]
 
 
-def _slots(words: Words, cells: _Cells, sources: Sequence[ByteSource]) -> NDArray[np.int64]:
-    """Returns twice the column of a word's first 9 bits, and 1 more if its other 54 bits take the column's second cell.
-
-    Args:
-        words: equally many of each source.
-        cells: the table.
-        sources: of what decides where a word does not.
-    """
-    columns = (words >> np.uint64(_WORD_BITS - _COLUMN_BITS)).view(np.int64)
-    edges = cells.edges.take(columns)
-    takes_second = words >= edges
-    # A word that is the first bits of a threshold was counted as beyond it; its further bits decide.
-    for at in np.flatnonzero(words == edges):
-        threshold = cells.thresholds[columns[at]]
-        takes_second[at] = _further(sources[int(at) * len(sources) // words.size]) >= threshold & ((1 << _FURTHER_BITS) - 1)
-    columns += columns
-    columns += takes_second
-    return columns
+def _drawn(sources: Sequence[ByteSource], size: int, word_type: np.dtype[Any]) -> tuple[Words, Words]:
+    """Returns so many words of every source, and as many heights."""
+    # Few of the heights are needed, but a second draw of these alone would take longer.
+    length = size * word_type.itemsize
+    drawn = [source.take(length + size * _HEIGHT_BITS // 8) for source in sources]
+    words = np.concatenate([taken[:length] for taken in drawn]).view(word_type)
+    return words, np.concatenate([taken[length:] for taken in drawn]).view("<u4")
 
 
-def _accepted(
-    digits: Words,
-    cells: NDArray[np.int64],
-    values: RingArray,
+def _below_curve(
+    at: NDArray[np.intp],
+    places: Values,
+    heights: Words,
+    values: Values,
     table: _Table,
     sources: Sequence[ByteSource],
-    source_of: NDArray[np.intp],
 ) -> NDArray[np.bool_]:
-    """Returns which candidates are kept: digits and a further word, as a number below 1, are below the probability.
+    """Returns which of some candidates are points below the curve; those of the tails get their values.
 
     Args:
-        digits: of each candidate.
-        cells: the same.
-        values: the same.
+        at: where they are among all candidates, in order.
+        places: of their rectangles.
+        heights: of 32 bits, within their rectangles.
+        values: of all candidates, equally many of each source after each other.
         table: of the deviation.
-        sources: what the candidates were drawn from.
-        source_of: of each candidate the place of its source, in order.
+        sources: what they were drawn from.
     """
-    counts = np.bincount(source_of, minlength=len(sources)).tolist()
-    words = np.concatenate([draw(source, (count,), "uint64") for source, count in zip(sources, counts, strict=True)])
-    uniform = (digits + words * 2.0**-_WORD_BITS) / table.num_digits
-    thresholds = _probabilities(cells, values, table.deviation)
-    # Both factors of the exponent are exact whole numbers before they are divided. The probability errs by a few units of its
-    # last place, as the number does: together below 2^-49, and the margin is 2^-40.
-    kept: NDArray[np.bool_] = (uniform < thresholds) & (digits <= np.uint64(table.num_digits - 1))
-    for at in np.flatnonzero(np.abs(uniform - thresholds) < _MARGIN):
-        exponent = _exponent(int(cells[at]), int(values[at]), table.deviation)
-        number = (((int(digits[at]) << _WORD_BITS) | int(words[at])) << _FURTHER_BITS) | _further(sources[source_of[at]])
-        scaled = _scaled_exponential(exponent, _WORD_BITS + _FURTHER_BITS, table.num_digits)
-        kept[at] = number < scaled and int(digits[at]) < table.num_digits
-    return kept
-
-
-def _probabilities(cells: NDArray[np.int64], values: RingArray, deviation: int) -> NDArray[np.float64]:
-    """Returns exp(-(x^2 / (2 s^2) - k^2 / 512)) = exp(-(16 x - k s) (16 x + k s) / (512 s^2)) to within 2^-49."""
-    places, edges = _PARTS * values, cells * deviation
-    factor = (places - edges) / (_PARTS * deviation)
-    probabilities: NDArray[np.float64] = np.exp(factor * ((places + edges) / (-2 * _PARTS * deviation)))
-    return probabilities
-
-
-def _exponent(cell: int, value: int, deviation: int) -> Fraction:
-    return Fraction((_PARTS * value) ** 2 - (cell * deviation) ** 2, 2 * (_PARTS * deviation) ** 2)
+    # By how much the curve is above the point.
+    excess = values.take(at) * table.factor
+    excess *= excess
+    np.subtract(table.log_curve, excess, out=excess)
+    np.exp(excess, out=excess)
+    excess -= table.rows.take(places)
+    excess -= heights * 2.0**-_HEIGHT_BITS
+    is_below: NDArray[np.bool_] = excess > 0
+    for near in (np.abs(excess) < _MARGIN).nonzero()[0]:
+        # From here on in whole numbers. Whether bytes are taken must not depend on the float that led here.
+        candidate, place = int(at[near]), int(places[near])
+        source = sources[candidate * len(sources) // values.size]
+        height, top = int(table.rows[place]) << _HEIGHT_BITS | int(heights[near]), table.curve
+        if place == table.tail_place:
+            if height >= _TAIL_HEIGHTS:
+                continue
+            values[candidate] = _tail_value(table, _further(source))
+            top <<= table.tail_bits - table.offset_bits
+        curve = _scaled_curve(int(values[candidate]), table.deviation, top << _HEIGHT_BITS + _FURTHER_BITS)
+        # How many of the 2^192 points of this height are below the curve: often none or all.
+        num_below = curve - (height << _FURTHER_BITS)
+        is_below[near] = num_below >= 1 << _FURTHER_BITS or (num_below > 0 and _further(source) < num_below)
+    return is_below
 
 
 def _further(source: ByteSource) -> int:
@@ -292,92 +277,116 @@ def _further(source: ByteSource) -> int:
     return int.from_bytes(source.take(_FURTHER_BITS // 8).tobytes(), "little")
 
 
-def _width(deviation: int) -> int:
-    return -(-deviation // _PARTS)
-
-
-@dataclass(frozen=True, eq=False)
-class _Cells:
-    """How a word becomes a cell, for any deviation.
-
-    Attributes:
-        edges: (512,) by column: the word from which on it takes its second cell, but for further bits.
-        thresholds: by column: the same without the column, as a number of 246 bits.
-        cells: (1024,) int64: of every column the first and the second cell.
-    """
-
-    edges: Words
-    thresholds: tuple[int, ...]
-    cells: NDArray[np.int64]
-
-
-@cache
-def _cells() -> _Cells:
-    column_mass = 1 << (_MASS_BITS - _COLUMN_BITS)
-    masses = _masses() + [0] * (_COLUMNS - _CELLS)
-    thresholds, others = [0] * _COLUMNS, list(range(_COLUMNS))
-    small = [cell for cell, mass in enumerate(masses) if mass < column_mass]
-    large = [cell for cell, mass in enumerate(masses) if mass >= column_mass]
-    while small:
-        # A column takes what is left of a cell that does not fill it, and the rest of a cell that does. The masses add up to that
-        # of all columns, so there is such a cell; what is left in the end fills its columns alone.
-        cell, other = small.pop(), large[-1]
-        thresholds[cell], others[cell] = masses[cell], other
-        masses[other] -= column_mass - masses[cell]
-        if masses[other] < column_mass:
-            small.append(large.pop())
-    starts = (column << (_WORD_BITS - _COLUMN_BITS) for column in range(_COLUMNS))
-    edges = [start | (threshold >> _FURTHER_BITS << 1) for start, threshold in zip(starts, thresholds, strict=True)]
-    return _Cells(np.array(edges, np.uint64), tuple(thresholds), np.array(list(enumerate(others)), np.int64).reshape(-1))
-
-
-def _masses() -> list[int]:
-    """Returns the probabilities of the cells times 2^255, rounded down; the first has what is left."""
+def _scaled_curve(value: int, deviation: int, top: int) -> int:
+    """Returns top * exp(-value^2 / (2 deviation^2)), rounded down."""
+    exponent = Fraction(value**2, 2 * deviation**2)
     with localcontext() as context:
         context.prec = _DIGITS
-        ratio = int((Decimal(-1) / (2 * _PARTS**2)).exp() * 2**_WEIGHT_BITS)
-    # exp(-(k + 1)^2 / 512) is exp(-k^2 / 512) times a ratio, which itself falls by one factor. Each of the 600 roundings costs a
-    # unit of 2^-400.
-    factor, weights = ratio * ratio >> _WEIGHT_BITS, [1 << _WEIGHT_BITS]
-    for _ in range(_CELLS - 1):
-        weights.append(weights[-1] * ratio >> _WEIGHT_BITS)
-        ratio = ratio * factor >> _WEIGHT_BITS
-    total = sum(weights)
-    masses = [(weight << _MASS_BITS) // total for weight in weights]
-    masses[0] += (1 << _MASS_BITS) - sum(masses)
-    return masses
+        return int((-Decimal(exponent.numerator) / Decimal(exponent.denominator)).exp() * top)
+
+
+def _tail_value(table: _Table, bits: int) -> int:
+    """Returns the number of a tail that the first of so many bits choose; all have equally many."""
+    number = bits & ((1 << table.tail_bits) - 1)
+    return ((table.num_cells << table.offset_bits) + (number >> 1)) ^ -(number & 1)
 
 
 @dataclass(frozen=True, eq=False)
 class _Table:
     """What depends on the deviation.
 
+    Places are in order: rectangles that the curve passes, that of the tails, unused ones, and rectangles below the curve.
+
     Attributes:
         deviation: s.
-        width: of a cell, h.
-        num_digits: how many multiples of the width a word can be: 2^64 / h, rounded down.
-        starts: (1024,) int64: k h, by column and which of its cells.
-        surely_kept: (1024,): below how many digits a candidate is kept wherever in its cell it is.
+        curve: c.
+        num_cells: on either side of 0; what is beyond are the tails.
+        offset_bits: a cell has 2 to so many numbers.
+        tail_bits: both tails together have 2 to so many.
+        kept_share: of the candidates, to be expected.
+        word_type: of words with the bits of a candidate.
+        first_whole: the first word that chooses a rectangle below the curve.
+        place_shift: by how many bits a word is moved to its place.
+        offset_mask: the bits of a word that choose a number of the cell.
+        starts: (2^12,) whole numbers as long as a word: by place, the first of the cell.
+        rows: by place, of those not below the curve: how many rows are below the rectangle.
+        tail_place: where the tails are.
+        factor: 1 / (s sqrt(2)).
+        log_curve: the natural logarithm of c.
     """
 
     deviation: int
-    width: int
-    num_digits: int
-    starts: RingArray
-    surely_kept: Words
+    curve: int
+    num_cells: int
+    offset_bits: int
+    tail_bits: int
+    kept_share: float
+    word_type: np.dtype[Any]
+    first_whole: np.unsignedinteger
+    place_shift: np.unsignedinteger
+    offset_mask: np.unsignedinteger
+    starts: Values
+    rows: NDArray[np.float64]
+    tail_place: int
+    factor: float
+    log_curve: float
 
 
 @lru_cache(maxsize=64)
 def _table(deviation: int) -> _Table:
-    width, cells = _width(deviation), _cells().cells
-    num_digits = (1 << _WORD_BITS) // width
-    starts = cells * width
-    least = _probabilities(cells, starts + (width - 1), deviation) * (1 - _MARGIN)
-    return _Table(deviation, width, num_digits, starts, (least * num_digits).astype(np.uint64))
+    offset_bits = max((deviation // _PARTS).bit_length() - 1, 0)
+    width = 1 << offset_bits
+    num_cells = -(-_REACH * deviation >> offset_bits)
+    curve, rows, whole = _rectangles(_lower_curve(width, deviation, num_cells))
+    # A cell k of positive numbers and the cell -1 - k of negative ones have the same bounds.
+    cells = np.concatenate([np.arange(num_cells), -1 - np.arange(num_cells)])
+    rows, whole = np.tile(rows, 2), np.tile(whole, 2)
+    passed = rows - whole
+    passed_rows = np.arange(passed.sum()) + np.repeat(whole - np.cumsum(passed) + passed, passed)
+    # The place of the tails has a cell beyond the others, where the curve is next to 0, and unused ones are the rows above it.
+    others = np.arange(_PLACES - rows.sum())
+    starts = np.concatenate([np.repeat(cells, passed), np.full_like(others, num_cells), np.repeat(cells, whole)]) << offset_bits
+    word_type = np.dtype("<u4" if _PLACE_BITS + offset_bits <= 32 else "<u8")
+    place_shift = 8 * word_type.itemsize - _PLACE_BITS
+    return _Table(
+        deviation=deviation,
+        curve=curve,
+        num_cells=num_cells,
+        offset_bits=offset_bits,
+        tail_bits=1 + (_TAIL * deviation - 1).bit_length(),
+        kept_share=curve * deviation * math.sqrt(2 * math.pi) / (width << _PLACE_BITS),
+        word_type=word_type,
+        first_whole=word_type.type((passed_rows.size + others.size) << place_shift),
+        place_shift=word_type.type(place_shift),
+        offset_mask=word_type.type(width - 1),
+        starts=starts.astype(f"<i{word_type.itemsize}"),
+        rows=np.concatenate([passed_rows, others]).astype(np.float64),
+        tail_place=passed_rows.size,
+        factor=1 / (deviation * math.sqrt(2)),
+        log_curve=math.log(curve),
+    )
 
 
-def _scaled_exponential(exponent: Fraction, bits: int, factor: int) -> int:
-    """Returns exp(-exponent) * 2^bits * factor, rounded down."""
-    with localcontext() as context:
-        context.prec = _DIGITS
-        return int((-Decimal(exponent.numerator) / Decimal(exponent.denominator)).exp() * 2**bits * factor)
+def _rectangles(lower: NDArray[np.int64]) -> tuple[int, NDArray[np.int64], NDArray[np.int64]]:
+    """Returns c, and by cell how many rows cover its area, and how many of these lie below the curve."""
+    # A cell's greatest density is less than 2^-40 above the first bound. Where that makes too few rows by less than c times the
+    # error of the bounds, the row that is added to a whole number makes up for it.
+    upper = lower[:-1] + 1
+    curve = (_PLACES << _CURVE_BITS) // (2 * int(upper.sum()))
+    while True:
+        rows = (curve * upper >> _CURVE_BITS) + 1
+        if 2 * int(rows.sum()) < _PLACES:
+            return curve, rows, curve * lower[1:] >> _CURVE_BITS
+        curve -= 1
+
+
+def _lower_curve(width: int, deviation: int, num_cells: int) -> NDArray[np.int64]:
+    """Returns (num_cells + 1,) int64: exp(-(k width)^2 / (2 deviation^2)) for k from 0, times 2^40, rounded down."""
+    # It is that of k - 1 times a ratio, which itself falls by one factor. Every rounding is down and costs a unit of 2^-128, so
+    # that all of them together are less than 2^-100.
+    ratio, weight = _scaled_curve(width, deviation, 1 << _RATIO_BITS), 1 << _RATIO_BITS
+    factor, lower = ratio * ratio >> _RATIO_BITS, list[int]()
+    for _ in range(num_cells + 1):
+        lower.append(weight >> _RATIO_BITS - _CURVE_BITS)
+        weight, ratio = weight * ratio >> _RATIO_BITS, ratio * factor >> _RATIO_BITS
+    return np.array(lower)

@@ -1,9 +1,9 @@
 """The key schedule: from one fresh secret per pair of parties to one stream key per use.
 
 Every pair of participants exchanges a fresh 32-byte secret over mutual TLS before each attempt, and everybody a fresh
-32-byte nonce. A key is HKDF-SHA256(secret of the pair, salt = hash of all nonces in participant order, info = job, attempt,
-plan, label and both parties). A restored database or a repeated attempt therefore never repeats a stream: uniqueness rests
-on the fresh secrets and nonces alone. See docs/protocols/key_schedule.md.
+32-byte nonce. A key is HKDF-SHA256(secret of the pair, salt = hash of all nonces in participant order, info = format, job,
+attempt, plan, label and both parties). A restored database or a repeated attempt therefore never repeats a stream: uniqueness
+rests on the fresh secrets and nonces alone. See docs/protocols/key_schedule.md.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import NoReturn
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from protocols.canonical import canonical_bytes
 from protocols.errors import ConfideError, ErrorCode, Problem
+from protocols.prefixed import prefixed
 from protocols.prg import KEY_BYTES, AesCtrStream
 from protocols.secrets import SecretBytes
 
-FORMAT = "confide.keys/1"
+FORMAT = b"confide.keys/2"
 NONCE_BYTES = 32
 SECRET_BYTES = 32
 
@@ -45,11 +45,11 @@ class SessionKeys:
 
     __slots__ = ("_context", "_opened", "_party", "_salt", "_secrets")
 
-    def __init__(self, *, party: str, secrets: Mapping[str, SecretBytes], salt: bytes, context: Mapping[str, str | int]) -> None:
+    def __init__(self, *, party: str, secrets: Mapping[str, SecretBytes], salt: bytes, context: Sequence[bytes]) -> None:
         self._party = party
         self._secrets = dict(secrets)
         self._salt = salt
-        self._context = dict(context)
+        self._context = tuple(context)
         self._opened: set[tuple[Label, str, str]] = set()
 
     def __repr__(self) -> str:
@@ -81,7 +81,7 @@ class SessionKeys:
         if use in self._opened:
             raise ConfideError(ErrorCode.INTERNAL, f"the {label.value} stream between {first} and {second} was opened before")
         self._opened.add(use)
-        info = canonical_bytes({**self._context, "label": label.value, "parties": [first, second]})
+        info = prefixed((*self._context, label.value.encode(), first.encode(), second.encode()))
         return AesCtrStream(expand_key(self._secrets[peer], salt=self._salt, info=info))
 
     def erase(self) -> None:
@@ -122,7 +122,7 @@ def derive_keys(
     if problems:
         raise ConfideError(ErrorCode.INTERNAL, "the session's secrets are incomplete", problems=problems)
     salt = hashlib.sha256(b"".join(nonces[name] for name in participants)).digest()
-    context: dict[str, str | int] = {"format": FORMAT, "job": job_digest, "attempt": attempt, "plan": plan_digest}
+    context = (FORMAT, job_digest.encode(), str(attempt).encode(), plan_digest.encode())
     secrets = {peer: SecretBytes(bytes(value)) for peer, value in pair_secrets.items()}
     return SessionKeys(party=party, secrets=secrets, salt=salt, context=context)
 

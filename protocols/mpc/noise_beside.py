@@ -3,7 +3,7 @@
 A computing party waits for the others in every round of an opening. There it takes one step of the noise at a time, after it has
 sent its own message of the round and before it receives theirs; what the step tells the others goes with its message of the next
 round (`protocols.mpc.round_mail`). So the noise waits for nobody and sends next to no message of its own. Which run has which
-steps is the same everywhere; r is the 16th, or of a training with fewer than 18 runs the last but two, but not before the third:
+steps is the same everywhere; r is the 32nd, or of a training with fewer than 34 runs the last but two, but not before the third:
 
 | run | steps at a computing party | at owners that do not compute |
 |---|---|---|
@@ -18,6 +18,8 @@ first step needs the noise before its rounds have brought it, the steps up to it
 
 A dealer deals ahead of the computing parties, in a fraction of their time. Were r the third run, it would wait there for the
 coin, which falls when they are in the second, and what it could have dealt meanwhile it would deal beside more of their steps.
+The test comes as late because it takes most of the time that the noise takes: where the parties share processors, by then the
+dealer is nearly done. Nothing depends on its result before the end of the training.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from protocols.mpc.programs.step_noise import StepNoise
 from protocols.mpc.round_mail import RoundMail
 
 _COIN = 2
-_OPENING = 16
+_OPENING = 32
 
 
 def opening_run(num_runs: int) -> int:

@@ -40,10 +40,12 @@ class Choice:
     Attributes:
         opened: of every owner, which of its two draws is opened.
         spares: in order, `spares` of the `width` coordinates of a step, any of them with the same chance.
+        used: in order, the other coordinates.
     """
 
     opened: Mapping[str, int]
     spares: NDArray[np.intp]
+    used: NDArray[np.intp]
 
 
 def choice_of(coin: bytes, design: PlannedNoise) -> Choice:
@@ -52,4 +54,8 @@ def choice_of(coin: bytes, design: PlannedNoise) -> Choice:
     drawn = hashlib.shake_256(digest_of((_TAG, b"choice", coin))).digest(len(owners) + 8 * design.width)
     ranks = np.frombuffer(drawn, "<u8", offset=len(owners))
     opened = {owner: byte & 1 for owner, byte in zip(owners, drawn[: len(owners)], strict=True)}
-    return Choice(opened, np.sort(np.argsort(ranks, kind="stable")[: design.spares]))
+    order = ranks.argsort(kind="stable")
+    spares, used = order[: design.spares], order[design.spares :]
+    spares.sort()
+    used.sort()
+    return Choice(opened, spares, used)

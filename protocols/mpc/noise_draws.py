@@ -1,15 +1,15 @@
 """One owner's two draws of noise, and the commitments to them.
 
-    commitment = SHA-256(tag, attempt's nonces, owner, which of the two, seed, salt, SHA-256(draw))
+    commitment = SHA-256(tag, attempt's nonces, owner, which of the two, seed, salt, draw)
 
 The draw is what `protocols.discrete_gaussian` samples on the key stream of the seed. Seed and salt are
 
-    HKDF-SHA256(fresh bytes of the owner, salt = attempt's nonces, info = tag, owner, which of the two),
+    HKDF-SHA256(fresh bytes of the owner, salt = attempt's nonces, info = tag, owner), 64 bytes of it for each of the two,
 
 so an owner whose generator repeats itself, as on a machine that was set back to an earlier state, still has another draw in every
 attempt: else it could open in one what it uses in another. One of the two is opened by seed and salt: whoever samples it again
 finds out whether the owner's sampler gave what it must. The other's seed is never opened, for anybody who has it can take the
-noise away; the digest of its values stays hidden behind the salt.
+noise away; its values stay hidden behind the salt.
 """
 
 from __future__ import annotations
@@ -25,13 +25,14 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from protocols.discrete_gaussian import num_together, sample_each
 from protocols.plan.noise import NUM_DRAWS
+from protocols.prefixed import prefixed
 from protocols.prg import KEY_BYTES, AesCtrStream
 from protocols.ring import RingArray
 from protocols.secrets import SecretBytes
 
 SALT_BYTES = 32
 OPENING_BYTES = KEY_BYTES + SALT_BYTES
-_TAG = b"confide.noise-draw/1"
+_TAG = b"confide.noise-draw/2"
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -64,10 +65,8 @@ def fresh_draws(count: int, deviation: int, random: Callable[[int], bytes], *, c
         context: fresh in every attempt, known to all (`SessionKeys.handshake`).
         owner: whose draws.
     """
-    openings = [
-        fresh_bytes(OPENING_BYTES, random, context=context, fields=(_TAG, owner.encode(), bytes([index])))
-        for index in range(NUM_DRAWS)
-    ]
+    both = fresh_bytes(NUM_DRAWS * OPENING_BYTES, random, context=context, fields=(_TAG, owner.encode()))
+    openings = [both[start : start + OPENING_BYTES] for start in range(0, len(both), OPENING_BYTES)]
     return [*opened_draws(openings, count, deviation)]
 
 
@@ -80,7 +79,7 @@ def fresh_bytes(count: int, random: Callable[[int], bytes], *, context: str, fie
         context: fresh in every attempt, known to all (`SessionKeys.handshake`).
         fields: what they are for; public.
     """
-    return HKDF(algorithm=SHA256(), length=count, salt=context.encode(), info=_joined(fields)).derive(random(KEY_BYTES))
+    return HKDF(algorithm=SHA256(), length=count, salt=context.encode(), info=prefixed(fields)).derive(random(KEY_BYTES))
 
 
 def opened_draws(openings: Sequence[bytes], count: int, deviation: int) -> Iterator[Draw]:
@@ -102,9 +101,9 @@ def commitment_to(draw: Draw, *, context: str, owner: str, index: int) -> bytes:
         owner: whose draw.
         index: 0 or 1, which of its two.
     """
-    values = hashlib.sha256(np.ascontiguousarray(draw.values, "<i8").data).digest()
-    fields = (_TAG, context.encode(), owner.encode(), bytes([index]), draw.seed, draw.salt, values)
-    return digest_of(fields)
+    digest = hashlib.sha256(prefixed((_TAG, context.encode(), owner.encode(), bytes([index]), draw.seed, draw.salt)))
+    digest.update(np.ascontiguousarray(draw.values, "<i8").data)
+    return digest.digest()
 
 
 def is_committed(draw: Draw, commitment: bytes, *, context: str, owner: str, index: int) -> bool:
@@ -114,8 +113,4 @@ def is_committed(draw: Draw, commitment: bytes, *, context: str, owner: str, ind
 
 def digest_of(fields: Iterable[bytes]) -> bytes:
     """Returns the SHA-256 of fields, each behind its length in 8 bytes: no other fields give the same bytes."""
-    return hashlib.sha256(_joined(fields)).digest()
-
-
-def _joined(fields: Iterable[bytes]) -> bytes:
-    return b"".join(len(field).to_bytes(8, "big") + field for field in fields)
+    return hashlib.sha256(prefixed(fields)).digest()

@@ -80,6 +80,10 @@ class NoiseSharing:
         self._keys = keys
         self._channels = channels
         self._random = random
+        self._computes = party in self._computing
+        self._owns = party in design.owners
+        self._peers = [name for name in self._computing if name != party]
+        self._outside = [owner for owner in design.owners if owner not in self._computing]
         self.mail = RoundMail({peer: channels[peer] for peer in self._peers if self._computes})
         self._context = keys.handshake
         self._draws: list[Draw] = []
@@ -87,15 +91,16 @@ class NoiseSharing:
         self._heard: dict[str, bytes] = {}
         self._compared = b""
         self._coin = b""
-        self._choice = Choice({}, np.empty(0, np.intp))
+        self._choice = Choice({}, np.empty(0, np.intp), np.empty(0, np.intp))
         self._rests: dict[str, RingArray] = {}
         self._opened: Draw | None = None
-        self._shares: dict[str, RingArray] = {}
+        self._shares: RingArray | None = None
         self._spare_shares = np.empty(0, np.int64)
         self._due_outside: dict[str, Due] = {}
-        self._spares: dict[str, RingArray] = {}
+        self._spares = np.empty(0, np.int64)
         self._findings: dict[str, Finding] = {}
         self._opened_spares: dict[str, RingArray] = {}
+        self._figures: tuple[OwnerFigures, ...] = ()
         self._verdict: Verdict | None = None
         self.rounds = 0
         self.is_taken = False
@@ -169,8 +174,8 @@ class NoiseSharing:
             self._tell(self._outside, self._coin)
             self.rounds += bool(self._outside)
             self._choice = choice_of(self._coin, self.design)
-            self._shares = {owner: self._share_of(owner) for owner in self.design.owners}
-            self._send_openings()
+            self._shares = self._taken_shares()
+            self._send_openings(self._shares)
         elif self._owns:
             self._coin = self._agreed(self._hear(self._computing, COIN_BYTES).values(), "told different coins")
             self._choice = choice_of(self._coin, self.design)
@@ -179,10 +184,12 @@ class NoiseSharing:
 
     def take(self) -> RingArray:
         """Returns this computing party's share of the noise, (steps, used) int64 in units of the grid; once, after `open`."""
-        total = sum_ring([self._shares[owner] for owner in self.design.owners])
-        self._shares = {}
+        if self._shares is None:
+            raise ConfideError(ErrorCode.INTERNAL, "noise that is not there was taken")
+        total: RingArray = self._shares.sum(axis=0)
+        self._shares = None
         self.is_taken = True
-        return np.delete(total, self._choice.spares, axis=1)
+        return total.take(self._choice.used, axis=1)
 
     def expect_openings(self) -> None:
         """Says that owners that do not compute send what opens a draw next; waits for nobody."""
@@ -203,11 +210,11 @@ class NoiseSharing:
             total = total + np.frombuffer(said, np.int64, offset=size).reshape(total.shape)
             if size:
                 openings[peer] = said[:size]
-        self._spares = dict(zip(self.design.owners, total, strict=True))
+        self._spares = total
         self._check_openings(openings)
         if self._opened is not None:
             # What this party opened itself it need not sample: it would believe itself whatever it did.
-            self._opened_spares[self._party] = self._by_step(self._opened.values)[:, self._choice.spares]
+            self._opened_spares[self._party] = self._spares_of(self._opened)
 
     def test(self) -> None:
         """Tests the noise at a computing party, and tells what it found; waits for nobody.
@@ -219,10 +226,12 @@ class NoiseSharing:
             return
         if {*self._opened_spares, *self._findings} != set(self.design.owners):
             raise ConfideError(ErrorCode.INTERNAL, "the noise of an owner was not sampled again")
-        figures = self._with_findings(examine(self._spares, self._opened_spares, self.design.deviation))
-        self._verdict = verdict_of(self._spares, figures)
-        self._tell(self._outside, self._verdict.to_bytes())
-        self._post(self._verdict.to_bytes(), lambda _: self.design.verdict_bytes)
+        owners, deviation = self.design.owners, self.design.deviation
+        self._figures = self._with_findings(examine(self._spares, self._opened_spares, owners=owners, deviation=deviation))
+        self._verdict = verdict_of(self._spares, self._figures)
+        said = self._verdict.to_bytes()
+        self._tell(self._outside, said)
+        self._post(said, lambda _: self.design.verdict_bytes)
 
     def conclude(self) -> None:
         """Keeps the result of the test, or ends the session if anybody found anything; waits for what all found.
@@ -236,7 +245,7 @@ class NoiseSharing:
             said = self.mail.take() if self._computes else self._hear(self._computing, self.design.verdict_bytes)
             heard |= {party: read_verdict(each, self.design.owners, party=party) for party, each in said.items()}
             check_verdicts(heard, party=self._party)
-            figures = (self._verdict or heard[self._computing[0]]).figures
+            figures = self._figures or heard[self._computing[0]].figures
             self.tested = NoiseTest(self.design.steps, self.design.spares, self.design.deviation, figures)
 
     @property
@@ -296,23 +305,26 @@ class NoiseSharing:
                 raise ConfideError(ErrorCode.BAD_FRAME, what, party=peer)
         return coin_of(parts[party] for party in self._computing)
 
-    def _share_of(self, owner: str) -> RingArray:
-        """Returns this party's share of the draw of an owner that is used."""
-        kept = 1 - self._choice.opened[owner]
-        if owner == self._party:
-            return self._by_step(self._rest(self._draws[kept].values, self._pads()[kept]))
-        shares = self._rests[owner] if self._rest_of(owner) == self._party else self._expand(owner, self._party)
-        return self._by_step(shares[kept])
+    def _taken_shares(self) -> RingArray:
+        """Returns this party's shares of the draws that are used, (owners, steps, width)."""
+        shares = np.empty((len(self.design.owners), self.design.num_elements), np.int64)
+        for owner, share in zip(self.design.owners, shares, strict=True):
+            kept = 1 - self._choice.opened[owner]
+            if owner == self._party:
+                share[:] = self._rest(self._draws[kept].values, self._pads()[kept])
+            else:
+                share[:] = (self._rests[owner] if self._rest_of(owner) == self._party else self._expand(owner, self._party))[kept]
+        return shares.reshape(-1, self.design.steps, self.design.width)
 
-    def _by_step(self, values: RingArray) -> RingArray:
-        return values.reshape(self.design.steps, self.design.width)
+    def _spares_of(self, draw: Draw) -> RingArray:
+        return draw.values.reshape(self.design.steps, self.design.width).take(self._choice.spares, axis=1)
 
-    def _send_openings(self) -> None:
+    def _send_openings(self, shares: RingArray) -> None:
         """Sends what opens one draw of this owner, and this party's shares of the spares of all owners."""
         if self._owns:
             self._opened = self._draws[self._choice.opened[self._party]]
         opening = b"" if self._opened is None else self._opened.opening
-        self._spare_shares = np.stack([self._shares[owner][:, self._choice.spares] for owner in self.design.owners])
+        self._spare_shares = shares.take(self._choice.spares, axis=2)
         self._post(opening + self._spare_shares.tobytes(), self._openings_bytes)
 
     def _openings_bytes(self, party: str) -> int:
@@ -328,11 +340,13 @@ class NoiseSharing:
             start = ((owner in self._computing) + index) * DIGEST_BYTES
             committed = self._heard[owner][start : start + DIGEST_BYTES]
             if is_committed(draw, committed, context=self._context, owner=owner, index=index):
-                self._opened_spares[owner] = self._by_step(draw.values)[:, self._choice.spares]
+                self._opened_spares[owner] = self._spares_of(draw)
             else:
                 self._findings[owner] = Finding.OTHER_DRAW
 
-    def _with_findings(self, figures: Iterable[OwnerFigures]) -> tuple[OwnerFigures, ...]:
+    def _with_findings(self, figures: tuple[OwnerFigures, ...]) -> tuple[OwnerFigures, ...]:
+        if not self._findings:
+            return figures
         return tuple(OwnerFigures.of(each.owner, each.numbers, self._findings.get(each.owner, each.finding)) for each in figures)
 
     @staticmethod
@@ -343,22 +357,6 @@ class NoiseSharing:
         return first
 
     # messages
-
-    @property
-    def _computes(self) -> bool:
-        return self._party in self._computing
-
-    @property
-    def _owns(self) -> bool:
-        return self._party in self.design.owners
-
-    @property
-    def _peers(self) -> list[str]:
-        return [party for party in self._computing if party != self._party]
-
-    @property
-    def _outside(self) -> list[str]:
-        return [owner for owner in self.design.owners if owner not in self._computing]
 
     def _tell(self, parties: Iterable[str], said: bytes) -> None:
         for party in parties:

@@ -12,14 +12,14 @@ one known deviation. Divided by it, they are standard normal up to the grid, and
 Beside that no row may occur twice, up to its sign, among those of all steps, of all owners and of their opened draws: that finds
 every row that is used again. And of an owner no more values may be equal, up to their sign, than chance makes: that finds few
 numbers that are used in many coordinates. The figures are tested two-sided, and share `ALARM`, the chance that a sound job is
-refused. The number of spares is chosen so that an owner that draws at 90 % of its deviation is found with a chance of `POWER`; a
+refused. The number of spares is chosen so that an owner that draws at 85 % of its deviation is found with a chance of `POWER`; a
 share that is missing is always found. What is not found: an owner that leaves out the noise of few coordinates, or makes it a
 little smaller.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cache
@@ -35,8 +35,9 @@ ALARM = 2.0**-20
 POWER = 0.999
 MIN_SPARES = 16
 MIN_DEVIATION = 16  # of which rows of 16 spares hardly ever agree, and the grid does not show
-_FOUND_DEVIATION = 0.9
+_FOUND_DEVIATION = 0.85
 _MORE_REPEATS = 24
+_FEW_VALUES = 1_536  # of which chance makes 18 repeats of 16 bits
 _NAMES = ("variance", "variance_p", "means_p", "pairs_p")
 MILLION = 1_000_000
 Figures = NDArray[np.float64]
@@ -142,7 +143,7 @@ class NoiseTest:
 def spares_for(steps: int, owners: int) -> int:
     """Returns how many coordinates of every step are opened of every owner; public.
 
-    The least, and at least 16, with which an owner at 90 % of its deviation is found with a chance of `POWER`.
+    The least, and at least 16, with which an owner at 85 % of its deviation is found with a chance of `POWER`.
 
     Args:
         steps: of the training, 1 or more.
@@ -155,32 +156,25 @@ def spares_for(steps: int, owners: int) -> int:
     return max(MIN_SPARES, -(-few // steps))
 
 
-def examine(spares: Mapping[str, RingArray], opened: Mapping[str, RingArray], deviation: int) -> tuple[OwnerFigures, ...]:
+def examine(
+    spares: RingArray, opened: Mapping[str, RingArray], *, owners: Sequence[str], deviation: int
+) -> tuple[OwnerFigures, ...]:
     """Returns the figures of every owner.
 
     Args:
-        spares: by owner, (steps, spares) int64: opened, of the noise that is used.
+        spares: (owners, steps, spares) int64: opened, of the noise that is used.
         opened: by owner, (steps, spares) int64: the same places of the draw that was opened; of owners whose opening was sound.
+        owners: whose spares they are, in order.
         deviation: that was agreed.
 
     Learns: whoever calls it; the spares are used for nothing else.
     """
-    owners, integers = list(spares), np.stack(list(spares.values()))
-    repeated = _repeated(spares, opened) | _of_few_numbers(owners, integers, deviation)
-    values = integers / deviation
-    _, steps, width = values.shape
-    squares = np.einsum("oij,oij->oi", values, values)
-    neighbours = np.einsum("oij,oij->oi", values[:, :-1], values[:, 1:])
-    columns = values.sum(axis=1)
-    totals = squares.sum(axis=1)
-    variance_p = _chi_square_p(totals, steps * width)
-    means_p = _chi_square_p(np.einsum("oj,oj->o", columns, columns) / steps, width) if steps > 1 else np.ones(len(owners))
-    pairs_p = np.minimum(*(_pairs_p(squares, neighbours, first, width) for first in (0, 1)))
-    shown = np.stack([np.minimum(totals / (steps * width), 1e9), variance_p, means_p, pairs_p], axis=1)
+    repeated = _repeated(spares, opened, owners) | _of_few_numbers(spares, owners, deviation)
     limit, found = _limit(len(owners)), []
-    for owner, (_, of_variance, *others), numbers in zip(owners, shown.tolist(), np.rint(MILLION * shown).tolist(), strict=True):
-        finding = _finding(of_variance, min(others), owner in repeated, limit=limit)
-        found.append(OwnerFigures.of(owner, [int(number) for number in numbers], finding))
+    for owner, (variance, variance_p, means_p, pairs_p) in zip(owners, _figures(spares, deviation), strict=True):
+        finding = _finding(variance_p, min(means_p, pairs_p), owner in repeated, limit=limit)
+        numbers = [round(MILLION * number) for number in (min(variance, 1e9), variance_p, means_p, pairs_p)]
+        found.append(OwnerFigures.of(owner, numbers, finding))
     return tuple(found)
 
 
@@ -196,44 +190,76 @@ def _limit(owners: int) -> float:
     return ALARM / (2 * len(_NAMES) * owners)  # the other half is left to rows that agree by chance
 
 
-def _chi_square_p(values: Figures, freedom: int) -> Figures:
-    return _two_sided(gammainc(freedom / 2, values / 2))
+def _figures(spares: RingArray, deviation: int) -> Iterable[tuple[float, float, float, float]]:
+    """Returns the figures of every owner, in the order of their names.
+
+    What is added up over many values is an array; of the few sums lists are faster. Not the values are divided by the deviation,
+    but their sums of squares by its square.
+
+    Args:
+        spares: (owners, steps, spares) int64.
+        deviation: that was agreed.
+    """
+    owners, steps, width = spares.shape
+    values, unit = spares.astype(np.float64), float(deviation**2)
+    squares = np.vecdot(values, values)
+    totals = [total / unit for total in np.add.reduce(squares, axis=1).tolist()]
+    variances = [total / (steps * width) for total in totals]
+    if steps == 1:  # which says nothing about steps
+        ones = [1.0] * owners
+        return zip(variances, _chi_square_p(totals, [width] * owners), ones, ones, strict=True)
+    columns = np.add.reduce(values, axis=1)
+    means = [mean / (steps * unit) for mean in np.vecdot(columns, columns).tolist()]
+    both_p = _chi_square_p(totals + means, [steps * width] * owners + [width] * owners)
+    return zip(variances, both_p[:owners], both_p[owners:], _pairs_p(values, squares), strict=True)
 
 
-def _pairs_p(squares: Figures, neighbours: Figures, first: int, spares: int) -> Figures:
+def _chi_square_p(sums: Sequence[float], freedoms: Sequence[int]) -> list[float]:
+    below = gammainc([freedom / 2 for freedom in freedoms], [each / 2 for each in sums])
+    return _two_sided(below.tolist())
+
+
+def _pairs_p(values: Figures, squares: Figures) -> list[float]:
     """Returns how probable the sums of neighbouring rows, against their differences, are: their squares' share is Beta.
 
     The squares of x + y add up to |x|^2 + |y|^2 + 2 x y, and with those of x - y to twice |x|^2 + |y|^2.
 
     Args:
+        values: (owners, steps, spares), of two steps or more.
         squares: (owners, steps) the sum of squares of each row.
-        neighbours: (owners, steps - 1) the sum of products of each row with the next one.
-        first: row of the first pair.
-        spares: values of a row.
+
+    Returns:
+        By owner the smaller of two: of pairs from the first row, and of pairs from the second.
     """
-    pairs = (squares.shape[1] - first) // 2
-    both = squares[:, first : first + 2 * pairs].sum(axis=1)
-    # Of nothing, or of zeros, there is nothing to compare; the variance says what is wrong.
-    is_there = both > 0
-    share = 0.5 + neighbours[:, first : first + 2 * pairs : 2].sum(axis=1) / np.where(is_there, both, 1.0)
-    half = max(pairs, 1) * spares / 2
-    return np.where(is_there, _two_sided(betainc(half, half, np.clip(share, 0.0, 1.0))), 1.0)
+    owners, steps, width = values.shape
+    products = np.vecdot(values[:, :-1], values[:, 1:])
+    halves, shares = [], []
+    for first in (0, 1):
+        pairs = (steps - first) // 2
+        both = np.add.reduce(squares[:, first : first + 2 * pairs], axis=1).tolist()
+        of_pairs = np.add.reduce(products[:, first::2], axis=1).tolist()
+        halves += [max(pairs, 1) * width / 2] * owners
+        # Of nothing, or of zeros, there is nothing to compare; the variance says what is wrong.
+        shares += [0.5 + product / total if total else 0.5 for product, total in zip(of_pairs, both, strict=True)]
+    below = betainc(halves, halves, [min(max(share, 0.0), 1.0) for share in shares])
+    probabilities = _two_sided(below.tolist())
+    return [*map(min, probabilities[:owners], probabilities[owners:])]
 
 
-def _two_sided(below: Figures) -> Figures:
+def _two_sided(below: Sequence[float]) -> list[float]:
     # Both tails matter down to the limit, some 10^-9, far above the rounding of 1 - x.
-    both: Figures = np.minimum(1.0, 2 * np.minimum(below, 1 - below))
-    return both
+    return [2 * min(each, 1 - each) for each in below]
 
 
-def _repeated(spares: Mapping[str, RingArray], opened: Mapping[str, RingArray]) -> set[str]:
+def _repeated(spares: RingArray, opened: Mapping[str, RingArray], owners: Sequence[str]) -> set[str]:
     """Returns the owners of which a row occurs again, up to its sign: at them or others, among spares or in an opened draw."""
-    firsts = np.sort(np.abs(np.concatenate([values[:, 0] for values in (*spares.values(), *opened.values())])))
-    if not (firsts[1:] == firsts[:-1]).any():
+    firsts = np.abs(np.concatenate([spares[:, :, 0].reshape(-1), *[values[:, 0] for values in opened.values()]]))
+    firsts.sort()
+    if not np.count_nonzero(firsts[1:] == firsts[:-1]):
         return set()  # rows that are equal begin alike
     seen: dict[bytes, str] = {}
     found = set()
-    for owner, values in (*spares.items(), *opened.items()):
+    for owner, values in (*zip(owners, spares, strict=True), *opened.items()):
         for row in _rows(values):
             if row in seen:
                 found |= {owner, seen[row]}
@@ -241,7 +267,7 @@ def _repeated(spares: Mapping[str, RingArray], opened: Mapping[str, RingArray]) 
     return found
 
 
-def _of_few_numbers(owners: Sequence[str], spares: RingArray, deviation: int) -> set[str]:
+def _of_few_numbers(spares: RingArray, owners: Sequence[str], deviation: int) -> set[str]:
     """Returns the owners of whose values more are equal to another one, up to the sign, than chance makes.
 
     No absolute value is more probable than 2 / (sqrt(2 pi) deviation), so the i-th of N values repeats one before it with at most
@@ -249,25 +275,26 @@ def _of_few_numbers(owners: Sequence[str], spares: RingArray, deviation: int) ->
     number exceeds 2 M + 24 with a chance below 1e-13 (Chernoff; the worst M is 16).
 
     Args:
-        owners: in order.
         spares: (owners, steps, spares) int64.
+        owners: in order.
         deviation: that was agreed.
     """
     values = np.abs(spares).reshape(len(owners), -1)
     count = values.shape[1]
     mean = count * (count - 1) / ((2 * np.pi) ** 0.5 * deviation)
     allowed = 2 * mean + _MORE_REPEATS
-    # Values that are equal have equal last 32 bits, which are sorted in half of the time: nearly always that is enough.
-    if (_repeats(values.astype(np.uint32)) <= allowed).all():
-        return set()
+    # Values that are equal have equal last bits. Few bits are sorted sooner than many, and nearly always show that there are not
+    # too many repeats; if they do not, more bits decide.
+    for bits in (np.uint16, np.uint32) if count <= _FEW_VALUES else (np.uint32,):
+        if max(_repeats(values.astype(bits))) <= allowed:
+            return set()
     return {owner for owner, found in zip(owners, _repeats(values), strict=True) if found > allowed}
 
 
-def _repeats(values: NDArray[np.int64] | NDArray[np.uint32]) -> NDArray[np.intp]:
-    """Returns how many values of each row are equal to another one before them."""
-    ordered = np.sort(values, axis=1)
-    repeats: NDArray[np.intp] = np.count_nonzero(ordered[:, 1:] == ordered[:, :-1], axis=1)
-    return repeats
+def _repeats(values: NDArray[np.integer[Any]]) -> list[np.intp]:
+    """Returns how many values of each row are equal to another one before them; sorts them."""
+    values.sort(axis=1, kind="stable" if values.itemsize == 2 else None)  # 16 bits by their digits, others by comparing
+    return [np.count_nonzero(equal) for equal in values[:, 1:] == values[:, :-1]]
 
 
 def _rows(values: RingArray) -> Sequence[bytes]:
@@ -276,7 +303,7 @@ def _rows(values: RingArray) -> Sequence[bytes]:
 
 
 def _power(count: int, owners: int) -> float:
-    """Returns the chance that `count` values at 90 % of their deviation fall below the limit of the variance."""
+    """Returns the chance that `count` values at 85 % of their deviation fall below the limit of the variance."""
     limit = gammaincinv(count / 2, _limit(owners) / 2)
     return float(gammainc(count / 2, limit / _FOUND_DEVIATION**2))
 

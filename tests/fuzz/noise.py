@@ -15,7 +15,7 @@ _OWNERS = ("hospital-a", "hospital-b")
 
 
 def _verdicts() -> Sequence[bytes]:
-    spares = {owner: np.arange(6, dtype=np.int64).reshape(2, 3) for owner in _OWNERS}
+    spares = np.arange(12, dtype=np.int64).reshape(len(_OWNERS), 2, 3)
     sound = [OwnerFigures(owner, 1_000_123, 400_000, 700_000, 30_000, Finding.NOTHING) for owner in _OWNERS]
     missing = [OwnerFigures(owner, 0, 0, 1_000_000, 1_000_000, Finding.VARIANCE) for owner in _OWNERS]
     return [verdict_of(spares, figures).to_bytes() for figures in (sound, missing)]

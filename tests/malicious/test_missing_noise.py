@@ -19,7 +19,7 @@ DESIGN = some_noise()
 CHANGES: dict[str, Callable[[RingArray], RingArray]] = {
     "zero": np.zeros_like,
     "half of its deviation": lambda noise: noise // 2,
-    "90 % of its deviation": lambda noise: np.rint(noise * 0.9).astype(np.int64),
+    "85 % of its deviation": lambda noise: np.rint(noise * 0.85).astype(np.int64),
     "ten times its deviation": lambda noise: 10 * noise,
     "the first step again in every step": lambda noise: np.broadcast_to(noise[:1], noise.shape).copy(),
     "one step again": lambda noise: np.concatenate([noise[:-1], noise[3:4]]),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from decimal import Decimal, localcontext
-from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -13,6 +13,8 @@ from scipy.stats import chi2, norm  # type: ignore[import-untyped]
 
 from protocols import discrete_gaussian
 from protocols.discrete_gaussian import MAX_DEVIATION, rounded_gaussian, sample, sample_each, sampler_distance, sum_distance
+from protocols.discrete_gaussian import _candidates as candidates_of
+from protocols.discrete_gaussian import _table as table_of
 from protocols.errors import ConfideError
 from tests.support.mpc_world import stream
 
@@ -27,7 +29,7 @@ def probabilities(deviation: int, most: int) -> NDArray[np.float64]:
     return np.asarray(weights / total)
 
 
-@pytest.mark.parametrize("deviation", [1, 2, 3, 7, 10, 100])
+@pytest.mark.parametrize("deviation", [1, 2, 3, 7, 10, 16, 100, 1000])
 def test_samples_have_the_probabilities_of_the_definition(deviation: int) -> None:
     samples = sample(stream(f"chi-squared {deviation}"), COUNT, deviation)
     most = 4 * deviation
@@ -64,6 +66,10 @@ def test_no_samples_take_nothing() -> None:
     assert sample(stream("x"), 0, 5).shape == (0,)
 
 
+def test_no_streams_give_no_samples() -> None:
+    assert sample_each([], 5, 5).shape == (0, 5)
+
+
 @pytest.mark.parametrize("deviation", [0, -1, MAX_DEVIATION + 1])
 def test_deviation_outside_is_refused(deviation: int) -> None:
     with pytest.raises(ConfideError, match="from 1 to"):
@@ -79,147 +85,245 @@ def test_samples_of_several_streams_are_those_of_each_alone(count: int, deviatio
     np.testing.assert_array_equal(together, [sample(stream(name), count, deviation) for name in "abc"])
 
 
-@pytest.mark.parametrize("place", [0, 1, 2])
-def test_undecided_candidate_is_decided_by_its_own_stream(place: int) -> None:
-    """A digit at the threshold: with further bits of zeros it is kept, with ones dropped, whatever the streams beside it say."""
-    deviation, offset, cell = 1 << 40, 1 << 35, 16
-    width = deviation // 16
-    value, num_digits = cell * width + offset, 2**64 // width
-    chance = math.exp(-(value**2 / (2 * deviation**2) - cell**2 / 512))
-    second = int(chance * num_digits) * width + offset
-    words = np.array([word_of(cell), second], np.uint64)
-    for further, count in ((0, 1), (2**64 - 1, 0)):
-        sources = [Chosen(words, np.full(1, further if other == place else 2**63, np.uint64)) for other in range(3)]
-        assert discrete_gaussian._candidates(sources, 1, deviation)[place].size == count
-
-
 class Chosen:
-    """A stream whose first words are chosen; what follows is random."""
+    """A stream whose first bytes are chosen, as it is asked for them, and which has no others."""
 
-    def __init__(self, *words: NDArray[np.uint64]) -> None:
-        self._words = list(words)
-        self._rest = stream("what follows")
+    def __init__(self, *parts: bytes) -> None:
+        self._parts = list(parts)
 
     def take(self, count: int) -> NDArray[np.uint8]:
-        if not self._words:
-            return self._rest.take(count)
-        taken = self._words.pop(0).view(np.uint8)
-        assert taken.size == count
-        return taken
+        taken = self._parts.pop(0)
+        assert len(taken) == count
+        return np.frombuffer(taken, np.uint8)
 
 
-SIZE = 40
+def drawn(words: list[int], heights: list[int], deviation: int) -> bytes:
+    """What a stream gives to so many candidates."""
+    return np.array(words, table_of(deviation).word_type).tobytes() + np.array(heights, "<u4").tobytes()
 
 
-def word_of(cell: int) -> int:
-    """A word, of a positive sign, that takes a cell: the middle of the widest part of a column that it has."""
-    cells, parts = discrete_gaussian._cells(), list[tuple[int, int]]()
-    for column, threshold in enumerate(cells.thresholds):
-        start = column << 246
-        parts += [(threshold, start)] if cells.cells[2 * column] == cell else []
-        parts += [(2**246 - threshold, start + threshold)] if cells.cells[2 * column + 1] == cell else []
-    size, start = max(parts)
-    return (start + size // 2) >> 192
+def further(bits: int) -> bytes:
+    return bits.to_bytes(24, "little")
 
 
-def candidates(cell_word: int, second_word: int, *further: int, deviation: int) -> NDArray[np.int64]:
-    """All candidates of a batch from equal words; `further` is one number of 64 bits, then one of 192, for those undecided."""
-    words = np.repeat(np.array([cell_word, second_word], np.uint64), SIZE)
-    undecided, *rest = further or (0,)
-    more = [np.full(SIZE, undecided, np.uint64)] if further else []
-    bits = [np.frombuffer(each.to_bytes(24, "little"), np.uint64).copy() for each in rest for _ in range(SIZE)]
-    (kept,) = discrete_gaussian._candidates([Chosen(words, *more, *bits)], SIZE, deviation)
-    return kept
+def kept_of(place: int, offset: int, height: int, *rest: int, deviation: int) -> list[int]:
+    """What is kept of one candidate: the whole stream is taken, `rest` are further bits."""
+    source = Chosen(drawn([word_of(place, offset, deviation)], [height], deviation), *map(further, rest))
+    (kept,) = candidates_of([source], 1, deviation)
+    assert not source._parts
+    return [int(value) for value in kept]
+
+
+def word_of(place: int, offset: int, deviation: int) -> int:
+    return place << int(table_of(deviation).place_shift) | offset
+
+
+def curve_at(value: int, deviation: int, top: int) -> int:
+    """Top * exp(-value^2 / (2 deviation^2)), rounded down."""
+    with localcontext() as context:
+        context.prec = 160
+        return int((-(Decimal(value) ** 2) / (2 * Decimal(deviation) ** 2)).exp() * top)
+
+
+def near_the_curve(deviation: int, value: int, top: int) -> tuple[int, int, int]:
+    """The row, the height and the further bits of the first point that is not below the curve."""
+    point = curve_at(value, deviation, top << 224)
+    return point >> 224, (point >> 192) & (2**32 - 1), point & (2**192 - 1)
+
+
+def place_at(deviation: int, value: int, row: int) -> int:
+    """The place of the rectangle that the curve passes, of a value's cell and a row."""
+    table = table_of(deviation)
+    starts = table.starts[: table.tail_place]
+    (place,) = np.flatnonzero((starts == value >> table.offset_bits << table.offset_bits) & (table.rows[: starts.size] == row))
+    return int(place)
+
+
+# With cells of one number, words of 32 and of 64 bits, and the longest. At 9 a larger curve would leave the tails no place.
+DEVIATIONS = [1, 2, 9, 15, 16, 17, 1000, 12_345, 10 << 20, (1 << 24) - 1, 1 << 24, (1 << 35) + 7, (1 << 44) - 3, MAX_DEVIATION]
+
+
+@pytest.mark.parametrize("deviation", DEVIATIONS)
+def test_rectangles_cover_the_curve_and_those_below_it_are_below_it(deviation: int) -> None:
+    table, top = table_of(deviation), table_of(deviation).curve << 40
+    width = 1 << table.offset_bits
+    first = int(table.first_whole) >> int(table.place_shift)
+    assert table.starts.size == 1 << 12
+    assert table.tail_place < table.rows.size == first
+    # A word's place and offset are bits of their own, and every number of a cell has the length of a word.
+    assert int(table.offset_mask) == width - 1 < 1 << int(table.place_shift)
+    assert 12 + int(table.place_shift) == 8 * table.word_type.itemsize == 8 * table.starts.itemsize
+    whole = Counter(table.starts[first:].tolist())
+    passed: dict[int, list[int]] = {}
+    for start, row in zip(table.starts[: table.tail_place].tolist(), table.rows.tolist(), strict=False):
+        passed.setdefault(start, []).append(int(row))
+    reach = table.num_cells * width
+    assert passed.keys() == set(range(-reach, reach, width)) >= whole.keys()
+    for start, rows in passed.items():
+        assert rows == list(range(whole[start], rows[-1] + 1))
+        ends = curve_at(start, deviation, top), curve_at(start + width - 1, deviation, top)
+        assert whole[start] << 40 <= min(ends)
+        assert (rows[-1] + 1) << 40 > max(ends)
+
+
+@pytest.mark.parametrize("deviation", DEVIATIONS)
+def test_no_larger_curve_has_room_in_the_rectangles(deviation: int) -> None:
+    table = table_of(deviation)
+    width = 1 << table.offset_bits
+
+    def rectangles(curve: int) -> int:
+        return 2 * sum(curve_at(cell * width, deviation, curve) + 1 for cell in range(table.num_cells))
+
+    assert rectangles(table.curve) == table.tail_place + 4096 - table.rows.size < 4096 <= rectangles(table.curve + 1)
+
+
+@pytest.mark.parametrize("deviation", DEVIATIONS)
+def test_tails_are_within_the_margin_and_reach_to_where_nothing_is_kept(deviation: int) -> None:
+    table = table_of(deviation)
+    first, count = table.num_cells << table.offset_bits, 1 << table.tail_bits - 1
+    assert 7 * deviation <= first
+    top = table.curve << table.tail_bits - table.offset_bits
+    assert curve_at(first, deviation, top << 224) < 1 << 224 - 19
+    assert first + count >= 19 * deviation
+    assert curve_at(19 * deviation, deviation, top << 224) == 0
+
+
+@pytest.mark.parametrize("deviation", [*range(1, 40), *DEVIATIONS, 255, 256, 257])
+def test_share_that_is_kept_is_the_area_below_the_curve(deviation: int) -> None:
+    share, size = table_of(deviation).kept_share, 1 << 16
+    assert share > 0.5
+    assert share > 0.9 or deviation < 16
+    (kept,) = candidates_of([stream(f"share {deviation}")], size, deviation)
+    assert abs(kept.size - size * share) < norm.isf(CHANCE) * math.sqrt(size * share * (1 - share))
+
+
+@pytest.mark.parametrize("deviation", DEVIATIONS)
+def test_samples_are_those_of_whole_numbers_alone(deviation: int) -> None:
+    """Every candidate decided without a float, from the same bytes."""
+    table, size, source = table_of(deviation), 3_000, stream(f"whole {deviation}")
+    words = source.take(size * table.word_type.itemsize).view(table.word_type).tolist()
+    heights = source.take(4 * size).view("<u4").tolist()
+    expected = []
+    for word, height in zip(words, heights, strict=True):
+        place = word >> int(table.place_shift)
+        value = int(table.starts[place]) + word % (1 << table.offset_bits)
+        if place < table.rows.size:
+            # No point of this stream is so near to the curve that 192 further bits matter, nor is any of a tail kept.
+            point = (int(table.rows[place]) << 32) + height
+            curve = curve_at(value, deviation, table.curve << 32)
+            assert abs(point - curve) > 1
+            if point > curve or place == table.tail_place:
+                continue
+        expected.append(value)
+    (kept,) = candidates_of([stream(f"whole {deviation}")], size, deviation)
+    assert kept.tolist() == expected
 
 
 @pytest.mark.parametrize(
-    ("deviation", "offset", "cell"),
-    [(1 << 20, 65_535, 0), (1 << 40, 1 << 35, 16), ((1 << 44) - 3, 3 << 38, 40), (12_345, 700, 20)],
+    ("deviation", "value"),
+    [
+        (1, -2),
+        (12_345, 700),
+        (10 << 20, 65_535),
+        (10 << 20, -(30 << 20)),
+        (1 << 40, 1 << 41),
+        ((1 << 44) - 3, -(3 << 38)),
+    ],
 )
-def test_keeping_is_decided_on_all_bits_where_a_float_could_err(deviation: int, offset: int, cell: int) -> None:
-    width = -(-deviation // 16)
-    num_digits = 2**64 // width
-    value = cell * width + offset
-    with localcontext() as context:
-        context.prec = 160
-        exponent = Fraction(256 * value**2 - (cell * deviation) ** 2, 512 * deviation**2)
-        threshold = int((-Decimal(exponent.numerator) / Decimal(exponent.denominator)).exp() * 2**256 * num_digits)
-    digits, word, rest = threshold >> 256, (threshold >> 192) & (2**64 - 1), threshold & (2**192 - 1)
-    second = digits * width + offset
-    # The largest number below the threshold keeps all candidates, the threshold itself drops them all; no float sees that.
-    assert set(candidates(word_of(cell), second, word, rest - 1, deviation=deviation)) == {value}
-    assert candidates(word_of(cell), second, word, rest, deviation=deviation).size == 0
-    # Digits beside the threshold's decide alone.
-    beside = max(num_digits >> 30, 1)
-    assert candidates(word_of(cell), second - beside * width, deviation=deviation).size == SIZE
-    assert candidates(word_of(cell), second + beside * width, deviation=deviation).size == 0
+def test_point_is_decided_on_all_bits_where_a_float_could_err(deviation: int, value: int) -> None:
+    table = table_of(deviation)
+    row, height, rest = near_the_curve(deviation, value, table.curve)
+    place, offset = place_at(deviation, value, row), value % (1 << table.offset_bits)
+    # The point below it is kept, the point itself dropped; no float sees that.
+    assert kept_of(place, offset, height, rest - 1, deviation=deviation) == [value]
+    assert kept_of(place, offset, height, rest, deviation=deviation) == []
+    # Heights beside that one decide alone, whether or not they are within the margin of 2^14.
+    for distance in (1, (1 << 14) - 1, 1 << 15):
+        assert kept_of(place, offset, height - distance, deviation=deviation) == [value]
+        assert kept_of(place, offset, height + distance, deviation=deviation) == []
 
 
-@pytest.mark.parametrize("column", [3, 40, 77])
-def test_cell_is_decided_on_all_bits_at_a_threshold(column: int) -> None:
-    cells = discrete_gaussian._cells()
-    first, rest = cells.thresholds[column] >> 192, cells.thresholds[column] & (2**192 - 1)
-    words = np.full(1, (column << 55) | (first << 1), np.uint64)
-    for further, second in [(rest - 1, 0), (rest, 1)]:
-        bits = np.frombuffer(further.to_bytes(24, "little"), np.uint64)
-        assert discrete_gaussian._slots(words, cells, [Chosen(bits)]).tolist() == [2 * column + second]
-    for beside, second in [(-2, 0), (2, 1)]:
-        assert discrete_gaussian._slots(words + np.int64(beside).view(np.uint64), cells, [Chosen()]).tolist() == [
-            2 * column + second
-        ]
+@pytest.mark.parametrize("deviation", [3, 16, 12_345, 10 << 20, MAX_DEVIATION])
+def test_samples_and_what_they_take_are_the_same_whatever_a_float_leaves_undecided(
+    deviation: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine whose exponential errs otherwise has others within the margin; with equal seeds it must draw the same."""
+    found = []
+    for margin in (2.0**-18, 2.0**-9):
+        monkeypatch.setattr(discrete_gaussian, "_MARGIN", margin)
+        source = stream(f"margin {deviation}")
+        found.append((sample(source, 20_000, deviation).tolist(), source.take(16).tolist()))
+    assert found[0] == found[1]
 
 
-def test_columns_give_the_cells_the_probabilities_of_the_definition() -> None:
-    cells = discrete_gaussian._cells()
-    masses = [0] * 512
-    for column, threshold in enumerate(cells.thresholds):
-        masses[int(cells.cells[2 * column])] += threshold
-        masses[int(cells.cells[2 * column + 1])] += 2**246 - threshold
-    assert sum(masses) == 2**255
-    assert not any(masses[304:])
-    with localcontext() as context:
-        context.prec = 120
-        weights = [(Decimal(-k * k) / 512).exp() for k in range(400)]
-        total = sum(weights)
-        exact = [int(weight / total * 2**255) for weight in weights]
-    # Each is rounded down once, and of a total that leaves out what is beyond; the first has what that makes in all.
-    assert all(abs(mass - other) <= 2 for mass, other in zip(masses[1:304], exact[1:304], strict=True))
-    assert 0 <= masses[0] - exact[0] < 2 * 304
-    assert sum(weights[304:]) / total < Decimal(2) ** -255
+@pytest.mark.parametrize("deviation", [1, 17, 10 << 20, 1 << 40])
+def test_all_points_of_zero_below_the_top_of_the_curve_are_kept(deviation: int) -> None:
+    top = table_of(deviation).curve
+    assert kept_of(place_at(deviation, 0, top - 1), 0, 2**32 - 1, deviation=deviation) == [0]
+    assert kept_of(place_at(deviation, 0, top), 0, 0, deviation=deviation) == []
 
 
-@pytest.mark.parametrize("deviation", [1, 15, 16, 17, 1000, (1 << 35) + 7, MAX_DEVIATION])
-def test_what_is_kept_at_once_is_below_the_probability_everywhere_in_its_cell(deviation: int) -> None:
-    table, cells = discrete_gaussian._table(deviation), discrete_gaussian._cells().cells
-    with localcontext() as context:
-        context.prec = 60
-        for slot in range(0, 1024, 7):
-            cell = int(cells[slot])
-            last = (cell + 1) * table.width - 1
-            exponent = Fraction(256 * last**2 - (cell * deviation) ** 2, 512 * deviation**2)
-            assert exponent >= 0
-            least = (-Decimal(exponent.numerator) / Decimal(exponent.denominator)).exp() * table.num_digits
-            assert least * (1 - Decimal(2) ** -39) - 1 <= int(table.surely_kept[slot]) <= least
+@pytest.mark.parametrize("deviation", [1, 17, 10 << 20, 1 << 40])
+@pytest.mark.parametrize("side", [0, 1])
+def test_numbers_of_the_tails_are_chosen_and_decided_on_all_bits(deviation: int, side: int) -> None:
+    table = table_of(deviation)
+    place, first = table.tail_place, table.num_cells << table.offset_bits
+    top = table.curve << table.tail_bits - table.offset_bits
+    for distance in (0, 1, deviation):
+        value = -1 - first - distance if side else first + distance
+        chosen = 2 * distance + side | 5 << table.tail_bits  # bits beyond those of the tails do not matter
+        row, height, rest = near_the_curve(deviation, value, top)
+        assert row == 0
+        assert kept_of(place, 0, height, chosen, rest - 1, deviation=deviation) == [value]
+        assert kept_of(place, 0, height, chosen, rest, deviation=deviation) == []
+    assert kept_of(place, 0, 0, (1 << table.tail_bits) - 2 + side, deviation=deviation) == []
+    for height in (1 << 13, (1 << 14) - 1, 1 << 15):
+        assert kept_of(place, 0, height, deviation=deviation) == []
 
 
-def test_negative_zero_is_dropped_and_others_keep_their_sign() -> None:
-    negative = 1 << 63
-    assert candidates(negative | word_of(0), 0, deviation=50).size == 0
-    assert set(candidates(word_of(0), 0, deviation=50)) == {0}
-    assert set(candidates(negative | word_of(0), 3, deviation=50)) == {-3}
-    assert set(candidates(negative | word_of(2), 3, deviation=50)) == {-11}
+@pytest.mark.parametrize("deviation", [1, 16, 10 << 20, 1 << 40])
+def test_rectangle_below_the_curve_gives_its_number_and_an_unused_place_nothing(deviation: int) -> None:
+    table = table_of(deviation)
+    offset = (1 << table.offset_bits) - 1
+    for place in (table.rows.size, 4095):
+        assert kept_of(place, offset, 2**32 - 1, deviation=deviation) == [int(table.starts[place]) + offset]
+    for place in range(table.tail_place + 1, table.rows.size):
+        assert kept_of(place, 0, 0, deviation=deviation) == []
 
 
-def test_words_beyond_the_last_multiple_of_the_width_are_dropped() -> None:
-    largest = 2**64 // 7 * 7
-    assert candidates(word_of(0), largest, 0, deviation=112).size == 0
-    assert set(candidates(word_of(0), 7 * 1000 + 6, deviation=112)) == {6}
+@pytest.mark.parametrize("owner", [0, 1, 2])
+def test_candidate_is_decided_by_further_bits_of_its_own_stream(owner: int) -> None:
+    deviation, value = 10 << 20, 65_535
+    row, height, rest = near_the_curve(deviation, value, table_of(deviation).curve)
+    place, offset = place_at(deviation, value, row), value % (1 << table_of(deviation).offset_bits)
+    undecided, other = word_of(place, offset, deviation), word_of(4095, 0, deviation)
+    for bits, kept in ((rest - 1, 2), (rest, 1)):
+        sources = [Chosen(drawn([other, other], [0, height], deviation)) for _ in range(3)]
+        sources[owner] = Chosen(drawn([other, undecided], [0, height], deviation), further(bits))
+        found = candidates_of(sources, 2, deviation)
+        assert [each.size for each in found] == [kept if here == owner else 2 for here in range(3)]
 
 
-def test_a_sixteenth_of_one_is_sampled_too() -> None:
-    """The smallest deviation has cells of one number, each wider than a sixteenth, and words of full size as digits."""
-    assert set(candidates(word_of(1), 0, deviation=1)) == {1}
-    assert candidates(word_of(1), 2**64 - 1, 2**64 - 1, deviation=1).size == 0
+def test_candidates_nearly_always_suffice_at_once() -> None:
+    """Four deviations of their number more than are expected: a stream falls short with a chance of 3 in 100,000."""
+    for count in (1, 40, 3_300):
+        size = discrete_gaussian._num_candidates(count, 10 << 20)
+        assert size < 1.1 * count + 24
+        kept = [candidates_of([stream(f"{count} {seed}")], size, 10 << 20)[0].size for seed in range(100)]
+        assert min(kept) >= count
+
+
+def test_samples_go_on_where_a_stream_keeps_too_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(discrete_gaussian, "_num_candidates", lambda count, deviation: count // 3 + 1)
+    together = sample_each([stream(name) for name in "ab"], 1_000, 1 << 20)
+    expected = []
+    for name in "ab":
+        source, found = stream(name), np.empty(0, np.int64)
+        while found.size < 1_000:
+            (kept,) = candidates_of([source], (1_000 - found.size) // 3 + 1, 1 << 20)
+            found = np.concatenate([found, kept])
+        expected.append(found)
+    np.testing.assert_array_equal(together, expected)
 
 
 def test_sum_of_draws_is_as_near_to_one_draw_as_the_bound_says() -> None:

@@ -55,7 +55,9 @@ def test_noise_is_tested_and_added_in_a_training_of_any_length(steps: int, task:
     assert tested == tested[:1] * len(tested)
 
 
-@pytest.mark.parametrize(("num_runs", "opening"), [(2, 2), (3, 3), (5, 3), (6, 4), (17, 15), (18, 16), (61, 16), (5_000, 16)])
+@pytest.mark.parametrize(
+    ("num_runs", "opening"), [(2, 2), (3, 3), (5, 3), (6, 4), (17, 15), (33, 31), (34, 32), (61, 32), (5_000, 32)]
+)
 def test_dealer_needs_the_coin_late_and_reads_the_result_when_it_has_dealt_everything(num_runs: int, opening: int) -> None:
     taken: list[tuple[int, str]] = []
 

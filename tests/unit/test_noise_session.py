@@ -144,8 +144,8 @@ def test_other_trainings_have_no_noise() -> None:
 def test_design_has_spares_for_its_steps_and_owners() -> None:
     design = noise_design(JOB)
     assert design.spares > MIN_SPARES
-    # A sample of 3,300 or so in all finds 90 % of the deviation (test_noise_test).
-    assert 3_200 < design.spares * STEPS < 3_600
+    # A sample of 1,400 or so in all finds 85 % of the deviation (test_noise_test).
+    assert 1_350 < design.spares * STEPS < 1_550
 
 
 @pytest.mark.parametrize(
