@@ -13,12 +13,15 @@ from pathlib import Path
 
 from rich.console import Console
 
+from governance.documents import SignedDocument
 from governance.evidence.gate import Verdict
 from governance.lineage.alias import AliasName
 from governance.opened_assessment import opened_assessment
+from governance.utility_report import StatedUtility
 from parties import harness
 from parties.cli.evidence import decision_text
 from parties.cli.risk_words import figures_in_words
+from parties.client.client import Values
 from parties.client.opening import Opened
 from parties.config import PartyConfig
 from parties.evidence import approve_release, judge_evidence, make_evidence
@@ -27,6 +30,7 @@ from parties.risk_statements import state_risk, unsigned_risk
 from privacy.accounting.statement import privacy_in_words
 from privacy.risk.joint import risk_of
 from privacy.risk.report import ATTACKED_IN_SHARES
+from privacy.utility.report import utility_report
 from protocols.canonical import canonical_bytes
 from protocols.job import Job, ModelRef
 
@@ -49,10 +53,19 @@ release:
       max_epsilon: "3"
       max_delta: "0.00001"
       max_figures: {{{AUC}: "0.6"}}
+      min_figures: {{accuracy: "0.8"}}
       max_age_days: 30
       approvals: {{needed: 1, of: [privacy-officers]}}
       more_approvals: {{needed: 1, of: [privacy-officers]}}
 """
+
+
+@dataclass(frozen=True)
+class Attacked:
+    """An attack on a model: the assessment, and what it opened."""
+
+    job: Job
+    opened: Mapping[str, Opened]
 
 
 @dataclass(frozen=True)
@@ -77,26 +90,36 @@ def ask_for_evidence(config: PartyConfig) -> None:
     config.policy.write_text(config.policy.read_text() + RELEASE)
 
 
+def what_was_useful(evaluated: Job, opened: Mapping[str, Values]) -> StatedUtility:
+    """Returns what an evaluation told of how useful a model is, for its researcher to sign."""
+    return StatedUtility(evaluated.consortium, evaluated.querier, utility_report(evaluated, opened, groups=()))
+
+
 def release(
-    network: harness.Harness, trained: Job, assessed: Job, opened: Mapping[str, Opened], out: Path, console: Console
+    network: harness.Harness, trained: Job, attacked: Attacked, useful: SignedDocument, out: Path, console: Console
 ) -> Released:
     """Has every owner check and sign what the attack found, and the first party release the model if its gate lets it."""
-    (counts,) = opened.values()
+    (counts,) = attacked.opened.values()
     now = datetime.now(UTC)
     ref = trained.produced_model
     if ref is None:
         sys.exit("The training left no model.")
-    report = risk_of(assessed, counts.value)
+    report = risk_of(attacked.job, counts.value)
     console.print(figures_in_words(report.figures))
     found = out / "evidence" / "risk.json"
     found.parent.mkdir()
-    handed = opened_assessment(unsigned_risk(assessed, report, now=now), counts.shares)
+    handed = opened_assessment(unsigned_risk(attacked.job, report, now=now), counts.shares)
     found.write_bytes(canonical_bytes(handed.to_document()))
+    told = found.with_name("utility.json")
+    told.write_bytes(useful.to_bytes())
     signed = [_stated(party.config, found) for party in network.parties]
     claim = privacy_in_words(trained)
     console.print(f"  claimed: epsilon {claim}")
-    console.print(f"  every owner opens the counts again and signs; {network.parties[0].party} gathers the evidence:\n")
-    before, after = _decided(network.parties[0].config, ref, signed, console)
+    console.print(
+        f"  every owner opens the counts again and signs; {network.parties[0].party} gathers the evidence, with what the"
+    )
+    console.print("  researcher signed of the evaluation:\n")
+    before, after = _decided(network.parties[0].config, ref, signed, told, console)
     auc = report.figures[AUC]
     return Released(claim, (auc.value, auc.low, auc.high), before.value, after.value)
 
@@ -109,9 +132,11 @@ def _stated(config: PartyConfig, found: Path) -> Path:
     return path
 
 
-def _decided(config: PartyConfig, ref: ModelRef, signed: Sequence[Path], console: Console) -> tuple[Verdict, Verdict]:
+def _decided(
+    config: PartyConfig, ref: ModelRef, signed: Sequence[Path], useful: Path, console: Console
+) -> tuple[Verdict, Verdict]:
     steward, officer = (harness.person_folder(config, person) for person in (harness.STEWARD, harness.OFFICER))
-    made = make_evidence(config, steward, ref, risk_reports=signed, utility=(), now=datetime.now(UTC))
+    made = make_evidence(config, steward, ref, risk_reports=signed, utility=(useful,), now=datetime.now(UTC))
     console.print(decision_text(made.decision))
     before = made.decision.verdict
     if before is Verdict.NEEDS_OFFICER:

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from breast_cancer import HOSPITALS, SCHEMA_FILE, Split, export_logistic_regression, in_the_clear, split_rows
 from encrypted_step import Figures, ask_encrypted, closing_part
-from release_step import Released, ask_for_evidence, release
+from release_step import Attacked, Released, ask_for_evidence, release, what_was_useful
 from rich.console import Console
 from rich.table import Table
 
@@ -156,7 +156,8 @@ def run(network: harness.Harness, split: Split, out: Path) -> dict[str, object]:
     console.rule("6. Joint evaluation on rows that nobody trained on")
     evaluate = EvaluateRequest(**WHO, type="evaluate", datasets=[f"{hospital}/holdout" for hospital in HOSPITALS], model=model)
     evaluated = submit(client, evaluate, out / "model", "evaluate", counted)
-    correct, rows = int(client.result(evaluated.job)[COUNT_OUTPUT][0]), evaluated.job.num_rows
+    counts = client.result(evaluated.job)
+    correct, rows = int(counts[COUNT_OUTPUT][0]), evaluated.job.num_rows
     least = evaluated.job.outputs[0].min_cell
     console.print(f"  correct: {count_in_words(correct, num_rows=rows, min_cell=least)}; no more was opened")
     fewest = rows - least + 1 if correct == rows else correct
@@ -168,7 +169,9 @@ def run(network: harness.Harness, split: Split, out: Path) -> dict[str, object]:
     holdouts = [f"{hospital}/holdout" for hospital in HOSPITALS]
     assess = AssessRequest(**WHO, type="assess", datasets=trains + holdouts, members=trains, model=model)
     assessed = submit(client, assess, out / "model", "assess", counted)
-    released = release(network, trained.job, assessed.job, client.opened(assessed.job), out, console)
+    useful = client.calls.signed_utility(what_was_useful(evaluated.job, counts))
+    attacked = Attacked(assessed.job, client.opened(assessed.job))
+    released = release(network, trained.job, attacked, useful, out, console)
 
     console.rule("8. A researcher's private inference on samples of her own")
     infer = InferRequest(**WHO, type="infer", model=model, samples="(in memory)", output="probability", decimals=2)

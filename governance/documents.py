@@ -40,6 +40,7 @@ class DocumentKind(Enum):
     ENQUIRY = "enquiry"  # a researcher's request to ask such a model for a while
     DELETION_RECEIPT = "deletion-receipt"  # a holder has destroyed what it held of a model
     RISK_REPORT = "risk-report"  # what an owner found when it attacked a model with its own rows
+    CANARY_AUDIT = "canary-audit"  # what an owner's canaries show of a private training
     UTILITY_REPORT = "utility-report"  # what a researcher's evaluation told of a model
     ABLATION_REPORT = "ablation-report"  # what protections do to attack and analysis on rows of an owner
     EVIDENCE = "evidence"  # what a holder has in hand about a model version that is to be released

@@ -230,9 +230,9 @@ def require_licence(licences: Sequence[Licence], use: Use) -> Licence:
     return replace(first, expires=expires, issued=issued)
 
 
-def refused_weights(what: str) -> ConfideError:
-    """Returns the error for weights that are not those of the licence."""
-    return _refused([Problem("weights", what, "use the files as they came, unchanged")])
+def refused_weights(what: str, remedy: str = "use the files as they came, unchanged") -> ConfideError:
+    """Returns the error for weights that are not those of the licence, or not for who would use them."""
+    return _refused([Problem("weights", what, remedy)])
 
 
 def _about_all(licences: Sequence[Licence]) -> Iterable[Problem]:

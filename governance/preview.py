@@ -192,7 +192,7 @@ def make_preview(
         seconds=math.ceil(cost.seconds),
         memory_bytes=cost.memory_bytes,
         disk_bytes=_disk_bytes(job, plan) if computes else 0,
-        epsilon=_epsilon(job),
+        epsilon=epsilon_in_words(job),
         outputs=tuple(_output(job, plan, output) for output in job.outputs),
         learns=tuple(who_learns_what(job, plan)),
         model="" if job.produced_model is None else job.produced_model.label,
@@ -246,10 +246,13 @@ def constraint_in_words(output: Output) -> str:
         words.append(f"which hides {output.rows_per_person} rows of one person together")
     if output.abstain_below != "0":
         words.append(f"no answer for samples below {output.abstain_below}")
+    if output.abstain_beyond != "0":
+        words.append(f"no answer for samples farther than {output.abstain_beyond} from the middle of their ranges")
     return "; ".join(words) or "none"
 
 
-def _epsilon(job: Job) -> str:
+def epsilon_in_words(job: Job) -> str:
+    """Returns what a job spends of anybody's privacy, for people: delta, and for whom it holds, stand beside every epsilon."""
     if job.training is not None:
         return privacy_in_words(job)
     return (spent_in_words(job) or WITHOUT_NOISE) if job.outputs else NOTHING_OPENED

@@ -54,6 +54,8 @@ def _learns_of_sums(job: Job, computing: str) -> Iterable[tuple[str, str]]:
     together = ", ".join(dict.fromkeys((*job.computing_parties, *(part.party for part in job.datasets))))
     yield together, "the noisy sum of the gradients in every step, and so the weights after it; shapes, schedule and volumes"
     yield computing, "unless all of them pool their shares: then every owner's sum of every step, without noise"
+    if job.training is not None and job.training.privacy is not None and job.training.privacy.canaries:
+        yield "everybody", "which epsilon the canaries of each owner show at least"
     if job.dealer not in together.split(", "):
         yield job.dealer, "that the job ran, and its shapes"
     yield "assumed of all", "semi-honest; at least one computing party does not pool its shares"

@@ -21,38 +21,46 @@ from governance.opening import open_committed
 from parties.lineage import trainings_behind_job
 from parties.storage.database import Tables
 from protocols.errors import ConfideError, ErrorCode, Problem
-from protocols.job import TIME_FORMAT, Job, JobType
+from protocols.job import TIME_FORMAT, DatasetRef, Job, JobType
 from protocols.session.endings import Ending
 from protocols.session.states import State
 
 
-def assessment_findings(tables: Tables, job: Job) -> Iterator[Finding]:
+def assessment_findings(tables: Tables, job: Job, *, party: str) -> Iterator[Finding]:
     """Yields which data sets of an assessment are on the wrong side, as far as the trainings behind its model are known here.
 
-    Another version of a data set that was trained on holds the same people, so it is none of the others either.
+    Another version of a data set that was trained on holds the same people, so it is none of the others either; nor is one of
+    the same population, which only its owner knows: members among the others hide what the attack finds.
 
     Args:
         tables: of the transaction in which the job is decided; nothing is written.
         job: of any type.
+        party: this one.
     """
     if job.assessment is None or job.model_ref is None:
         return
     trained = {
-        (dataset.party, dataset.name, dataset.version)
+        dataset
         for made in tables.jobs.starting_with(job.model_ref.version)
         if Job.from_bytes(made.document).produced_model == job.model_ref
         for facts in trainings_behind_job(tables, made.job_id).values()
         for dataset in facts.job.datasets
     }
-    names = {(party, name) for party, name, _ in trained}
+    populations = tables.datasets.populations()
+
+    def people_of(dataset: DatasetRef) -> tuple[str, str]:
+        return dataset.party, populations.get(dataset.name, dataset.name) if dataset.party == party else dataset.name
+
+    exactly = {(dataset.party, dataset.name, dataset.version) for dataset in trained}
+    people = {people_of(dataset) for dataset in trained}
     for place, dataset in enumerate(job.datasets if trained else ()):
         label = f"{dataset.party}/{dataset.name}/{dataset.version}"
         if place in job.assessment.members:
-            if (dataset.party, dataset.name, dataset.version) not in trained:
+            if (dataset.party, dataset.name, dataset.version) not in exactly:
                 what = f"{job.model_ref.label} was not trained on {label}"
                 yield Finding(ErrorCode.INVALID_JOB, Problem("assessment.members", what, "name it without calling it a member"))
-        elif (dataset.party, dataset.name) in names:
-            what = f"{job.model_ref.label} was trained on {label}, or on another version of it"
+        elif people_of(dataset) in people:
+            what = f"{job.model_ref.label} was trained on {label}, on another version of it, or on rows of the same people"
             yield Finding(ErrorCode.INVALID_JOB, Problem("assessment.members", what, "add it to the members, or leave it out"))
 
 
@@ -71,12 +79,13 @@ class AssessedHere:
     ended: datetime
 
 
-def open_assessed(tables: Tables, opened: OpenedAssessment) -> AssessedHere:
+def open_assessed(tables: Tables, opened: OpenedAssessment, *, party: str) -> AssessedHere:
     """Opens the counts of an assessment by this party's own record of its ending.
 
     Args:
         tables: of one transaction of a party that took part; nothing is written.
         opened: what a researcher hands to the owners.
+        party: this one.
 
     Learns: this party the counts, which only the researcher knew before.
 
@@ -93,7 +102,7 @@ def open_assessed(tables: Tables, opened: OpenedAssessment) -> AssessedHere:
         what = f"no completed assessment {opened.job_id[:12]} is known here"
         remedy = "Bring the report of one that this party took part in, as `confide job result --report` wrote it."
         raise ConfideError(ErrorCode.UNKNOWN_JOB, what, remedy=remedy)
-    problems = [finding.problem for finding in assessment_findings(tables, job)]
+    problems = [finding.problem for finding in assessment_findings(tables, job, party=party)]
     if problems:
         what = f"job {job.job_id[:12]} attacked other rows than the model's"
         raise ConfideError(ErrorCode.INVALID_DOCUMENT, what, problems=problems)

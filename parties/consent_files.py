@@ -118,6 +118,7 @@ class OutputFields(_Strict):
     noise: DecimalText = "0"
     noise_colluders: Annotated[int, Field(ge=0)] = 0
     abstain_below: DecimalText = "0"
+    abstain_beyond: DecimalText = "0"
     group_by: list[str] = []
 
 

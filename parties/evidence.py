@@ -24,6 +24,7 @@ from governance.policy.rules import Policy
 from governance.risk_report import verify_risk_report
 from governance.utility_report import read_stated_utility, verify_utility_report
 from parties.agreements import load_member
+from parties.arrived_reports import is_behind
 from parties.authority import authorise, keep_authorisation
 from parties.config import PartyConfig
 from parties.evidence_records import behind, keep_evidence, trainings_of
@@ -163,6 +164,7 @@ def judge_evidence(config: PartyConfig, ref: ModelRef, *, policy: Policy | None 
         record = tables.evidence.latest(ref)
         asked = policy or load_policy(config.policy)
         found = judge(tables, record, party=config.party, policy=asked, directory=member.directory, now=now)
+        found = _with_all_that_is_told(tables, found, ref, party=config.party, policy=asked, directory=member.directory, now=now)
     return Judged(record, found)
 
 
@@ -231,9 +233,21 @@ def require_release(
         ConfideError: EVIDENCE_MISSING, with every reason.
     """
     found = decide(tables, party=party, policy=policy, directory=directory, ref=ref, now=now)
+    found = _with_all_that_is_told(tables, found, ref, party=party, policy=policy, directory=directory, now=now)
     require_pass(found, party=party)
     note_pass(tables, found, now=now)
     return found
+
+
+def _with_all_that_is_told(
+    tables: Tables, found: Decision, ref: ModelRef, *, party: str, policy: Policy, directory: Directory, now: datetime
+) -> Decision:
+    """A pass, blocked if owners have told something worse since: evidence from before lets nothing out."""
+    if found.verdict is not Verdict.PASS or not is_behind(tables, ref, party=party, policy=policy, directory=directory, now=now):
+        return found
+    what = "since this evidence was made, an owner has told something worse, on which nobody has decided"
+    why = Reason(ReasonCode.OVERTAKEN, Verdict.BLOCKED, what)
+    return replace(found, verdict=Verdict.BLOCKED, reasons=(why, *found.reasons))
 
 
 def note_pass(tables: Tables, found: Decision, *, now: datetime) -> None:

@@ -12,8 +12,9 @@ from math import prod
 
 from governance.audit.entries import EntryKind, Fact, read_entry
 from governance.documents import SignedDocument
+from governance.evidence.answered import Told, unanswered
 from governance.evidence.bundle import EvidenceBundle, sign_evidence, verify_evidence, with_changes
-from governance.evidence.facts import AuditBound, NoiseTest, TrainingEvidence
+from governance.evidence.facts import NoiseTest, TrainingEvidence
 from governance.evidence.overtaken import Overtaken, Questions, overtaken_of, questions_of
 from governance.identity.directory import Directory
 from governance.lineage.standing import TrainingFacts, trainings_behind
@@ -22,10 +23,13 @@ from parties.lineage import find_training, model_records
 from parties.model_registry import Holder
 from parties.storage.database import Tables
 from parties.storage.evidence import EvidenceRecord
-from parties.told_reports import told_reports
+from parties.told_audits import told_audits
+from parties.told_reports import ToldReport, told_reports
 from privacy.accounting.statement import statement_of
 from protocols.canonical import canonical_bytes, sha256_hex
-from protocols.job import ModelRef
+from protocols.job import Job, ModelRef
+from protocols.mpc.noisy_sums_design import canaries_of, is_noisy_sums
+from protocols.private_job_checks import contributors
 
 
 def keep_evidence(
@@ -58,13 +62,20 @@ def keep_evidence(
         now: the time, UTC, whole seconds.
 
     Raises:
-        ConfideError: UNKNOWN_MODEL: no training of it is known here; INVALID_DOCUMENT: more reports than a bundle holds.
+        ConfideError: UNKNOWN_MODEL: no training of it is known here; TOO_LARGE: more was found than a bundle holds.
     """
     bundle = _bundle(tables, holder, ref, risk_reports, utility, now)
-    bundle = replace(bundle, overtaken=_overtaken(tables, holder, bundle, policy, left_out))
+    bundle = replace(bundle, overtaken=_overtaken(tables, bundle, policy, left_out, now=now))
     before = _decided_before(tables, directory, bundle.ref.name)
     bundle = replace(bundle, previous=None if before is None else before.digest, changes=with_changes(bundle, before))
-    record = EvidenceRecord(bundle.digest, ref, sign_evidence(bundle, holder.key), now)
+    record = EvidenceRecord(
+        bundle.digest,
+        ref,
+        sign_evidence(bundle, holder.key),
+        now,
+        said=tables.statements.last_number(),
+        heard=tables.statements.last_heard(),
+    )
     if tables.evidence.add(record):
         facts: dict[str, Fact] = {
             "model": ref.label,
@@ -109,7 +120,8 @@ def trainings_of(tables: Tables, found: Iterable[TrainingFacts], *, party: str) 
             datasets=tuple(sorted({f"{d.party}/{d.name}/{d.version}" for d in facts.job.datasets})),
             guarantee=statement_of(facts.job),
             noise_test=_noise_test(tables, facts.job.job_id),
-            audits=_audits(tables, facts.job.job_id, party=party),
+            audits=told_audits(tables, facts.job, party=party),
+            canaries=_canaries(facts.job),
         )
         for facts in found
     )
@@ -120,6 +132,38 @@ def questions_here(tables: Tables, ref: ModelRef, policy: Policy) -> Questions:
     found = (tables.evidence.last_decided(ref.name), tables.evidence.last_decided(ref.name, version=ref.version))
     decided = [EvidenceBundle.from_bytes(each.signed.body) for each in found if each is not None]
     return questions_of(policy.release, decided)
+
+
+def still_asked(
+    told: Iterable[ToldReport], kept: Iterable[EvidenceRecord], questions: Questions, *, party: str
+) -> tuple[SignedDocument, ...]:
+    """Returns which reports have something that people have not decided on since they reached this party.
+
+    Args:
+        told: about a version.
+        kept: all bundles of this party about it, as they were made.
+        questions: of the gate.
+        party: this party.
+    """
+    decided = [record for record in kept if record.decided is not None]
+    found = [Told(each.signed, each.stated, _made_before(each, decided, party=party)) for each in told]
+    return unanswered(found, [EvidenceBundle.from_bytes(each.signed.body) for each in decided], questions)
+
+
+def must_carry_more(tables: Tables, last: EvidenceBundle, policy: Policy, left_out: Collection[bytes], *, now: datetime) -> bool:
+    """Returns whether a bundle with the same reports would carry on a report now that the last one does not.
+
+    One that reached this party after a later one of its owner is such a report: it takes the place of none.
+
+    Args:
+        tables: of the transaction; nothing is written.
+        last: the last bundle of this party about a version.
+        policy: in force.
+        left_out: bodies of what owners have told that a later bundle will have.
+        now: the time, UTC.
+    """
+    carried = _overtaken(tables, last, policy, left_out, now=now)
+    return not {each.body for each in carried.risk_reports} <= {each.body for each in last.overtaken.risk_reports}
 
 
 def _bundle(
@@ -150,18 +194,27 @@ def _bundle(
     )
 
 
-def _overtaken(tables: Tables, holder: Holder, bundle: EvidenceBundle, policy: Policy, left_out: Collection[bytes]) -> Overtaken:
-    ref = bundle.ref
+def _overtaken(
+    tables: Tables, bundle: EvidenceBundle, policy: Policy, left_out: Collection[bytes], *, now: datetime
+) -> Overtaken:
+    ref, questions = bundle.ref, questions_here(tables, bundle.ref, policy)
     kept = [record for record in tables.evidence.of_model(ref.name) if record.ref == ref]
     decided = tables.evidence.last_decided(ref.name, version=ref.version)
-    told = told_reports(tables, ref, party=holder.party, used=bundle.datasets, now=bundle.time)
+    told = told_reports(tables, ref, party=bundle.issuer, used=bundle.datasets, now=now)
+    open_ones = still_asked(told, kept, questions, party=bundle.issuer)
     return overtaken_of(
         bundle,
         last=EvidenceBundle.from_bytes(kept[-1].signed.body) if kept else None,
-        told=[report.signed for report in told if report.signed.body not in left_out],
+        told=[signed for signed in open_ones if signed.body not in left_out],
         decided=None if decided is None else EvidenceBundle.from_bytes(decided.signed.body),
-        questions=questions_here(tables, ref, policy),
+        questions=questions,
     )
+
+
+def _made_before(report: ToldReport, records: Iterable[EvidenceRecord], *, party: str) -> int:
+    """How many bundles were made before a report was stated here, or reached this party."""
+    is_own = report.signed.signer == party
+    return sum((record.said if is_own else record.heard) < report.number for record in records)
 
 
 def _decided_before(tables: Tables, directory: Directory, name: str) -> EvidenceBundle | None:
@@ -178,11 +231,8 @@ def _noise_test(tables: Tables, job_id: str) -> NoiseTest | None:
     return None
 
 
-def _audits(tables: Tables, job_id: str, *, party: str) -> tuple[AuditBound, ...]:
-    """What this party's own canaries showed; the others' stand in their logs, and in their bundles."""
-    found = [read_entry(logged.body) for logged in tables.audit.naming({job_id})]
-    return tuple(
-        AuditBound(party, str(entry.facts.get("epsilon", "")), str(entry.facts.get("confidence", "")))
-        for entry in found
-        if entry.kind is EntryKind.CANARIES_SCORED and entry.facts.get("job") == job_id
-    )
+def _canaries(job: Job) -> dict[str, int]:
+    """How many canaries each owner has by the job, of those that have some."""
+    if not is_noisy_sums(job):
+        return {}
+    return {owner: count for owner in contributors(job) if (count := len(canaries_of(job, owner)))}

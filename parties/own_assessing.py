@@ -8,7 +8,7 @@ kept nowhere.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from math import prod
@@ -53,6 +53,7 @@ from protocols.model.weights import weights_to_safetensors
 
 MAX_GROUPS = 16
 _SEED_BITS = 48
+Tell = Callable[[ModelSpec, OwnRows, OwnAttack], None]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -167,6 +168,7 @@ def make_own_evidence(
     datasets: tuple[str, ...],
     rows: AttackFiles | None,
     now: datetime,
+    tell: Tell | None = None,
 ) -> OwnJudged:
     """Attacks a model of this party's own, signs the report, and makes, signs and keeps a bundle of evidence about it.
 
@@ -177,6 +179,7 @@ def make_own_evidence(
         datasets: `party/name/version` of the own rows behind it; empty if that is not said, and then only without an attack.
         rows: what it is attacked with; None if nobody can attack it, and people are to answer for that.
         now: the time, UTC.
+        tell: is told what the attack is made of, before it begins.
 
     Raises:
         ConfideError: INVALID_DATA (the owner's fault): rows that do not fit or are too few; INVALID_ARGUMENT: data sets that are
@@ -188,7 +191,7 @@ def make_own_evidence(
     authorisation = authorise(config, person_folder, Action.MAKE_EVIDENCE, model.ref.label, now)
     with one_transaction(config.folder.database_file) as tables:
         require_same_rows(tables, model.ref, model.sketch, named)
-    found = None if rows is None else _attacked(model, rows)
+    found = None if rows is None else _attacked(model, rows, tell)
     asked = Standing(config.party, policy, member.directory)
     with one_transaction(config.folder.database_file) as tables:
         # An attack takes minutes, and another one may have ended meanwhile.
@@ -294,7 +297,7 @@ def _require_rows_named(named: tuple[str, ...], rows: AttackFiles | None, *, par
         raise ConfideError(ErrorCode.INVALID_ARGUMENT, what, remedy="Name them: `datasets` in the terms, or --dataset.")
 
 
-def _attacked(model: AnsweringModel, rows: AttackFiles) -> OwnFindings:
+def _attacked(model: AnsweringModel, rows: AttackFiles, tell: Tell | None) -> OwnFindings:
     names = read_names(rows.others, features=model.features, label=rows.label)
     unknown = [name for name in (rows.sensitive, *rows.hidden) if name not in names]
     if unknown:
@@ -308,6 +311,8 @@ def _attacked(model: AnsweringModel, rows: AttackFiles) -> OwnFindings:
         shadows=rows.shadows,
         seed=secrets.randbits(_SEED_BITS),
     )
+    if tell is not None:
+        tell(model.spec, own, attack)
     return assess_own_model(model.spec, model.weights, own, attack)
 
 

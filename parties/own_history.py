@@ -121,7 +121,10 @@ def is_overdue(tables: Tables, bundle: EvidenceBundle, terms: ReleaseTerms | Non
 
 
 def _of_the_same_rows(tables: Tables, bundle: EvidenceBundle) -> tuple[list[EvidenceBundle], list[EvidenceBundle]]:
-    """The last bundle of each other own model of the same rows, and of each of the same rows the last that people decided on."""
+    """The last bundle of each other own model of the same rows, and all about models of these rows that people decided on.
+
+    All, and not the last of each: what people have answered once stays answered when they decide on something better.
+    """
     by_model: dict[ModelRef, list[EvidenceRecord]] = {}
     for each in tables.own_evidence.all():
         by_model.setdefault(each.ref, []).append(each)
@@ -131,8 +134,7 @@ def _of_the_same_rows(tables: Tables, bundle: EvidenceBundle) -> tuple[list[Evid
         if not bundle.is_about(ref) and not shares_rows(bundle, last):
             continue
         others += [] if bundle.is_about(ref) else [last]
-        found = _latest(records)
-        decided += [] if found is None else [_bundle(found)]
+        decided += [_bundle(each) for each in records if each.decided is not None]
     return others, decided
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -150,6 +151,32 @@ def load_publication_terms(path: Path) -> PublicationTerms:
         expires=fields.expires,
         datasets=tuple(fields.datasets),
     )
+
+
+def require_trained_ranges(terms: PublicationTerms, trained: Mapping[str, tuple[float, float]]) -> None:
+    """Refuses ranges of released weights that are not those by which the rows they were trained on were scaled.
+
+    Under others every answer would be wrong, and nothing would show it.
+
+    Args:
+        terms: with ranges.
+        trained: by feature, in order, the least and greatest value; public.
+
+    Raises:
+        ConfideError: INVALID_ARGUMENT (the publisher's fault): other names, another order, or other ranges.
+    """
+    stated = {name: (float(low), float(high)) for name, (low, high) in zip(terms.features, terms.ranges, strict=True)}
+    if list(stated) != list(trained):
+        problems = [Problem("features", "are not those of the weights' schema, in its order", f"write {', '.join(trained)}")]
+    else:
+        problems = [
+            Problem(f"features.{name}", "another range than rows were scaled by", f"write [{low:.15g}, {high:.15g}]")
+            for name, (low, high) in trained.items()
+            if stated[name] != (low, high)
+        ]
+    if problems:
+        what = "the terms do not fit the rows that the released weights were trained on"
+        raise ConfideError(ErrorCode.INVALID_ARGUMENT, what, problems=problems[:_SHOWN])
 
 
 def read_model(manifest: Path, weights: Path) -> tuple[ModelSpec, Weights]:

@@ -27,8 +27,9 @@ from parties.authority import authorise, keep_authorisation
 from parties.config import PartyConfig
 from parties.own_evidence import OwnStanding, Standing, known_salt, own_standings
 from parties.policy_file import load_policy
-from parties.publication_files import PublicationTerms, read_model, read_validation
+from parties.publication_files import PublicationTerms, read_model, read_validation, require_trained_ranges
 from parties.publication_gate import publication_case, require_published
+from parties.released import is_released, released_ranges
 from parties.storage.database import one_transaction
 from parties.storage.encrypted import EnquiryRecord, PublishedRecord, sealed_id
 from parties.storage.sealed import Purpose, SealedFiles
@@ -331,7 +332,10 @@ def _prepare(files: PublicationFiles, terms: PublicationTerms, approximation: Ch
         validation = Validation(scaled(found.rows, terms.ranges), found.labels)
     low, high = terms.input_range
     if terms.ranges:
-        spec, weights = fold_ranges(spec, weights, terms.ranges)
+        if is_released(files.weights.parent):  # trained on rows that were scaled by these ranges: nothing is left to fold
+            require_trained_ranges(terms, released_ranges(files.weights.parent))
+        else:
+            spec, weights = fold_ranges(spec, weights, terms.ranges)
         low, high = _SCALED
     answered: tuple[ModelSpec, Any] = (spec, weights)
     if approximation is not None:

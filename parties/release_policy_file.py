@@ -11,6 +11,7 @@ release:
       unit: person
       max_figures: {membership.lira.tpr_at_1_percent: "0.03", group.accuracy_gap: "0.1"}
       min_figures: {accuracy: "0.8"}
+      min_canaries: 1000
       min_shadows: 128
       max_age_days: 30
       approvals: {needed: 1, of: [privacy-officers]}
@@ -36,7 +37,7 @@ from governance.policy.release import (
 )
 from parties.policy_values import DecimalText, Identifier
 from protocols.job_parts import MAX_SHADOWS, MIN_SHADOWS
-from protocols.private_training import Unit
+from protocols.private_training import MAX_CANARIES, Unit
 
 _MAX_PEOPLE = 200
 _MAX_DATASETS = 200
@@ -58,7 +59,7 @@ class ReleaseQuorumFields(_Strict):
 
 
 class ReleaseClassFields(_Strict):
-    """What is asked of one class; nothing that protects people has a default."""
+    """What is asked of one class; nothing that protects people has a default but the strict one."""
 
     requires_guarantee: bool
     max_epsilon: DecimalText | None = None
@@ -66,6 +67,8 @@ class ReleaseClassFields(_Strict):
     unit: Literal["row", "person", "person_everywhere"] = "row"
     max_figures: _Limits
     min_figures: _Limits = {}
+    requires_utility: bool = True
+    min_canaries: Annotated[int, Field(ge=0, le=MAX_CANARIES)] = 0
     min_shadows: Annotated[int, Field(ge=MIN_SHADOWS, le=MAX_SHADOWS)] = DEFAULT_MIN_SHADOWS
     max_age_days: Annotated[int, Field(ge=1, le=MAX_AGE_DAYS)]
     approvals: ReleaseQuorumFields | None
@@ -95,6 +98,8 @@ def _class(fields: ReleaseClassFields) -> ReleaseClass:
         unit=Unit(fields.unit),
         max_figures={name: read_decimal(limit) for name, limit in fields.max_figures.items()},
         min_figures={name: read_decimal(limit) for name, limit in fields.min_figures.items()},
+        requires_utility=fields.requires_utility,
+        min_canaries=fields.min_canaries,
         min_shadows=fields.min_shadows,
         max_age_days=fields.max_age_days,
         approvals=_quorum(fields.approvals),

@@ -28,6 +28,10 @@ _BLOCKED: Mapping[ReasonCode, str] = {
     ReasonCode.NO_NOISE_TEST: "bring the bundle of a holder whose log has the test, or train anew; no training goes without one",
     ReasonCode.NOISE_FAILED: "find out who brought too little noise (the audit log names the owner), and train anew",
     ReasonCode.AUDIT: "do not use this model: its rows show more than it claims; find the fault and train anew",
+    ReasonCode.NO_AUDIT: (
+        "have the owner's party serve, so that it tells what its canaries show, or train anew with more `canaries` in the block "
+        f"`privacy` of the request, which are dealt out among the owners; {_ANEW}"
+    ),
     ReasonCode.ATTACK_ABOVE_CEILING: "do not use this model: an attack finds more than it claims; find the fault and train anew",
     ReasonCode.NO_REPORT: f"have its owner assess this version and sign the report, {_ANEW}",
     ReasonCode.OTHER_VERSION: f"leave that report out, or bring one about this version, {_ANEW}",
@@ -37,6 +41,7 @@ _BLOCKED: Mapping[ReasonCode, str] = {
     ReasonCode.FIGURE: "train with more noise, fewer steps or a smaller model, and assess it anew",
     ReasonCode.USEFULNESS: "train with more rows or steps, or less noise if the class leaves room",
     ReasonCode.OVERTAKEN: f"something worse is known than this bundle carries on; {_ANEW}",
+    ReasonCode.TOO_MUCH: "speak with whose reports fill it, limit fewer figures in the policy, or train anew",
     ReasonCode.APPROVALS: "name people in `more_approvals` of the class, or bring what needs no approval",
 }
 

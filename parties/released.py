@@ -21,6 +21,7 @@ from governance.documents import SignedDocument
 from governance.identity.directory import Directory
 from governance.licence import Licence, Use, refused_weights, require_licence, verify_licence
 from parties.storage.files import make_folder, read_public, write_secret
+from privacy.preparation.schema import TableSchema
 from protocols.canonical import Document, canonical_bytes, parse_canonical
 from protocols.errors import ConfideError, ErrorCode
 from protocols.fixed_point import PARAMETER_BITS, decode
@@ -186,6 +187,19 @@ def is_released(folder: Path) -> bool:
     return any(folder.glob(_LICENCE.format("*"))) or any(folder.glob(_SHARE.format("*")))
 
 
+def released_ranges(folder: Path) -> Mapping[str, tuple[float, float]]:
+    """Returns the ranges from which rows were scaled to [-1, 1] for a released model: by feature the least and greatest value.
+
+    Args:
+        folder: as `keep_released` wrote it.
+
+    Raises:
+        ConfideError: LICENCE_REFUSED: the schema is missing; INVALID_SCHEMA: it is none.
+    """
+    schema = TableSchema.from_document(parse_canonical(_read(folder / SCHEMA)))
+    return {column.name: column.bounds for column in schema.features}
+
+
 def require_own_use(folder: Path, directory: Directory, *, party: str, purpose: str, now: datetime) -> Released:
     """Reads released weights for a party: one of its own researchers is their recipient.
 
@@ -200,7 +214,9 @@ def require_own_use(folder: Path, directory: Directory, *, party: str, purpose: 
         ConfideError: LICENCE_REFUSED: see `load_released`; none of the recipients belongs to this institution.
     """
     own = [researcher.id for researcher in directory.researchers if researcher.institution == party]
-    failure = refused_weights(f"no researcher of {party} is among their recipients")
+    failure = refused_weights(
+        f"no researcher of {party} is among their recipients", f"have a researcher of {party} ask for a release of its own"
+    )
     for researcher in own:
         try:
             return load_released(folder, directory, recipient=researcher, purpose=purpose, now=now)

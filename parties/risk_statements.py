@@ -93,7 +93,7 @@ def state_risk(config: PartyConfig, person_folder: Path, file: Path, *, method: 
         for name in own:
             _, dataset, version = name.split("/")
             tables.datasets.get(dataset, int(version))
-        here = None if opened is None else open_assessed(tables, opened)
+        here = None if opened is None else open_assessed(tables, opened, party=config.party)
         log_size = tables.audit.size()
     if here is not None:
         found = _as_found_here(found, unsigned_risk(here.job, risk_of(here.job, here.counts), now=min(here.ended, now)))

@@ -19,10 +19,18 @@ from protocols.job import ModelRef
 
 @dataclass(frozen=True, eq=False)
 class ToldReport:
-    """A risk report as it was signed, and what it says."""
+    """A risk report about a version.
+
+    Attributes:
+        signed: as its owner signed it.
+        stated: what it says.
+        number: of the statement, among those of this party or among those that have reached it; 0 of one that was found in a
+            bundle of evidence.
+    """
 
     signed: SignedDocument
     stated: StatedRisk
+    number: int = 0
 
 
 def told_reports(tables: Tables, ref: ModelRef, *, party: str, used: Collection[str], now: datetime) -> Iterator[ToldReport]:
@@ -36,11 +44,11 @@ def told_reports(tables: Tables, ref: ModelRef, *, party: str, used: Collection[
         now: the time, UTC; a report from further ahead than clocks differ is left out.
     """
     owners = {name.partition("/")[0] for name in used}
-    told = tables.statements.own(DocumentKind.RISK_REPORT, party=party) if party in owners else ()
-    told += tables.statements.heard(DocumentKind.RISK_REPORT, by=owners - {party})
+    told = tables.statements.own_records(DocumentKind.RISK_REPORT, party=party) if party in owners else ()
+    told += tables.statements.heard_records(DocumentKind.RISK_REPORT, by=owners - {party})
     version = ref.version.encode()
-    named = (signed for signed in told if version in signed.body)  # one that is about this version names it
-    found = (ToldReport(signed, read_risk_report(signed.document)) for signed in named)
+    named = (record for record in told if version in record.document.body)  # one that is about this version names it
+    found = (ToldReport(each.document, read_risk_report(each.document.document), each.number) for each in named)
     # Not by when they arrived: every party must take the same one for the last.
     for report in sorted(found, key=lambda each: (each.stated.owner, each.stated.order)):
         stated, is_of_signer = report.stated, report.stated.owner == report.signed.signer

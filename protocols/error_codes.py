@@ -188,7 +188,8 @@ class ErrorCode(Enum):
         Fault.REQUEST,
         Kind.DENIED,
         "A model version may not be released with the evidence there is.",
-        "Read the reasons; assess the risk of the model, or ask the people named for their approval.",
+        "Read the reasons; its holder makes a bundle with what is missing (`confide model evidence make`, of an own model "
+        "`confide model evidence own`), or asks the people named to approve it (`confide model evidence approve`).",
     )
     LICENCE_REFUSED = Entry(
         Fault.REQUEST,
@@ -205,8 +206,8 @@ class ErrorCode(Enum):
     TOO_LARGE = Entry(
         Fault.REQUEST,
         Kind.INVALID,
-        "The job needs more memory or cores than a party gives to sessions.",
-        "Use fewer rows, smaller batches or a smaller model, or ask the party named to give more.",
+        "The job needs more memory or cores than a party gives to sessions, or a document would be larger than is read.",
+        "Use fewer rows, smaller batches or a smaller model, or ask the party named to give more; bring fewer reports.",
     )
     TOO_MANY_STREAMS = Entry(
         Fault.REQUEST,

@@ -49,7 +49,7 @@ from protocols.model.spec import ModelSpec
 from protocols.preparations import preparation_document, read_preparations
 from protocols.training import Training, read_training
 
-FORMAT = "confide.job/8"
+FORMAT = "confide.job/9"
 
 
 @dataclass(frozen=True)
@@ -310,6 +310,7 @@ def _output(entry: Any) -> Output:
         bound=read_text(document["bound"]),
         rows_per_person=read_whole(document["rows_per_person"]),
         abstain_below=read_text(document["abstain_below"]),
+        abstain_beyond=read_text(document["abstain_beyond"]),
     )
 
 

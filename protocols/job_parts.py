@@ -300,6 +300,9 @@ class Output:
         rows_per_person: with noise on numbers about rows: how many rows of one person it hides together; else 1.
         abstain_below: predictions of classes: a sample whose largest probability is below it gets no answer; a decimal, "0" for
             none.
+        abstain_beyond: predictions: a sample gets no answer that lies farther from the middle of its features' ranges: the root
+            of the mean of squares of its features, scaled to [-1, 1], is above it, or one of them is outside of that; a decimal,
+            "0" for none.
     """
 
     name: str
@@ -316,6 +319,12 @@ class Output:
     bound: str = "0"
     rows_per_person: int = 1
     abstain_below: str = "0"
+    abstain_beyond: str = "0"
+
+    @property
+    def abstains(self) -> bool:
+        """Whether there are samples without an answer."""
+        return self.abstain_below != "0" or self.abstain_beyond != "0"
 
     @property
     def has_noise(self) -> bool:

@@ -38,8 +38,19 @@ _FITS = {
     "group_by": (OutputKind.GROUP_CONFUSION,),
     "noise": (OutputKind.LABEL, OutputKind.PROBABILITY, OutputKind.VALUE, OutputKind.MEAN, *NOISY_ABOUT_ROWS),
     "abstain_below": (OutputKind.LABEL, OutputKind.PROBABILITY),
+    "abstain_beyond": (OutputKind.LABEL, OutputKind.PROBABILITY, OutputKind.SCORE, OutputKind.VALUE),
 }
-_NONE = {"top_k": "0", "decimals": "null", "clip": '"0"', "group_by": '""', "noise": '"0"', "abstain_below": '"0"'}
+_NONE = {
+    "top_k": "0",
+    "decimals": "null",
+    "clip": '"0"',
+    "group_by": '""',
+    "noise": '"0"',
+    "abstain_below": '"0"',
+    "abstain_beyond": '"0"',
+}
+LEAST_DISTANCE = Decimal("0.001")
+MOST_DISTANCE = Decimal(1)  # beyond lies nothing that is within the ranges of its features
 
 
 def check_constraint(output: Output, task: Task, *, classes: int) -> Iterable[Problem]:
@@ -57,6 +68,7 @@ def check_constraint(output: Output, task: Task, *, classes: int) -> Iterable[Pr
         "group_by": output.group_by != "" or (output.group_edges != () and output.kind not in _GROUPED),
         "noise": output.noise != "0" or output.noise_colluders != 0,
         "abstain_below": output.abstain_below != "0",
+        "abstain_beyond": output.abstain_beyond != "0",
     }
     if asked["noise"] and output.kind is OutputKind.ROC_AUC:
         what = "one row moves an area over all pairs by what the other rows are, so no noise is enough for it"
@@ -86,6 +98,8 @@ def check_constraint(output: Output, task: Task, *, classes: int) -> Iterable[Pr
         is_noisy = output.noise != "0" and task is Task.CLASSES
         least = Decimal("0.000001") if is_noisy else (Decimal(1) / max(classes, 2)).quantize(_PLACES, ROUND_CEILING)
         yield from check_decimal(f"outputs.{output.name}.abstain_below", output.abstain_below, least, Decimal(1))
+    if asked["abstain_beyond"]:
+        yield from check_decimal(f"outputs.{output.name}.abstain_beyond", output.abstain_beyond, LEAST_DISTANCE, MOST_DISTANCE)
     if asked["clip"]:
         yield from _check_clip(output, task, classes, decimals=output.decimals if asked["decimals"] else None)
 

@@ -200,11 +200,12 @@ def charges(job: Job, party: str) -> dict[str, Amount]:
 
     The outputs of an evaluation, an assessment or a summary tell about the rows of every owner alike, so each owner is charged
     all of them; what an inference opens is charged to the model at every holder of its shares, and to the researcher's account
-    of that model; the weights that a release opens likewise; a serving is charged all that it may answer, and what it did not is
-    given back with its end (`served`); a private training is charged the epsilon and delta that it claims, to the data sets of
-    every owner alike, in its unit of privacy; another training opens nothing. Every number
-    counts: each cell of a confusion table, each mean and size of a group, and of each sample the probability of each class, or of
-    the largest where only those are opened.
+    of that model; the weights that a release opens likewise, and what an evaluation or an assessment opens, for a model is asked
+    by rows too: whose owner brings the rows that the researcher wants an answer about. A serving is charged all that it may
+    answer, and what it did not is given back with its end (`served`); a private training is charged the epsilon and delta that it
+    claims, to the data sets of every owner alike, in its unit of privacy; another training opens nothing. Every number counts:
+    each cell of a confusion table, each mean and size of a group, and of each sample the probability of each class, or of the
+    largest where only those are opened.
 
     Args:
         job: the job.
@@ -213,7 +214,9 @@ def charges(job: Job, party: str) -> dict[str, Amount]:
     if job.job_type in (JobType.EVALUATE, JobType.ASSESS, JobType.SUMMARISE):
         amount = _spent(job, queries=1, answers=sum(_numbers(job, output) for output in job.outputs))
         own = {dataset_account(dataset.name): amount for dataset in job.datasets if dataset.party == party}
-        return dict(sorted(own.items()))
+        # Noise on what is opened of rows is for these rows: with another model behind it, every number may be another one.
+        of_model = _to_model(job, party, Amount(None, Decimal(0), amount.queries, amount.answers))
+        return dict(sorted((own | of_model).items()))
     if job.training is not None and job.training.privacy is not None:
         return _trained(job, party, job.training.privacy)
     if job.job_type is JobType.INFER:
@@ -246,11 +249,15 @@ def served(job: Job, party: str, *, queries: int, rows: int) -> dict[str, Amount
 
 
 def _predicted(job: Job, party: str, *, queries: int, rows: int) -> dict[str, Amount]:
-    if job.model_ref is None or party not in job.computing_parties:
-        return {}
     is_mean = any(output.kind is OutputKind.MEAN for output in job.outputs)
     answers = sum(_numbers(job, output) for output in job.outputs) * (1 if is_mean else rows)
-    amount = _spent(job, rows=rows, queries=queries, answers=answers)
+    return _to_model(job, party, _spent(job, rows=rows, queries=queries, answers=answers))
+
+
+def _to_model(job: Job, party: str, amount: Amount) -> dict[str, Amount]:
+    """Returns what a job spends of its model at a party: nothing, unless the party holds a share of it."""
+    if job.model_ref is None or party not in job.computing_parties:
+        return {}
     # Without noise too: a cap on what one researcher may be told would otherwise end where she asks for exact answers.
     return {consumer_account(job.querier, job.model_ref): amount, model_account(job.model_ref): amount}
 

@@ -21,9 +21,13 @@ from datetime import datetime
 from enum import Enum
 from functools import reduce
 
-from governance.budget.amounts import NOTHING, WITHOUT_NOISE, Amount
+from governance.budget.amounts import NOTHING, WITHOUT_NOISE, Amount, dataset_account
 from governance.policy.budgets import Caps
 from protocols.errors import ConfideError, ErrorCode, Problem
+from protocols.job_parts import JobType
+
+_DATASETS = dataset_account("")
+_BY_ROWS = (JobType.EVALUATE.value, JobType.ASSESS.value)  # which ask a model by rows that owners bring
 
 
 class Step(Enum):
@@ -87,6 +91,9 @@ class Shortfall:
 
     def _told(self, measure: str) -> tuple[str, str]:
         amount = self.amount
+        if measure == "epsilon" and amount.epsilon is None and self.kind in _BY_ROWS and not self.account.startswith(_DATASETS):
+            what = f"noise on what is opened of rows hides no model, and its holder permits no {self.kind} under a cap on epsilon"
+            return what, "ask its holder to permit it beside the cap on epsilon"
         if measure == "epsilon" and amount.epsilon is None:
             what = f"the job opens something without noise, and its owner permits no {self.kind} without it"
             return what, "ask with noise, or ask its owner to permit it beside the cap on epsilon"

@@ -12,6 +12,7 @@ from protocols.canonical import Document
 from protocols.errors import Problem
 from protocols.job import MAX_CLASSES, MAX_COMPUTING_PARTIES, MAX_QUERY_ROWS, MAX_ROWS, Job, Output, OutputKind
 from protocols.job_fields import check_decimal
+from protocols.output_checks import LEAST_DISTANCE, MOST_DISTANCE
 from protocols.private_training import MAX_PRIVATE_STEPS
 from protocols.row_noise import EVALUATED_WITH_NOISE
 from protocols.training import MAX_BATCH, MAX_EPOCHS, MAX_STEPS, OptimiserKind
@@ -22,6 +23,7 @@ _PARAMETER_NAMES = {"max_epochs", "max_steps", "min_batch_size", "max_query_rows
 _OUTPUT_NAMES = {"kind", "min_cell", "top_k", "decimals", "clip"}
 _NOISE_NAMES = {"noise", "noise_colluders"}  # in the document only where noise is demanded, and so is abstention
 _ABSTENTION_NAMES = {"abstain_below"}
+_DISTANCE_NAMES = {"abstain_beyond"}
 _GROUP_NAMES = {"group_by"}  # in the document only where it says something
 MAX_GROUPINGS = 64
 _MAX_FEATURE_CHARS = 128
@@ -29,6 +31,7 @@ _MAX_NOISE = Decimal(1_000)
 ABOUT_ROWS = (*EVALUATED_WITH_NOISE, OutputKind.CENTROIDS, OutputKind.GROUP_MEANS, OutputKind.MOMENTS)
 NOISY = (*ABOUT_ROWS, OutputKind.LABEL, OutputKind.PROBABILITY, OutputKind.VALUE, OutputKind.MEAN)
 ABSTAINING = (OutputKind.LABEL, OutputKind.PROBABILITY)
+DISTANT = (OutputKind.LABEL, OutputKind.PROBABILITY, OutputKind.SCORE, OutputKind.VALUE)
 # Kinds of outputs whose constraints mean something for them.
 PER_CLASS = (OutputKind.PROBABILITY,)
 ROUNDED = (OutputKind.PROBABILITY, OutputKind.SCORE, OutputKind.VALUE)
@@ -99,6 +102,8 @@ class OutputRule:
         noise: each number has noise of at least this standard deviation; a decimal, "0" if it need not have any.
         noise_colluders: and keeps it against so many of the computing parties; 0 without noise.
         abstain_below: samples whose largest probability is below this get no answer; a decimal, "0" if all may.
+        abstain_beyond: samples that lie farther than this from the middle of their ranges get no answer, and the output may draw
+            the line nearer; a decimal, "0" if all may.
         group_by: group confusion: the features by which rows may be grouped, sorted; empty for any.
     """
 
@@ -110,6 +115,7 @@ class OutputRule:
     noise: str = "0"
     noise_colluders: int = 0
     abstain_below: str = "0"
+    abstain_beyond: str = "0"
     group_by: tuple[str, ...] = ()
 
     def to_document(self) -> Document:
@@ -118,6 +124,7 @@ class OutputRule:
         optional = (
             (_NOISE_NAMES, self.noise != "0"),
             (_ABSTENTION_NAMES, self.abstain_below != "0"),
+            (_DISTANCE_NAMES, self.abstain_beyond != "0"),
             (_GROUP_NAMES, self.group_by != ()),
         )
         for names, is_demanded in optional:
@@ -134,6 +141,7 @@ class OutputRule:
             "clipped at": None if Decimal(self.clip) == 0 else self.clip,
             f"against {self.noise_colluders} colluder(s) noise of at least": None if self.noise == "0" else self.noise,
             "no answer below": None if self.abstain_below == "0" else self.abstain_below,
+            "none farther from the middle than": None if self.abstain_beyond == "0" else self.abstain_beyond,
             "grouped by": " or ".join(self.group_by) or None,
         }
         words = [f"{name} {bound}" for name, bound in named.items() if bound is not None]
@@ -164,6 +172,10 @@ class OutputRule:
         if Decimal(output.abstain_below) < Decimal(self.abstain_below):
             what = f"output {output.name} answers from {output.abstain_below} on; {self.abstain_below} or more is demanded"
             yield Problem(f"{where}abstain_below", what, f'write abstain_below: "{self.abstain_below}" or more')
+        if self.abstain_beyond != "0" and not 0 < Decimal(output.abstain_beyond) <= Decimal(self.abstain_beyond):
+            asked = "however far samples lie" if output.abstain_beyond == "0" else f"samples as far as {output.abstain_beyond}"
+            what = f"output {output.name} answers {asked}; {self.abstain_beyond} or less is demanded"
+            yield Problem(f"{where}abstain_beyond", what, f'write abstain_beyond: "{self.abstain_beyond}" or less, and not "0"')
         if self.group_by and output.group_by not in self.group_by:
             permitted = ", ".join(self.group_by)
             what = f"output {output.name} groups rows by {output.group_by}; permitted: {permitted}"
@@ -190,7 +202,7 @@ def read_parameter_limits(entry: object, *, where: str, problems: list[Problem])
 def read_output_rule(entry: object, *, where: str, problems: list[Problem]) -> OutputRule:
     """Reads a rule from a document; notes what is wrong."""
     known = entry if isinstance(entry, dict) else {}
-    demanded = [names for names in (_NOISE_NAMES, _ABSTENTION_NAMES, _GROUP_NAMES) if names & set(known)]
+    demanded = [names for names in (_NOISE_NAMES, _ABSTENTION_NAMES, _DISTANCE_NAMES, _GROUP_NAMES) if names & set(known)]
     fields = Fields(entry, names=_OUTPUT_NAMES.union(*demanded), where=where, problems=problems)
     unrounded = not isinstance(entry, dict) or entry.get("decimals") is None
     return OutputRule(
@@ -202,6 +214,7 @@ def read_output_rule(entry: object, *, where: str, problems: list[Problem]) -> O
         noise=fields.text("noise") if _NOISE_NAMES in demanded else "0",
         noise_colluders=fields.whole("noise_colluders", least=1) if _NOISE_NAMES in demanded else 0,
         abstain_below=fields.text("abstain_below") if _ABSTENTION_NAMES in demanded else "0",
+        abstain_beyond=fields.text("abstain_beyond") if _DISTANCE_NAMES in demanded else "0",
         group_by=_texts(fields.items("group_by", most=MAX_GROUPINGS)) if _GROUP_NAMES in demanded else (),
     )
 
@@ -261,6 +274,10 @@ def _check_noise(at: str, rule: OutputRule) -> Iterable[Problem]:
         yield from check_decimal(f"{at}.abstain_below", rule.abstain_below, Decimal("0.000001"), Decimal(1))
         if rule.kind not in ABSTAINING:
             yield Problem(f"{at}.abstain_below", 'must be "0" for what is no class or probability', 'write "0"')
+    if rule.abstain_beyond != "0":
+        yield from check_decimal(f"{at}.abstain_beyond", rule.abstain_beyond, LEAST_DISTANCE, MOST_DISTANCE)
+        if rule.kind not in DISTANT:
+            yield Problem(f"{at}.abstain_beyond", 'must be "0" for what is no answer to a sample', 'write "0"')
 
 
 def _at_most(name: str, value: int, bound: int | None, unit: str) -> Iterable[Problem]:

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from governance.documents import SignedDocument
 from governance.evidence.approvals import counted
 from governance.evidence.bundle import EvidenceBundle
-from governance.evidence.overtaken import Badness, Measured, Questions, bad_use, own_uses, risks_of, uses_of
+from governance.evidence.overtaken import Badness, Measured, Questions, bad_use, own_uses, risks_of, uses_of, worst_of
 from governance.evidence.reasons import Reason, ReasonCode
 from governance.evidence.records import are_same_claims, given_more
 from governance.policy.rules import Policy
@@ -67,7 +67,7 @@ def shown_by(bundle: EvidenceBundle, questions: Questions | None) -> Measured:
         bundle: its reports count, and those that it carries on.
         questions: of the gate; None where nobody but the issuer names figures, so that all of them count.
     """
-    worst = _worst(_all_of(bundle))
+    worst = worst_of(_all_of(bundle))
     return worst if questions is None else {key: bad for key, bad in worst.items() if counts(*key, questions)}
 
 
@@ -136,12 +136,3 @@ def _all_of(bundle: EvidenceBundle) -> Iterator[Measured]:
         yield uses_of(signed)
     for figures in own_uses(bundle):
         yield {("", name): bad_use(name, figure) for name, figure in figures.items()}
-
-
-def _worst(found: Iterable[Measured]) -> Measured:
-    worst: Measured = {}
-    for measured in found:
-        for key, bad in measured.items():
-            old: Badness = worst.get(key, bad)
-            worst[key] = (max(old[0], bad[0]), max(old[1], bad[1]), max(old[2], bad[2]))
-    return worst

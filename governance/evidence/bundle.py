@@ -8,7 +8,8 @@ by hand. What has changed in it since the last release stands beside it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -16,31 +17,29 @@ from functools import cached_property
 
 from governance.consent.reading import refuse, require_one_form, time_text
 from governance.documents import DocumentKind, SignedDocument, sign
-from governance.evidence.facts import (
-    MAX_ITEMS,
-    TrainingEvidence,
-    is_dataset,
-    read_training,
-)
+from governance.evidence.facts import MAX_ITEMS, MAX_REPORT, TrainingEvidence, is_dataset, read_signed, read_training
 from governance.evidence.impact import Impact, changes_of, impact_of
 from governance.evidence.overtaken import NOTHING, Overtaken
 from governance.evidence.own import OwnModel, check_own, read_own
 from governance.identity.directory import Directory
-from governance.identity.fields import Fields, fields_of
+from governance.identity.fields import fields_of
 from governance.identity.keys import SigningKey
 from governance.identity.names import check_id
 from governance.risk_report import StatedRisk, read_risk_report
 from governance.statement import verify_statement
 from governance.utility_report import StatedUtility, read_stated_utility
 from privacy.accounting.statement import PrivacyStatement
-from protocols.canonical import Document, canonical_bytes, parse_canonical, sha256_hex
+from protocols.canonical import MAX_DOCUMENT_BYTES, Document, canonical_bytes, parse_canonical, sha256_hex
 from protocols.errors import ConfideError, ErrorCode, Problem
 from protocols.job import ModelRef
 from protocols.job_fields import check_hex
 from protocols.private_training import Unit
 
-FORMAT = "confide.evidence/4"
-_MAX_REPORT = 256 * 1024
+FORMAT = "confide.evidence/5"
+# Reports that are carried on: of each figure that the gate asks about three at most for every owner, with room in a document.
+MAX_CARRIED = 512
+_NAMED = 8  # of whom a refusal tells how many reports are theirs
+_ENVELOPE = 1_024  # more than a signature and names take
 _MAX_CHANGES = 1 << 16  # more than a document has room for: a bundle that is signed must be one that can be read
 _NAMES = {
     "format", "consortium", "issuer", "model", "version", "time", "previous", "trainings", "architecture", "parameters",
@@ -201,14 +200,14 @@ class EvidenceBundle:
             parameters=fields.whole("parameters", least=1),
             preparations=_preparations(parse_canonical(body).get("preparations"), problems),
             own=read_own(parse_canonical(body).get("own"), problems),
-            risk_reports=_reports(fields, "risk_reports", read_risk_report, problems),
-            utility=_reports(fields, "utility", read_stated_utility, problems),
+            risk_reports=read_signed(fields, "risk_reports", read_risk_report, problems, most=MAX_ITEMS),
+            utility=read_signed(fields, "utility", read_stated_utility, problems, most=MAX_ITEMS),
             overtaken=Overtaken(
-                _reports(fields, "overtaken_risk_reports", read_risk_report, problems),
-                _reports(fields, "overtaken_utility", read_stated_utility, problems),
+                read_signed(fields, "overtaken_risk_reports", read_risk_report, problems, most=MAX_CARRIED),
+                read_signed(fields, "overtaken_utility", read_stated_utility, problems, most=MAX_CARRIED),
             ),
             changes=tuple(
-                entry if isinstance(entry, str) and len(entry) <= _MAX_REPORT else ""
+                entry if isinstance(entry, str) and len(entry) <= MAX_REPORT else ""
                 for entry in fields.items("changes", most=_MAX_CHANGES)
             ),
         )
@@ -226,16 +225,24 @@ def sign_evidence(bundle: EvidenceBundle, key: SigningKey) -> SignedDocument:
     """Signs a bundle as its issuer.
 
     Raises:
-        ConfideError: INVALID_DOCUMENT: it would be refused; all problems at once.
+        ConfideError: TOO_LARGE: more was found than a bundle holds, with whose reports fill it; INVALID_DOCUMENT: it would be
+            refused; all problems at once.
     """
+    document = bundle.to_document()
+    crowded = [*_crowded(bundle), *_has_no_room(document)]
+    if crowded:
+        what = f"more was found of {bundle.ref.label} than a bundle of evidence holds"
+        remedy = "What owners have told of a version stays known: it is not released before a bundle holds all of it."
+        raise ConfideError(ErrorCode.TOO_LARGE, what, problems=crowded, remedy=remedy)
     refuse(_check(bundle), what="the bundle of evidence")
-    return sign(bundle.to_document(), kind=DocumentKind.EVIDENCE, signer=bundle.issuer, key=key)
+    return sign(document, kind=DocumentKind.EVIDENCE, signer=bundle.issuer, key=key)
 
 
 def verify_evidence(signed: SignedDocument, directory: Directory) -> EvidenceBundle:
     """Checks that the holder that it names has signed the bundle in this consortium, and returns it.
 
-    The reports in it are verified one by one where they are judged: `verify_risk_report`, `verify_utility_report`.
+    The reports in it are verified one by one where they are judged: `verify_risk_report`, `verify_utility_report`,
+    `verify_canary_audit`.
 
     Raises:
         ConfideError: INVALID_DOCUMENT, BAD_SIGNATURE or NOT_ENROLLED (the signer's fault).
@@ -261,28 +268,31 @@ def _preparations(entry: object, problems: list[Problem]) -> dict[str, str]:
     return dict(entry)
 
 
-def _reports(
-    fields: Fields, name: str, read: Callable[[Document], object], problems: list[Problem]
-) -> tuple[SignedDocument, ...]:
-    found = []
-    for place, entry in enumerate(fields.items(name, most=MAX_ITEMS)):
-        try:
-            if not isinstance(entry, str) or len(entry) > _MAX_REPORT:
-                raise ConfideError(ErrorCode.INVALID_DOCUMENT, "a signed document is expected, as a text")
-            report = SignedDocument.from_bytes(entry.encode())
-            read(report.document)
-        except (ConfideError, UnicodeEncodeError) as error:
-            what = error.what if isinstance(error, ConfideError) else "not a text"
-            problems.append(Problem(f"{name}.{place}", what, "ask its author"))
-            problems.extend(_inside(error, f"{name}.{place}"))
-        else:
-            found.append(report)
-    return tuple(found)
+def _crowded(bundle: EvidenceBundle) -> Iterable[Problem]:
+    """Reports that are too many, with how many of them are whose."""
+    carried = bundle.overtaken
+    for name, reports, most in (
+        ("risk_reports", bundle.risk_reports, MAX_ITEMS),
+        ("utility", bundle.utility, MAX_ITEMS),
+        ("overtaken_risk_reports", carried.risk_reports, MAX_CARRIED),
+        ("overtaken_utility", carried.utility, MAX_CARRIED),
+    ):
+        if len(reports) > most:
+            whose = ", ".join(f"{count} of {who}" for who, count in Counter(each.signer for each in reports).most_common(_NAMED))
+            yield Problem(name, f"{len(reports)} reports, and at most {most} are held ({whose})", _remedy_of(name))
 
 
-def _inside(error: Exception, where: str) -> Iterable[Problem]:
-    inner = error.problems if isinstance(error, ConfideError) else ()
-    return (Problem(f"{where}.{each.where}", each.what, each.remedy) for each in inner)
+def _has_no_room(document: Document) -> Iterable[Problem]:
+    """A bundle that is signed must be one that can be read: its envelope has it as a text, with more room for each quote."""
+    size = len(canonical_bytes({"body": canonical_bytes(document).decode()})) + _ENVELOPE
+    if size > MAX_DOCUMENT_BYTES:
+        yield Problem("bundle", f"{size} bytes, and at most {MAX_DOCUMENT_BYTES} are read", _remedy_of(""))
+
+
+def _remedy_of(crowded: str) -> str:
+    if crowded in ("risk_reports", "utility"):
+        return "bring fewer files"
+    return "nobody has decided on what is carried on: speak with whose reports these are, limit fewer figures, or train anew"
 
 
 def _check(bundle: EvidenceBundle) -> Iterable[Problem]:
@@ -293,10 +303,6 @@ def _check(bundle: EvidenceBundle) -> Iterable[Problem]:
     yield from check_hex("architecture", bundle.architecture, 64)
     if bundle.previous is not None:
         yield from check_hex("previous", bundle.previous, 64)
-    many = (bundle.risk_reports, bundle.utility, bundle.overtaken.risk_reports, bundle.overtaken.utility)
-    if any(len(reports) > MAX_ITEMS for reports in many):
-        what = f"more than {MAX_ITEMS} reports of one kind, or that many on which nobody has decided"
-        yield Problem("risk_reports", what, "have people decide on the version, or bring fewer")
     if (bundle.own is None) == (not bundle.trainings):
         yield Problem("trainings", "a model version comes of at least one, or is the issuer's own", "make it anew")
     if bundle.own is not None:

@@ -20,6 +20,7 @@ from governance.evidence.approvals import approvers_of
 from governance.evidence.approved import is_no_worse, who_approved
 from governance.evidence.assessed import latest_reports as latest_reports
 from governance.evidence.assessed import needed_of
+from governance.evidence.audited import above_the_claim, missing_audits, not_believed
 from governance.evidence.bundle import EvidenceBundle, verify_evidence, with_changes
 from governance.evidence.facts import TrainingEvidence
 from governance.evidence.overtaken import questions_of
@@ -156,6 +157,7 @@ def _records(bundle: EvidenceBundle, asked: Asked) -> Iterator[Reason]:
         what = f"what the bundle says of the trainings is not what {asked.party}'s records say now"
         yield _blocked(ReasonCode.FACTS_DIFFER, what)
         return
+    yield from above_the_claim(asked.records)  # told since the bundle was made
     for what in given_more(bundle.trainings, asked.records):
         yield _blocked(ReasonCode.ACCOUNTED_MORE, what)
 
@@ -171,16 +173,12 @@ def _protection(bundle: EvidenceBundle) -> Iterator[Reason]:
             yield _blocked(ReasonCode.NO_NOISE_TEST, what)
         elif test.result != PASSED:
             yield _blocked(ReasonCode.NOISE_FAILED, f"training {short}: the test of its noise says {test.result}")
-        for audit in training.audits:
-            if Decimal(audit.epsilon) > Decimal(guarantee.epsilon):
-                what = (
-                    f"training {short} claims epsilon {guarantee.epsilon}; {audit.party}'s canaries show at least {audit.epsilon}"
-                )
-                yield _blocked(ReasonCode.AUDIT, what)
+    yield from above_the_claim(bundle.trainings)
 
 
 def _reports(bundle: EvidenceBundle, asked: Asked) -> Iterator[Reason]:
     """Whether the reports are what their owners signed, about this version, and from every owner."""
+    yield from not_believed(bundle.trainings, asked.directory)
     for document, report in zip(bundle.risk_reports, bundle.assessed, strict=True):
         try:
             verify_risk_report(document, asked.directory)
@@ -228,6 +226,7 @@ def _above_ceiling(bundle: EvidenceBundle) -> Iterator[Reason]:
 
 def _class_reasons(bundle: EvidenceBundle, asked: ReleaseClass, name: str, now: datetime) -> Iterator[Reason]:
     yield from _guarantee(bundle, asked, name)
+    yield from missing_audits(bundle.trainings, asked, name)
     if is_unassessed(bundle):
         age = now - bundle.time
         if age > timedelta(days=asked.max_age_days):
@@ -237,6 +236,9 @@ def _class_reasons(bundle: EvidenceBundle, asked: ReleaseClass, name: str, now: 
         yield Reason(ReasonCode.NO_REPORT, Verdict.BLOCKED if asked.unassessed_own is None else Verdict.NEEDS_OFFICER, what)
         return
     yield from _needed(bundle, asked, name, now)
+    if asked.requires_utility and not asked.min_figures and bundle.own is None and not bundle.utility:
+        what = f"nobody who evaluated the version has said how useful it is, and class {name} asks for it"
+        yield _blocked(ReasonCode.NOT_MEASURED, what)
     for figure, limit in asked.max_figures.items():
         measured: list[tuple[str, str, Figure | None]] = [
             (report.owner, report.owner, report.figures[figure]) for report in latest_reports(bundle) if figure in report.figures

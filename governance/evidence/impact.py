@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from privacy.accounting.statement import NO_GUARANTEE
+from privacy.accounting.statement import NO_GUARANTEE, protected_by_each_in_words
+from privacy.audit.one_run import MIN_CANARIES
 from privacy.figures import Figure, Figures
+from protocols.private_training import Mechanism
 
 if TYPE_CHECKING:
     from governance.evidence.bundle import EvidenceBundle
@@ -62,11 +64,12 @@ def _protection(bundle: EvidenceBundle) -> Iterator[str]:
         yield f"{bundle.issuer} trained it alone or brought it from outside; there are no records of how."
         for label in bundle.own.same:
             yield f"It answers as {label} does: one model under two names, or but for some digits."
-    if bundle.spent is None:
+    if bundle.spent is None or bundle.guarantees is None or bundle.unit is None:
         yield f"The version has {NO_GUARANTEE}."
     else:
         epsilon, delta = bundle.spent
-        yield f"All trainings together: epsilon {epsilon:f}, delta {delta:f}."
+        protected = protected_by_each_in_words(bundle.guarantees, bundle.unit)
+        yield f"All trainings together: epsilon {epsilon:f} at delta {delta:f}, {protected}."
 
 
 def _of_training(training: TrainingEvidence) -> Iterator[str]:
@@ -77,10 +80,24 @@ def _of_training(training: TrainingEvidence) -> Iterator[str]:
     yield f"Training {short}: epsilon {guarantee.in_words()}."
     test = training.noise_test
     yield f"Training {short}: the noise test {'is missing' if test is None else f'says: {test.result}'}."
-    if not training.audits:
-        yield f"Training {short}: no canaries were planted."
-    for audit in training.audits:
-        yield f"Training {short}: {audit.party}'s canaries show epsilon of at least {audit.epsilon} ({audit.confidence})."
+    yield from (f"Training {short}: {said}." for said in _of_canaries(training, guarantee.mechanism))
+
+
+def _of_canaries(training: TrainingEvidence, mechanism: str) -> Iterator[str]:
+    if not training.canaries:
+        is_open = mechanism == Mechanism.NOISY_SUMS.value
+        yield "no canaries were planted" if is_open else "no step of it opens anything that canaries could show in"
+    told = {audit.owner: audit for audit in training.bounds}
+    for owner in sorted({*training.canaries, *told}):
+        planted = training.canaries.get(owner, 0)
+        if owner in told:
+            audit = told[owner]
+            shown = f"show epsilon of at least {audit.epsilon} at a confidence of {audit.confidence}"
+            yield f"{audit.canaries} canaries of {owner} {shown}"
+        elif planted < MIN_CANARIES:
+            yield f"{owner} planted {planted} canaries, too few for an audit"
+        else:
+            yield f"{owner} has not told what its {planted} canaries show"
 
 
 def _risks(bundle: EvidenceBundle) -> Iterator[str]:

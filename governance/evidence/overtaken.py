@@ -66,8 +66,12 @@ class Questions:
 
     def answered_by(self, signed: SignedDocument) -> Measured:
         """Returns how bad a report's figures are, as far as the gate asks; of attacks by other names, what a ceiling is for."""
+        return self.answered_in(read_risk_report(signed.document))
+
+    def answered_in(self, stated: StatedRisk) -> Measured:
+        """Returns what `answered_by` does, of a report that was read."""
         found: Measured = {}
-        for (owner, name), bad in risks_of(signed).items():
+        for (owner, name), bad in risks_in(stated).items():
             end = name.rpartition(".")[2]
             if self.are_about(owner, name):
                 found[owner, name] = bad
@@ -168,6 +172,16 @@ def risks_in(stated: StatedRisk) -> Measured:
 def uses_of(signed: SignedDocument) -> Measured:
     """Returns how bad each figure in a report on utility is; larger is worse in every place."""
     return {("", name): bad_use(name, figure) for name, figure in read_stated_utility(signed.document).report.figures.items()}
+
+
+def worst_of(found: Iterable[Measured]) -> Measured:
+    """Returns the worst of each figure, in each place by itself."""
+    worst: Measured = {}
+    for measured in found:
+        for key, bad in measured.items():
+            old = worst.get(key, bad)
+            worst[key] = (max(old[0], bad[0]), max(old[1], bad[1]), max(old[2], bad[2]))
+    return worst
 
 
 def own_uses(bundle: EvidenceBundle | None) -> tuple[Figures, ...]:

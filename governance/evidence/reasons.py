@@ -31,6 +31,7 @@ class ReasonCode(Enum):
     NO_NOISE_TEST = "noise-test-missing"
     NOISE_FAILED = "noise-test-failed"
     AUDIT = "audit-above-the-claim"
+    NO_AUDIT = "audit-missing"
     ATTACK_ABOVE_CEILING = "attack-above-the-claim"
     NO_REPORT = "owner-without-risk-report"
     OTHER_VERSION = "assessment-of-another-version"
@@ -47,6 +48,7 @@ class ReasonCode(Enum):
     GROWN = "capacity-has-grown"
     LARGER_THAN_NEEDED = "capacity-larger-than-needed"
     APPROVALS = "approvals-missing"
+    TOO_MUCH = "more-than-a-bundle-holds"
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ so that none takes its place unseen, and the next bundle after that has it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -71,7 +71,13 @@ def turn_of(kept: Sequence[tuple[datetime, Measured]], owner: str, *, length: ti
 
 
 def put_off(
-    reports: Sequence[StatedRisk], turn: Turn, last: EvidenceBundle, *, questions: Questions, terms: ReleaseTerms
+    reports: Sequence[StatedRisk],
+    turn: Turn,
+    last: EvidenceBundle,
+    *,
+    answered: Collection[StatedRisk],
+    questions: Questions,
+    terms: ReleaseTerms,
 ) -> tuple[StatedRisk, ...]:
     """Returns which reports of an owner wait until its turn is over, in their order.
 
@@ -79,10 +85,11 @@ def put_off(
         reports: about the version, of the owner of the turn, and in no bundle yet.
         turn: of the owner.
         last: the holder's last bundle about the version.
+        answered: those of the reports that have nothing but what people have decided on; they wait for none but an earlier one.
         questions: of the gate.
         terms: of the policy.
     """
-    waits = [is_put_off(report, turn, last, questions=questions, terms=terms) for report in reports]
+    waits = [report not in answered and is_put_off(report, turn, last, questions=questions, terms=terms) for report in reports]
     known = [each.order for each in last.assessed if each.owner == turn.owner]
     later = [not known or report.order > max(known) for report in reports]
     if any(one and new for one, new in zip(waits, later, strict=True)):

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 
+from privacy.audit.one_run import MIN_CANARIES
 from protocols.errors import Problem
 from protocols.job_fields import ID_PATTERN
 from protocols.private_training import Unit
@@ -47,6 +48,9 @@ class ReleaseClass:
         unit: what must be protected at least.
         max_figures: by name, of risk reports and of gaps and drops: the most that each may be.
         min_figures: by name, of utility: the least.
+        requires_utility: whether somebody who evaluated it must have signed how useful it is, whatever that shows.
+        min_canaries: of every owner of the rows, in each training by noisy sums (steps of others open nothing that canaries could
+            show in); it must have told what they show. 0 asks for no audit: canaries cost noise of their own.
         min_shadows: of every risk report, where a figure is limited that shadow models make: an attack with few of them is weak.
         max_age_days: of every risk report.
         approvals: who must approve every release; None for nobody.
@@ -62,6 +66,8 @@ class ReleaseClass:
     unit: Unit
     max_figures: Mapping[str, Decimal]
     min_figures: Mapping[str, Decimal]
+    requires_utility: bool
+    min_canaries: int
     min_shadows: int
     max_age_days: int
     approvals: Quorum | None
@@ -82,6 +88,8 @@ class ReleaseClass:
             "unit": self.unit.value,
             "max_figures": {name: _shown(limit) for name, limit in sorted(self.max_figures.items())},
             "min_figures": {name: _shown(limit) for name, limit in sorted(self.min_figures.items())},
+            "requires_utility": self.requires_utility,
+            "min_canaries": self.min_canaries,
             "min_shadows": self.min_shadows,
             "max_age_days": self.max_age_days,
             "approvals": None if self.approvals is None else self.approvals.to_document(),
@@ -170,6 +178,9 @@ def _check_class(found: ReleaseClass, where: str) -> Iterable[Problem]:
     if not any(name.startswith(RISK_FIGURES) for name in found.max_figures) and not found.requires_guarantee:
         what = "neither a guarantee nor a limit on a figure of risk is asked for"
         yield Problem(where, what, "name a limit, for example on membership.lira.tpr_at_1_percent, or require a guarantee")
+    if 0 < found.min_canaries < MIN_CANARIES:
+        what = f"{found.min_canaries} canaries of an owner show nothing"
+        yield Problem(f"{where}.min_canaries", what, f"write 0, or {MIN_CANARIES} or more; some thousand show much")
     if found.max_delta is not None and found.max_delta >= 1:
         yield Problem(f"{where}.max_delta", "a delta is below 1", "correct it")
 

@@ -22,10 +22,12 @@ def answer_constraints(output: Output) -> Iterable[str]:
         yield f"noise of deviation {output.noise} on each number, against {output.noise_colluders} who pool"
     if output.abstain_below != "0":
         yield f"no answer below {output.abstain_below}"
+    if output.abstain_beyond != "0":
+        yield f"no answer beyond {output.abstain_beyond}"
 
 
 def number_in_words(item: float, places: str) -> str:
-    """Returns a probability or score of a sample; it may have no answer."""
+    """Returns a probability, score or value of a sample; it may have no answer."""
     return NO_ANSWER if math.isnan(item) else f"{item:{places}}"
 
 

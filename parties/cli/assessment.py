@@ -121,7 +121,8 @@ def _by_people(found: tuple[OrderStanding, ...]) -> Iterator[str]:
             until = "was never measured" if left.until is None else f"counts until {left.until:%Y-%m-%d %H:%M} UTC"
             yield (
                 f"{each.record.order.ref.label}: {left.figure} {until}; no job measures it: attack the model with your rows in "
-                "the clear, and state what you found with `confide model evidence state REPORT --in-the-clear`."
+                "the clear with `confide privacy attack`, and state what you found with `confide model evidence state REPORT "
+                "--in-the-clear`."
             )
 
 

@@ -39,8 +39,10 @@ def show(
 
     loaded = load_party_config(config)
     states = budgets(loaded) if account is None else (budget(loaded, account),)
-    rows = [(state.account, ", ".join(state.datasets) or "-", *_in_words(state), _source(state)) for state in states]
-    text = table(("account", "data sets", "queries", "answers", "epsilon", "delta", "caps of"), rows)
+    rows = [
+        (state.account, ", ".join(state.datasets) or "-", *_in_words(state), _units(state), _source(state)) for state in states
+    ]
+    text = table(("account", "data sets", "queries", "answers", "epsilon", "delta", "epsilon is for", "caps of"), rows)
     Output(output_format).result({"budgets": [_describe(state) for state in states]}, text)
 
 
@@ -90,8 +92,8 @@ def set_caps(
     permits = tuple(dict.fromkeys(permit or ()))
     caps = Caps(queries, answers, _decimal("--epsilon", epsilon), _decimal("--delta", delta), permits)
     state = set_budget(load_party_config(config), person, account, caps, now=now().replace(microsecond=0))
-    spent_queries, spent_answers, *_ = _in_words(state)
-    text = f"{account}: {spent_queries} queries and {spent_answers} answers are spent."
+    spent = zip(_in_words(state), ("queries", "answers", "epsilon", "delta"), strict=True)
+    text = f"Spent of {account}: {'; '.join(f'{measure} {words}' for words, measure in spent)}."
     Output(output_format).result(_describe(state), text)
 
 
@@ -120,6 +122,11 @@ def _in_words(state: AccountState) -> tuple[str, ...]:
     if state.caps.permits:
         found[2] += f"; beside it {', '.join(state.caps.permits)} without noise: {NO_GUARANTEE}"
     return tuple(found)
+
+
+def _units(state: AccountState) -> str:
+    """Returns for whom the account's epsilon holds: each relation and unit of which something is charged."""
+    return "; ".join(part.bound.unit for part in state.with_noise.parts) or "-"
 
 
 def _source(state: AccountState) -> str:

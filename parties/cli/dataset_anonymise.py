@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from parties.cli.output import FormatOption, Json, Output, OutputFormat, reported, table
+from parties.cli.preparation_words import CHOSEN_BY_ROWS
 
 if TYPE_CHECKING:
     from privacy.preparation.anonymity.proposal import Proposal
@@ -38,6 +39,7 @@ def anonymise(
     if out is not None:
         write_document(out, recipe_of(found, agreed).to_document())
         lines.append(f"Wrote {out}: add it to the recipe of the data set.")
+    lines.append(CHOSEN_BY_ROWS)
     Output(output_format).result(_describe(found), "\n".join(lines))
 
 

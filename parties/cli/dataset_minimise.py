@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from parties.cli.output import FormatOption, Json, Output, OutputFormat, reported, table
+from parties.cli.preparation_words import CHOSEN_BY_ROWS
 
 if TYPE_CHECKING:
     from privacy.preparation.minimise import Minimisation
@@ -37,6 +38,7 @@ def minimise(
     lines = [_words(found), f"Made of {found.num_rows} rows; {sum(rows.left_out.values())} outside the contract were left out."]
     if out is not None:
         lines.append(f"Wrote {out}: the contract without the other {len(dropped)} columns.")
+    lines.append(CHOSEN_BY_ROWS)
     Output(output_format).result(_describe(found, dropped), "\n".join(lines))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from governance.evidence.bundle import EvidenceBundle
     from governance.evidence.gate import Decision, Reason
     from parties.own_assessing import OwnJudged
+    from privacy.risk.own_model import OwnAttack, OwnRows
+    from protocols.model.spec import ModelSpec
 
 app = typer.Typer(help="What is known of a model version before it is released, and what the gate says.", no_args_is_help=True)
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="name@version, as `confide model list` shows it.")]
@@ -115,6 +119,7 @@ def own(
     from parties.publication_files import load_publication_terms
     from parties.publishing import PublicationFiles
     from parties.storage.files import write_public
+    from privacy.risk.own_model import seconds_for
     from protocols.ckks.offers import Choice
 
     loaded = load_party_config(config)
@@ -135,11 +140,21 @@ def own(
         chosen = None if approximate is None else Choice(approximate, between)
         files = PublicationFiles(manifest, weights, validation, label if validation is not None else None)
         model = brought_model(loaded, files, declared, approximation=chosen)
-    judged = make_own_evidence(loaded, person, model, datasets=tuple(dataset or said), rows=rows, now=now())
+    output = Output(output_format)
+
+    def tell(spec: ModelSpec, rows: OwnRows, attack: OwnAttack) -> None:
+        seconds = seconds_for(spec, rows, attack, time.process_time)
+        output.note(
+            f"the model is attacked with {len(rows.members.labels):,} rows that it was trained on and"
+            f" {len(rows.others.labels):,} that it was not, by {attack.shadows} shadow models:"
+            f" about {math.ceil(seconds)} seconds of one core, longer on a busy machine"
+        )
+
+    judged = make_own_evidence(loaded, person, model, datasets=tuple(dataset or said), rows=rows, now=now(), tell=tell)
     if out is not None:
         write_public(out, judged.record.signed.to_bytes())
     text = f"{bundle_text(EvidenceBundle.from_bytes(judged.record.signed.body))}\n{_own_text(judged)}"
-    Output(output_format).result(_own_data(judged), text)
+    output.result(_own_data(judged), text)
 
 
 @app.command("state")
@@ -198,7 +213,8 @@ def verify(
     config: PartyConfigOption,
     output_format: FormatOption = OutputFormat.TEXT,
 ) -> None:
-    """Check who signed a bundle and every risk report in it; whether it is enough is the gate's to say."""
+    """Check who signed a bundle and every risk report and audit in it; whether it is enough is the gate's to say."""
+    from governance.canary_audit import verify_canary_audit
     from governance.documents import SignedDocument
     from governance.evidence.bundle import verify_evidence
     from governance.risk_report import verify_risk_report
@@ -209,9 +225,12 @@ def verify(
     directory = load_member(load_party_config(config), now()).directory
     found = verify_evidence(SignedDocument.from_bytes(read_public(bundle, max_bytes=MAX_FILE_BYTES)), directory)
     owners = sorted({verify_risk_report(report, directory).owner for report in found.risk_reports})
+    signed = [audit for training in found.trainings for audit in training.audits]
+    audited = sorted({verify_canary_audit(audit, directory).owner for audit in signed})
     data: dict[str, Json] = {"model": found.ref.label, "issuer": found.issuer, "evidence": found.digest}
-    text = f"{found.issuer} signed it about {found.ref.label}; risk reports of {', '.join(owners) or 'nobody'}."
-    Output(output_format).result(data | {"risk_reports_of": [*owners]}, text)
+    reports, audits = (", ".join(each) or "nobody" for each in (owners, audited))
+    text = f"{found.issuer} signed it about {found.ref.label}; risk reports of {reports}; audits by canaries of {audits}."
+    Output(output_format).result(data | {"risk_reports_of": [*owners], "audits_of": [*audited]}, text)
 
 
 @app.command("approve")

@@ -10,13 +10,13 @@ import typer
 
 from parties.cli import approvals
 from parties.cli.job_words import (
+    charge_note,
     checkpoints_in_words,
     describe_answer,
     describe_job,
     describe_outputs,
     describe_plan,
     describe_progress,
-    ending_in_words,
     job_in_words,
     model_of,
     outputs_in_words,
@@ -27,6 +27,7 @@ from parties.cli.opened_client import opened_client
 from parties.cli.options import ResearcherConfigOption, now
 from parties.cli.output import FormatOption, Json, Output, OutputFormat, exit_code, reported, table
 from parties.cli.range_words import describe_ranges, ranges_in_words
+from parties.client.progress import ending_in_words
 from protocols.errors import ConfideError, ErrorCode
 from protocols.job import TIME_FORMAT
 
@@ -123,6 +124,7 @@ def show(*, job_id: JobArgument, config: ResearcherConfigOption, output_format: 
         lines.append(checkpoints)
     if ending is not None and ending.code:
         lines += [ending_in_words(ending), f"what to do: {ending.remedy}"]
+        lines += [note] if (note := charge_note(job, ending)) else []
     Output(output_format).result({**describe_job(job), "parties": parties}, "\n".join(lines))
 
 
@@ -162,7 +164,10 @@ def explain(
     config: ResearcherConfigOption,
     output_format: FormatOption = OutputFormat.TEXT,
 ) -> None:
-    """Say all reasons of all parties against a job, or whom it waits for; it need not have been submitted."""
+    """Say all reasons of all parties against a job, whom it waits for, or how it ended; it need not have been submitted."""
+    if not Path(job).is_file() and not job.isalnum():
+        what = f"there is no file {job}, and no job has such an id"
+        raise ConfideError(ErrorCode.INVALID_ARGUMENT, what, remedy="Name a request's file, or a job of `confide job list`.")
     with opened_client(config) as client:
         answers = client.explain(_prepared(client, Path(job)) if Path(job).is_file() else job)
     data: dict[str, Json] = {"refused": answers.refuse, "parties": [describe_answer(answer) for answer in answers]}
@@ -219,6 +224,8 @@ def result(
 
     with opened_client(config) as client:
         job = client.job(job_id)
+        if not job.closing_outputs:  # nobody will be asked for a share, who would say that it has not completed
+            _require_completed(Output(output_format), client, job)
         # Before the outputs are fetched, since they are handed out once.
         check_utility_files(job, report=report, usual=usual, picture=picture)
         check_schema_file(job, schema)
@@ -276,8 +283,36 @@ def _finish(output: Output, job: Job, ending: Ending) -> None:
     code = ErrorCode.CANCELLED if ending.code == ErrorCode.CANCELLED.name else ErrorCode.JOB_FAILED
     what = f"job {job.job_id} was {ending_in_words(ending)}"
     error = ConfideError(code, what, remedy=ending.remedy, party=ending.at_fault)
+    if note := charge_note(job, ending):
+        output.note(note)
     output.error(error, data=data)
     raise typer.Exit(exit_code(error))
+
+
+def _require_completed(output: Output, client: Client, job: Job) -> None:
+    """Says how a job ended if it did not complete, and exits.
+
+    Raises:
+        ConfideError: NOT_READY: it goes on; or why no participant can be asked.
+    """
+    from protocols.session.states import State
+
+    silent: ConfideError | None = None
+    goes_on = ""
+    for party in job.participants:
+        try:
+            said = client.progress(job.job_id, party)
+        except ConfideError as error:
+            silent = error
+            continue
+        if said.ending is not None:
+            if said.ending.state is not State.COMPLETED:
+                _finish(output, job, said.ending)
+            return
+        goes_on = goes_on or f"{party} says that job {job.job_id} is {said.state}"
+    if goes_on or silent is None:
+        raise ConfideError(ErrorCode.NOT_READY, goes_on)
+    raise silent
 
 
 def _model(job: Job, state: str) -> str:

@@ -20,7 +20,7 @@ from parties.cli.noise_words import (
 from parties.cli.output import Json, table
 from parties.cli.risk_words import attack_in_words
 from parties.cli.utility_words import groups_in_words, reliability_in_words
-from privacy.accounting.statement import privacy_in_short, privacy_in_words
+from privacy.accounting.statement import privacy_in_short, terms_of
 from protocols.job import TIME_FORMAT
 from protocols.job import OutputKind as Kind
 from protocols.session.states import State
@@ -43,6 +43,7 @@ def describe_answer(answer: PartyAnswer) -> dict[str, Json]:
         "party": answer.party,
         "says": answer.in_words,
         "error": None if answer.error is None else answer.error.code.name,
+        "ending": None if answer.ending is None else answer.ending.to_document(),
         "reasons": [vars(reason) for reason in answer.reasons],
         "approvals_needed": answer.approvals_needed,
         "approvals_given": answer.approvals_given,
@@ -53,6 +54,8 @@ def describe_answer(answer: PartyAnswer) -> dict[str, Json]:
 
 def plan_in_words(plan: Plan, job: Job | None = None) -> str:
     """Returns a plan for people: what runs, what is sent, who receives what; with its job, also under which constraint."""
+    from governance.preview import epsilon_in_words
+
     heads: tuple[str, ...] = ("from", "to", "shares of rows", "masked openings", "corrections")
     flows: list[tuple[int, ...]] = [(d.input_bytes, d.opening_bytes, d.correction_bytes) for d in plan.directions]
     if plan.noise is not None:
@@ -70,8 +73,8 @@ def plan_in_words(plan: Plan, job: Job | None = None) -> str:
         table(heads, rows),
         "",
     ]
-    if job is not None and job.training is not None:
-        lines.append(f"epsilon: {privacy_in_words(job)}")
+    if job is not None:
+        lines.append(f"epsilon: {epsilon_in_words(job)}")
     if plan.noise is not None:
         lines += _noise_in_words(plan.noise)
     if plan.revealed_bits:
@@ -191,12 +194,11 @@ def checkpoints_in_words(job: Job, heard: Mapping[str, Progress]) -> str:
     return f"{words}; `confide job resume {job.job_id[:12]}` goes on from it" if aborted else words
 
 
-def ending_in_words(ending: Ending) -> str:
-    """Returns how a job ended, for people; the remedy is not in it."""
-    if not ending.code:
-        return ending.state.value
-    at_fault = f"; at fault: {ending.at_fault}" if ending.at_fault else ""
-    return f"{ending.state.value} in phase {ending.phase.value}{at_fault}; {ending.code}: {ending.cause}"
+def charge_note(job: Job, ending: Ending) -> str:
+    """Returns what stays charged of a private training that ended while it ran, for people; empty for every other job and end."""
+    if ending.state is State.COMPLETED or ending.phase not in (State.RUNNING, State.RELEASING) or terms_of(job) is None:
+        return ""
+    return f"what it claims stays charged to its data sets, {privacy_in_short(job)}; another attempt is charged again"
 
 
 def outputs_in_words(job: Job, values: Mapping[str, Values]) -> str:
@@ -321,7 +323,7 @@ def _predictions_in_words(label: Column, output: JobOutput, value: Values) -> st
         heads: tuple[str, ...] = (f"{output.name} ({label.name})",)
     elif output.kind is Kind.VALUE:
         low, high = label.bounds
-        cells = [(f"{low + (item + 1) / 2 * (high - low):g}",) for item in value.tolist()]
+        cells = [(number_in_words(low + (item + 1) / 2 * (high - low), "g"),) for item in value.tolist()]
         heads = (f"{output.name} ({label.name})",)
     elif value.ndim == 1:
         places = "g" if output.decimals is None else f".{output.decimals}f"

@@ -34,6 +34,7 @@ from parties.cli import (
 )
 from parties.cli.doctor import doctor
 from parties.cli.health import health
+from parties.cli.privacy_check import check
 from parties.cli.status import status
 from protocols import PROTOCOL_VERSION
 
@@ -72,6 +73,7 @@ for _name, _commands in COMMANDS:
 app.command("status")(status)
 app.command("doctor")(doctor)
 app.command("health")(health)
+app.command("privacy-check")(check)  # `confide privacy check` in a word, as pipelines name their checks
 
 
 def _print_version(asked: bool) -> None:

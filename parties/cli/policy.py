@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from governance.policy.budgets import Caps
+from governance.policy.release import Quorum, ReleaseClass, ReleaseTerms
 from governance.policy.rules import Decision, Kind, Policy, Rule, unreachable
 from parties.cli.options import PartyConfigOption
 from parties.cli.output import FormatOption, Json, Output, OutputFormat, reported, table
@@ -15,6 +17,7 @@ from parties.config import load_party_config
 from parties.policy_cases import decision_in_words, run_cases
 from parties.policy_file import load_policy, policy_schema
 from protocols.errors import ConfideError, ErrorCode, Problem
+from protocols.private_training import RELATION
 
 app = typer.Typer(help="The institution's own rules about jobs: show, test, explain.", no_args_is_help=True)
 
@@ -22,7 +25,7 @@ app = typer.Typer(help="The institution's own rules about jobs: show, test, expl
 @app.command("show")
 @reported
 def show(*, config: PartyConfigOption, output_format: FormatOption = OutputFormat.TEXT) -> None:
-    """Show people, rules and budgets, as they are read from the policy file."""
+    """Show people, rules, budgets and what releases are asked for, as they are read from the policy file."""
     policy = load_policy(load_party_config(config).policy)
     data: dict[str, Json] = {"digest": policy.digest, "policy": json.loads(json.dumps(policy.to_document()))}
     Output(output_format).result(data, _in_words(policy))
@@ -139,13 +142,67 @@ def _in_words(policy: Policy) -> str:
             "",
             table(
                 ("budget of", "queries", "answers", "epsilon", "delta"),
-                [
-                    (name, f"{c.queries:,}", f"{c.answers:,}", str(c.epsilon or "no cap"), str(c.delta or "no cap"))
-                    for name, c in caps
-                ],
+                [(name, *_caps(each)) for name, each in caps],
             ),
+            "",
+            _release(policy.release),
         ]
     )
+
+
+def _caps(caps: Caps) -> tuple[str, ...]:
+    queries, answers, epsilon, delta = caps.in_words
+    beside = f"; beside it {', '.join(caps.permits)} without noise" if caps.permits else ""
+    return queries, answers, epsilon + beside, delta
+
+
+def _release(terms: ReleaseTerms | None) -> str:
+    if terms is None:
+        return "nothing is released: the policy has no block `release`"
+    rows = [
+        (
+            name,
+            _guarantee(each),
+            _figures(each),
+            f"{each.max_age_days} days",
+            _quorum(each.approvals),
+            _quorum(each.more_approvals),
+        )
+        for name, each in terms.classes.items()
+    ]
+    named = [f"{dataset} {name}" for dataset, name in terms.datasets.items()]
+    return "\n".join(
+        [
+            table(("releases, class", "guarantee", "figures", "reports last", "approved by", "if something is worse"), rows),
+            f"class of data sets: {', '.join([*named, f'every other {terms.default_class}'])}",
+        ]
+    )
+
+
+def _guarantee(asked: ReleaseClass) -> str:
+    """Returns what is asked of the trainings behind a version: relation and unit stand beside the limit of epsilon."""
+    limits = [
+        f"{name} at most {limit:f}"
+        for name, limit in (("epsilon", asked.max_epsilon), ("delta", asked.max_delta))
+        if limit is not None
+    ]
+    unit = f"{RELATION}, {asked.unit.value.replace('_', ' ')} at least"
+    if asked.requires_guarantee:
+        return ", ".join(["needed", *limits, unit])
+    return ", ".join(["not needed", *limits, *([unit] if limits else [])])
+
+
+def _figures(asked: ReleaseClass) -> str:
+    limits = [f"{name} at most {limit:f}" for name, limit in asked.max_figures.items()]
+    limits += [f"{name} at least {limit:f}" for name, limit in asked.min_figures.items()]
+    limits += [f"{asked.shadows_asked} shadows at least"] if asked.shadows_asked else []
+    limits += [f"audits by {asked.min_canaries} canaries of each owner"] if asked.min_canaries else []
+    limits += ["an evaluation"] if asked.requires_utility else []
+    return ", ".join(limits) or "any"
+
+
+def _quorum(quorum: Quorum | None) -> str:
+    return "nobody" if quorum is None else f"{quorum.needed} of {', '.join(quorum.of)}"
 
 
 def _match(rule: Rule) -> str:

@@ -13,6 +13,7 @@ from parties.cli.output import Json, table
 RawFileOption = Annotated[Path, typer.Option("--file", help="The raw rows: .csv or .parquet.", dir_okay=False)]
 ContractOption = Annotated[Path, typer.Option("--contract", help="The contract: YAML.", dir_okay=False)]
 RecipeOption = Annotated[Path, typer.Option("--recipe", help="The recipe: YAML.", dir_okay=False)]
+CHOSEN_BY_ROWS = "Chosen by looking at these rows, which this choice then tells of: no epsilon of a job over them counts it."
 _SHOWN_CHARS = 24
 
 

@@ -85,9 +85,13 @@ def _sampler(mechanism: MechanismName, steps: int, rows: int | None, batch: int 
 
     if mechanism is MechanismName.SHARED_GRADIENTS:
         return FullBatch(steps)
-    if rows is None or batch is None or 2 * batch > rows:
+    if rows is None or batch is None:
         what = "noisy_sums samples --batch-size of --nominal-rows, at most half of them"
         raise ConfideError(ErrorCode.INVALID_ARGUMENT, what, remedy="Give both.")
+    if 2 * batch > rows:
+        what = f"noisy_sums samples at most half of the rows, and {batch} are more than half of {rows}"
+        remedy = f"Write --batch-size {rows // 2} or less, or more --nominal-rows if they are agreed."
+        raise ConfideError(ErrorCode.INVALID_ARGUMENT, what, remedy=remedy)
     return PrivatePoisson(Fraction(batch, rows), steps)
 
 

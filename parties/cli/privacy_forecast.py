@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import secrets
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +16,8 @@ from protocols.errors import ConfideError, ErrorCode
 if TYPE_CHECKING:
     from privacy.figures import Figure
     from privacy.forecasting.forecast import Forecast
+
+_MINUTES_FROM_S = 120
 
 RowsFile = Annotated[Path, typer.Option("--file", help="Own rows with their label: .csv or .parquet.", dir_okay=False)]
 SchemaFile = Annotated[Path, typer.Option("--schema", help="Their schema, with declared ranges.", dir_okay=False)]
@@ -52,16 +56,29 @@ def forecast(
         for each in epsilon or (1.0, 3.0)
     ]
     own = prepare(read_rows(file, own_schema, Content.LABELLED_ROWS), own_schema, OnViolation.REFUSE)
+    output = Output(output_format)
+    output.note(_in_advance(own.num_rows, own.features.shape[1], len(terms)))
     found = estimate(own.features, own.labels.astype("int64"), terms, random=secrets.token_bytes)
     described: list[Json] = [_described(each) for each in found]
-    Output(output_format).result({"own_rows": own.num_rows, "forecasts": described}, _in_words(found))
+    output.result({"own_rows": own.num_rows, "forecasts": described}, _in_words(found))
+
+
+def _in_advance(rows: int, features: int, budgets: int) -> str:
+    from privacy.forecasting.duration import seconds_for
+
+    seconds = seconds_for(rows=rows, features=features, budgets=budgets)
+    takes = f"{math.ceil(seconds)} seconds" if seconds < _MINUTES_FROM_S else f"{math.ceil(seconds / 60)} minutes"
+    return f"{rows:,} own rows with {features} features: about {takes} of one core, longer on a busy machine"
 
 
 def _in_words(found: list[Forecast]) -> str:
-    first = found[0]
+    from privacy.accounting.statement import protected_in_words
+
+    first, terms = found[0], found[0].terms
+    protected = protected_in_words(terms.unit, rows=terms.rows_per_person, colluders=terms.colluders, owners=terms.institutions)
     lines = [
-        f"{first.own_rows:,} own rows; {first.terms.institutions} institutions with {first.terms.rows:,} rows, "
-        f"{first.terms.colluders} of which may pool; delta {first.terms.delta:.3g}",
+        f"{first.own_rows:,} own rows; {terms.institutions} institutions with {terms.rows:,} rows",
+        f"every epsilon: at delta {_decimal(terms.delta)}, {protected}",
         f"alone, without privacy: {first.alone_by}, area under the ROC curve {_interval(first.alone)}",
         f"joint, without noise: {_interval(first.joint_without_noise)}",
         "",
@@ -75,11 +92,18 @@ def _in_words(found: list[Forecast]) -> str:
     return "\n".join(lines)
 
 
+def _decimal(number: float) -> str:
+    """Returns a number as requests and ledgers write it, without an exponent."""
+    return f"{Decimal(str(number)):f}"
+
+
 def _interval(figure: Figure, sign: str = "") -> str:
     return f"{figure.value:{sign}.4f} [{figure.low:{sign}.4f}, {figure.high:{sign}.4f}]"
 
 
 def _described(found: Forecast) -> dict[str, Json]:
+    from protocols.private_training import RELATION
+
     figures: dict[str, Json] = {
         name: [round(number, 6) for number in (figure.value, figure.low, figure.high)]
         for name, figure in (
@@ -89,5 +113,5 @@ def _described(found: Forecast) -> dict[str, Json]:
             ("gain", found.gain),
         )
     }
-    terms: dict[str, Json] = {**vars(found.terms)}
+    terms: dict[str, Json] = {**vars(found.terms), "relation": RELATION, "unit": found.terms.unit.value}
     return {"terms": terms, "alone_by": found.alone_by, **figures, "verdict": found.verdict}

@@ -46,6 +46,7 @@ def licence(
     output_format: FormatOption = OutputFormat.TEXT,
 ) -> None:
     """Check that released weights are whole and that their licence permits you this use now."""
+    from governance.privacy_claims import claims_in_words
     from parties.client.client import Client
     from parties.released import load_released
 
@@ -62,9 +63,11 @@ def licence(
         "issuers": list(issuers),
         "expires": found.expires.strftime(TIME_FORMAT),
         "job": found.job,
+        "privacy": claims_in_words(found.claims),
     }
     text = (
         f"{found.ref.label}, released by {', '.join(issuers)} in job {found.job}\n"
-        f"for {found.purpose}, by {', '.join(found.recipients)}, until {found.expires.strftime(TIME_FORMAT)}"
+        f"for {found.purpose}, by {', '.join(found.recipients)}, until {found.expires.strftime(TIME_FORMAT)}\n"
+        f"privacy: {claims_in_words(found.claims)}"
     )
     Output(output_format).result(dict(data), text)

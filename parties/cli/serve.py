@@ -39,6 +39,12 @@ ColludersOption = Annotated[
 AbstainOption = Annotated[
     str | None, typer.Option("--abstain-below", help="No label or probability for samples of which the model is less sure.")
 ]
+BeyondOption = Annotated[
+    str | None,
+    typer.Option(
+        "--abstain-beyond", help="No answer for samples that lie farther from the middle of their ranges: 0.001 to 1, their ends."
+    ),
+]
 DealerOption = Annotated[str | None, typer.Option("--dealer", help="The party that deals; else the profile's.")]
 PurposeOption = Annotated[str | None, typer.Option("--purpose", help="One of the agreement's; else its only one.")]
 TimeoutOption = Annotated[float, typer.Option("--timeout", min=0, help="Seconds to wait at most.")]
@@ -58,6 +64,7 @@ def start(
     noise: NoiseOption = None,
     noise_colluders: ColludersOption = None,
     abstain_below: AbstainOption = None,
+    abstain_beyond: BeyondOption = None,
     max_queries: Annotated[int | None, typer.Option("--max-queries", help="Queries at most; 100 if nothing is said.")] = None,
     max_rows: Annotated[int | None, typer.Option("--max-rows", help="Rows of queries at most; else 1000.")] = None,
     block_rows: Annotated[int | None, typer.Option("--block-rows", help="Rows that are answered together; else 128.")] = None,
@@ -80,6 +87,7 @@ def start(
             noise=noise,
             noise_colluders=noise_colluders,
             abstain_below=abstain_below,
+            abstain_beyond=abstain_beyond,
             max_queries=max_queries,
             max_rows=max_rows,
             block_rows=block_rows,
@@ -153,6 +161,7 @@ def infer(
     noise: NoiseOption = None,
     noise_colluders: ColludersOption = None,
     abstain_below: AbstainOption = None,
+    abstain_beyond: BeyondOption = None,
     min_cell: Annotated[int | None, typer.Option("--min-cell", help="Fewest samples that a mean may be of; else 20.")] = None,
     cold: Annotated[bool, typer.Option("--cold", help="Submit a job of its own even if the model is warm.")] = False,
     dealer: DealerOption = None,
@@ -161,6 +170,9 @@ def infer(
     output_format: FormatOption = OutputFormat.TEXT,
 ) -> None:
     """Predict your samples with a model that nobody holds: by a serving of yours if one is warm, else in a job of its own."""
+    from parties.client.predicting import named_version
+    from parties.client.serving import require_answering
+
     constraint: AnswerOptions = {
         "decimals": decimals,
         "top_k": top_k,
@@ -168,13 +180,17 @@ def infer(
         "noise": noise,
         "noise_colluders": noise_colluders,
         "abstain_below": abstain_below,
+        "abstain_beyond": abstain_beyond,
         "min_cell": min_cell,
     }
     with opened_client(config) as client:
         found = None if cold else _ask_warm(client, model, samples, kind, constraint)
-        job, values = found or _ask_cold(
-            client, model, samples, kind, constraint, dealer=dealer, purpose=purpose, timeout_s=timeout_s
-        )
+        if found is None:
+            who = _placement(dealer, purpose).or_else(client.placement.beside_holders)
+            if not cold:
+                require_answering(client, named_version(client, model), who)
+            found = _ask_cold(client, model, samples, kind, constraint, placement=who, timeout_s=timeout_s)
+        job, values = found
     Output(output_format).result({**describe_job(job), "outputs": describe_outputs(values)}, outputs_in_words(job, values))
 
 
@@ -203,14 +219,12 @@ def _ask_cold(
     kind: str,
     constraint: AnswerOptions,
     *,
-    dealer: str | None,
-    purpose: str | None,
+    placement: Placement,
     timeout_s: float,
 ) -> tuple[Job, dict[str, Values]]:
     from parties.client.tasks import prepare_file
 
-    who = _placement(dealer, purpose).or_else(client.placement.beside_holders)
-    handle = client.submit(prepare_file(client, model, samples, output=kind, constraint=constraint, placement=who))
+    handle = client.submit(prepare_file(client, model, samples, output=kind, constraint=constraint, placement=placement))
     return handle.job, handle.result(timeout_s)
 
 

@@ -63,6 +63,7 @@ def sweep_in_words(plan: SweepPlan, end: SweepEnd) -> str:
         [
             table(heads, lines),
             "",
+            *_protected(request),
             "*: none of the others is as good in every way and better in one, by the estimates, not by their intervals (95 %).",
             f"{NOT_KNOWN}: not measured, or withheld for too few rows; it counts as the worst.",
             f"charged to every owner for all {trainings} trainings of this sweep, at most: epsilon {epsilon:f}, delta {delta:f}.",
@@ -70,6 +71,19 @@ def sweep_in_words(plan: SweepPlan, end: SweepEnd) -> str:
             *_noise_note(request),
         ]
     )
+
+
+def _protected(request: SweepRequest) -> tuple[str, ...]:
+    """Returns for whom the epsilons hold: the same in all trainings, which differ in their limit and norm bound alone."""
+    from privacy.accounting.statement import protected_in_words
+    from protocols.private_training import Unit
+
+    training = next(iter(request.trainings.values()))
+    terms, owners = training.training.privacy, len({name.partition("/")[0] for name in training.datasets})
+    if terms is None:
+        return ()
+    words = protected_in_words(Unit(terms.unit), rows=terms.rows_per_person, colluders=terms.colluders, owners=owners)
+    return (f"every epsilon: {words}.",)
 
 
 def _noise_note(request: SweepRequest) -> tuple[str, ...]:

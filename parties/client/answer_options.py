@@ -20,7 +20,9 @@ class AnswerOptions(TypedDict, total=False):
         clip: probabilities are opened from this to 1 less this.
         noise: of labels, probabilities, values and means: standard deviation of noise on each number.
         noise_colluders: how many computing parties may pool what they know of the noise; all but one if it is not said.
-        abstain_below: labels and probabilities of samples of which the model is less sure are -1.
+        abstain_below: labels of samples of which the model is less sure are -1, and probabilities NaN.
+        abstain_beyond: likewise of samples that lie farther from the middle of their features' ranges, whatever the model is;
+            also scores and values.
         min_cell: a mean is of at least so many samples.
     """
 
@@ -30,6 +32,7 @@ class AnswerOptions(TypedDict, total=False):
     noise: DecimalLike
     noise_colluders: int | None
     abstain_below: DecimalLike
+    abstain_beyond: DecimalLike
     min_cell: int | None
 
 
@@ -44,8 +47,9 @@ def wanted_output(kind: str, options: Mapping[str, Any], *, recipient: str) -> O
     kinds = {each.value: each for each in OutputKind}
     if kind not in kinds or kind == OutputKind.MEAN.value:
         return None
-    clip, noise, abstain_below = (_decimal_text(options.get(name)) for name in ("clip", "noise", "abstain_below"))
-    if clip is None or noise is None or abstain_below is None:
+    clip, noise = _decimal_text(options.get("clip")), _decimal_text(options.get("noise"))
+    below, beyond = _decimal_text(options.get("abstain_below")), _decimal_text(options.get("abstain_beyond"))
+    if clip is None or noise is None or below is None or beyond is None:
         return None
     return Output(
         "",
@@ -56,7 +60,8 @@ def wanted_output(kind: str, options: Mapping[str, Any], *, recipient: str) -> O
         clip=clip,
         noise=noise,
         noise_colluders=options.get("noise_colluders", 0),
-        abstain_below=abstain_below,
+        abstain_below=below,
+        abstain_beyond=beyond,
     )
 
 

@@ -7,6 +7,7 @@ clip: "0.01"                        # probability: from 0.01 to 0.99
 noise: "0.1"                        # label, probability, value, mean: standard deviation of noise on each number
 noise_colluders: 1                  # computing parties that may pool what they know of it; else all but one
 abstain_below: "0.7"                # label, probability: no answer for samples of which the model is less sure
+abstain_beyond: "0.5"               # label, probability, score, value: none for samples that lie farther from the middle
 min_cell: 20                        # mean: of at least so many samples
 """
 
@@ -32,6 +33,7 @@ class AnswerFields(Strict):
     noise: str = "0"
     noise_colluders: int | None = None
     abstain_below: str = "0"
+    abstain_beyond: str = "0"
     min_cell: int | None = None
 
 
@@ -58,6 +60,7 @@ def answer_output(asked: AnswerFields, *, task: Task, names: Mapping[OutputKind,
         noise=asked.noise,
         noise_colluders=colluders(asked.noise, asked.noise_colluders, computing=computing),
         abstain_below=asked.abstain_below,
+        abstain_beyond=asked.abstain_beyond,
     )
 
 

@@ -13,6 +13,7 @@ from parties.client.calls import Calls, PreparedJob
 from parties.client.everybody import answers_of_everybody
 from parties.client.failures import raises_typed
 from parties.client.listing import html_table
+from parties.client.progress import ending_in_words
 from parties.wire.generated.confide.v1 import jobs_pb2
 from protocols.errors import ConfideError, ErrorCode
 from protocols.job import Job
@@ -21,6 +22,7 @@ from protocols.session.documents import clean_text
 if TYPE_CHECKING:
     from parties.client.client import Client
     from parties.client.requests import JobRequest
+    from protocols.session.messages import Ending
 
 MAX_REASONS = 1_000
 _HEADS = ("party", "says", "where", "what", "what to do")
@@ -48,6 +50,7 @@ class PartyAnswer:
         rule: the rule of its policy that decides; empty if it was not asked.
         preview: what the job would do at this party; None if it could not be planned.
         error: why the party could not be asked; None if it answered.
+        ending: of a job that has ended, as the party signed it; None of every other.
     """
 
     party: str
@@ -57,12 +60,15 @@ class PartyAnswer:
     rule: str = ""
     preview: Preview | None = None
     error: ConfideError | None = None
+    ending: Ending | None = None
 
     @property
     def in_words(self) -> str:
         """What it says, shortly."""
         if self.error is not None:
             return f"{self.error.code.name}: {self.error.what}"
+        if self.ending is not None:
+            return f"the job has ended: {ending_in_words(self.ending)}"
         if self.reasons:
             return f"refuses, for {len(self.reasons)} reason(s)"
         missing = self.approvals_needed - self.approvals_given
@@ -90,13 +96,15 @@ class Answers(tuple[PartyAnswer, ...]):
                 where = f"{reason.where}: " if reason.where else ""
                 remedy = f" ({reason.remedy})" if reason.remedy else ""
                 lines.append(f"  - {reason.code}: {where}{reason.what}{remedy}")
+        remedies = dict.fromkeys(answer.ending.remedy for answer in self if answer.ending is not None)
+        lines += [f"what to do: {remedy}" for remedy in remedies if remedy]
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
         rows = [
             (answer.party, reason.code, reason.where, reason.what, reason.remedy)
             for answer in self
-            for reason in answer.reasons or (Reason(answer.in_words, "", "", ""),)
+            for reason in answer.reasons or (Reason(answer.in_words, "", "", answer.ending.remedy if answer.ending else ""),)
         ]
         return html_table(_HEADS, rows)
 
@@ -112,14 +120,14 @@ def explain(client: Client, job: PreparedJob | JobRequest | Job | str, *, folder
         folder: where the files that a request names lie; else the current one.
 
     Returns:
-        Each participant's reasons, all at once, or what it waits for; one that cannot be asked is named with its error.
+        Each participant's reasons, all at once, what it waits for, or how a job that was submitted has ended; one that cannot be
+        asked is named with its error.
 
     Raises:
         InvalidRequest, NotFound: the request cannot be completed, with all problems.
     """
     if isinstance(job, str):
-        known = client.job(job)
-        return ask_why(client.calls, known, jobs_pb2.ExplainJobRequest(job_id=known.job_id))
+        return ask_of_known(client.calls, client.job(job))
     if not isinstance(job, Job):
         if not isinstance(job, PreparedJob):
             from parties.client.prepare import prepare_job
@@ -134,12 +142,28 @@ def ask_why(calls: Calls, job: Job, request: jobs_pb2.ExplainJobRequest) -> Answ
     return answers_to(job.participants, lambda party: calls.explain(party, request))
 
 
+def ask_of_known(calls: Calls, job: Job) -> Answers:
+    """Asks every participant of a job that was submitted: how it has ended, or else what it says to it."""
+
+    def answer(party: str) -> PartyAnswer:
+        ending = calls.progress(job.job_id, party).ending
+        if ending is not None:
+            return PartyAnswer(party, ending=ending)
+        return read_answer(calls.explain(party, jobs_pb2.ExplainJobRequest(job_id=job.job_id)), party=party)
+
+    return _answers(job.participants, answer)
+
+
 def answers_to(parties: Sequence[str], ask: Callable[[str], jobs_pb2.ExplainJobReply]) -> Answers:
     """Returns what each party says, read strictly; a party whose answer is not one is named with that error."""
 
     def answer(party: str) -> PartyAnswer:
         return read_answer(ask(party), party=party)
 
+    return _answers(parties, answer)
+
+
+def _answers(parties: Sequence[str], answer: Callable[[str], PartyAnswer]) -> Answers:
     said = answers_of_everybody(parties, answer)
     return Answers(
         PartyAnswer(party, error=found) if isinstance(found, ConfideError) else found

@@ -58,7 +58,7 @@ def predict(
     Raises:
         InvalidRequest, NotFound, PolicyRefused, PartyUnavailable, JobFailed, TimedOut.
     """
-    from parties.client.serving import predict_warm
+    from parties.client.serving import predict_warm, require_answering
 
     warm = find_warm(client, model, output=output, constraint=options, num_rows=len(samples))
     if warm is not None:
@@ -67,6 +67,7 @@ def predict(
         except ConfideError as error:
             if error.code not in OVER:
                 raise
+    require_answering(client, named_version(client, model), (placement or Placement()).or_else(client.placement.beside_holders))
     return predict_cold(client, model, samples, output=output, placement=placement, timeout_s=timeout_s, **options)
 
 
@@ -160,10 +161,10 @@ def find_warm(client: Client, model: str, *, output: str, constraint: Mapping[st
     """
     said = {name: value for name, value in constraint.items() if value is not None}
     wanted = wanted_output(output, said, recipient=client.researcher)
-    return None if wanted is None else client.servings.find(_named(client, model), wanted, num_rows=num_rows)
+    return None if wanted is None else client.servings.find(named_version(client, model), wanted, num_rows=num_rows)
 
 
-def _named(client: Client, model: str) -> str:
+def named_version(client: Client, model: str) -> str:
     """Returns a model's `name@version` where an alias stands for the version; else what was given."""
     name, _, version = model.partition("@")
     if version not in ALIASES:

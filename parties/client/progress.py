@@ -44,6 +44,14 @@ class Progress:
     timing: tuple[SegmentTiming, ...] = ()
 
 
+def ending_in_words(ending: Ending) -> str:
+    """Returns how a job ended, for people; the remedy is not in it."""
+    if not ending.code:
+        return ending.state.value
+    at_fault = f"; at fault: {ending.at_fault}" if ending.at_fault else ""
+    return f"{ending.state.value} in phase {ending.phase.value}{at_fault}; {ending.code}: {ending.cause}"
+
+
 def read_progress(status: jobs_pb2.JobStatus, *, party: str, job_id: str, directory: Directory) -> Progress:
     """Returns what a party said.
 

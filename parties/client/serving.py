@@ -14,7 +14,7 @@ from parties.client.failures import raises_typed
 from parties.client.handle import DEFAULT_TIMEOUT_S, JobHandle, failure_of
 from parties.client.warm import ServingState
 from privacy.preparation.contract import prepare_query
-from protocols.errors import ConfideError, ErrorCode
+from protocols.errors import ConfideError, ErrorCode, Problem
 from protocols.job import Job
 from protocols.session.endings import Ending
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from parties.client.calls import Values
     from parties.client.client import Client
+    from parties.client.placement import Placement
     from parties.client.tasks import Samples
 
 _POLL_S = 0.1
@@ -120,6 +121,42 @@ class ServingHandle:
             except ConfideError:
                 continue  # the others may know
         return None
+
+
+def require_answering(client: Client, model: str, placement: Placement) -> None:
+    """Checks that somebody is named to deal for an inference in a job of its own, which is asked for since no serving answers.
+
+    Args:
+        client: the researcher's.
+        model: `name@version`.
+        placement: of the job.
+
+    Raises:
+        ConfideError: INVALID_JOB: nobody is, with what became of the researcher's last serving of the model.
+    """
+    if placement.dealer:
+        return
+    begin = f"begin another: `confide serve start {model}`, or `client.serve`"
+    named = "name one for a job of its own: `--dealer`, `placement`, or the profile"
+    problems = [
+        Problem("serving", _why_silent(client, model), begin),
+        Problem("dealer", "nobody is named", named),
+    ]
+    what = f"no serving of yours answers this for {model}, and an inference in a job of its own has no dealer"
+    raise ConfideError(ErrorCode.INVALID_JOB, what, problems=problems, remedy="Begin a serving, or name a dealer.")
+
+
+def _why_silent(client: Client, model: str) -> str:
+    """Returns what is known of the last serving of a model that was begun from this folder, or that a party lists."""
+    states = client.servings.listed([party.id for party in client.directory.parties])
+    for state in states:
+        if state.job.model_ref is not None and state.job.model_ref.label == model:
+            left = f"has {state.queries_left} queries and {state.rows_left} rows left" if state.is_warm else "is not warm"
+            return f"{state.job.job_id[:12]} {left}, and opens {state.job.outputs[0].kind.value}"
+    for job in client.jobs():
+        if job.serving is not None and job.model_ref is not None and job.model_ref.label == model:
+            return f"the last one, {job.job_id[:12]}, is over: its quota is used up, its time has passed, or it was ended"
+    return "none was begun from this folder"
 
 
 def predict_file(client: Client, job: Job, path: Path) -> Values:

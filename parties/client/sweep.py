@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from governance.budget.amounts import NOTHING, Amount, charges
+from governance.budget.amounts import NOTHING, Amount, charges, dataset_account
 from parties.client.handle import failure_of
 from parties.client.risk import risk_of
 from parties.client.sweep_rows import Step, SweepRow
@@ -97,7 +97,7 @@ class SweepJobs(Protocol):
 
 @dataclass(frozen=True)
 class Charge:
-    """What the jobs of a sweep that have not been submitted charge to one account.
+    """What the jobs of a sweep that have not been submitted charge to one account of a data set.
 
     Attributes:
         party: whose account.
@@ -124,7 +124,7 @@ class SweepPlan:
     Attributes:
         request: what is asked for.
         rows: one for each training of the request, in its order.
-        charges: of all jobs that are left.
+        charges: of all jobs that are left, to accounts of data sets.
         others: rows of the same sweep that were made before and are not asked for now; what they charged stays charged.
     """
 
@@ -292,6 +292,8 @@ def _terms(job: Job) -> tuple[str, str, str, str]:
 def _add(charged: dict[tuple[str, str], Charge], job: Job, *, is_training: bool) -> None:
     for party in job.participants:
         for account, amount in charges(job, party).items():
+            if not account.startswith(dataset_account("")):
+                continue  # of a model that the sweep makes: nobody else has asked it
             old = charged.get((party, account), Charge(party, account, NOTHING, NOTHING))
             part = "trainings" if is_training else "outputs"
             charged[party, account] = replace(old, **{part: getattr(old, part) + amount})

@@ -380,5 +380,5 @@ def _serves(job: Job, model: str, output: Output) -> bool:
 
 def _constraint(output: Output) -> tuple[object, ...]:
     """What is opened of a prediction: a serving that adds noise, or leaves samples out, answers no question without that."""
-    decimals = (Decimal(output.clip), Decimal(output.noise), Decimal(output.abstain_below))
+    decimals = map(Decimal, (output.clip, output.noise, output.abstain_below, output.abstain_beyond))
     return (output.kind, output.top_k, output.decimals, output.noise_colluders, *decimals)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -18,9 +19,10 @@ from governance.audit.entries import Fact
 from governance.documents import SignedDocument
 from governance.evidence.gate import Verdict
 from governance.evidence.standing import StandingAssessment
+from parties.arrived_reports import PutOff, newer_reports
 from parties.evidence import warm_statements
 from parties.model_registry import Holder
-from parties.renewal import PutOff, newer_reports, renew_release
+from parties.renewal import renew_release
 from parties.risk_statements import keep_statement, unsigned_risk
 from parties.server.assessor import Asks
 from parties.server.handing_over import HandingOver, waits_for_another
@@ -46,6 +48,21 @@ _STOP_S = 3.0
 _log = structlog.get_logger()
 
 
+@dataclass(frozen=True)
+class _NothingNew:
+    """That nothing had arrived for a version. To read all that its owners ever told at every look would keep a party busy.
+
+    Attributes:
+        known: its last bundle, the policy, and how many statements there were.
+        since: when that was found, UTC.
+        until: when it is looked at again though nothing has changed: a report may have been dated ahead, or its turn be over.
+    """
+
+    known: tuple[str, str, int, int]
+    since: datetime
+    until: datetime
+
+
 class AssessmentWatch:
     """Carries out the standing assessments of a serving party, on a thread of its own."""
 
@@ -61,6 +78,7 @@ class AssessmentWatch:
         self._submitted: set[str] = set()  # jobs that this process has given to everybody, or tried to
         self._collected: dict[str, datetime] = {}
         self._put_off: dict[tuple[ModelRef, str], datetime] = {}
+        self._nothing_new: dict[ModelRef, _NothingNew] = {}
         self._handing = HandingOver(party, asks)
         self._repeating = Repeating(self.look, name="assessments", pause_s=pause_s, stop_s=_STOP_S)
 
@@ -238,12 +256,18 @@ class AssessmentWatch:
         party, ref, now = self._party, record.order.ref, self._party.now()
         policy, directory = party.policy, party.directory
         with party.database.transaction() as tables:
-            kept = [each.kept for each in tables.evidence.of_model(ref.name) if each.ref == ref]
-            if not kept or timedelta(0) <= now - kept[-1] < least:
+            kept = [each for each in tables.evidence.of_model(ref.name) if each.ref == ref]
+            if not kept or timedelta(0) <= now - kept[-1].kept < least:
+                return
+            known = (kept[-1].digest, policy.digest, tables.statements.last_number(), tables.statements.last_heard())
+            looked = self._nothing_new.get(ref)
+            if looked is not None and looked.known == known and looked.since <= now < looked.until:
                 return
             arrived = newer_reports(tables, ref, party=party.id, policy=policy, directory=directory, now=now)
         self._tell_put_off(ref, arrived.put_off)
         if arrived.reports is None:
+            until = min([now + RENEW_EVERY, *(each.until for each in arrived.put_off)])
+            self._nothing_new[ref] = _NothingNew(known, now, until)
             return
         warm_statements(party.database.transaction, ref, party=party.id, now=now)
         with party.database.transaction() as tables:

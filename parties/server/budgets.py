@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from governance.admission import Finding
-from governance.budget.amounts import Amount, dataset_account
+from governance.budget.amounts import Amount, consumer_account, dataset_account, model_account
 from governance.budget.ledger import Shortfall, spent
 from governance.policy.budgets import Budgets, Caps
 from parties.populations import caps_in_force, datasets_by_account
@@ -74,9 +74,11 @@ def budgets_in_words(party: Party, tables: Tables, job: Job) -> tuple[str, ...]:
 
 def _standing_in_words(total: Amount, caps: Caps) -> str:
     queries, answers, epsilon, _ = caps.in_words
+    units = [part.bound.unit for part in total.parts]
+    whom = f"; epsilon is for {units[0] if len(units) == 1 else f'{len(units)} units of privacy'}" if units else ""
     return (
         f"epsilon {total.epsilon_in_words} of {epsilon}, delta {total.delta:f}, "
-        f"{total.queries} of {queries} queries, {total.answers} of {answers} answers"
+        f"{total.queries} of {queries} queries, {total.answers} of {answers} answers{whom}"
     )
 
 
@@ -97,6 +99,14 @@ def _without_guarantee(party: Party, tables: Tables, job: Job) -> Iterable[Probl
             what = f"a training without differential privacy has {NO_GUARANTEE}, and a cap on epsilon permits none"
             remedy = "train with terms of privacy, or ask its owner to permit it beside the cap"
             yield Problem(f"budget.{dataset_account(name)}", what, remedy)
+    if job.model_ref is None or party.id not in job.computing_parties:
+        return
+    for account in (consumer_account(job.querier, job.model_ref), model_account(job.model_ref)):
+        caps = caps_in_force(tables, party.policy.budgets, account)
+        if caps.epsilon is not None and job.job_type.value not in caps.permits:
+            # One step of next to no length, and the same model would answer under another name.
+            what = "a training that starts from this model leaves another one, which the cap on its epsilon does not bind"
+            yield Problem(f"budget.{account}", what, "ask its holder to permit it beside the cap")
 
 
 def _as_asked(party: Party, tables: Tables, job: Job, account: str) -> Sequence[str]:

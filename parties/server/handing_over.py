@@ -172,7 +172,7 @@ def adopt(party: Party, caller: str, body: bytes) -> bool:
         record = None if job is None else _ordered_here(tables, party, job, now)
         if job is not None and record is None:
             return False
-        here = open_assessed(tables, opened)
+        here = open_assessed(tables, opened, party=party.id)
         if record is None:
             return False
         if _is_stated(tables, record, here.job):

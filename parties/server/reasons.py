@@ -52,8 +52,8 @@ def reasons(party: Party, tables: Tables, job: Job, *, plan: bytes | None, now: 
         now: the time, UTC.
     """
     found = [*admission_findings(party, tables, job, now), *consent_findings(party, tables, job, now)]
-    found += [*budget_findings(party, tables, job), *release_findings(party, tables, job, now), *assessment_findings(tables, job)]
-    found += preparation_findings(tables, job, party=party.id)
+    found += [*budget_findings(party, tables, job), *release_findings(party, tables, job, now)]
+    found += [*assessment_findings(tables, job, party=party.id), *preparation_findings(tables, job, party=party.id)]
     if plan is not None:
         found += standing(party, tables, job, plan).findings
     return tuple(dict.fromkeys(found))

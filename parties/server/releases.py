@@ -21,7 +21,10 @@ from protocols.job import Job, JobType
 from protocols.job_parts import OutputKind
 from protocols.session.endings import Ending
 
-_REMEDY = "assess the model's risk, have people approve its release, and submit the job again"
+_REMEDY = (
+    "have this holder make a bundle of its evidence (`confide model evidence make`), and people approve it there "
+    "(`confide model evidence approve`); then submit the job again"
+)
 
 
 def warm_release(party: Party, job: Job) -> None:

@@ -13,6 +13,7 @@ from datetime import timedelta
 from governance.audit.entries import EntryKind
 from governance.commitments import NONCE_BYTES, CommittedShare, commitment_of
 from governance.release import Withheld, openings, withheld, withheld_before_vote
+from parties.model_registry import Holder
 from parties.server.canary_audits import note_canary_audit
 from parties.server.gate import evidence_of, note_withheld, settlement_of
 from parties.server.noise_tests import note_noise_test
@@ -65,9 +66,10 @@ def seal_results(party: Party, job: Job, plan: Plan, parcel: Parcel) -> Sealed:
     try:
         _seal_results(party, job, plan, parcel, records)
         warm_release(party, job)
+        holder = Holder.of(party.member, party.directory)
         with party.database.transaction() as tables:
             note_noise_test(tables, job, parcel.header.get("noise_test"), party=party.id, now=party.now())
-            note_canary_audit(tables, job, parcel.header.get("canary_audit"), now=party.now())
+            note_canary_audit(tables, holder, job, parcel.header.get("canary_audit"), now=party.now())
             return _keep(party, tables, job, records)
     except BaseException:  # whatever it was, no file stays that no table names
         _delete(party, (record.sealed_name for record in records))

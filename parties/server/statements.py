@@ -1,9 +1,10 @@
 """Statements between parties: told to everybody at once, and asked for by whoever may have missed them.
 
 A statement is a document that its party signed and that others act upon: a grant, a revocation, an alias, a deletion receipt, a
-risk report, a signature under an agreement. Telling is an attempt; what makes it sure is that every party asks every other one,
-several times a minute, for what came after the last statement that it has. So a party that was down or cut off knows all within
-a minute of being back. Each is verified by itself, taken in once, and its effect does not depend on the order of arrival.
+risk report, an audit by canaries, a signature under an agreement. Telling is an attempt; what makes it sure is that every party
+asks every other one, several times a minute, for what came after the last statement that it has. So a party that was down or cut
+off knows all within a minute of being back. Each is verified by itself, taken in once, and its effect does not depend on the
+order of arrival.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from threading import Event, Lock, Thread
 import structlog
 
 from governance.audit.entries import EntryKind, Fact
+from governance.canary_audit import verify_canary_audit
 from governance.consent.agreement import verify_agreement_signature
 from governance.consent.grant import verify_grant
 from governance.consent.revocation import verify_revocation
@@ -59,6 +61,7 @@ _TOLD = frozenset(
         DocumentKind.AGREEMENT,
         DocumentKind.GRANT,
         DocumentKind.RISK_REPORT,
+        DocumentKind.CANARY_AUDIT,
     }
 )
 # What a receiver says of one statement: it asks for that again itself, and the next one must not wait for it.
@@ -166,6 +169,9 @@ def _verified(party: Party, signed: SignedDocument) -> Callable[[Tables], None]:
             return lambda tables: None
         case DocumentKind.RISK_REPORT:  # a holder with a standing assessment renews its evidence by it
             verify_risk_report(signed, directory)
+            return lambda tables: None
+        case DocumentKind.CANARY_AUDIT:  # the gate reads it whenever it judges a version of that training
+            verify_canary_audit(signed, directory)
             return lambda tables: None
         case _:
             verify_agreement_signature(signed, directory)

@@ -26,6 +26,9 @@ class EvidenceRecord:
         released: when the version was first released under it, UTC; None if it was not.
         decided: as which of all bundles it became what later ones are compared with: people have released a version under it, or
             it was the first under which any version of the model was released; None if it did not.
+        said: number of this party's last statement when it was made. What came later is not answered by it; so 0 is the strict
+            side, and says enough of a model of the party's own, about which nobody tells it anything.
+        heard: likewise of the last statement of another party.
     """
 
     digest: str
@@ -34,6 +37,8 @@ class EvidenceRecord:
     kept: datetime
     released: datetime | None = None
     decided: int | None = None
+    said: int = 0
+    heard: int = 0
 
 
 class EvidenceStore:
@@ -57,6 +62,8 @@ class EvidenceStore:
             kept=record.kept,
             released=record.released,
             decided=record.decided,
+            said=record.said,
+            heard=record.heard,
         )
         self._session.add(row)
         self._session.flush()
@@ -150,4 +157,6 @@ def _record(row: BundleRow) -> EvidenceRecord:
         row.kept,
         row.released,
         row.decided,
+        row.said,
+        row.heard,
     )

@@ -21,6 +21,8 @@ class BundleRow(Table):
     kept: Mapped[datetime] = mapped_column(UtcTime)
     released: Mapped[datetime | None] = mapped_column(UtcTime)
     decided: Mapped[int | None]
+    said: Mapped[int]
+    heard: Mapped[int]
 
 
 class EvidenceRow(BundleRow):

@@ -20,7 +20,7 @@ from protocols.canonical import sha256_hex
 
 @dataclass(frozen=True)
 class StatementRecord:
-    """A statement of this party with its number, which counts from 1; public in the consortium."""
+    """A statement with its number among those of this party, or among those that have arrived; counts from 1; public."""
 
     number: int
     document: SignedDocument
@@ -50,6 +50,10 @@ class StatementStore:
     def last_number(self) -> int:
         """Returns the number of the latest own statement, 0 if there is none."""
         return self._session.scalar(select(func.max(StatementRow.number))) or 0
+
+    def last_heard(self) -> int:
+        """Returns the number of the latest statement of another party, 0 if there is none."""
+        return self._session.scalar(select(func.max(HeardStatementRow.number))) or 0
 
     def after(self, number: int, *, party: str, limit: int) -> tuple[StatementRecord, ...]:
         """Returns the own statements after a number, in their order.
@@ -103,16 +107,30 @@ class StatementStore:
 
     def heard(self, kind: DocumentKind, *, by: Collection[str] | None = None) -> tuple[SignedDocument, ...]:
         """Returns the statements of others of one kind, of these parties or of all, in the order in which they arrived."""
+        return tuple(record.document for record in self.heard_records(kind, by=by))
+
+    def heard_records(self, kind: DocumentKind, *, by: Collection[str] | None = None) -> tuple[StatementRecord, ...]:
+        """Returns what `heard` does, with numbers."""
         query = select(HeardStatementRow).where(HeardStatementRow.kind == kind.value)
         if by is not None:
             query = query.where(HeardStatementRow.signer.in_(list(by)))
         ordered = query.order_by(HeardStatementRow.number)
-        return tuple(SignedDocument(kind, row.signer, row.body, row.signature) for row in self._session.scalars(ordered))
+        return tuple(
+            StatementRecord(row.number, SignedDocument(kind, row.signer, row.body, row.signature))
+            for row in self._session.scalars(ordered)
+        )
 
     def own(self, kind: DocumentKind, *, party: str) -> tuple[SignedDocument, ...]:
         """Returns the statements of this party of one kind, in their order."""
+        return tuple(record.document for record in self.own_records(kind, party=party))
+
+    def own_records(self, kind: DocumentKind, *, party: str) -> tuple[StatementRecord, ...]:
+        """Returns what `own` does, with numbers."""
         query = select(StatementRow).where(StatementRow.kind == kind.value).order_by(StatementRow.number)
-        return tuple(SignedDocument(kind, party, row.body, row.signature) for row in self._session.scalars(query))
+        return tuple(
+            StatementRecord(row.number, SignedDocument(kind, party, row.body, row.signature))
+            for row in self._session.scalars(query)
+        )
 
     def cursor(self, party: str) -> int:
         """Returns up to which number another party has been asked; 0 if never."""

@@ -21,6 +21,7 @@ from privacy.figures import Figure
 from privacy.risk.intervals import mean
 from privacy.risk.lira import confidences, membership_scores
 from privacy.risk.shadows import Schedule, ShadowRows, train_shadows_on
+from protocols.private_training import RELATION
 
 HIDDEN = 64
 OVERFITTED = Schedule(hidden=HIDDEN, steps=600, batch_rows=64, learning_rate=0.1, momentum=0.9)
@@ -89,7 +90,8 @@ def training_lines(rows: AblatedRows, settings: Settings) -> Iterator[Measure]:
     yield lambda: clipped("steps of the private training, no clipping", 0.0, _UNBOUNDED)
     yield lambda: clipped("clipping alone", 0.0, BOUND)
     for epsilon, noise in noises:
-        yield partial(clipped, f"epsilon {epsilon}, delta {settings.delta}, noise multiplier {noise:.2f}", noise, BOUND)
+        claim = f"epsilon {epsilon}, delta {settings.delta}, {RELATION}, row"
+        yield partial(clipped, f"{claim}, noise multiplier {noise:.2f}", noise, BOUND)
 
 
 def answer_lines(rows: AblatedRows, settings: Settings) -> Iterator[Measure]:

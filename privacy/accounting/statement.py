@@ -6,7 +6,7 @@ claims less than they give has no statement: it is refused.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -94,13 +94,41 @@ class PrivacyStatement:
 
     def in_words(self) -> str:
         """Returns the statement in one line for people: relation and unit always stand beside epsilon and delta."""
-        unit = _UNITS[Unit(self.unit)].format(rows=self.rows_per_person)
         whole = f"; with the {self.prepared_with} job(s) that it was prepared with epsilon {self.whole_epsilon} at delta"
         return (
-            f"{self.epsilon} at delta {self.delta}, {self.relation}, for {unit}, against {self.colluders} of {self.owners} owners"
-            f" together; no attack finds more than {_percent(self.tpr_at_1_percent)} of members at 1 % false alarms"
+            f"{self.epsilon} at delta {self.delta}, "
+            f"{protected_in_words(Unit(self.unit), rows=self.rows_per_person, colluders=self.colluders, owners=self.owners)}"
+            f"; no attack finds more than {_percent(self.tpr_at_1_percent)} of members at 1 % false alarms"
             + (f"{whole} {self.whole_delta} in all" if self.prepared_with else "")
         )
+
+
+def protected_in_words(unit: Unit, *, rows: int, colluders: int, owners: int) -> str:
+    """Returns what stands beside an epsilon for people: relation, unit, and against whom.
+
+    Args:
+        unit: what is protected as one.
+        rows: that a person has at most, at an institution.
+        colluders: how many owners may pool.
+        owners: how many draw noise.
+    """
+    return _protected(unit, rows=rows, colluders=colluders, owners=f"{owners}")
+
+
+def protected_by_each_in_words(statements: Sequence[PrivacyStatement], unit: Unit) -> str:
+    """Returns what stands beside the sum of several statements for people: what every one of them protects.
+
+    Args:
+        statements: at least one.
+        unit: that every one of them protects at least.
+    """
+    owners = sorted({statement.owners for statement in statements})
+    return _protected(
+        unit,
+        rows=min(statement.rows_per_person for statement in statements),
+        colluders=min(statement.colluders for statement in statements),
+        owners=f"{owners[0]}" if len(owners) == 1 else f"{owners[0]} to {owners[-1]}",
+    )
 
 
 def statement_of(job: Job) -> PrivacyStatement | None:
@@ -207,7 +235,13 @@ def read_statement(entry: Any) -> PrivacyStatement:
     if any(isinstance(value, str) and len(value) > _MAX_TEXT for value in read.values()):
         raise ValueError(f"a text of a statement has at most {_MAX_TEXT} characters")
     Unit(read["unit"]), Mechanism(read["mechanism"])
+    if read["relation"] != RELATION:  # it is worded with this one
+        raise ValueError(f"a statement is about the relation {RELATION}")
     return PrivacyStatement(**read)
+
+
+def _protected(unit: Unit, *, rows: int, colluders: int, owners: str) -> str:
+    return f"{RELATION}, for {_UNITS[unit].format(rows=rows)}, against {colluders} of {owners} owners together"
 
 
 def _guarantee(job: Job, terms: PrivateTraining) -> Guarantee:

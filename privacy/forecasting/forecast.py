@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats  # type: ignore[import-untyped]
 from sklearn.model_selection import train_test_split
+from threadpoolctl import threadpool_limits
 
 from privacy.figures import Figure
 from privacy.forecasting.lone import SIMPLE_MODELS, rank_quality
@@ -34,7 +35,7 @@ CONFIDENCE = 0.95
 MIN_ROWS_OF_A_CLASS = 16  # so that every half of a split has some of either class to train on and to test with
 _HALF = 0.5
 _JOINT = "joint training without noise"
-_DRAWS = 3  # of noise, for each split
+DRAWS = 3  # of noise, for each split
 
 FloatRows = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -89,7 +90,9 @@ def forecast(
     """
     _check(labels, terms)
     generator = np.random.Generator(np.random.PCG64(int.from_bytes(random(16), "big")))
-    splits = [_Split.measure(features, labels, terms, generator) for _ in range(SPLITS)]
+    # Tables of one institution are small: threads would wait for one another, and take twice the processor time for nothing.
+    with threadpool_limits(limits=1):
+        splits = [_Split.measure(features, labels, terms, generator) for _ in range(SPLITS)]
     trained = round(len(labels) * (1 - TEST_SHARE))
     curves = {name: _Curve.through(name, splits, trained) for name in (*SIMPLE_MODELS, _JOINT)}
     # Chosen over all splits: the best of each would be whoever was lucky.
@@ -139,7 +142,7 @@ class _Split:
         wholes[_JOINT] = rank_quality(test_labels, simulate(train, train_labels, terms[0], noise=None).scores(test))
         private = []
         for agreed in terms:
-            models = [simulate(train, train_labels, agreed, noise=generator) for _ in range(_DRAWS)]
+            models = [simulate(train, train_labels, agreed, noise=generator) for _ in range(DRAWS)]
             private.append(float(np.mean([rank_quality(test_labels, model.scores(test)) for model in models])))
         return _Split(halves, wholes, private, judged)
 

@@ -15,6 +15,7 @@ from scipy.optimize import brentq  # type: ignore[import-untyped]
 from scipy.special import log_ndtr  # type: ignore[import-untyped]
 
 from protocols.errors import ConfideError, ErrorCode, Problem
+from protocols.private_training import Unit
 
 STEPS = 60
 STATISTICS_SHARE = 0.1  # of the budget: squared signal to noise of means and deviations, of that of everything
@@ -64,6 +65,11 @@ class JointTerms:
             )
         if problems:
             raise ConfideError(ErrorCode.INVALID_ARGUMENT, "no private training has these terms", problems=problems)
+
+    @property
+    def unit(self) -> Unit:
+        """What they protect as one: of whoever has one row at most, the row."""
+        return Unit.ROW if self.rows_per_person == 1 else Unit.PERSON
 
     @property
     def noise_factor(self) -> float:

@@ -8,6 +8,7 @@ and so would other rows of the same people.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable
 
 import numpy as np
@@ -28,8 +29,8 @@ _DOMAIN = b"confide.people/1\x00"
 def most_rows_of_one(table: Table, schema: TableSchema) -> int | None:
     """Returns how many rows the person with most of them has, to be kept at the owner; None if no column names people.
 
-    Every identifier counts: of several columns the one with the most equal cells. Rows without an identifier may all be of one
-    person, and count so.
+    Every identifier counts: of several columns the one with the most equal cells, however they are spelt
+    (`protocols.identifiers.normalisation`). Rows without an identifier may all be of one person, and count so.
 
     Args:
         table: read as rows that are counted, secret.
@@ -120,11 +121,19 @@ def _most_equal(cells: pa.ChunkedArray) -> int | None:
     if pa.types.is_dictionary(cells.type):
         cells = cells.cast(cells.type.value_type)
     try:
-        if pa.types.is_string(cells.type) or pa.types.is_large_string(cells.type):
-            cells = pc.fill_null(pc.utf8_trim_whitespace(cells), "")  # without one, whichever way it is written
-        return int(pc.max(pc.value_counts(cells).field("counts")).as_py())
-    except pa.ArrowException:  # no type that names people, or text that is none
+        found = pc.value_counts(cells)
+    except pa.ArrowException:  # no type that names people
         return None
+    counts = found.field("counts").to_pylist()
+    try:
+        values = found.field("values").cast(pa.string()).to_pylist()
+    except (pa.ArrowException, UnicodeDecodeError):  # bytes that are no text
+        return max(counts, default=None)
+    together: Counter[str] = Counter()
+    for value, count in zip(values, counts, strict=True):
+        # Whoever is one person where people are compared is one here too, and so are all without a name, however that is written.
+        together["" if value is None else normalise(value)] += count
+    return max(together.values(), default=None)
 
 
 def _refused(problem: Problem) -> ConfideError:

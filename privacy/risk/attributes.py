@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from privacy.figures import Figure
 from privacy.risk.guessing import known_columns, least_squares, logistic
-from privacy.risk.intervals import difference_of_means
+from privacy.risk.intervals import difference_of_gains, difference_of_means
 from privacy.risk.shadows import ShadowRows
 from privacy.risk.target import Answers, AttackedRows, log_probabilities_of
 from protocols.errors import ConfideError, ErrorCode
@@ -54,7 +54,7 @@ def attribute_inference(answers: Answers, rows: AttackedRows, *, column: int, cl
         low, high = _answers_with(answers, asked, column, candidates)
         return np.asarray((alone + high - low > 0) == truth, np.float64) - np.asarray((alone > 0) == truth, np.float64)
 
-    return difference_of_means(gained(rows.members), gained(control))
+    return difference_of_gains(gained(rows.members), gained(control))
 
 
 def reconstruction(answers: Answers, rows: AttackedRows, *, columns: Sequence[int], classes: int) -> Figure:

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from privacy.figures import Figure
-from privacy.risk.intervals import LEVEL, difference_of_means, mean
+from privacy.risk.intervals import difference, mean, wilson
 from privacy.risk.lira import attack_result, confidences, half_memberships, membership_scores
 from privacy.risk.shadows import Schedule, train_shadows_on
 from privacy.risk.target import Answers, AttackedRows, accuracy_of
@@ -58,12 +58,12 @@ def capacity_figures(
     accuracies = np.array([one[~own].mean() for one, own in zip(right, inside, strict=True)])
     gaps = np.array([one[own].mean() - one[~own].mean() for one, own in zip(right, inside, strict=True)])
     attacked = attack_result(membership_scores(confidences(logits, everybody.labels), inside), inside).auc
-    model = mean(right_others, level=LEVEL)
+    model = wilson(right_others.sum(), len(right_others))
     excess = Figure(0.0, 0.0, 0.0)
     if accuracies.mean() >= model.low:
         excess = Figure(*(max(0.0, one - attacked) for one in (auc.value, auc.low, auc.high)))
     return {
-        "capacity.gap": difference_of_means(right_members, right_others),
+        "capacity.gap": difference(*((int(right.sum()), len(right)) for right in (right_members, right_others))),
         "capacity.smaller.accuracy": mean(accuracies),
         "capacity.smaller.gap": mean(gaps),
         "capacity.smaller.auc": Figure(attacked, attacked, attacked),

@@ -18,7 +18,7 @@ from protocols.errors import ConfideError, ErrorCode
 
 CLOSE = 0.05  # of a column's range: numbers no further apart count as equal
 MAX_ATTEMPTS = 500  # of each attack
-_ASKED_COLUMNS = 4  # of a guess that singles out
+ASKED_COLUMNS = 4  # of a guess that singles out
 _BLOCK = 1 << 22  # distances at once
 
 
@@ -52,8 +52,8 @@ def table_figures(table: ReleasedTable, *, secret: int, generator: np.random.Gen
     """
     parts = (table.released, table.behind, table.control)
     width = len(table.is_category)
-    if width < _ASKED_COLUMNS or not all(part.ndim == 2 and part.shape[1] == width and len(part) for part in parts):
-        raise ConfideError(ErrorCode.INVALID_DATA, f"a table is judged by rows of the same {_ASKED_COLUMNS} or more columns")
+    if width < ASKED_COLUMNS or not all(part.ndim == 2 and part.shape[1] == width and len(part) for part in parts):
+        raise ConfideError(ErrorCode.INVALID_DATA, f"a table is judged by rows of the same {ASKED_COLUMNS} or more columns")
     if not 0 <= secret < width or not all(np.isfinite(part).all() for part in parts):
         raise ConfideError(ErrorCode.INVALID_DATA, "a table is judged by finite cells, and by a column of it")
     scaled = _scaled(table)
@@ -76,7 +76,7 @@ def _singling_out(
     """Cells of a released row, guessed to fit one row alone; the same guesses are put to as many rows of the control."""
     successes, guesses = np.zeros(2, np.int64), min(len(table.released), MAX_ATTEMPTS)
     for row in table.released[generator.permutation(len(table.released))[:guesses]]:
-        columns = generator.permutation(len(row))[:_ASKED_COLUMNS]
+        columns = generator.permutation(len(row))[:ASKED_COLUMNS]
         tolerance = np.where(table.is_category[columns], 0.0, CLOSE)
         for side, rows in enumerate((behind, control)):
             fitting = (np.abs(rows[:, columns] - row[columns]) <= tolerance).all(axis=1)

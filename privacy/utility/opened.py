@@ -7,7 +7,7 @@ left out, or its interval holds whatever the withheld rows may be.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm  # type: ignore[import-untyped]
 
 from privacy.figures import Figure
-from privacy.risk.intervals import LEVEL, wilson
+from privacy.risk.intervals import LEVEL, least_area, wilson
 from privacy.utility.noisy import count_range, noisy_area, noisy_calibration_error, noisy_f1, noisy_part
 
 BINS = 10
@@ -93,7 +93,7 @@ def figures_of(evaluation: Evaluation) -> dict[str, Figure]:
     if table is not None and table.min() >= 0 and table.sum():
         found["f1"] = f1_score(table)
     if evaluation.roc_auc is not None and not math.isnan(evaluation.roc_auc):
-        found["roc_auc"] = ranking(evaluation.roc_auc, table)
+        found["roc_auc"] = ranking(evaluation.roc_auc, _class_sizes(evaluation, table))
     if evaluation.reliability is not None:
         found["ece"] = calibration_error(evaluation.reliability, evaluation.num_rows)
     return found
@@ -134,22 +134,41 @@ def f1_score(table: Counts) -> Figure:
     return _delta(_macro_f1, table)
 
 
-def ranking(area: float, table: Counts | None) -> Figure:
-    """Returns the area under the ROC curve, with the interval of Hanley and McNeil (1982) if the classes' sizes are known."""
-    if table is None or len(table) != 2 or table.min() < 0 or not table.sum(axis=1).min():
-        return Figure(area, area, area)
-    negatives, positives = (int(count) for count in table.sum(axis=1))
+def ranking(area: float, sizes: Sequence[tuple[int, int]]) -> Figure:
+    """Returns the area under the ROC curve, with the interval of Hanley and McNeil (1982).
+
+    Args:
+        area: as it was opened.
+        sizes: how many negatives and positives there may be; the interval reaches to those of all of them.
+    """
+    ends = [_ends(area, negatives, positives) for negatives, positives in sizes]
+    return Figure(area, min(low for low, _ in ends), max(high for _, high in ends))
+
+
+def _ends(area: float, negatives: int, positives: int) -> tuple[float, float]:
+    if area in (0.0, 1.0):  # of a perfect order the formula knows no doubt
+        least = least_area(positives, negatives)
+        return (least, 1.0) if area else (0.0, 1 - least)
     first, second = area / (2 - area), 2 * area**2 / (1 + area)
     spread = area * (1 - area) + (positives - 1) * (first - area**2) + (negatives - 1) * (second - area**2)
     reach = _REACH * math.sqrt(max(spread, 0.0) / (positives * negatives))
-    return Figure(area, max(0.0, area - reach), min(1.0, area + reach))
+    return max(0.0, area - reach), min(1.0, area + reach)
+
+
+def _class_sizes(evaluation: Evaluation, table: Counts | None) -> list[tuple[int, int]]:
+    """The negatives and positives that the confusion table tells; without one all that the minimum cell of a rate permits."""
+    if table is not None and len(table) == 2 and table.min() >= 0 and table.sum(axis=1).min():
+        negatives, positives = table.sum(axis=1).tolist()
+        return [(negatives, positives)]
+    least, rows = max(1, evaluation.min_cell), evaluation.num_rows
+    return [(rows - positives, positives) for positives in range(least, rows - least + 1)] or [(1, 1)]
 
 
 def calibration_error(table: FloatTable, num_rows: int) -> Figure:
     """Returns the expected calibration error: the sum over tenths of |right rows - sum of probabilities|, over all rows.
 
     Tenths that are withheld count with nothing in the value and with all that they may be in the interval. Otherwise the interval
-    is that of right rows which are binomial in each tenth.
+    is that of right rows which are binomial in each tenth, with a right and a wrong one added: none is surely right throughout.
 
     Args:
         table: (10, 3), see `Evaluation`.
@@ -159,7 +178,7 @@ def calibration_error(table: FloatTable, num_rows: int) -> Figure:
     told = told[told[:, 0] > 0]
     rows, total, right = told.T
     value = float(np.abs(right - total).sum()) / num_rows
-    shares = right / rows
+    shares = (right + 1) / (rows + 2)
     reach = _REACH * math.sqrt(float((rows * shares * (1 - shares)).sum())) / num_rows
     hidden = 1 - float(rows.sum()) / num_rows
     return Figure(value, max(0.0, value - reach), max(value, min(1.0, value + reach + hidden)))

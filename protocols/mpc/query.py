@@ -12,6 +12,7 @@ from protocols.fixed_point import PARAMETER_LIMIT_BITS, VALUE_BITS, VALUE_LIMIT_
 from protocols.job_parts import MAX_CLASSES, Output, OutputKind
 from protocols.loss_bounds import LOSSES
 from protocols.mpc.inputs import ROW_LIMIT
+from protocols.no_answer import no_answer
 from protocols.prg import ByteSource
 from protocols.ring import RingArray
 from protocols.row_losses import mean_of_opened
@@ -117,22 +118,24 @@ def combine_output(
             told = np.where(values[:, -1:] == WITHHELD, np.nan, values)
             told[told[:, -1] == 0, :-1] = np.nan
             return told
-        case OutputKind.SCORE | OutputKind.VALUE | OutputKind.MEAN | OutputKind.WEIGHTS:
+        case OutputKind.SCORE | OutputKind.VALUE:
+            values[untold] = np.nan
+            return values
+        case OutputKind.MEAN | OutputKind.WEIGHTS:
             return values
 
 
 WITHHELD = -1.0
-NO_ANSWER = -1.0
 _ROUNDING = 2.0**-12  # the approximations may lead a probability or a rate this little outside its range
 _CLIP_ROUNDING = 2.0**-40  # a decimal is no float64
 _LARGEST = 2.0**VALUE_LIMIT_BITS  # declared: no output reaches it
 
 
 def _without_answer(values: NDArray[np.float64], output: Output) -> NDArray[np.bool_]:
-    """Returns which samples have no answer: -1 throughout, where the output may say so."""
-    if values.ndim == 0 or output.abstain_below == "0":
+    """Returns which samples have no answer: its mark throughout, where the output may say so."""
+    if values.ndim == 0 or not output.abstains:
         return np.zeros(len(values) if values.ndim else 1, np.bool_)
-    untold: NDArray[np.bool_] = (values.reshape(len(values), -1) == NO_ANSWER).all(axis=1)
+    untold: NDArray[np.bool_] = (values.reshape(len(values), -1) == no_answer(output.kind)).all(axis=1)
     return untold
 
 

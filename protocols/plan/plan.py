@@ -30,7 +30,7 @@ from protocols.plan.schedule import first_runs as first_runs
 from protocols.plan.schedule import runs_of as runs_of
 
 FORMAT = "confide.plan/4"
-ENGINE_VERSION = "confide.engine/6"
+ENGINE_VERSION = "confide.engine/7"
 ADVERSARY = "semi-honest; the dealer and the computing parties do not collude"
 MAX_SEGMENTS = 64
 MAX_SIGNALS = 10_000_000

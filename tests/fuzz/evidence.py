@@ -7,6 +7,7 @@ from typing import cast
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from governance.canary_audit import read_canary_audit
 from governance.documents import DocumentKind, sign_bytes
 from governance.evidence.bundle import EvidenceBundle
 from governance.evidence.gate import Asked, decide_release
@@ -17,6 +18,7 @@ from governance.identity.directory import Directory
 from governance.identity.keys import SigningKey
 from parties.policy_file import load_policy
 from privacy.figures import Figure
+from protocols.canonical import parse_canonical
 from tests.fuzz.files import from_file
 from tests.fuzz.target import Target
 from tests.support.evidence import A_ROWS, USE, Case
@@ -53,6 +55,7 @@ release:
       unit: person
       max_figures: {{group.accuracy_gap: "0.1"}}
       min_figures: {{accuracy: "0.8"}}
+      min_canaries: 400
       max_age_days: 30
       approvals: {{needed: 1, of: [privacy-officers]}}
 """
@@ -72,7 +75,9 @@ def _seeds() -> list[bytes]:
         own=OwnModel(commitment, (A_ROWS,), ("prognosis@0123456789ab",), USE, {"accuracy": Figure(0.5, 0.4, 0.6)}),
         risk_reports=(_CASE.report(ref=ref),),
     )
-    return [_CASE.bundle().to_bytes(), _CASE.after(before).to_bytes(), plain.to_bytes(), own.to_bytes(), carried.to_bytes()]
+    planted = {"canaries": {"hospital-a": 400, "hospital-b": 401}, "audits": (_CASE.audit(), _CASE.audit("hospital-b", "2.1"))}
+    audited = _CASE.bundle(statement={"mechanism": "noisy_sums"}, training=planted)
+    return [made.to_bytes() for made in (_CASE.bundle(), _CASE.after(before), plain, own, carried, audited)]
 
 
 def _judge(body: bytes) -> object:
@@ -85,6 +90,10 @@ def _judge(body: bytes) -> object:
     return decide_release(signed, asked)
 
 
+def _audit(body: bytes) -> object:
+    return read_canary_audit(parse_canonical(body))
+
+
 def _orders() -> list[bytes]:
     without_rows = an_order(querier=None, datasets=("hospital-b/hearts",), members=("hospital-b/hearts",), for_owners=True)
     return [an_order().to_bytes(), an_order(thresholds=()).to_bytes(), without_rows.to_bytes()]
@@ -93,6 +102,7 @@ def _orders() -> list[bytes]:
 TARGETS = (
     Target("evidence", EvidenceBundle.from_bytes, _seeds),
     Target("release-gate", _judge, _seeds),
+    Target("canary-audit", _audit, lambda: [_CASE.audit().body, _CASE.audit(epsilon="0").body]),
     Target("standing-assessment", StandingAssessment.from_bytes, _orders),
     Target("release-policy", from_file(load_policy), lambda: [_POLICY.encode()]),
 )

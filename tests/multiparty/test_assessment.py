@@ -57,11 +57,11 @@ def test_model_that_knows_its_rows_by_heart_is_attacked_in_shares(trial: Trial, 
     assert (report.members, report.others) == (MEMBERS, OTHERS)
     # Guessing has 0.5. Shadows are drawn anew in each run: the lowest value seen was 0.58, of an interval from 0.48 to 0.67.
     assert report.figures["membership.rmia.auc"].high > 0.55
-    # Two counts a threshold: each owner is charged for all of them.
+    # Two counts a threshold: each owner is charged for all of them, and so is the model at whoever holds a share of it.
     with trial.tables(LEAD) as tables:
         entries = tables.ledger.of_job(job.job.job_id)
     spent = {(entry.step, entry.account, entry.amount.queries, entry.amount.answers) for entry in entries}
-    accounts = [f"dataset/{name}" for name in ("guessed", "others")]
+    accounts = ["dataset/guessed", "dataset/others", f"model/{model.label}", f"consumer/{job.job.querier}/{model.label}"]
     assert spent == {(step, account, 1, 2 * len(thresholds)) for step in (Step.RESERVE, Step.COMMIT) for account in accounts}
 
 

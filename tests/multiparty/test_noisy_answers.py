@@ -37,6 +37,7 @@ release:
   classes:
     open:
       requires_guarantee: false
+      requires_utility: false
       max_figures: {membership.lira.tpr_at_1_percent: "0.03"}
       max_age_days: 30
       approvals: null
@@ -81,6 +82,23 @@ def test_labels_of_samples_that_the_model_doubts_are_no_answer(trial: Trial, tra
     assert np.array_equal((told >= 0)[clear], (sure >= bound)[clear])
     assert 0 < (told < 0).sum() < ROWS
     assert np.array_equal(told[(told >= 0) & clear], (found >= 0.5)[(told >= 0) & clear])
+
+
+def test_labels_of_samples_that_lie_far_from_the_middle_are_no_answer(trial: Trial, trained: Completed, split: Split) -> None:
+    plain = trial.complete(asked(trial, trained, split))
+    features = plain.features
+    assert features is not None
+    distances = np.sqrt((features**2).mean(axis=1))
+    line = float(np.round(np.median(distances), 3))
+    labels = trial.complete(asked(trial, trained, split, abstain_beyond=f"{line:.3f}"))
+    told = np.asarray(trial.client.result(labels.job)[PREDICTION_OUTPUT])
+    # Each feature is rounded to a multiple of 2^-16: the distance moves by no more.
+    clear = np.abs(distances - line) > 2.0**-16
+    assert clear.sum() >= ROWS - 1
+    assert np.array_equal((told >= 0)[clear], (distances < line)[clear])
+    assert 0 < (told < 0).sum() < ROWS
+    expected = np.asarray(trial.client.result(plain.job)[PREDICTION_OUTPUT])
+    assert np.array_equal(told[told >= 0], expected[told >= 0])
 
 
 def a_release(trial: Trial, trained: Completed) -> PreparedJob:

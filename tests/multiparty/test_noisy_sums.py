@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from dataclasses import replace
 
 import pandas as pd
@@ -13,6 +14,7 @@ from governance.audit.entries import Entry, EntryKind, read_entry
 from parties.client.asked_outputs import COUNT_OUTPUT
 from parties.client.client import PreparedJob
 from parties.client.requests import TrainingRequest
+from parties.told_audits import told_audits
 from protocols.job import Job
 from protocols.model import reference
 from protocols.private_training import PrivateTraining
@@ -87,6 +89,25 @@ def test_log_of_every_owner_has_the_test_of_the_noise_and_what_its_canaries_show
         assert audit.facts["canaries"] == CANARIES // len(HOSPITALS)
         # At a confidence of 99.9 % so few canaries of a mechanism that keeps its promise cannot show much.
         assert 0 <= float(str(audit.facts["epsilon"])) < float(TERMS.epsilon)
+
+
+def test_every_party_is_told_what_the_canaries_of_each_owner_show(trial: Trial, completed: Completed) -> None:
+    """The third owner computes nothing and holds no model; what its canaries show reaches those who do."""
+    logged = {party: entries(trial, party, completed.job, EntryKind.CANARIES_SCORED) for party in HOSPITALS}
+    bounds = {party: entry.facts["epsilon"] for party, (entry,) in logged.items()}
+    for party in HOSPITALS:
+        assert told_bounds(trial, party, completed.job, owners=len(HOSPITALS)) == bounds
+
+
+def told_bounds(trial: Trial, party: str, job: Job, *, owners: int) -> dict[str, object]:
+    """What a party knows of the audits of a training, by owner, once it knows of so many or has waited long enough."""
+    deadline = time.monotonic() + 30.0  # twice as long as it takes to ask again
+    while True:
+        with trial.tables(party) as tables:
+            told = {signed.signer: signed.document["epsilon"] for signed in told_audits(tables, job, party=party)}
+        if len(told) >= owners or time.monotonic() > deadline:
+            return told
+        time.sleep(0.2)
 
 
 def test_owner_that_drops_out_ends_the_training_everywhere_and_no_model_is_kept(trial: Trial) -> None:

@@ -8,9 +8,10 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+from governance.canary_audit import CanaryAudit, sign_canary_audit
 from governance.documents import SignedDocument
 from governance.evidence.bundle import EvidenceBundle, sign_evidence, with_changes
-from governance.evidence.facts import AuditBound, NoiseTest, TrainingEvidence
+from governance.evidence.facts import NoiseTest, TrainingEvidence
 from governance.evidence.gate import Asked, Decision, decide_release
 from governance.identity.keys import SigningKey
 from governance.people.authorisation import Authorisation, sign_authorisation
@@ -58,6 +59,8 @@ CLASS = ReleaseClass(
     unit=Unit.PERSON,
     max_figures={"membership.lira.tpr_at_1_percent": Decimal("0.03"), "group.accuracy_gap": Decimal("0.1")},
     min_figures={"accuracy": Decimal("0.8")},
+    requires_utility=True,
+    min_canaries=0,
     min_shadows=64,
     max_age_days=30,
     approvals=Quorum(1, ("privacy-officers",)),
@@ -95,6 +98,13 @@ class Case:
         own = self.world.hospital_a if owner == "hospital-a" else self.world.hospital_b
         return sign_risk_report(stated, key or own.signing)
 
+    def audit(
+        self, owner: str = "hospital-a", epsilon: str = "0.7", *, key: SigningKey | None = None, **changes: Any
+    ) -> SignedDocument:
+        """What an owner tells of 400 canaries in the training."""
+        own = self.world.hospital_a if owner == "hospital-a" else self.world.hospital_b
+        return sign_canary_audit(replace(CanaryAudit("cardio", owner, JOB, epsilon, "0.999", 400), **changes), key or own.signing)
+
     def utility(self, report: UtilityReport = UTILITY, *, key: SigningKey | None = None) -> SignedDocument:
         """The report of alice on an evaluation."""
         return sign_utility_report(StatedUtility("cardio", "alice", report), key or self.world.alice.signing)
@@ -108,7 +118,7 @@ class Case:
             datasets=(A_ROWS, B_ROWS),
             guarantee=_stated(statement or {}),
             noise_test=NoiseTest(12, "passed"),
-            audits=(AuditBound("hospital-a", "0.7", "0.999"),),
+            audits=(self.audit(),),
         )
         whole = EvidenceBundle(
             consortium="cardio",

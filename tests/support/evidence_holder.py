@@ -34,11 +34,13 @@ release:
   classes:
     confidential:
       requires_guarantee: false
+      requires_utility: false
       max_figures: {membership.lira.tpr_at_1_percent: "0.03"}
       max_age_days: 30
       approvals: {needed: 1, of: [privacy-officers]}
     internal:
       requires_guarantee: false
+      requires_utility: false
       max_figures: {membership.lira.tpr_at_1_percent: "0.05"}
       max_age_days: 90
       approvals: null

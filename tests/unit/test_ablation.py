@@ -91,6 +91,8 @@ def test_command_measures_every_part_says_how_long_it_takes_and_signs_the_report
     settings = [(line["part"], line["setting"]) for line in found["lines"]]
     assert [len([part for part, _ in settings if part == each.value]) for each in Part] == [5, 8, 4, 4]
     assert len([setting for _, setting in settings if setting.startswith("off")]) == len(Part)
+    (private,) = [setting for _, setting in settings if setting.startswith("epsilon 1, ")]
+    assert ", zero-out, row, noise multiplier " in private
     shown = confide("privacy", "ablation", out, *own, "--format", "json").data
     assert (shown["owner"], shown["lines"]) == ("hospital-a", found["lines"])
     altered = out.read_text().replace("minimum cell 5", "minimum cell 7")

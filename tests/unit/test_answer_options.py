@@ -20,9 +20,10 @@ from parties.client.placement import Placement
 from parties.client.predicting import find_warm, predict, predict_cold
 from parties.client.requests import InferRequest
 from parties.client.tasks import prepare_inference
+from parties.client.warm import ServingState, WarmAt
 from parties.wire.generated.confide.v1 import party_pb2
 from protocols.errors import ConfideError, ErrorCode
-from protocols.job import Job, Output, OutputKind
+from protocols.job import Job, ModelRef, Output, OutputKind
 from tests.support.described import BENIGN, COMMON, LABEL, NOW, Consortium
 from tests.support.jobs import a_serving
 
@@ -31,6 +32,8 @@ WHO = Placement(("hospital-a", "hospital-b"), "hospital-c")
 CASES: list[tuple[str, AnswerOptions]] = [
     ("label", {"noise": "0.5", "noise_colluders": 1}),
     ("label", {"abstain_below": "0.8"}),
+    ("label", {"abstain_below": "0.8", "abstain_beyond": "0.5"}),
+    ("score", {"abstain_beyond": "0.25"}),
     ("probability", {"decimals": 2, "clip": "0.01", "noise": "0.25", "abstain_below": "0.75"}),
     ("score", {"decimals": 1}),
     ("mean", {"noise": "0.1", "min_cell": 25}),
@@ -116,6 +119,58 @@ def test_command_opens_what_the_request_opens(
     assert client.output == opened(kind, options)
 
 
+class Unserved(Asked):
+    """A researcher who names no dealer, with what is left of her servings."""
+
+    placement = Placement()
+    directory = SimpleNamespace(parties=())
+
+    def listed(self, _parties: list[str]) -> list[ServingState]:
+        return list(self.states)
+
+    def jobs(self) -> list[Job]:
+        return list(self.begun)
+
+    states: tuple[ServingState, ...] = ()
+    begun: tuple[Job, ...] = ()
+
+
+SERVED = a_serving()
+_SHORT = SERVED.job_id[:12]
+
+
+@pytest.mark.parametrize(
+    ("states", "begun", "known"),
+    [
+        ((), (a_serving(model_ref=ModelRef("other", "0123456789ab")), SERVED), f"the last one, {_SHORT}, is over"),
+        ((ServingState(SERVED, ()),), (SERVED,), f"{_SHORT} is not warm"),
+        (
+            (ServingState(SERVED, tuple(WarmAt(party, True, 3, 2, None) for party in SERVED.computing_parties)),),
+            (),
+            f"{_SHORT} has 3 queries and 2 rows left",
+        ),
+        ((), (), "none was begun from this folder"),
+    ],
+)
+def test_question_that_no_serving_answers_any_more_says_so_and_what_to_do(
+    states: tuple[ServingState, ...], begun: tuple[Job, ...], known: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, samples = Unserved(BENIGN), tmp_path / "samples.csv"
+    client.states, client.begun = states, begun
+    monkeypatch.setattr("parties.cli.serve.opened_client", lambda _config: nullcontext(client))
+    _same_columns(samples, client)
+    said = CliRunner().invoke(app, ["infer", LABEL, str(samples), "--config", "researcher.yaml"]).output
+    with pytest.raises(ConfideError) as caught:
+        predict(cast(Client, client), LABEL, SAMPLES)
+    for text in (said, str(caught.value)):
+        assert known in " ".join(text.split())
+        assert f"confide serve start {LABEL}" in " ".join(text.split())
+        assert "--dealer" in text
+    cold = CliRunner().invoke(app, ["infer", LABEL, str(samples), "--config", "researcher.yaml", "--cold"]).output
+    assert "serving" not in cold  # none was asked
+    assert "dealer: nobody is named" in cold
+
+
 def _same_columns(samples: Path, client: Consortium) -> None:
     """Writes rows with the columns of the model's schema."""
     names = [column["name"] for column in client.schema["columns"] if column["role"] == "feature"]
@@ -126,10 +181,11 @@ def _same_columns(samples: Path, client: Consortium) -> None:
 def test_serving_is_begun_with_what_the_command_says(monkeypatch: pytest.MonkeyPatch) -> None:
     client = Asked(BENIGN)
     monkeypatch.setattr("parties.cli.serve.opened_client", lambda _config: nullcontext(client))
-    words = ["--output", "label", "--noise", "0.5", "--noise-colluders", "1", "--abstain-below", "0.7"]
+    words = ["--output", "label", "--noise", "0.5", "--noise-colluders", "1", "--abstain-below", "0.7", "--abstain-beyond", "0.6"]
     CliRunner().invoke(app, ["serve", "start", LABEL, "--config", "researcher.yaml", *words])
     (said,) = client.served
-    assert (said["noise"], said["noise_colluders"], said["abstain_below"]) == ("0.5", 1, "0.7")
+    assert (said["noise"], said["noise_colluders"]) == ("0.5", 1)
+    assert (said["abstain_below"], said["abstain_beyond"]) == ("0.7", "0.6")
 
 
 @pytest.mark.parametrize(
@@ -140,6 +196,8 @@ def test_serving_is_begun_with_what_the_command_says(monkeypatch: pytest.MonkeyP
         ("label", {"noise": "0.5", "noise_colluders": 2}, "noise_colluders"),
         ("label", {"noise": "much"}, "noise"),
         ("mean", {"min_cell": 31}, "query_rows"),
+        ("label", {"abstain_beyond": "1.5"}, "abstain_beyond"),
+        ("mean", {"abstain_beyond": "0.5"}, "abstain_beyond"),
     ],
 )
 def test_what_a_job_cannot_open_is_refused_by_its_field(kind: str, options: AnswerOptions, where: str) -> None:
@@ -185,6 +243,9 @@ class Warm:
         ({"noise": "0.5", "noise_colluders": 1}, {}, False),
         ({"abstain_below": "0.7"}, {"abstain_below": 0.7}, True),
         ({"abstain_below": "0.7"}, {}, False),
+        ({"abstain_beyond": "0.5"}, {"abstain_beyond": "0.50"}, True),
+        ({"abstain_beyond": "0.5"}, {"abstain_beyond": 0.4}, False),
+        ({"abstain_beyond": "0.5"}, {}, False),
         ({}, {"noise": "0.5"}, False),
         ({}, {"noise": "much"}, False),
         ({}, {"noise": "NaN"}, False),

@@ -37,6 +37,12 @@ def test_sample_without_an_answer_says_so() -> None:
     }
 
 
+def test_value_without_an_answer_says_so() -> None:
+    output = Output("out", KIND.VALUE, "alice", abstain_beyond="0.5")
+    lines = words(output, np.array([0.2, np.nan]), STAY, Task.REAL)
+    assert [line.split(maxsplit=1)[1] for line in lines[1:]] == ["18", "no answer"]
+
+
 def test_mean_is_told_by_class_or_in_the_unit_of_the_label() -> None:
     output = Output("out", KIND.MEAN, "alice", min_cell=20)
     (line,) = words(output, np.array([0.2, 0.3, 0.5]), GRADES, Task.CLASSES)
@@ -76,6 +82,7 @@ def test_released_weights_are_counted_and_not_shown() -> None:
             Output("out", KIND.LABEL, "alice", noise="2", noise_colluders=1, abstain_below="0.7"),
             "label: noise of deviation 2 on each number, against 1 who pool, no answer below 0.7, in shares",
         ),
+        (Output("out", KIND.VALUE, "alice", abstain_beyond="0.5"), "value: no answer beyond 0.5, in shares"),
     ],
 )
 def test_plan_says_what_is_done_to_answers(output: Output, expected: str) -> None:

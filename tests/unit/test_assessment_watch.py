@@ -553,7 +553,7 @@ def test_release_of_which_more_was_found_than_a_bundle_holds_ends(served: Served
     served.change_policy(NOBODY, MORE)
     served.release()
     served.order()
-    monkeypatch.setattr("governance.evidence.bundle.MAX_ITEMS", len(PARTIES))
+    monkeypatch.setattr("governance.evidence.bundle.MAX_CARRIED", len(PARTIES))
     # The worst value, upper end and lower end in three reports of each of two owners.
     worst = (Figure(0.6, 0.5, 0.6), Figure(0.5, 0.5, 0.7), Figure(0.55, 0.55, 0.55), Figure(0.5, 0.5, 0.5))
     for owner in ("hospital-b", "hospital-c"):
@@ -561,6 +561,15 @@ def test_release_of_which_more_was_found_than_a_bundle_holds_ends(served: Served
     served.look_after(hours=2)
     assert not served.stands()
     assert (served.verdicts()[-1], served.num_ended) == ("blocked", 1)
+    assert served.entries(EntryKind.RELEASE_DECIDED)[-1]["reasons"] == ["more-than-a-bundle-holds"]
+    # The last bundle, from before, lets nothing out any more; another one is refused, and it is said who fills it.
+    blocked = exit_code(ConfideError(ErrorCode.EVIDENCE_MISSING, ""))
+    said = served.commands.run("model", "alias", "set", "diagnosis@released", served.ref.version, person="officer", code=blocked)
+    assert [problem["where"] for problem in said["problems"]] == ["figure-overtaken"]
+    made = served.commands.reports(served.ref, 0.5)
+    crowded = exit_code(ConfideError(ErrorCode.TOO_LARGE, ""))
+    said = served.commands.run("model", "evidence", "make", served.ref.label, *made, person="steward", code=crowded)
+    assert "6 reports, and at most 3 are held (3 of hospital-b, 3 of hospital-c)" in said["problems"][0]["what"]
 
 
 def test_release_that_fell_is_not_set_again_by_a_steward_on_a_figure_that_pleases(served: Served) -> None:

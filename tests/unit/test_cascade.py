@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from governance.audit.entries import EntryKind
+from governance.canary_audit import CanaryAudit, sign_canary_audit
 from governance.consent.revocation import Effect
-from governance.documents import DocumentKind
+from governance.documents import DocumentKind, sign
 from governance.lineage.alias import AliasName, AliasStatement
 from governance.lineage.receipt import DeletionReceipt, verify_receipt
 from parties.lineage import blast_radius, explain_model, model_card, model_records
@@ -55,6 +57,21 @@ def world(request: pytest.FixtureRequest, consent: ConsentWorld, tmp_path: Path)
 @pytest.fixture
 def model(world: HolderWorld) -> ModelRef:
     return world.train(under(a_training()), GRANTS)
+
+
+def test_audit_of_an_owner_s_canaries_is_taken_in_once_and_no_other_s(world: HolderWorld) -> None:
+    party = world.parties[A]
+    audit = CanaryAudit("cardio", C, "5a" * 16, "0.5", "0.999", 400)
+    signed, key = sign_canary_audit(audit, world.consent.keys[C].signing), world.consent.keys[B].signing
+    forged = (sign_canary_audit(audit, key), sign(audit.to_document(), kind=DocumentKind.CANARY_AUDIT, signer=B, key=key))
+    elsewhere = sign_canary_audit(replace(audit, consortium="onco"), world.consent.keys[C].signing)
+    for wrong, code in ((forged[0], "BAD_SIGNATURE"), (forged[1], "BAD_SIGNATURE"), (elsewhere, "INVALID_DOCUMENT")):
+        with pytest.raises(ConfideError) as caught:
+            take_in(party, wrong)
+        assert caught.value.code.name == code
+    assert [take_in(party, signed), take_in(party, signed)] == [True, False]
+    with party.database.transaction() as tables:
+        assert tables.statements.heard(DocumentKind.CANARY_AUDIT) == (signed,)
 
 
 def derived(world: HolderWorld, model: ModelRef) -> ModelRef:

@@ -112,6 +112,7 @@ def test_budget_show_says_what_composes_and_all_versions_share_an_account(desk: 
     assert shown["composed"] == {"epsilon": expected, "units": [unit]}
     text = desk.run("budget", "show", "--config", str(desk.config)).stdout
     assert f"{expected} (composed; added up 2)" in text
+    assert UNIT_OF_ROWS in text
 
 
 def test_budget_show_keeps_what_has_a_bound_beside_what_has_none_and_a_cap_that_is_none(desk: Desk) -> None:

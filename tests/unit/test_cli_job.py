@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from threading import Event
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
 from parties.cli.job_bars import follow_with_bars
-from parties.cli.job_words import ending_in_words, job_in_words, outputs_in_words, plan_in_words
+from parties.cli.job_words import charge_note, job_in_words, outputs_in_words, plan_in_words
+from parties.cli.main import app
 from parties.client.client import Progress
+from parties.client.progress import ending_in_words
+from privacy.accounting.noisy_answers import spent_in_words
 from protocols.errors import ConfideError, ErrorCode
-from protocols.job import JobType, Output, OutputKind, Summary
+from protocols.job import Job, JobType, Output, OutputKind, Summary
 from protocols.mpc.planning import derive_plan
 from protocols.session.messages import Ending
 from protocols.session.states import State
-from tests.support.jobs import a_training, an_evaluation, an_inference
+from tests.support.jobs import TRAINING, a_training, an_evaluation, an_inference
+from tests.support.private_training import terms
 
 PARTIES = ("hospital-a", "hospital-b", "hospital-c")
 COMPLETED = Ending("ab" * 16, 1, State.COMPLETED, "", State.RELEASING, "", "", "", "hospital-a", "2026-03-01T12:00:00Z", True, {})
@@ -139,9 +146,71 @@ def test_plan_in_words_with_its_job_says_what_the_output_s_constraint_is() -> No
     assert lines[lines.index("opened to alice alone: prediction [5]") + 1] == words
 
 
+def test_plan_in_words_says_the_epsilon_of_noisy_outputs_for_whom_and_against_whom_and_none_without_noise() -> None:
+    exact = an_evaluation()
+    noisy = replace(exact, outputs=tuple(replace(each, noise="10", noise_colluders=1) for each in exact.outputs))
+    found = {
+        name: next(line for line in plan_in_words(derive_plan(job), job).splitlines() if line.startswith("epsilon: "))
+        for name, job in (("exact", exact), ("noisy", noisy))
+    }
+    assert found["exact"] == "epsilon: none: opened without noise"
+    assert found["noisy"] == f"epsilon: {spent_in_words(noisy)}"
+    assert "(delta 0.000000001) for one row, counted or left out, against 1 of 3 owners who pool" in found["noisy"]
+
+
+class Told:
+    """A client whose parties say how a training stands; none of its shares is asked for."""
+
+    calls = SimpleNamespace(signed_utility=None)
+
+    def __init__(self, *said: Progress | ConfideError) -> None:
+        self._said = dict(zip(PARTIES, said, strict=False))
+
+    def job(self, _job_id: str) -> Job:
+        return a_training()
+
+    def progress(self, _job_id: str, party: str) -> Progress:
+        said = self._said[party]
+        if isinstance(said, ConfideError):
+            raise said
+        return said
+
+    def opened(self, _job: Job) -> dict[str, object]:
+        return {}
+
+
+DOWN = ConfideError(ErrorCode.PARTY_UNREACHABLE, "it is down")
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "words"),
+    [
+        ([DOWN, _said("hospital-b", State.ABORTED, ending=LOST)], 1, "aborted in phase running; at fault: hospital-b; PEER_LOST"),
+        ([_said("hospital-a", State.RUNNING), DOWN, DOWN], 1, "hospital-a says that job"),
+        ([DOWN, DOWN, DOWN], 1, "it is down"),
+        ([_said("hospital-a", State.COMPLETED, ending=COMPLETED)], 0, "A train job opens nothing."),
+    ],
+)
+def test_result_of_a_training_says_how_it_ended(
+    said: list[Progress | ConfideError], code: int, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("parties.cli.job.opened_client", lambda _config: nullcontext(Told(*said)))
+    found = CliRunner().invoke(app, ["job", "result", "ab", "--config", "researcher.yaml"])
+    assert words in " ".join(found.output.split())
+    assert bool(found.exit_code) is bool(code)
+
+
 def test_ending_in_words_names_phase_fault_code_and_cause() -> None:
     assert ending_in_words(LOST) == "aborted in phase running; at fault: hospital-b; PEER_LOST: the link ended"
     assert ending_in_words(COMPLETED) == "completed"
+
+
+def test_private_training_that_ended_while_it_ran_says_what_stays_charged() -> None:
+    private = replace(a_training(), training=replace(TRAINING, privacy=terms(300)))
+    assert charge_note(private, LOST).startswith("what it claims stays charged to its data sets, epsilon ")
+    assert "zero-out, row; another attempt is charged again" in charge_note(private, LOST)
+    unsaid = [(private, COMPLETED), (private, replace(LOST, phase=State.AGREED)), (a_training(), LOST), (an_evaluation(), LOST)]
+    assert [charge_note(job, ending) for job, ending in unsaid] == [""] * 4
 
 
 def test_job_in_words_says_which_model_it_trains_or_uses() -> None:

@@ -65,3 +65,18 @@ def test_limit_that_is_none_and_terms_that_say_nothing_are_refused(arguments: tu
     code, said = confide(*arguments)
     assert code == 2
     assert "Traceback" not in said
+
+
+def test_batch_of_more_than_half_of_the_rows_is_refused_with_one_that_is_not() -> None:
+    def said(*words: str) -> str:
+        found = CliRunner().invoke(
+            app, ["privacy", "choose", "--mechanism", "noisy_sums", "--steps", "9", "--epsilon", "1", *words]
+        )
+        assert found.exit_code
+        return " ".join(found.output.split())
+
+    assert "Give both." in said("--batch-size", "60", "--delta", "0.00001")
+    both = said("--batch-size", "60", "--nominal-rows", "50")
+    assert "60 are more than half of 50" in both
+    assert "--batch-size 25 or less" in both
+    assert "Give both." not in both

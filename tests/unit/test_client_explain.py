@@ -7,16 +7,19 @@ from typing import cast
 import pytest
 
 from parties.cli.job_words import describe_answer
+from parties.client.calls import Calls
 from parties.client.client import Client
-from parties.client.explaining import MAX_REASONS, Answers, answers_to, read_answer
+from parties.client.explaining import MAX_REASONS, Answers, answers_to, ask_of_known, read_answer
 from parties.client.handle import JobHandle
 from parties.client.progress import Progress
 from parties.wire.generated.confide.v1 import jobs_pb2
 from protocols.errors import ConfideError, ErrorCode
+from protocols.session.messages import Ending
 from protocols.session.states import State
 from tests.support.jobs import a_training
 
 JOB = a_training()
+NOW = "2026-03-01T12:00:00Z"
 REASON = jobs_pb2.Reason(code="NO_CONSENT", where="grants", what="no grant\x1b[2J covers it", remedy="ask")
 
 
@@ -63,6 +66,40 @@ def test_answer_that_is_none_is_refused(broken: jobs_pb2.ExplainJobReply) -> Non
     with pytest.raises(ConfideError) as caught:
         read_answer(broken, party="a")
     assert caught.value.code is ErrorCode.INVALID_DOCUMENT
+
+
+ABORTED = Ending(
+    JOB.job_id, 1, State.ABORTED, "PEER_LOST", State.RUNNING, "b", "the link ended", "Submit it again.", "a", NOW, True, {}
+)
+
+
+class Ended:
+    """Calls to parties of which two show how the job ended, one does not know it, and one has not heard of the end."""
+
+    def progress(self, job_id: str, party: str) -> Progress:
+        if party == "c":
+            raise ConfideError(ErrorCode.UNKNOWN_JOB, "no such job", party=party)
+        ending = None if party == "d" else ABORTED
+        return Progress(party, State.ABORTED.value, "", 0, 0, 0, 0, 0, "", ending)
+
+    def explain(self, party: str, request: jobs_pb2.ExplainJobRequest) -> jobs_pb2.ExplainJobReply:
+        assert (party, request.job_id) == ("d", JOB.job_id)
+        return reply()
+
+
+def test_explanation_of_a_job_that_has_ended_says_how_and_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(JOB), "participants", ("a", "b", "c", "d"))
+    answers = ask_of_known(cast(Calls, Ended()), JOB)
+    how = "the job has ended: aborted in phase running; at fault: b; PEER_LOST: the link ended"
+    assert str(answers).splitlines() == [
+        f"a: {how}",
+        f"b: {how}",
+        "c: UNKNOWN_JOB: no such job",
+        "d: has nothing against it",
+        "what to do: Submit it again.",
+    ]
+    assert describe_answer(answers[0])["ending"] == ABORTED.to_document()
+    assert "Submit it again." in answers._repr_html_()
 
 
 def test_handle_of_a_job_that_waits_explains_for_whom() -> None:

@@ -107,7 +107,9 @@ def test_anonymise_writes_a_recipe_that_reads(folder: Path) -> None:
     assert (suppressing["k"], suppressing["l"], suppressing["sensitive"]) == ("10", "2", ["illness"])
     again = ask(folder, "anonymise", *more).failure
     assert (again["code"], "not overwritten" in again["what"]) == ("INVALID_ARGUMENT", True)
-    assert "No other of" in ask(folder, "anonymise", output_format="text").out
+    words = ask(folder, "anonymise", output_format="text").out
+    assert "No other of" in words
+    assert "no epsilon of a job over them counts it" in words
 
 
 @pytest.mark.parametrize(

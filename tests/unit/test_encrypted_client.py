@@ -83,6 +83,56 @@ def test_answers_of_every_lane_are_the_plain_model_s(client: Client, lane: str, 
     assert evaluator.ended == [enquiry.enquiry_id]  # what was not answered is given back
 
 
+NOT_SO_MANY = ConfideError(ErrorCode.BUDGET_EXHAUSTED, "64 numbers are asked for; 0 of 25 are learnt", party=OWNER)
+
+
+def test_request_that_is_too_dear_in_the_fastest_lane_is_asked_in_one_that_debits_less(client: Client) -> None:
+    evaluator, request = MemoryEvaluator(), request_for(client, 2, None)
+    other = request.choice.thriftier()
+    assert other is not None
+    assert other.cost.numbers < request.choice.cost.numbers
+    evaluator.failures["open"] = deque([NOT_SO_MANY])
+    answers = ask_request(client, evaluator, request, PERMISSION, key=None)
+    assert (answers.lane, answers.numbers) == (other.lane, other.cost.numbers)
+    assert f"the lane {request.choice.lane} debits {request.choice.cost.numbers} numbers, more than are left" in answers.why
+    (enquiry,) = evaluator.enquiries.values()  # the refused one is nowhere open
+    assert (enquiry.lane, evaluator.ended) == (other.lane, [enquiry.enquiry_id])
+    assert np.abs(answers.values - plain(samples(2))).max() < most_off(other.lane)
+
+
+def test_request_that_is_too_dear_in_every_lane_is_refused(client: Client) -> None:
+    evaluator = MemoryEvaluator()
+    evaluator.failures["open"] = deque([NOT_SO_MANY] * 9)
+    with pytest.raises(ConfideError, match="0 of 25 are learnt") as caught:
+        ask_request(client, evaluator, request_for(client, 2, None), PERMISSION, key=None)
+    assert caught.value.code is ErrorCode.BUDGET_EXHAUSTED
+    assert 1 < evaluator.calls.count("open") <= len(MODEL.plans)
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_lane_that_was_asked_for_is_not_left_but_the_refusal_names_one_that_debits_less(client: Client, *, named: bool) -> None:
+    evaluator = MemoryEvaluator()
+    evaluator.failures["open"] = deque([NOT_SO_MANY])
+    key = file_key(lane="packed") if named else None
+    with pytest.raises(ConfideError) as caught:
+        ask_request(client, evaluator, request_for(client, 4, "packed"), PERMISSION, key=key)
+    assert caught.value.code is ErrorCode.BUDGET_EXHAUSTED
+    assert "Ask in the lane latency, which debits 4 numbers." in caught.value.remedy
+    assert evaluator.calls == ["open"]
+
+
+def test_request_that_is_answered_in_part_goes_on_in_no_other_lane(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("parties.client.encrypted.keys.most_opened", lambda plan: 1)
+    evaluator, plan = MemoryEvaluator(), MODEL.plan("packed")
+    request = request_for(client, 2 * plan.samples, "packed")
+    request = replace(request, choice=replace(request.choice, why="predicted to be done first"))
+    evaluator.failures["open"] = deque([None, NOT_SO_MANY])
+    with pytest.raises(ConfideError) as caught:
+        ask_request(client, evaluator, request, PERMISSION, key=None)
+    assert caught.value.code is ErrorCode.BUDGET_EXHAUSTED
+    assert evaluator.calls.count("open") == 2
+
+
 def test_frame_is_read_by_its_columns_and_its_index_comes_back(client: Client) -> None:
     rows = samples(3)
     frame = pd.DataFrame(rows, columns=list(FEATURES), index=pd.Index(["x", "y", "z"]))[["weight", *FEATURES[:3]]]

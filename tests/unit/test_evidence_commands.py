@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,13 +12,14 @@ import pytest
 from typer.testing import CliRunner
 
 from governance.audit.entries import EntryKind, Fact
+from governance.canary_audit import CanaryAudit, sign_canary_audit
 from governance.documents import SignedDocument
 from governance.evidence.bundle import EvidenceBundle
 from governance.utility_report import StatedUtility, read_stated_utility, sign_utility_report
 from parties import harness
 from parties.cli.main import app
 from parties.cli.output import exit_code
-from parties.config import load_researcher_config
+from parties.config import load_party_config, load_researcher_config
 from parties.storage.database import one_transaction
 from parties.storage.jobs import JobRecord
 from privacy.figures import Figure
@@ -28,8 +30,16 @@ from protocols.job import ModelRef, Output, OutputKind
 from protocols.session.states import State
 from tests.support.evidence_holder import PARTIES, Holder, a_holder, reasons
 from tests.support.jobs import CREATED, an_evaluation
+from tests.support.noisy_sums import private_terms as sums_terms
 from tests.support.private_training import private_sgd
 from tests.support.private_training import terms as private_terms
+
+SUMS = replace(
+    private_sgd(
+        10, "0.5", privacy=sums_terms(nominal_rows=600, canaries=1200, noise_multiplier="2", epsilon="8", delta="0.0001")
+    ),
+    batch_size=60,
+)
 
 
 @pytest.fixture(scope="module")
@@ -179,9 +189,63 @@ def test_private_training_brings_its_statement_noise_test_and_canaries_from_the_
     assert set(reasons(stale)) == {"noise-test-missing", "facts-differ-from-the-records"}
     assert holder.run("model", "evidence", "make", ref.label, *options, person="steward")["verdict"] == "needs-officer"
 
-    note(holder, EntryKind.CANARIES_SCORED, {"job": made.job, "epsilon": "2.5", "confidence": "0.999"})
+    tell_audit(holder, made.job, "2.5")
     audited = holder.run("model", "evidence", "make", ref.label, *options, person="steward")
     assert reasons(audited) == ["audit-above-the-claim"]
+
+
+def tell_audit(holder: Holder, job_id: str, epsilon: str, *, owner: str = "hospital-a") -> None:
+    """Has an owner state what its canaries show; another one's has been told to the holder."""
+    member = load_party_config(holder.folder / owner / "party.yaml").folder.member
+    audit = CanaryAudit(member.load_directory().consortium, owner, job_id, epsilon, "0.999", 400)
+    signed, now = sign_canary_audit(audit, member.load_signing_key()), datetime.now(UTC)
+    with one_transaction(holder.config.folder.database_file) as tables:
+        if owner == holder.config.party:
+            tables.statements.say(signed, now=now)
+        else:
+            tables.statements.hear(signed, now=now)
+
+
+def test_audit_of_an_owner_that_does_not_compute_blocks_at_the_holder_of_the_model(holder: Holder) -> None:
+    ref = holder.keep("6a", training=SUMS)
+    options, file = holder.reports(ref, 0.005), holder.folder / "bundle.json"
+    holder.run("model", "evidence", "make", ref.label, *options, person="steward")
+    (training,) = last_bundle(holder, ref).trainings
+    assert (training.canaries, training.audits) == (dict.fromkeys(PARTIES, 400), ())
+    note(holder, EntryKind.NOISE_TESTED, {"job": training.job, "result": "passed"})
+    tell_audit(holder, training.job, "7.5", owner="hospital-c")
+    within = holder.run("model", "evidence", "make", ref.label, *options, "--out", str(file), person="steward")
+    assert holder.run("model", "evidence", "verify", str(file))["audits_of"] == ["hospital-c"]
+    assert within["verdict"] == "needs-officer"
+    assert any("400 canaries of hospital-c show" in said for said in last_bundle(holder, ref).impact["protection"])
+    assert any("hospital-b has not told" in said for said in last_bundle(holder, ref).impact["protection"])
+    holder.run("model", "evidence", "approve", ref.label, person="officer")
+    release = ("model", "alias", "set", "diagnosis@released", ref.version)
+    holder.run(*release, person="officer")
+    tell_audit(holder, training.job, "8.1", owner="hospital-c")
+    assert reasons(holder.run("privacy", "check", ref.label, code=1)) == ["audit-above-the-claim"]  # no new bundle is needed
+    anew = holder.run("model", "evidence", "make", ref.label, *options, person="steward")
+    assert (reasons(anew), anew["ended_release"], holder.released()) == (["audit-above-the-claim"], True, [])
+
+
+def test_policy_that_asks_for_canaries_names_whose_audit_is_missing_and_what_to_do(holder: Holder) -> None:
+    text = holder.config.policy.read_text()
+    holder.config.policy.write_text(text.replace("max_age_days: 90", "max_age_days: 90\n      min_canaries: 500"))
+    ref = holder.keep("6a", training=SUMS)
+    holder.run("model", "evidence", "make", ref.label, *holder.reports(ref, 0.005), person="steward")
+    (training,) = last_bundle(holder, ref).trainings
+    note(holder, EntryKind.NOISE_TESTED, {"job": training.job, "result": "passed"})
+    found = holder.run("model", "evidence", "make", ref.label, *holder.reports(ref, 0.005), person="steward")
+    assert reasons(found) == ["audit-missing"] * 3
+    assert all(
+        "planted 400 canaries, and 500 or more are asked for (class internal)" in each["what"] for each in found["reasons"]
+    )
+    assert "more `canaries` in the block `privacy`" in found["reasons"][0]["remedy"]
+
+
+def last_bundle(holder: Holder, ref: ModelRef) -> EvidenceBundle:
+    with one_transaction(holder.config.folder.database_file) as tables:
+        return EvidenceBundle.from_bytes(tables.evidence.latest(ref).signed.body)
 
 
 def note(holder: Holder, kind: EntryKind, facts: dict[str, Fact]) -> None:

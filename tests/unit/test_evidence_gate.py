@@ -12,7 +12,7 @@ import pytest
 
 from governance.documents import SignedDocument
 from governance.evidence.bundle import EvidenceBundle, sign_evidence
-from governance.evidence.facts import AuditBound, NoiseTest
+from governance.evidence.facts import NoiseTest, TrainingEvidence
 from governance.evidence.gate import Decision, ReasonCode, Verdict
 from governance.identity.keys import generate_signing_key
 from governance.policy.release import ReleaseTerms
@@ -112,8 +112,24 @@ PLANTED: dict[str, tuple[Made, ReasonCode]] = {
         ReasonCode.NOISE_FAILED,
     ),
     "audit bound above the claim": (
-        lambda case: case.decide(case.bundle(training={"audits": (AuditBound("hospital-b", "2.1", "0.999"),)})),
+        lambda case: case.decide(case.bundle(training={"audits": (case.audit("hospital-b", "2.1"),)})),
         ReasonCode.AUDIT,
+    ),
+    "audit that its owner did not sign": (
+        lambda case: case.decide(
+            case.bundle(training={"audits": (case.audit("hospital-b", key=case.world.hospital_a.signing),)})
+        ),
+        ReasonCode.NOT_BELIEVED,
+    ),
+    "audit above the claim, told since": (
+        lambda case: case.decide(
+            case.bundle(), records=case.bundle(training={"audits": (case.audit(), case.audit("hospital-b", "2.1"))}).trainings
+        ),
+        ReasonCode.AUDIT,
+    ),
+    "audit that the records do not know": (
+        lambda case: case.decide(case.bundle(), records=case.bundle(training={"audits": ()}).trainings),
+        ReasonCode.FACTS_DIFFER,
     ),
     "gap between groups": (
         lambda case: case.decide(case.bundle(utility=with_use(case, group__accuracy_gap=Figure(0.2, 0.15, 0.25)))),
@@ -266,10 +282,87 @@ def test_every_class_of_the_rows_must_be_satisfied(case: Case) -> None:
 
 def test_guarantees_of_several_trainings_add_up_and_one_without_leaves_none(case: Case) -> None:
     first = case.bundle().trainings[0]
-    again = replace(first, job="3c" * 16)
+    again = replace(first, job="3c" * 16, audits=())
     plain = replace(first, job="4d" * 16, guarantee=None, noise_test=None, audits=())
     assert codes(case.decide(case.bundle(trainings=(first, again)))) == [ReasonCode.EPSILON]  # 2 + 2 > 3
     assert codes(case.decide(case.bundle(trainings=(first, plain)))) == [ReasonCode.NO_GUARANTEE]
+
+
+def test_version_that_nobody_evaluated_is_blocked_unless_its_class_does_without(case: Case) -> None:
+    """Whatever the class limits, a bundle that does not say what the version is good for is no basis to release it on."""
+    limits: dict[str, Any] = {"min_figures": {}, "max_figures": {TPR.replace("__", "."): Decimal("0.03")}}
+    bare, asks = case.bundle(utility=()), of_class(**limits)
+    assert codes(case.decide(bare, terms=asks)) == [ReasonCode.NOT_MEASURED]
+    assert case.decide(case.bundle(), terms=asks).verdict is Verdict.PASS
+    assert case.decide(bare, terms=of_class(**limits, requires_utility=False)).verdict is Verdict.PASS
+
+
+def audited(case: Case, **training: Any) -> EvidenceBundle:
+    """A training by noisy sums in which each of the two owners planted 400 canaries."""
+    planted: dict[str, Any] = {"canaries": {"hospital-a": 400, "hospital-b": 400}}
+    return case.bundle(statement={"mechanism": "noisy_sums"}, training=planted | training)
+
+
+@pytest.mark.parametrize(
+    ("training", "lacking"),
+    [
+        ({}, "hospital-b has not told what its 400 canaries show at a confidence of 0.999"),
+        ({"canaries": {"hospital-a": 400}}, "hospital-b planted 0 canaries, and 400 or more are asked for"),
+        ({"canaries": {"hospital-a": 400, "hospital-b": 399}}, "hospital-b planted 399 canaries, and 400 or more are asked for"),
+    ],
+)
+def test_class_that_asks_for_audits_is_blocked_by_each_owner_without_one(case: Case, training: Any, lacking: str) -> None:
+    made = audited(case, **training)
+    (reason,) = case.decide(made, terms=of_class(min_canaries=400)).reasons
+    assert (reason.code, reason.verdict) == (ReasonCode.NO_AUDIT, Verdict.BLOCKED)
+    assert reason.what == f"training {made.trainings[0].job[:12]}: {lacking} (class confidential)"
+    assert case.decide(made).verdict is Verdict.PASS  # a class that does not ask
+
+
+@pytest.mark.parametrize("change", [{"confidence": "0.99"}, {"canaries": 8}])
+def test_audit_at_less_confidence_or_of_other_canaries_is_not_the_one_that_is_asked_for(case: Case, change: Any) -> None:
+    made = audited(case, audits=(case.audit(), case.audit("hospital-b", **change)))
+    assert codes(case.decide(made, terms=of_class(min_canaries=400))) == [ReasonCode.NO_AUDIT]
+
+
+def test_class_that_asks_for_audits_takes_them_from_every_owner_and_asks_for_none_where_none_can_be(case: Case) -> None:
+    made = audited(case, audits=(case.audit(), case.audit("hospital-b", "0")))
+    assert case.decide(made, terms=of_class(min_canaries=400)).verdict is Verdict.PASS
+    assert case.decide(case.bundle(training={"audits": ()}), terms=of_class(min_canaries=400)).verdict is Verdict.PASS
+
+
+def test_audit_within_the_claim_that_comes_later_ends_nothing_and_voids_no_approval(case: Case) -> None:
+    before, after = audited(case), audited(case, audits=(case.audit(epsilon="0.9"), case.audit("hospital-b", "1.9")))
+    assert case.decide(before, records=after.trainings).verdict is Verdict.PASS
+    approved: dict[str, Any] = {"approvals": (case.approval(before),), "earlier": (before,)}
+    assert case.decide(after, **approved).verdict is Verdict.PASS
+
+
+def test_impact_says_who_planted_canaries_and_who_has_not_told(case: Case) -> None:
+    made = audited(case, canaries={"hospital-a": 400, "hospital-b": 401})
+    assert [said.partition(": ")[2] for said in made.impact["protection"] if "canaries" in said] == [
+        "400 canaries of hospital-a show epsilon of at least 0.7 at a confidence of 0.999.",
+        "hospital-b has not told what its 401 canaries show.",
+    ]
+    few = audited(case, canaries={"hospital-b": 7}, audits=())
+    assert any(said.endswith("hospital-b planted 7 canaries, too few for an audit.") for said in few.impact["protection"])
+    none = audited(case, canaries={}, audits=())
+    assert any(said.endswith(": no canaries were planted.") for said in none.impact["protection"])
+    assert not any("planted" in said for said in case.bundle().impact["protection"])
+
+
+@pytest.mark.parametrize("wrong", ["other training", "other owner", "twice", "others' canaries", "no number"])
+def test_bundle_with_audits_of_something_else_is_none(case: Case, wrong: str) -> None:
+    training: dict[str, Any] = {
+        "other training": {"audits": (case.audit(job="77" * 16),)},
+        "other owner": {"audits": (case.audit("hospital-z"),)},
+        "twice": {"audits": (case.audit(), case.audit(epsilon="0.8"))},
+        "others' canaries": {"canaries": {"hospital-z": 8}},
+        "no number": {"canaries": {"hospital-a": 0}},
+    }[wrong]
+    with pytest.raises(ConfideError) as caught:
+        EvidenceBundle.from_bytes(audited(case, **training).to_bytes())
+    assert caught.value.code is ErrorCode.INVALID_DOCUMENT
 
 
 def test_impact_assessment_is_made_from_facts_and_says_what_nobody_measured(case: Case) -> None:
@@ -278,6 +371,25 @@ def test_impact_assessment_is_made_from_facts_and_says_what_nobody_measured(case
     for expected in ("hospital-b has not assessed it.", "Nothing is known of calibration.", "The model has 31 parameters."):
         assert expected in said
     assert any("epsilon 2.0" in sentence for sentence in said)
+
+
+def test_epsilon_of_all_trainings_stands_beside_what_every_one_of_them_protects(case: Case) -> None:
+    first = case.bundle().trainings[0]
+    stated = {"unit": "person_everywhere", "rows_per_person": 3, "colluders": 2, "owners": 4, "epsilon": "0.5"}
+    second = case.bundle(statement={**stated, "accounted_epsilon": "0.4"}, training={"job": "3c" * 16}).trainings[0]
+
+    def said(*trainings: TrainingEvidence) -> str:
+        return next(each for each in case.bundle(trainings=trainings).impact["protection"] if each.startswith("All trainings"))
+
+    declared = "as the owners declare or have counted"
+    assert said(first, second) == (
+        "All trainings together: epsilon 2.5 at delta 0.000002, zero-out, for one person with at most 1 row(s) at one"
+        f" institution, {declared}, against 1 of 2 to 4 owners together."
+    )
+    assert said(second) == (
+        "All trainings together: epsilon 0.5 at delta 0.000001, zero-out, for one person with at most 3 row(s) at each"
+        f" institution, {declared}, against 2 of 4 owners together."
+    )
 
 
 def test_changes_name_what_went_and_what_came(case: Case) -> None:

@@ -11,13 +11,16 @@ from typing import Any
 import pytest
 
 from governance.documents import SignedDocument
+from governance.evidence import bundle as bundles
 from governance.evidence.bundle import EvidenceBundle, with_changes
 from governance.evidence.gate import Decision, ReasonCode, Verdict, latest_reports
-from governance.evidence.overtaken import NOTHING, overtaken_of, questions_of
+from governance.evidence.overtaken import NOTHING, Overtaken, overtaken_of, questions_of
 from governance.evidence.renewal import next_renewal
 from governance.policy.release import ReleaseTerms
 from governance.risk_report import read_risk_report, sign_risk_report
 from privacy.figures import Figure
+from privacy.risk.report import MEASURED
+from protocols.canonical import MAX_DOCUMENT_BYTES
 from protocols.errors import ConfideError, ErrorCode
 from tests.support.evidence import CLASS, RISKS, TERMS, USE, UTILITY, Case
 from tests.support.members import a_world
@@ -141,7 +144,10 @@ def test_bundle_that_carries_many_reports_can_be_read_again(case: Case) -> None:
     assert set(codes(found)) == {ReasonCode.OVERTAKEN, ReasonCode.APPROVALS}
 
 
-def test_more_reports_than_a_bundle_holds_make_none(case: Case) -> None:
+def test_more_reports_than_a_bundle_holds_make_none_and_it_is_said_whose_they_are(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bundles, "MAX_CARRIED", 64)
     names = [f"membership__x{n}__auc" for n in range(65)]
     low: dict[str, Any] = dict.fromkeys(names, GOOD)
     before = following(case, None, None, of_b(case, GOOD, days=9, **low))
@@ -149,7 +155,42 @@ def test_more_reports_than_a_bundle_holds_make_none(case: Case) -> None:
     made = following(case, before, before, of_b(case, GOOD), told=told)
     with pytest.raises(ConfideError) as caught:
         case.signed(made)
+    assert caught.value.code is ErrorCode.TOO_LARGE
+    (problem,) = caught.value.problems
+    assert (problem.where, problem.what) == (
+        "overtaken_risk_reports",
+        "65 reports, and at most 64 are held (65 of hospital-b)",
+    )
+    with pytest.raises(ConfideError) as caught:
+        EvidenceBundle.from_bytes(made.to_bytes())
     assert caught.value.code is ErrorCode.INVALID_DOCUMENT
+
+
+def test_bundle_that_could_not_be_read_with_its_signature_is_not_signed(case: Case) -> None:
+    """Quotes take twice the room in each text that holds them: a body that can be read may have an envelope that cannot."""
+    figures = {f"membership__x{n}__auc": GOOD for n in range(150)}
+    told = tuple(stated(case, figures | {"reconstruction__gain": Figure(n / 200, 0.0, 0.9)}) for n in range(130))
+
+    def carrying(count: int) -> EvidenceBundle:
+        return replace(case.bundle(), overtaken=Overtaken(told[:count], ()))
+
+    few, more = (len(carrying(count).to_bytes()) for count in (10, 20))
+    most = 10 + (MAX_DOCUMENT_BYTES - few) * 10 // (more - few) - 1
+    assert 20 < most < len(told)
+    assert len(carrying(most).to_bytes()) < MAX_DOCUMENT_BYTES
+    with pytest.raises(ConfideError) as caught:
+        case.signed(carrying(most))
+    assert (caught.value.code, [problem.where for problem in caught.value.problems]) == (ErrorCode.TOO_LARGE, ["bundle"])
+    held = case.signed(carrying(most * 3 // 4))
+    assert SignedDocument.from_bytes(held.to_bytes()) == held
+
+
+def test_largest_bundle_of_usual_reports_has_room(case: Case) -> None:
+    """As many as are held, of two owners, each with the figures that everybody knows."""
+    more = {name.replace(".", "__"): GOOD for name in MEASURED}
+    told = tuple(stated(case, more | {"reconstruction__gain": Figure(n / 1_000, 0.0, 0.6)}) for n in range(bundles.MAX_CARRIED))
+    held = case.signed(replace(case.bundle(), overtaken=Overtaken(told, ())))
+    assert len(held.to_bytes()) < MAX_DOCUMENT_BYTES
 
 
 def test_figures_that_the_gate_has_no_question_about_fill_no_bundle(case: Case) -> None:

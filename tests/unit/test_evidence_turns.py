@@ -160,11 +160,14 @@ def test_later_reports_of_an_owner_wait_with_the_one_that_was_put_off(case: Case
     pleasing = replace(pleasing, made=worse.made + timedelta(seconds=1))
     over = replace(report(case, {TPR: Figure(0.04, 0.02, 0.06)}), made=worse.made + timedelta(seconds=2))
 
-    def waiting(*reports: StatedRisk) -> tuple[StatedRisk, ...]:
-        return put_off(reports, in_a_turn(case, last), last, questions=NOTHING_DECIDED, terms=TERMS)
+    def waiting(*reports: StatedRisk, answered: tuple[StatedRisk, ...] = ()) -> tuple[StatedRisk, ...]:
+        return put_off(reports, in_a_turn(case, last), last, answered=answered, questions=NOTHING_DECIDED, terms=TERMS)
 
     assert waiting(pleasing) == ()
     assert waiting(worse, pleasing) == (worse, pleasing)
     assert waiting(worse, pleasing, over) == ()  # people are asked at once, and see all of it
     before = replace(worse, made=worse.made - timedelta(days=3))
     assert waiting(before, pleasing) == (before,)  # older than what stands: it takes nothing's place
+    # What people have decided on waits for nobody, but for one before it that does.
+    assert waiting(before, worse, answered=(before, worse)) == ()
+    assert waiting(worse, pleasing, answered=(pleasing,)) == (worse, pleasing)

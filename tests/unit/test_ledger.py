@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from governance.audit.entries import EntryKind, read_entry
 from governance.budget.amounts import NOTHING, PLACES, Amount, charges, of_populations, policy_caps, rounded_up
-from governance.budget.ledger import Step, spent, spent_under, spent_with_noise
+from governance.budget.ledger import Step, shortfalls, spent, spent_under, spent_with_noise
 from governance.policy.budgets import Budgets, Caps
 from parties.storage.jobs import JobRecord
 from protocols.errors import ConfideError, ErrorCode
@@ -300,15 +300,33 @@ def test_amount_that_is_none_is_refused(epsilon: Decimal, queries: int) -> None:
 def test_charges_of_an_evaluation_are_on_every_own_data_set() -> None:
     outputs = (Output("a", OutputKind.CORRECT_COUNT, "alice", 5), Output("b", OutputKind.CONFUSION, "alice", 5))
     job = an_evaluation(outputs=outputs, datasets=(a_dataset("hospital-a"), a_dataset("hospital-b", "scans")))
-    assert charges(job, "hospital-a") == {"dataset/patients": Amount(None, Decimal(0), 1, 5)}
-    assert charges(job, "hospital-b") == {"dataset/scans": Amount(None, Decimal(0), 1, 5)}
+    one = Amount(None, Decimal(0), 1, 5)
+    of_model = dict.fromkeys(("consumer/alice/diagnosis@0123456789ab", "model/diagnosis@0123456789ab"), one)
+    assert charges(job, "hospital-a") == {"dataset/patients": one} | of_model
+    assert charges(job, "hospital-b") == {"dataset/scans": one} | of_model
     assert charges(job, "hospital-c") == {}
+
+
+@pytest.mark.parametrize("noise", ["0", "50"])
+def test_model_that_is_asked_by_rows_of_others_spends_what_one_asked_directly_does(noise: str) -> None:
+    """Whoever may be told no more of a model could have another owner bring the rows that she asks about."""
+    output = Output("error", OutputKind.CORRECT_COUNT, "alice", 2, noise=noise, noise_colluders=int(noise != "0"))
+    job = an_evaluation(outputs=(output,), datasets=(a_dataset("hospital-c"), a_dataset("hospital-d")))
+    account, capped = "consumer/alice/diagnosis@0123456789ab", Caps(epsilon=Decimal(50))
+    charged = charges(job, "hospital-a")
+    assert set(charged) == {account, "model/diagnosis@0123456789ab"}
+    caps = dict.fromkeys(charged, Caps()) | {account: capped}
+    (short,) = shortfalls((), job_id="one", kind="evaluate", charges=charged, caps=caps)
+    assert (short.account, list(short.over)) == (account, ["epsilon"])
+    assert "permits no evaluate under a cap" in short.problems[0].what
+    permitted = dict.fromkeys(charged, replace(capped, permits=("evaluate",)))
+    assert shortfalls((), job_id="one", kind="evaluate", charges=charged, caps=permitted) == ()
 
 
 def test_data_sets_of_one_population_are_charged_to_one_account_and_once() -> None:
     outputs = (Output("a", OutputKind.CORRECT_COUNT, "alice", 5),)
     job = an_evaluation(outputs=outputs, datasets=(a_dataset("hospital-a"), a_dataset("hospital-a", "scans")))
-    charged = charges(job, "hospital-a")
+    charged = {account: amount for account, amount in charges(job, "hospital-a").items() if account.startswith("dataset/")}
     assert set(charged) == {"dataset/patients", "dataset/scans"}
     one = Amount(None, Decimal(0), 1, 1)
     assert of_populations(charged, {"patients": "cohort", "scans": "cohort", "labs": "x"}) == {"dataset/cohort": one}

@@ -192,6 +192,15 @@ def test_cap_on_epsilon_of_a_permission_counts_noisy_answers() -> None:
         (OutputRule(KIND.LABEL, noise="1", noise_colluders=2), noisy(KIND.LABEL, noise="9"), ["outputs.label.noise"]),
         (OutputRule(KIND.LABEL, abstain_below="0.7"), an_output(KIND.LABEL, abstain_below="0.7"), []),
         (OutputRule(KIND.LABEL, abstain_below="0.7"), an_output(KIND.LABEL), ["outputs.label.abstain_below"]),
+        (OutputRule(KIND.SCORE, abstain_beyond="0.5"), an_output(KIND.SCORE, abstain_beyond="0.50"), []),
+        (OutputRule(KIND.SCORE, abstain_beyond="0.5"), an_output(KIND.SCORE, abstain_beyond="0.4"), []),
+        (
+            OutputRule(KIND.SCORE, abstain_beyond="0.5"),
+            an_output(KIND.SCORE, abstain_beyond="0.6"),
+            ["outputs.score.abstain_beyond"],
+        ),
+        (OutputRule(KIND.LABEL, abstain_beyond="0.5"), an_output(KIND.LABEL), ["outputs.label.abstain_beyond"]),
+        (OutputRule(KIND.LABEL), an_output(KIND.LABEL, abstain_beyond="0.9"), []),
         (OutputRule(KIND.MEAN, min_cell=30), an_output(KIND.MEAN, min_cell=30), []),
         (OutputRule(KIND.MEAN, min_cell=30), an_output(KIND.MEAN, min_cell=29), ["outputs.mean.min_cell"]),
     ],
@@ -204,7 +213,12 @@ def test_rule_demands_noise_abstention_and_the_least_group(rule: OutputRule, out
 def test_rule_without_demands_is_written_as_before_and_others_come_back_whole() -> None:
     plain = OutputRule(KIND.PROBABILITY, decimals=2)
     assert set(plain.to_document()) == {"kind", "min_cell", "top_k", "decimals", "clip"}
-    for rule in (plain, OutputRule(KIND.LABEL, noise="1", noise_colluders=1), OutputRule(KIND.LABEL, abstain_below="0.5")):
+    for rule in (
+        plain,
+        OutputRule(KIND.LABEL, noise="1", noise_colluders=1),
+        OutputRule(KIND.LABEL, abstain_below="0.5"),
+        OutputRule(KIND.VALUE, abstain_beyond="0.5"),
+    ):
         problems: list[Problem] = []
         assert read_output_rule(rule.to_document(), where="outputs.0", problems=problems) == rule
         assert not problems
@@ -224,6 +238,9 @@ def test_rule_without_demands_is_written_as_before_and_others_come_back_whole() 
         OutputRule(KIND.LABEL, noise="0.00001", noise_colluders=1),
         OutputRule(KIND.SCORE, abstain_below="0.5"),
         OutputRule(KIND.LABEL, abstain_below="2"),
+        OutputRule(KIND.LABEL, abstain_beyond="1.5"),
+        OutputRule(KIND.LABEL, abstain_beyond="near"),
+        OutputRule(KIND.MEAN, abstain_beyond="0.5"),
     ],
 )
 def test_rule_that_means_nothing_is_refused(rule: OutputRule) -> None:
@@ -262,6 +279,10 @@ def test_requests_ask_for_noise_against_all_but_one_unless_they_say_otherwise(tm
     [
         (noisy(KIND.LABEL), "the class only; noise of deviation 5 on each number, against 1 who pool"),
         (an_output(KIND.LABEL, abstain_below="0.7"), "the class only; no answer for samples below 0.7"),
+        (
+            an_output(KIND.LABEL, abstain_beyond="0.5"),
+            "the class only; no answer for samples farther than 0.5 from the middle of their ranges",
+        ),
         (an_output(KIND.MEAN, min_cell=30), "the mean over the query's samples only, of at least 30"),
         (Output("w", KIND.WEIGHTS, "alice"), "every parameter of the model, for good"),
         (
@@ -289,5 +310,11 @@ def test_question_without_noise_is_not_put_to_a_serving_with_noise() -> None:
     job = a_job(JobType.SERVE, model=a_model(4), serving=serving, wanted=(noisy(KIND.LABEL),))
     model = "risk@000000000000"
     assert _serves(job, model, noisy(KIND.LABEL, noise="5.0"))
-    for other in (an_output(KIND.LABEL), noisy(KIND.LABEL, noise="4"), noisy(KIND.LABEL, abstain_below="0.7")):
+    others = (
+        an_output(KIND.LABEL),
+        noisy(KIND.LABEL, noise="4"),
+        noisy(KIND.LABEL, abstain_below="0.7"),
+        noisy(KIND.LABEL, abstain_beyond="0.7"),
+    )
+    for other in others:
         assert not _serves(job, model, other)

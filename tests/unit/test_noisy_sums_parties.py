@@ -130,6 +130,31 @@ def test_what_leaves_an_owner_is_not_its_sum_and_repeats_in_no_step() -> None:
     assert len({message.tobytes() for message in sent}) == len(sent)
 
 
+def test_step_for_which_nobody_is_drawn_is_shared_noised_and_made_like_any_other() -> None:
+    """A step that is left out, or divided by the rows that were drawn, tells that there were none."""
+    job = a_noisy_sums_job(ROWS, batch_size=20, optimiser=Optimiser(OptimiserKind.SGD, "0.5"))
+    terms = job.training.privacy if job.training is not None else None
+    assert terms is not None
+    last = (terms.nominal_rows - 1).to_bytes(8, "little")  # no row: its word is not below the batch size
+
+    def drawing_nobody(**given: Any) -> NoisySums:
+        return NoisySums(**{**given, "random": lambda count: last * (count // 8)})
+
+    noise, weights = noise_for(job), initial_weights(job.model)
+    world = world_of(job, make=drawing_nobody)
+    moved = -0.5 * noise.sum(axis=0)[: trained_numbers(job)] / 2.0**20 / 20
+    before, after = (
+        np.concatenate([np.ravel(found[spec.name]) for spec in job.model.trained])
+        for found in (weights, world.trained["beta"].weights)
+    )
+    # One rounding a step of numbers around 1, in float64.
+    assert np.abs(after - before - moved).max() <= training_of(job).epochs * 2.0**-50
+    sent = {
+        (party, peer): link.sent_bytes for party, mine in world.links.items() for peer, link in mine.items() if link.sent_bytes
+    }
+    assert sent == {(each.sender, each.receiver): each.total_bytes for each in world.plan.directions}
+
+
 def test_canaries_are_scored_by_their_owner_alone() -> None:
     job = a_noisy_sums_job({"alpha": 60, "gamma": 60}, steps=40, batch_size=60, canaries=60)
     world = world_of(job, noise=np.zeros((40, num_coordinates(job)), np.int64))

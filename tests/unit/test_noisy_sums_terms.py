@@ -66,6 +66,9 @@ def test_preview_says_that_every_participant_learns_the_noisy_sums() -> None:
     assert "noisy sum of the gradients in every step" in learned["alpha, beta, gamma, omega"]
     assert "every owner's sum of every step, without noise" in learned["alpha, beta"]
     assert learned["delta"] == "that the job ran, and its shapes"
+    planted = a_noisy_sums_job(ROWS, canaries=9)
+    told = "which epsilon the canaries of each owner show at least"
+    assert [dict(who_learns_what(each, noisy_sums_plan(each))).get("everybody") for each in (job, planted)] == [None, told]
     inside = a_noisy_sums_job(ROWS, dealer="gamma")
     assert "gamma" not in dict(who_learns_what(inside, noisy_sums_plan(inside)))
 

@@ -241,13 +241,13 @@ def test_noisy_evaluation_charges_its_epsilon_to_every_owner() -> None:
     spent = spent_together(job)
     assert spent is not None
     for party in ("hospital-a", "hospital-b", "hospital-c"):
-        (amount,) = charges(job, party).values()
+        amount = charges(job, party)["dataset/patients"]
         assert (amount.epsilon, amount.delta) == (spent.epsilon.normalize(), DELTA)
         assert (amount.queries, amount.answers) == (1, 5)
     said = f"{spent.epsilon:f} (delta {DELTA:f}) for one row, counted or left out, against 1 of 3 owners who pool"
     assert spent_in_words(job) == said
     without = an_evaluation(outputs=(Output("correct", KIND.CORRECT_COUNT, "alice", 1),))
-    assert [amount.epsilon for amount in charges(without, "hospital-a").values()] == [None]
+    assert charges(without, "hospital-a")["dataset/patients"].epsilon is None
 
 
 def test_grant_may_demand_noise_of_counts() -> None:

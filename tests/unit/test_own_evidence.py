@@ -177,6 +177,32 @@ def where(said: Said) -> list[str]:
     return [problem["where"] for problem in said.failure["problems"]]
 
 
+def test_attack_says_beforehand_what_it_does_and_about_how_long(owner: Owner, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(own_model, "seconds_for", lambda *_: told.append("foreseen") or 16.2)
+    attacked = own_assessing.assess_own_model
+
+    def attack(*given: Any) -> OwnFindings:
+        told.append("attacked")
+        return attacked(*given)
+
+    monkeypatch.setattr(own_assessing, "assess_own_model", attack)
+    said = owner.run("model", "evidence", "own", *owner.brought, *owner.rows)
+    assert said.exit_code == 0
+    assert told == ["foreseen", "attacked"]
+    assert f"attacked with {ROWS} rows that it was trained on and {ROWS} that it was not, by 8 shadow models" in said.error
+    assert "about 17 seconds of one core" in said.error
+    without = owner.run("model", "evidence", "own", *owner.brought, "--without-figures")
+    assert "attacked" not in without.error
+
+
+def test_rows_that_cannot_attack_are_refused_before_it_is_said_how_long(owner: Owner) -> None:
+    write_rows(owner.files / "others.csv", seed=1, count=own_model.LEAST_ROWS - 1)
+    said = owner.run("model", "evidence", "own", *owner.brought, *owner.rows)
+    assert said.failure["code"] == "INVALID_DATA"
+    assert "seconds" not in said.error
+
+
 def test_own_model_is_published_once_its_owner_has_attacked_it(owner: Owner) -> None:
     owner.policy()
     refused = owner.publish()
@@ -459,6 +485,20 @@ def test_figure_over_the_limit_is_asked_about_with_the_next_model_of_the_rows_un
     assert owner.publish().exit_code == 0
     owner.alter(at=-5, bits=0x80)  # a third one
     assert owner.attack()["verdict"] == "pass"
+    # What people have answered stays answered when they decide on something else.
+    owner.alter(at=-5, bits=0x80)
+    measured.area = Figure(0.58, 0.5, 0.59)
+    risen = owner.attack()
+    assert "risk-has-risen" in reasons(risen)
+    assert owner.approve(risen)["verdict"] == "pass"
+    measured.area = BETTER
+    owner.alter(at=-5, bits=0x80)
+    assert owner.attack()["verdict"] == "pass"
+    measured.area = Figure(0.95, 0.9, 0.99)
+    assert "figure-over-the-limit" in reasons(owner.attack())
+    measured.area = BETTER
+    owner.train_anew()
+    assert "figure-overtaken" in reasons(owner.attack())  # worse than what they answered
 
 
 def test_other_model_of_these_rows_asks_nothing_within_the_limits_nor_one_of_other_rows(owner: Owner, measured: Measured) -> None:

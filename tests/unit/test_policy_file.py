@@ -49,6 +49,30 @@ budgets:
     diagnosis: {{answers: 7}}
 """
 
+RELEASE = """
+release:
+  default_class: special
+  datasets: {hospital-a/pictures: open}
+  classes:
+    special:
+      requires_guarantee: true
+      max_epsilon: "3"
+      max_delta: "0.00001"
+      unit: person
+      max_figures: {membership.lira.auc: "0.6"}
+      min_figures: {accuracy: "0.8"}
+      min_canaries: 1000
+      min_shadows: 128
+      max_age_days: 30
+      approvals: {needed: 2, of: [privacy-officers]}
+    open:
+      requires_guarantee: false
+      max_figures: {membership.lira.auc: "0.9"}
+      min_shadows: 8
+      max_age_days: 90
+      approvals: null
+"""
+
 
 def written(folder: Path, text: str) -> Path:
     path = folder / "policy.yaml"
@@ -220,6 +244,26 @@ def test_commands_show_test_explain_and_schema_print_json(tmp_path: Path) -> Non
     explained = confide("policy", "explain", str(tmp_path / "job.yaml"), *party)
     assert json.loads(explained.stdout)["data"]["rule"] == "otherwise"
     assert json.loads(confide("policy", "schema", "--format", "json").stdout)["data"]["title"] == "PolicyFields"
+
+
+def test_command_show_says_what_a_release_is_asked_for_and_that_none_is_made_without_terms(tmp_path: Path) -> None:
+    config(tmp_path)
+    written(tmp_path, WHOLE)
+    party = ("--config", str(tmp_path / "party.yaml"))
+    without = confide("policy", "show", *party).stdout
+    assert "nothing is released: the policy has no block `release`" in without
+    assert "1.50; beside it assess without noise" in without
+    written(tmp_path, WHOLE + RELEASE)
+    lines = confide("policy", "show", *party).stdout.splitlines()
+    special = next(line for line in lines if line.startswith("special "))
+    assert "needed, epsilon at most 3, delta at most 0.00001, zero-out, person at least" in special
+    assert "membership.lira.auc at most 0.6, accuracy at least 0.8, 128 shadows at least" in special
+    assert "audits by 1000 canaries of each owner, an evaluation" in special
+    assert special.split("days")[1].split() == ["2", "of", "privacy-officers", "nobody"]
+    opened = next(line for line in lines if line.startswith("open "))
+    words = "open not needed membership.lira.auc at most 0.9, 8 shadows at least, an evaluation 90 days nobody nobody"
+    assert " ".join(opened.split()) == words
+    assert "class of data sets: hospital-a/pictures open, every other special" in lines
 
 
 def test_command_test_with_a_failing_case_exits_with_2_and_names_it(tmp_path: Path) -> None:

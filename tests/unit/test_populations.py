@@ -249,7 +249,9 @@ def test_a_job_over_two_data_sets_of_one_population_charges_their_account_once(c
     )
     database = open_database(config.folder.database_file)
     with database.transaction() as tables:
-        assert charges_of(tables, job, "hospital-a") == {"dataset/cohort": Amount(None, Decimal(0), 1, 1)}
+        charged = charges_of(tables, job, "hospital-a")
+        of_rows = {account: amount for account, amount in charged.items() if account.startswith("dataset/")}
+        assert of_rows == {"dataset/cohort": Amount(None, Decimal(0), 1, 1)}
         # A person who is in both has the rows of both.
         records = tables.datasets.latest()
     database.close()

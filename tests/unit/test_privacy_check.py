@@ -1,4 +1,4 @@
-"""`confide privacy check` in a pipeline: bundles with one planted fault each, by a policy and a directory in files."""
+"""`confide privacy-check` in a pipeline: bundles with one planted fault each, by a policy and a directory in files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from governance.documents import SignedDocument
 from governance.evidence.bundle import EvidenceBundle
-from governance.evidence.facts import AuditBound, NoiseTest
+from governance.evidence.facts import NoiseTest
 from governance.evidence.gate import Reason, ReasonCode, Verdict
 from governance.evidence.overtaken import Overtaken
 from governance.evidence.own import OwnModel, own_ref
@@ -66,7 +66,7 @@ class Pipeline:
         file = self.folder / "bundle.json"
         file.write_bytes(self.case.signed(bundle).to_bytes() if signed is None else signed)
         files = ["--policy", policy, "--directory", self.folder / "directory.json", "--founder-fingerprint", self.fingerprint]
-        return confide("privacy", "check", file, *files, "--format", "json")
+        return confide("privacy-check", file, *files, "--format", "json")
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ PLANTED: dict[str, tuple[Change, ReasonCode]] = {
         ReasonCode.NOISE_FAILED,
     ),
     "canaries that show more than the claim": (
-        lambda case: case.bundle(training={"audits": (AuditBound("hospital-b", "2.1", "0.999"),)}),
+        lambda case: case.bundle(training={"audits": (case.audit("hospital-b", "2.1"),)}),
         ReasonCode.AUDIT,
     ),
     "an over-fitted model": (lambda case: reported(case, **{TPR: Figure(0.035, 0.031, 0.04)}), ReasonCode.FIGURE),

@@ -11,7 +11,9 @@ import pytest
 from governance.admission import Holdings, examine
 from governance.private_rows import row_problems, rows_counted
 from privacy.preparation.contract_file import contract_from_yaml
+from privacy.preparation.recipes.catalogue import STEPS
 from privacy.preparation.recipes.recipe_file import recipe_from_yaml
+from privacy.preparation.recipes.step import SurveyingStep
 from protocols.job import Job, JobType, Output, OutputKind, Summary
 from protocols.private_training import Mechanism, PrivateTraining, Unit
 from tests.support.jobs import CREATED, a_dataset, a_training, an_evaluation, sgd
@@ -68,6 +70,14 @@ def test_rows_that_tell_of_one_person_alone_are_taken(steps: list[dict[str, Any]
 def test_rows_that_tell_of_others_or_of_one_too_often_are_refused(steps: list[dict[str, Any]], said: str) -> None:
     (problem,) = row_problems(TERMS.rows_per_person, a_statement(*steps), where="rows")
     assert said in problem.what
+
+
+def test_every_step_that_looks_at_all_rows_was_judged() -> None:
+    """A row that such a step makes may tell of other people: a new one is a case above, or changes no row by what others hold."""
+    looking = {kind for kind, step in STEPS.items() if issubclass(step, SurveyingStep)}
+    refused = {"impute-draw", "suppress-small-groups", "drop-duplicates"}
+    assert looking - refused == {"hash-features"}  # it counts, and refuses or not; a row is hashed by its own text
+    assert refused <= looking
 
 
 def test_recipe_as_an_owner_signs_it_is_understood() -> None:

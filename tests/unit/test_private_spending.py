@@ -20,7 +20,7 @@ from parties.server.reasons import JobRefusal
 from parties.storage.datasets import DatasetRecord
 from parties.storage.jobs import JobRecord
 from protocols.errors import ErrorCode
-from protocols.job import Assessment, Job, JobType, Output, OutputKind
+from protocols.job import Assessment, Job, JobType, ModelRef, Output, OutputKind
 from protocols.session.messages import Countersignature, FailureReport, PrepareReply, Verdict, Vote
 from protocols.session.states import State
 from tests.support.jobs import CLAIMED, an_evaluation, sgd
@@ -137,6 +137,20 @@ def test_cap_on_epsilon_refuses_a_plain_training_and_lets_a_private_one_through(
     assert "no formal guarantee" in plain[0].problem.what
 
 
+@pytest.mark.parametrize("account", ["model/diagnosis@0123456789ab", "consumer/alice/diagnosis@0123456789ab"])
+def test_cap_on_epsilon_of_a_model_refuses_a_training_that_would_leave_a_copy_without_it(world: LoopWorld, account: str) -> None:
+    job = world.a_job(model_ref=ModelRef("diagnosis", "0123456789ab"), initial_weights_sha256=None, model_name="copied")
+    with world.database.transaction() as tables:
+        assert budget_findings(world.party, tables, job) == ()
+        tables.ledger.set_caps(account, Caps(epsilon=Decimal(1)), authorisation="a" * 64, now=datetime.now(UTC))
+        (found,) = budget_findings(world.party, tables, job)
+        assert (found.code, found.problem.where) == (ErrorCode.BUDGET_EXHAUSTED, f"budget.{account}")
+        assert budget_findings(world.party, tables, world.a_job()) == ()  # another model
+        beside = Caps(epsilon=Decimal(1), permits=("train",))
+        tables.ledger.set_caps(account, beside, authorisation="a" * 64, now=datetime.now(UTC))
+        assert budget_findings(world.party, tables, job) == ()
+
+
 def test_cap_on_epsilon_refuses_an_assessment_and_says_the_way_out(world: LoopWorld) -> None:
     output = Output("counts", OutputKind.ATTACK_COUNTS, "alice", 5)
     assessment = Assessment((0,), ("-1", "0", "1"), "lira", 64)
@@ -153,9 +167,11 @@ def test_cap_on_epsilon_refuses_an_assessment_and_says_the_way_out(world: LoopWo
         assert budget_findings(world.party, tables, job) == ()
         plain, private = (budget_findings(world.party, tables, each) for each in (world.a_job(), a_private_job(world)))
         assert (len(plain), private) == (1, ())
-        (said,) = budgets_in_words(world.party, tables, job)
+        (said,) = (words for words in budgets_in_words(world.party, tables, job) if words.startswith(ACCOUNT))
         assert "no formal guarantee for what it opens" in said
-        assert "no formal guarantee" not in budgets_in_words(world.party, tables, a_private_job(world))[0]
+        (private_words,) = budgets_in_words(world.party, tables, a_private_job(world))
+        assert "no formal guarantee" not in private_words
+        assert private_words.endswith("epsilon is for zero-out row")
 
 
 def test_querier_is_told_of_the_data_sets_that_she_named_and_not_whose_people_they_are(world: LoopWorld) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from governance.audit.entries import EntryKind, read_entry
@@ -14,14 +15,18 @@ from governance.licence import Licence
 from parties import harness
 from parties.config import PartyConfig, load_party_config
 from parties.harness_consent import OFFICER, STEWARD, person_folder
-from parties.publication_files import PublicationTerms, load_publication_terms
-from parties.publishing import PublicationFiles, publish_model
+from parties.publication_files import PublicationTerms, load_publication_terms, read_model
+from parties.publishing import PublicationFiles, load_published, preview_publication, publish_model, published_model
 from parties.released import MANIFEST, WEIGHTS, keep_released
 from parties.storage.database import one_transaction
 from parties.storage.registry import MarkRecord
 from privacy.accounting.statement import NO_GUARANTEE
+from privacy.preparation.schema import TableSchema
+from protocols.ckks.sample_ranges import scaled
 from protocols.errors import ConfideError, ErrorCode
 from protocols.job import Job, ModelRef
+from protocols.model.reference import logits
+from tests.support.command import confide
 from tests.support.evidence_holder import PARTIES, Holder, a_holder
 from tests.support.publication import LINEAR, write_files, write_terms
 from tests.support.released import a_release, handed_by
@@ -104,7 +109,7 @@ def test_policy_without_releases_says_nothing_about_own_models(folder: Path, tmp
 class Recipient:
     """Hospital A, whose researcher has received released weights of a model; it may hold a share of the version too."""
 
-    def __init__(self, folder: Path, ref: ModelRef) -> None:
+    def __init__(self, folder: Path, ref: ModelRef, **changes: object) -> None:
         self.config = load_party_config(folder / "hospital-a" / "party.yaml")
         self.weights = folder / "weights"
         directory = self.config.folder.member.load_directory()
@@ -114,8 +119,8 @@ class Recipient:
         }
         time = now().replace(microsecond=0)
         self.until = time + timedelta(days=20)
-        changes = {"consortium": directory.consortium, "querier": harness.RESEARCHER, "model_ref": ref, "created": time}
-        job = Job(**{**vars(a_release()), **changes})
+        own = {"consortium": directory.consortium, "querier": harness.RESEARCHER, "model_ref": ref, "created": time}
+        job = Job(**{**vars(a_release()), **own, **changes})
 
         def dated(licence: Licence) -> Licence:
             return replace(licence, expires=self.until)
@@ -126,8 +131,8 @@ class Recipient:
     def files(self) -> PublicationFiles:
         return PublicationFiles(self.weights / MANIFEST, self.weights / WEIGHTS)
 
-    def terms(self, *, days: float = 10) -> PublicationTerms:
-        path = write_terms(self.weights.parent, features="[a, b, c, d]", more="input_range: [-1.0, 1.0]\noutput_limit: 100\n")
+    def terms(self, features: str = "[a, b, c, d]", *, days: float = 10) -> PublicationTerms:
+        path = write_terms(self.weights.parent, features=features, more="output_limit: 100\n")
         expires = (now() + timedelta(days=days)).replace(microsecond=0)
         return replace(load_publication_terms(path), expires=expires)
 
@@ -150,6 +155,13 @@ def test_recipient_without_a_share_publishes_under_the_licence_and_names_the_ori
     assert model.privacy == "epsilon 1 at delta 0.00001, zero-out, row"  # type: ignore[attr-defined]
 
 
+def test_licence_says_what_its_weights_claim_of_differential_privacy(folder: Path) -> None:
+    weights, claim = Recipient(folder, ModelRef("diagnosis", "0123456789ab")).weights, "epsilon 1 at delta 0.00001, zero-out, row"
+    asked = ("model", "licence", weights, "--purpose", "prognosis", "--config", folder / "researcher" / "researcher.yaml")
+    assert f"privacy: {claim}" in confide(*asked).out.splitlines()
+    assert confide(*asked, "--format", "json").data["privacy"] == claim
+
+
 def test_publication_lasts_no_longer_than_the_licence(folder: Path) -> None:
     error = Recipient(folder, ModelRef("diagnosis", "0123456789ab")).refusal(days=21)
     assert error.code is ErrorCode.LICENCE_REFUSED
@@ -160,6 +172,51 @@ def test_publication_asks_for_the_licence_by_itself(folder: Path) -> None:
     recipient = Recipient(folder, ModelRef("diagnosis", "0123456789ab"))
     assert recipient.refusal(purpose=None).code is ErrorCode.INVALID_ARGUMENT
     assert recipient.refusal(purpose="marketing").code is ErrorCode.LICENCE_REFUSED
+
+
+SCALED = {
+    "api_version": "confide/v1",
+    "kind": "TableSchema",
+    "name": "hearts",
+    "columns": [
+        {"name": "age", "range": ["0", "120"], "role": "feature", "type": "integer"},
+        {"name": "pulse", "range": ["30", "250"], "role": "feature", "type": "float"},
+        {"name": "smokes", "role": "feature", "type": "boolean"},
+        {"name": "weight", "range": ["2.5", "200"], "role": "feature", "type": "float"},
+        {"name": "ill", "role": "label", "type": "boolean"},
+    ],
+}
+SAME = "age: [0, 120], pulse: [30, 250], smokes: [0, 1]"
+
+
+def test_released_weights_answer_rows_in_their_own_units_as_the_joint_model_does(folder: Path) -> None:
+    recipient = Recipient(folder, ModelRef("diagnosis", "0123456789ab"), schema=SCALED)
+    terms = recipient.terms(f"{{{SAME}, weight: [2.5, 200]}}")
+    steward = person_folder(recipient.config, STEWARD)
+    model = publish_model(recipient.config, steward, recipient.files, terms, now=now(), purpose="prognosis")
+    spec, answering = load_published(published_model(recipient.config, model.ref), recipient.config.folder.open_sealed())
+    rows = np.array([[61.0, 84.5, 1.0, 72.0], [20.0, 200.0, 0.0, 130.5]])
+    jointly = logits(
+        *read_model(recipient.files.manifest, recipient.files.weights), TableSchema.from_document(SCALED).scale(rows)
+    )
+    # Two ways to the same scaled row, each a few roundings of float64, times the sum of four weights below 4.
+    assert np.abs(logits(spec, answering, scaled(rows, model.ranges)) - jointly).max() < 16 * 8 * 2.0**-52
+
+
+@pytest.mark.parametrize(
+    ("features", "where"),
+    [
+        (f"{{{SAME}, weight: [0, 200]}}", ["features.weight"]),
+        ("{pulse: [30, 250], age: [0, 120], smokes: [0, 1], weight: [2.5, 200]}", ["features"]),
+        (f"{{{SAME}, mass: [2.5, 200]}}", ["features"]),
+    ],
+)
+def test_released_weights_are_not_published_under_other_ranges(folder: Path, features: str, where: list[str]) -> None:
+    recipient = Recipient(folder, ModelRef("diagnosis", "0123456789ab"), schema=SCALED)
+    with pytest.raises(ConfideError) as caught:
+        preview_publication(recipient.files, recipient.terms(features))
+    assert caught.value.code is ErrorCode.INVALID_ARGUMENT
+    assert [problem.where for problem in caught.value.problems] == where
 
 
 def released_at(holder: Holder) -> tuple[Recipient, ModelRef]:

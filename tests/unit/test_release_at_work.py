@@ -88,6 +88,9 @@ def test_holder_without_evidence_takes_no_part_and_opens_nothing(release: Releas
     with release.party.database.transaction() as tables:
         missing = evidence_of(release.party, tables, release.job, NOW).missing_evidence
     assert any(problem.where == "model_ref" for problem in missing)
+    with release.party.database.transaction() as tables:
+        (finding,) = release_findings(release.party, tables, release.job, NOW)
+    assert "`confide model evidence make`" in finding.problem.remedy  # as `confide job explain` shows it
 
 
 def test_openings_are_not_made_without_evidence(release: ReleaseWorld) -> None:

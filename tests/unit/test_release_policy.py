@@ -38,6 +38,7 @@ release:
       unit: person
       max_figures: {{membership.lira.tpr_at_1_percent: "0.03", group.fnr_gap: "0.1", ece: "0.05"}}
       min_figures: {{accuracy: "0.8"}}
+      min_canaries: 1000
       min_shadows: 128
       max_age_days: 30
       approvals: {{needed: 1, of: [privacy-officers]}}
@@ -114,6 +115,8 @@ def test_schema_names_the_block() -> None:
         ("requires_guarantee: true", "requires_guarantee: 1", "release.classes.special.requires_guarantee"),
         ("min_shadows: 128", "min_shadows: 7", "release.classes.special.min_shadows"),
         ("min_shadows: 128", "min_shadows: 1025", "release.classes.special.min_shadows"),
+        ("min_canaries: 1000", "min_canaries: 7", "release.classes.special.min_canaries"),
+        ("min_canaries: 1000", "min_canaries: 10001", "release.classes.special.min_canaries"),
         ("unit: person", "unit: people", "release.classes.special.unit"),
         ('max_epsilon: "3"', "max_epsilon: 3", "release.classes.special.max_epsilon"),
         ("      approvals: null\n", "", "release.classes.internal.approvals"),

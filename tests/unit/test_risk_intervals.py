@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import binom
 from sklearn.metrics import roc_auc_score
 
-from privacy.risk.intervals import area, clopper_pearson, difference, wilson
+from privacy.risk.intervals import area, clopper_pearson, difference, difference_of_gains, least_area, wilson
 from privacy.risk.rates import figures_of_counts, figures_of_scores
 from protocols.errors import ConfideError
 
@@ -30,6 +30,26 @@ def test_score_interval_and_difference_are_the_published_ones() -> None:
     assert (share.low, share.high) == pytest.approx((0.2553, 0.3662), abs=5e-5)
     assert wilson(0, 20).low == 0
     assert wilson(20, 20).high == 1
+
+
+@pytest.mark.parametrize(("up", "down", "others_up"), [(0.0, 0.0, 0.0), (0.01, 0.01, 0.0), (0.05, 0.02, 0.02), (0.3, 0.2, 0.1)])
+def test_interval_of_gains_covers_and_is_no_point_where_all_gains_are_alike(up: float, down: float, others_up: float) -> None:
+    drawn, trials, covered = np.random.default_rng(11), 400, 0
+    for _ in range(trials):
+        members = drawn.choice([1.0, -1.0, 0.0], 150, p=[up, down, 1 - up - down])
+        others = drawn.choice([1.0, 0.0], 40, p=[others_up, 1 - others_up])
+        found = difference_of_gains(members, others)
+        assert found.value == pytest.approx(members.mean() - others.mean(), abs=1e-12)
+        assert found.low < found.value < found.high
+        covered += found.low <= up - down - others_up <= found.high
+    # 400 intervals of 95 %: fewer than 366 cover in one of a thousand such tests.
+    assert covered >= 366
+
+
+def test_area_that_was_found_to_be_one_may_be_less() -> None:
+    # 14 pairs in order have this chance of a fortieth.
+    assert least_area(14, 300) == pytest.approx(0.025 ** (1 / 14), rel=1e-9)
+    assert least_area(300, 14) == least_area(14, 300)
 
 
 def test_area_is_that_of_scikit_learn_and_its_interval_covers() -> None:

@@ -378,7 +378,7 @@ def test_report_that_is_written_late_has_the_time_of_its_assessment(holder: Hold
 def test_assessment_with_others_in_place_of_members_is_neither_accepted_nor_believed(holder: Holder, tmp_path: Path) -> None:
     job = kept(holder, swapped=True)
     with one_transaction(holder.config.folder.database_file) as tables:
-        found = list(assessment_findings(tables, job))
+        found = list(assessment_findings(tables, job, party="hospital-a"))
     assert {finding.code for finding in found} == {ErrorCode.INVALID_JOB}
     assert {finding.problem.where for finding in found} == {"assessment.members"}
     assert len(found) == 2 * len(PARTIES)
@@ -389,11 +389,25 @@ def test_assessment_with_others_in_place_of_members_is_neither_accepted_nor_beli
 def test_assessment_of_the_rows_of_its_training_is_accepted_and_another_version_of_them_is_no_other(holder: Holder) -> None:
     job = kept(holder)
     again = replace(job, datasets=(*job.datasets, replace(job.datasets[0], version=2)))
+    of_another = replace(job, model_ref=ModelRef("diagnosis", "9" * 12))
     with one_transaction(holder.config.folder.database_file) as tables:
-        assert list(assessment_findings(tables, job)) == []
-        assert list(assessment_findings(tables, replace(job, model_ref=ModelRef("diagnosis", "9" * 12)))) == []
-        (finding,) = assessment_findings(tables, again)
+        assert list(assessment_findings(tables, job, party="hospital-a")) == []
+        assert list(assessment_findings(tables, of_another, party="hospital-a")) == []
+        (finding,) = assessment_findings(tables, again, party="hospital-a")
     assert "another version" in finding.problem.what
+
+
+def test_rows_of_people_who_were_trained_on_are_no_others_under_another_name(holder: Holder) -> None:
+    """Their owner alone knows that they are the same people; the attack would take members for others, and find nothing."""
+    job = kept(holder)
+    own = next(each for each in members_of(job, members=False) if each.party == "hospital-a")
+    with one_transaction(holder.config.folder.database_file) as tables:
+        record = DatasetRecord(own.name, 2, b"{}", 9, {}, "c" * 64, "", "copy.sealed", NOW, None, False, "patients-members")
+        tables.datasets.add(record)
+        (finding,) = assessment_findings(tables, job, party="hospital-a")
+    assert finding.problem.where == "assessment.members"
+    assert own.name in finding.problem.what
+    assert "the same people" in finding.problem.what
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"not a document", b'{"format":"confide.evidence/1"}'])

@@ -95,6 +95,13 @@ def test_rows_are_counted_by_numbers_and_by_dictionaries_too() -> None:
     assert counted(parquet(pa.array(["a", None, " ", ""])), FileFormat.PARQUET) == 3
 
 
+def test_one_person_in_several_spellings_is_one_as_where_people_are_compared() -> None:
+    spellings = ["anna  m\u00fcller", "ANNA M\u00dcLLER", "Anna Mu\u0308ller ", "\uff21nna M\u00fcller", "bert"]
+    assert counted(parquet(pa.array(spellings)), FileFormat.PARQUET) == 4
+    assert counted(parquet(pa.array(["a", None, "\u00a0", "b"])), FileFormat.PARQUET) == 2
+    assert counted(parquet(pa.array([b"\xff", b"\xff", b"a"])), FileFormat.PARQUET) == 2
+
+
 def test_of_several_identifiers_the_most_equal_one_counts() -> None:
     schema = SCHEMA.replace("  - {name: age", "  - {name: visit, role: identifier}\n  - {name: age")
     assert counted(b"visit,patient,age,ill\n1,anna,40,true\n2,anna,41,true\n", schema=schema) == 2

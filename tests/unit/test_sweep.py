@@ -262,6 +262,7 @@ def test_words_show_figures_front_and_charges_beside_one_another(tmp_path: Path)
     assert "TPR at 1 % FPR" in lines[0]
     assert "membership.lira.tpr_at_1_percent" in end.rows[0].figures
     assert "charged to every owner for all 2 trainings of this sweep, at most: epsilon 4, delta 0.0002." in lines
+    assert "every epsilon: zero-out, for one row, against 1 of 3 owners together." in lines
     described = json.loads(json.dumps(describe_sweep(plan, end, kept_in="here")))
     assert [row["pareto_optimal"] for row in described["rows"]] == [True, False]
     assert described["rows"][0]["utility"][0] == 0.75

@@ -17,7 +17,7 @@ from privacy.preparation.group_edges import group_names, shared_edges
 from privacy.preparation.schema import TableSchema
 from privacy.utility.diagram import diagram_svg, diagram_text
 from privacy.utility.groups import group_figures
-from privacy.utility.opened import Evaluation, figures_of
+from privacy.utility.opened import Evaluation, figures_of, ranking
 from privacy.utility.report import UtilityReport, read_utility_report, utility_report
 from protocols.errors import ConfideError, ErrorCode, Problem
 from protocols.job import JobType, Output, OutputKind
@@ -165,10 +165,14 @@ def test_withheld_rates_are_absent() -> None:
     assert figures_of(Evaluation(100, 5, confusion=np.full((2, 2), -1), roc_auc=math.nan)) == {}
 
 
-def test_area_has_an_interval_where_the_sizes_of_the_classes_are_known() -> None:
+def test_area_has_an_interval_whether_or_not_the_sizes_of_the_classes_are_known() -> None:
     known = figures_of(Evaluation(100, 5, confusion=np.array([[40, 10], [10, 40]]), roc_auc=0.85))["roc_auc"]
     assert known.low < 0.85 < known.high
-    assert figures_of(Evaluation(100, 5, roc_auc=0.85))["roc_auc"] == Figure(0.85, 0.85, 0.85)
+    # Where nothing tells how many rows each class has, it may be 5 of 100, and the interval holds that of every other number.
+    unknown = figures_of(Evaluation(100, 5, roc_auc=0.85))["roc_auc"]
+    few = [ranking(0.85, [(100 - count, count)]) for count in range(5, 96)]
+    assert (unknown.low, unknown.high) == (min(each.low for each in few), max(each.high for each in few))
+    assert unknown.low < ranking(0.85, [(90, 10)]).low < known.low
 
 
 def test_diagram_is_text_and_a_picture() -> None:

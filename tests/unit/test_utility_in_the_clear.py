@@ -38,6 +38,19 @@ def test_calibration_error_is_that_of_tenths() -> None:
     assert clear_figures(logits, labels)["ece"].value == pytest.approx(expected)
 
 
+def test_figures_of_a_model_that_makes_no_mistake_have_intervals() -> None:
+    labels = np.arange(38) % 2
+    found = clear_figures(np.column_stack([np.zeros(38), np.where(labels == 1, 3.0, -3.0)]), labels)
+    assert (found["accuracy"].value, found["roc_auc"].value) == (1.0, 1.0)
+    # 19 pairs of either class, all of them in order: that has a chance of a fortieth at this area.
+    assert found["roc_auc"].low == pytest.approx(0.025 ** (1 / 19), rel=1e-9)
+    # Two tenths of 19 rows, each taken as 20 right ones of 21: 1.96 deviations of the sum of both.
+    reach = 1.959964 * np.sqrt(2 * 19 * (20 / 21) * (1 / 21)) / 38
+    assert found["ece"].high - found["ece"].value == pytest.approx(reach, rel=1e-6)
+    inverted = clear_figures(np.column_stack([np.zeros(38), np.where(labels == 1, -3.0, 3.0)]), labels)["roc_auc"]
+    assert (inverted.value, inverted.low, inverted.high) == pytest.approx((0.0, 0.0, 1 - 0.025 ** (1 / 19)), rel=1e-9)
+
+
 def test_gap_between_groups_is_the_largest_rate_less_the_smallest() -> None:
     logits, labels = some_logits(2)
     groups = np.arange(ROWS) % 3

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 LIFETIME = timedelta(hours=1)
 
 
+class NotEnoughLeft(ConfideError):
+    """An enquiry is for more numbers than are left, as the model's owner says; nothing was debited for it."""
+
+
 @dataclass(frozen=True)
 class Permission:
     """Under which agreement and for which purpose a model is asked; both None if the client is to find them."""
@@ -106,10 +110,15 @@ def open_enquiry(client: Client, evaluator: Evaluator, enquiry: Enquiry) -> Enqu
     """Opens an enquiry; one that is open changes nothing.
 
     Raises:
-        ConfideError: a refusal with all its reasons; NOT_READY: it has ended; BAD_FRAME (the evaluator's fault): it speaks of
-            another enquiry.
+        ConfideError: a refusal with all its reasons, `NotEnoughLeft` if the first of them is a budget; NOT_READY: it has ended;
+            BAD_FRAME (the evaluator's fault): it speaks of another enquiry.
     """
-    state = evaluator.open(client.calls.signed_enquiry(enquiry))
+    try:
+        state = evaluator.open(client.calls.signed_enquiry(enquiry))
+    except ConfideError as error:
+        if error.code is not ErrorCode.BUDGET_EXHAUSTED:
+            raise
+        raise NotEnoughLeft(error.code, error.what, problems=error.problems, remedy=error.remedy, party=error.party) from error
     if state.enquiry_id != enquiry.enquiry_id:
         what = f"{evaluator.party} answers about another enquiry than {enquiry.enquiry_id}"
         raise ConfideError(ErrorCode.BAD_FRAME, what, party=evaluator.party)

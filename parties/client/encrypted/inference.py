@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from parties.client.encrypted.answers import EncryptedAnswers
 from parties.client.encrypted.asking import Answered, activated, ask_blocks, blocks_of, prepared, require_range
-from parties.client.encrypted.enquiring import Permission, enquiring, make_enquiry
+from parties.client.encrypted.enquiring import NotEnoughLeft, Permission, enquiring, make_enquiry
 from parties.client.encrypted.evaluator import Evaluator
 from parties.client.encrypted.keys import QueryKey, make_key
 from parties.client.encrypted.lanes import LaneChoice, choose_lane
@@ -66,6 +66,8 @@ def ask_request(
 ) -> EncryptedAnswers:
     """Asks a prepared request and waits for its answers; a request that one key may not open whole is asked under several.
 
+    Where less is left than the lane debits, the next best that debits less is asked, unless the caller insists on the lane.
+
     Args:
         client: the researcher's.
         evaluator: the party that owns the model.
@@ -88,9 +90,15 @@ def ask_request(
         some = blocks[done : done + (used.openings_left if key is None else len(blocks))]
         now = datetime.now(UTC)
         enquiry = make_enquiry(client, model, used, requests=len(some), permission=permission, now=now)
-        with enquiring(client, evaluator, enquiry, used, sent=lambda sent, total: tell(KEYS, sent, total)):
-            answered = _after(done, len(blocks), tell)
-            parts.append(ask_blocks(evaluator, enquiry.enquiry_id, used, some, answered=answered))
+        try:
+            with enquiring(client, evaluator, enquiry, used, sent=lambda sent, total: tell(KEYS, sent, total)):
+                answered = _after(done, len(blocks), tell)
+                parts.append(ask_blocks(evaluator, enquiry.enquiry_id, used, some, answered=answered))
+        except NotEnoughLeft as error:
+            if done:  # what was answered is debited
+                raise
+            other = _thriftier(request, error, key=key)
+            return ask_request(client, evaluator, other, permission, key=None, index=index, tell=tell)
         enquiries.append(enquiry.enquiry_id)
         done += len(some)
     return EncryptedAnswers(
@@ -104,6 +112,22 @@ def ask_request(
         values=activated(published, np.concatenate(parts)),
         index=index,
     )
+
+
+def _thriftier(request: Request, refused: NotEnoughLeft, *, key: QueryKey | None) -> Request:
+    """Returns a request in a lane that debits less; who insists on another, by its name or its key, is told of it.
+
+    Raises:
+        ConfideError: the refusal; INVALID_ARGUMENT: samples that the lane does not take.
+    """
+    other = request.choice.thriftier()
+    if other is None:
+        raise refused
+    if key is not None or not request.choice.is_free:
+        remedy = f"Ask in the lane {other.lane}, which debits {other.cost.numbers:,} numbers. Else: {refused.remedy}"
+        raise ConfideError(refused.code, refused.what, problems=refused.problems, remedy=remedy, party=refused.party) from refused
+    require_range(request.model.plan(other.lane), request.rows)
+    return replace(request, choice=other)
 
 
 def _after(done: int, total: int, tell: Tell) -> Answered:

@@ -1,5 +1,7 @@
 """Which lane answers a request: the one that is predicted to be done first, with what each lane would take said beside it.
 
+What is left of a grant its owner alone knows. Where it is less than that lane debits, one that debits less is the next choice.
+
 Pure; the predictions are those of the published plans.
 """
 
@@ -13,6 +15,7 @@ from protocols.errors import ConfideError, ErrorCode
 
 BYTES_PER_SECOND = 12.5e6
 """Of the connection to the model's owner, where nothing is known of it: 100 Mbit/s."""
+_AS_ASKED_FOR = "as asked for"
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,19 @@ class LaneChoice:
         """Its name in the published model."""
         return self.cost.lane
 
+    @property
+    def is_free(self) -> bool:
+        """Whether nobody has insisted on the lane."""
+        return self.why != _AS_ASKED_FOR
+
+    def thriftier(self) -> LaneChoice | None:
+        """Returns the choice of the next best lane that debits fewer numbers; None if there is none."""
+        found = next((cost for cost in self.others if cost.numbers < self.cost.numbers), None)
+        if found is None:
+            return None
+        others = tuple(cost for cost in (self.cost, *self.others) if cost is not found)
+        return LaneChoice(found, others, f"the lane {self.lane} debits {self.cost.numbers:,} numbers, more than are left")
+
     def in_words(self) -> str:
         """Says what was chosen, why, and what the others would take."""
         beside = "; ".join(each.in_words() for each in self.others)
@@ -92,7 +108,7 @@ def choose_lane(
     if chosen is None:
         what = f"the model has no lane {wanted[:20]!r}"
         raise ConfideError(ErrorCode.INVALID_ARGUMENT, what, remedy=f"Choose among {', '.join(sorted(plans))}.")
-    return LaneChoice(chosen, tuple(cost for cost in costs if cost is not chosen), "as asked for")
+    return LaneChoice(chosen, tuple(cost for cost in costs if cost is not chosen), _AS_ASKED_FOR)
 
 
 def cost_of(lane: str, plan: EncryptedPlan, num_rows: int, *, keys: bool) -> LaneCost:

@@ -39,7 +39,7 @@ def outside_range(engine: Engine, share: RingArray, limits: RingArray) -> Steps[
     fits = share.shape == limits.shape and share.ndim == 1 and 0 < share.size < _MAX_ELEMENTS
     if not fits or limits.min() < 0 or limits.max() > MAX_LIMIT:
         raise ConfideError(ErrorCode.INTERNAL, "a range check of no vector, or with limits beyond 2^62 - 1")
-    counts = yield from _outside_counts(engine, share, limits)
+    counts = yield from outside_counts(engine, share, limits)
     above_zero = counts.sum(keepdims=True) - engine.public(np.ones(1, np.int64))
     material = engine.deal("sign", (1,), 0, 64, result=MaskedSign)
     opened = yield Opening("values out of range", (above_zero + material.mask,))
@@ -47,11 +47,20 @@ def outside_range(engine: Engine, share: RingArray, limits: RingArray) -> Steps[
     return unpack_bits(packed, 1)
 
 
-def _outside_counts(engine: Engine, share: RingArray, limits: RingArray) -> Steps[RingArray]:
-    """Returns the share of 0 for every element inside, of 1 or 2 for every other.
+def outside_counts(engine: Engine, share: RingArray, limits: RingArray) -> Steps[RingArray]:
+    """Returns this party's share of 0 for every element with |x| <= limit, of 1 or 2 for every other number of the ring.
 
     That is 1 - [x >= -limit] + [x >= limit + 1], with both differences modulo 2^64. Inside, no difference wraps. Outside, if one
     wraps it is the one on the far side of zero, whose bit then adds 1 where it would have been 0.
+
+    Four rounds, 16.5 bytes an element; corrections 72.125 bytes an element.
+
+    Args:
+        engine: this party's engine.
+        share: (count,) int64, secret.
+        limits: (count,) int64, public, 0 to 2^62 - 1.
+
+    Learns: nobody anything; everything opened is uniform.
     """
     material = engine.deal("signs", share.shape, 2, result=MaskedSign)
     opened = yield Opening("range", (share + material.mask,))

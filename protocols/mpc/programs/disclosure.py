@@ -143,11 +143,23 @@ def guard_mean(engine: Engine, mean: RingArray, *, groups: RingArray, min_cell: 
     """
     if min_cell == 1:
         return mean
-    bits = yield from threshold_bits(engine, groups, (1 << VALUE_BITS, min_cell << VALUE_BITS))
-    small_groups = (bits[0] - bits[1]).sum().reshape(1)
-    kept = yield from nonnegative(engine, -small_groups)
+    kept = yield from keep_large_groups(engine, groups, min_cell=min_cell)
     opened = yield from multiply(engine, kept, mean)
     return opened + np.int64(WITHHELD << VALUE_BITS) * (engine.public(np.ones(1, np.int64)) - kept)
+
+
+def keep_large_groups(engine: Engine, groups: RingArray, *, min_cell: int) -> Steps[RingArray]:
+    """Returns whether no group has 1 to `min_cell` - 1 rows, 0 or 1, (1,); eight rounds.
+
+    Args:
+        engine: this party's engine.
+        groups: (groups,) int64 share at 16 fractional bits: rows of each; secret.
+        min_cell: public, from 2.
+
+    Learns: nobody anything; everything opened is uniform.
+    """
+    bits = yield from threshold_bits(engine, groups, (1 << VALUE_BITS, min_cell << VALUE_BITS))
+    return (yield from nonnegative(engine, -(bits[0] - bits[1]).sum().reshape(1)))
 
 
 def keep_exact_count(engine: Engine, count: RingArray, *, num_rows: int, min_cell: int) -> Steps[RingArray]:
@@ -179,53 +191,37 @@ def keep_all_of_table(engine: Engine, table: RingArray, *, num_rows: int, min_ce
     return (yield from multiply(engine, both, is_exact))
 
 
-def guard_parts(
-    engine: Engine, cells: RingArray, *, groups: NDArray[np.int64], gate: Steps[RingArray], min_cell: int
-) -> Steps[RingArray]:
-    """Replaces those of a list of counts by -1 that must not be opened beside the sums of their groups.
-
-    Args:
-        engine: this party's engine.
-        cells: (cells,) int64 share at 16 fractional bits; secret.
-        groups: (groups, cells) of 0 and 1, as for `keep_cells`.
-        gate: gives whether the sums of all groups may be opened, 0 or 1, (1,); if not, no cell may be, since the cells of a group
-            would give away its sum, and that the others'.
-        min_cell: public, from 2.
-
-    Learns: nobody anything; everything opened is uniform.
-    """
-    kept = yield from _keep_parts(engine, cells, groups=groups, gate=gate, min_cell=min_cell)
-    return (yield from _opened_where(engine, kept, cells))
-
-
 def guard_bins(
     engine: Engine, table: RingArray, *, cells: RingArray, groups: NDArray[np.int64], gate: Steps[RingArray], min_cell: int
 ) -> Steps[RingArray]:
-    """Replaces rows of a table by -1 throughout unless both counts that a row stands for may be opened; as `guard_parts`.
+    """Replaces rows of a table by -1 throughout unless both counts that a row stands for may be opened beside their groups' sums.
 
     Args:
         engine: this party's engine.
         table: (bins, columns) int64 share at 16 fractional bits; secret.
         cells: (2 bins,): the one count of every bin, then the other; secret.
         groups: (groups, 2 bins), as for `keep_cells`.
-        gate: as for `guard_parts`.
+        gate: gives whether the sums of all groups may be opened, 0 or 1, (1,); if not, no cell may be, since the cells of a group
+            would give away its sum, and that the others'.
         min_cell: public, from 2.
 
     Learns: nobody anything; everything opened is uniform.
     """
-    kept = yield from _keep_parts(engine, cells, groups=groups, gate=gate, min_cell=min_cell)
-    bins = len(table)
-    both = yield from multiply(engine, kept[:bins], kept[bins:])
-    return (yield from _opened_where(engine, both[:, None], table))
-
-
-def _keep_parts(
-    engine: Engine, cells: RingArray, *, groups: NDArray[np.int64], gate: Steps[RingArray], min_cell: int
-) -> Steps[RingArray]:
     kept, whole = yield from together(keep_cells(engine, cells, groups=groups, min_cell=min_cell), gate)
-    return (yield from multiply(engine, kept, whole))
+    kept, bins = (yield from multiply(engine, kept, whole)), len(table)
+    both = yield from multiply(engine, kept[:bins], kept[bins:])
+    return (yield from opened_where(engine, both[:, None], table))
 
 
-def _opened_where(engine: Engine, kept: RingArray, values: RingArray) -> Steps[RingArray]:
+def opened_where(engine: Engine, kept: RingArray, values: RingArray) -> Steps[RingArray]:
+    """Returns values where they are kept and -1 elsewhere; one round.
+
+    Args:
+        engine: this party's engine.
+        kept: share of 0 or 1, of a shape that broadcasts to that of the values; secret.
+        values: int64 share at 16 fractional bits; secret.
+
+    Learns: nobody anything; everything opened is uniform.
+    """
     opened = yield from multiply(engine, kept, values)
     return opened + np.int64(WITHHELD << VALUE_BITS) * (engine.public(np.ones_like(kept)) - kept)

@@ -9,7 +9,7 @@ from protocols.job import Job
 from protocols.mpc.inputs import shared_rows
 from protocols.mpc.programs.names import OPEN_MODEL as OPEN_MODEL
 from protocols.mpc.programs.optimisers import parameter_of
-from protocols.mpc.tensor import SharedTensor, build_module, crypten, current_engine
+from protocols.mpc.tensor import SharedModule, SharedTensor, build_module, crypten, current_engine
 from protocols.mpc.values import SharedValue
 from protocols.plan.plan import Part, Stage
 from protocols.ring import RingArray
@@ -54,15 +54,35 @@ class HeldModel:
             factors = self._module.prepare(for_session=self._for_session)
         engine.run(SharedValue.open_masked(engine, factors))
 
-    def logits(self, rows: RingArray) -> SharedTensor:
-        """Returns (rows, outputs) of (rows, features) at 16 bits: the input of a final sigmoid or softmax, else the output."""
-        with crypten.no_grad():
-            return self._module(SharedTensor.of(shared_rows(rows, for_session=False)))
+    def block(self, rows: RingArray) -> Block:
+        """Returns rows, a share (rows, features) at 16 bits, with the model's answers to them."""
+        return Block(self._module, shared_rows(rows, for_session=False))
 
-    def outputs(self, rows: RingArray) -> SharedTensor:
-        """Returns (rows, outputs) of (rows, features) at 16 bits: the output of the whole model."""
+
+class Block:
+    """Rows, and what a model makes of them; all that is computed of the rows uses one mask of them.
+
+    Args:
+        module: the model's.
+        rows: (rows, features) at 16 fractional bits, secret.
+
+    Attributes:
+        rows: see the arguments.
+    """
+
+    def __init__(self, module: SharedModule, rows: SharedValue) -> None:
+        self._module = module
+        self.rows = rows
+
+    def logits(self) -> SharedTensor:
+        """Returns (rows, outputs): the input of a final sigmoid or softmax, else the output."""
         with crypten.no_grad():
-            return self._module.outputs(SharedTensor.of(shared_rows(rows, for_session=False)))
+            return self._module(SharedTensor.of(self.rows))
+
+    def outputs(self) -> SharedTensor:
+        """Returns (rows, outputs): the output of the whole model."""
+        with crypten.no_grad():
+            return self._module.outputs(SharedTensor.of(self.rows))
 
 
 class Forward:
@@ -84,23 +104,26 @@ class Forward:
         """Opens every weight matrix masked; biases are added and need no mask."""
         self._model.open()
 
+    def block(self) -> Block:
+        """Returns the engine's current rows, with the model's answers to them."""
+        window = current_engine().window
+        return self._model.block(self._features if window is None else self._features[window.start : window.stop])
+
     def logits(self) -> SharedTensor:
         """Returns (block, outputs) of the engine's current rows: the input of a final sigmoid or softmax, else the output."""
-        return self._model.logits(self._rows())
+        return self.block().logits()
 
     def outputs(self) -> SharedTensor:
         """Returns (block, outputs) of the engine's current rows: the output of the whole model."""
-        return self._model.outputs(self._rows())
-
-    def _rows(self) -> RingArray:
-        window = current_engine().window
-        return self._features if window is None else self._features[window.start : window.stop]
+        return self.block().outputs()
 
 
 def _block_rows(job: Job) -> int:
     widest = max(math.prod(shape) for shape in job.model.shapes.values())
     if any(output.top_k for output in job.outputs):  # all pairs of a row's probabilities are compared
         widest = max(widest, job.label_width * (job.label_width - 1) // 2)
+    if any(output.abstain_beyond != "0" for output in job.outputs):  # both ends of every feature's range are compared
+        widest = max(widest, 2 * job.model.input_features)
     return max(1, min(_MAX_BLOCK_ROWS, _BLOCK_ELEMENTS // widest))
 
 

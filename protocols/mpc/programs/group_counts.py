@@ -11,7 +11,6 @@ from decimal import Decimal
 from fractions import Fraction
 
 import numpy as np
-from numpy.typing import NDArray
 
 from protocols.fixed_point import VALUE_BITS
 from protocols.job import OutputKind, Task
@@ -20,7 +19,7 @@ from protocols.mpc.engine import Engine, Steps, together
 from protocols.mpc.primitives.multiplication import multiply
 from protocols.mpc.primitives.products import product
 from protocols.mpc.primitives.staircase import threshold_bits
-from protocols.mpc.programs.disclosure import guard_parts, keep_all_of_table
+from protocols.mpc.programs.disclosure import keep_all_of_table, keep_large_groups, opened_where
 from protocols.mpc.programs.measures import Block, CountedMeasure, Finished, GuardedMeasure
 from protocols.mpc.programs.predict import predicted_classes
 from protocols.mpc.values import SharedValue, ValueView
@@ -89,22 +88,34 @@ class GroupCounts(GuardedMeasure, CountedMeasure):
         table = self._cells()
         if self._min_cell == 1:
             return {OutputKind.GROUP_CONFUSION: table}
-        whole = table.sum(axis=0)[_TO_TABLE].reshape(2, 2)
-        guarded = yield from guard_parts(
-            engine,
-            table.reshape(-1),
-            groups=_cells_of_one_kind(len(table)),
-            gate=keep_all_of_table(engine, whole, num_rows=len(self._values), min_cell=self._min_cell),
-            min_cell=self._min_cell,
-        )
-        return {OutputKind.GROUP_CONFUSION: guarded.reshape(table.shape)}
+        guarded = yield from guard_groups(engine, table, num_rows=len(self._values), min_cell=self._min_cell)
+        return {OutputKind.GROUP_CONFUSION: guarded}
+
+
+def guard_groups(engine: Engine, table: RingArray, *, num_rows: int, min_cell: int) -> Steps[RingArray]:
+    """Replaces a table of groups by -1 throughout unless all of it may be opened; twelve rounds.
+
+    The confusion table of all rows must be one that may be opened in full, and no cell of a group may be of 1 to `min_cell` - 1
+    rows, so that no group is either. A table with gaps would tell too much: where all but one cell of a small group are shown to
+    be empty, the label and the prediction of whoever is known to be in it are told.
+
+    Args:
+        engine: this party's engine.
+        table: (groups, 4) int64 share at 16 fractional bits; secret.
+        num_rows: of all data sets; public.
+        min_cell: public, from 2.
+
+    Learns: nobody anything; everything opened is uniform.
+    """
+    whole = table.sum(axis=0)[_TO_TABLE].reshape(2, 2)
+    is_whole, are_large = yield from together(
+        keep_all_of_table(engine, whole, num_rows=num_rows, min_cell=min_cell),
+        keep_large_groups(engine, table.reshape(-1), min_cell=min_cell),
+    )
+    kept = yield from multiply(engine, is_whole, are_large)
+    return (yield from opened_where(engine, kept, table))
 
 
 def _predicted(engine: Engine, scores: Term) -> Steps[RingArray]:
     classes = yield from predicted_classes(engine, Task.BINARY, scores)
     return classes.labels.reshape(-1)
-
-
-def _cells_of_one_kind(groups: int) -> NDArray[np.int64]:
-    """The sum of each kind of cell over the groups is a cell of the whole table, which another output may show."""
-    return np.tile(np.eye(CELLS, dtype=np.int64), groups)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
 from protocols.fixed_point import VALUE_BITS
 from protocols.job import Job, Output, OutputKind, Task
-from protocols.mpc.programs.constraints import constrained, noisy_labels, opened_scale_bits
-from protocols.mpc.programs.forward import OPEN_MODEL, Forward
+from protocols.mpc.programs.constraints import constrained, noisy_labels, opened_scale_bits, plain_labels
+from protocols.mpc.programs.forward import OPEN_MODEL, Block, Forward
 from protocols.mpc.programs.noisy import Draw, with_noise, within_range
-from protocols.mpc.programs.predict import plain_term, predicted_classes
+from protocols.mpc.programs.predict import plain_term
 from protocols.mpc.programs.program import Program, Results
 from protocols.mpc.tensor import SharedTensor, crypten, current_engine
 from protocols.mpc.values import SharedValue
@@ -48,9 +48,7 @@ class InferProgram(Program):
             return
         window = current_engine().window
         rows = slice(None) if window is None else slice(window.start, window.stop)
-        self._predicted[rows] = predicted_share(
-            self._job, logits=self._forward.logits, outputs=self._forward.outputs, draw=self._draw
-        )
+        self._predicted[rows] = predicted_share(self._job, self._forward.block(), draw=self._draw)
 
     def results(self) -> Results:
         """Returns labels (rows,) as whole numbers; probabilities, scores, values at 16 bits: (rows,), several (rows, classes).
@@ -77,25 +75,23 @@ def predicted_columns(job: Job) -> int:
     return job.label_width if several else 1
 
 
-def predicted_share(
-    job: Job, *, logits: Callable[[], SharedTensor], outputs: Callable[[], SharedTensor], draw: Draw | None = None
-) -> RingArray:
+def predicted_share(job: Job, block: Block, *, draw: Draw | None = None) -> RingArray:
     """Returns this party's share of what the output's constraint lets out of predictions: (rows, columns) int64.
 
     Args:
         job: the agreed job; its one output says what is predicted.
-        logits: gives the input of the model's final sigmoid or softmax.
-        outputs: gives the output of the whole model.
+        block: samples, and what the model makes of them.
         draw: gives this party's noise, for an output that has some.
 
     Learns: nobody anything; everything opened is uniform.
     """
-    engine, output = current_engine(), job.outputs[0]
+    engine, output, rows = current_engine(), job.outputs[0], block.rows
     if output.kind is OutputKind.LABEL and not output.has_noise and output.abstain_below == "0":
-        return engine.run(predicted_classes(engine, job.task, plain_term(logits()))).labels
+        return engine.run(plain_labels(engine, job.task, plain_term(block.logits()), output, rows))
     if output.kind is OutputKind.SCORE:
-        return engine.run(constrained(engine, logits().settle(VALUE_BITS).share, output))
-    predicted = (outputs() if job.task is Task.REAL else _probabilities(job, logits())).settle(VALUE_BITS).share
+        return engine.run(constrained(engine, block.logits().settle(VALUE_BITS).share, output, rows))
+    given = block.outputs() if job.task is Task.REAL else _probabilities(job, block.logits())
+    predicted = given.settle(VALUE_BITS).share
     if output.has_noise or output.kind is OutputKind.MEAN:
         predicted = engine.run(within_range(engine, predicted, job.task))
     if output.kind is OutputKind.MEAN:
@@ -103,7 +99,7 @@ def predicted_share(
     if output.has_noise:
         predicted = with_noise(job, output, predicted, draw)
     chosen = noisy_labels if output.kind is OutputKind.LABEL else constrained
-    return engine.run(chosen(engine, predicted, output))
+    return engine.run(chosen(engine, predicted, output, rows))
 
 
 def predicted_value(share: RingArray, output: Output) -> SharedValue:

@@ -88,9 +88,7 @@ class ServeProgram(Program):
         block, self._block = self._block, None
         if block is None:
             raise ConfideError(ErrorCode.INTERNAL, "a block of rows is answered once")
-        self._predicted = predicted_share(
-            self._job, logits=lambda: self._model.logits(block), outputs=lambda: self._model.outputs(block), draw=self._draw
-        )
+        self._predicted = predicted_share(self._job, self._model.block(block), draw=self._draw)
 
     def results(self) -> Results:
         """Returns the predictions of the last block, in the form of an inference's."""

@@ -1,0 +1,42 @@
+"""Audits by canaries that a party knows: its own, and those that the other owners of the rows have told it."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from governance.canary_audit import CanaryAudit, read_canary_audit
+from governance.documents import DocumentKind, SignedDocument
+from parties.storage.database import Tables
+from protocols.job import Job
+from protocols.private_job_checks import contributors
+
+
+def told_audits(tables: Tables, job: Job, *, party: str) -> tuple[SignedDocument, ...]:
+    """Returns the audit of each owner that has told one, by owner.
+
+    An owner that told several has the worst that it told: what was said is not taken back.
+
+    Args:
+        tables: of the transaction; nothing is written.
+        job: a private training.
+        party: this party.
+    """
+    owners = set(contributors(job))
+    told = tables.statements.own(DocumentKind.CANARY_AUDIT, party=party) if party in owners else ()
+    told += tables.statements.heard(DocumentKind.CANARY_AUDIT, by=owners - {party})
+    named = job.job_id.encode()
+    worst: dict[str, tuple[CanaryAudit, SignedDocument]] = {}
+    for signed in told:
+        if named not in signed.body:
+            continue
+        audit = read_canary_audit(signed.document)
+        if audit.job != job.job_id:
+            continue
+        known = worst.get(audit.owner)
+        if known is None or _order(audit, signed) > _order(*known):
+            worst[audit.owner] = (audit, signed)
+    return tuple(signed for _, (_, signed) in sorted(worst.items()))
+
+
+def _order(audit: CanaryAudit, signed: SignedDocument) -> tuple[Decimal, bytes]:
+    return Decimal(audit.epsilon), signed.body  # the same at every party, in whatever order they arrived
