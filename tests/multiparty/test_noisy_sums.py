@@ -30,9 +30,9 @@ NOMINAL, BATCH, CANARIES = 420, 105, 48
 TRAINING = TrainingRequest(epochs=40, batch_size=BATCH, learning_rate="2")
 LONG = TrainingRequest(epochs=1000, batch_size=BATCH, learning_rate="0.01")
 TERMS = private_terms(nominal_rows=NOMINAL, canaries=CANARIES, noise_multiplier="1", epsilon="20", delta="0.0001")
-# Of the rows held out. The same training in the clear, with noise of sqrt(3 / 2), is right on 0.955 of them over 200 seeds, and
-# at the worst on 0.909.
-LEAST_ACCURACY = 0.85
+# Of the 106 rows held out. With the canaries of three owners among its rows the training was right on 0.88 of them in 24 runs,
+# with a deviation of 0.02; so this is six deviations away, and well above the 0.63 of always the same answer.
+LEAST_ACCURACY = 0.75
 
 
 def private(prepared: PreparedJob, privacy: PrivateTraining) -> PreparedJob:
