@@ -20,7 +20,7 @@ from governance.identity.fields import fields_of
 from governance.identity.keys import SigningKey
 from governance.identity.names import check_id
 from governance.statement import verify_statement
-from privacy.audit.one_run import MAX_EPSILON, MIN_CANARIES
+from privacy.audit.terms import MAX_EPSILON, MIN_CANARIES
 from protocols.canonical import Document, parse_canonical
 from protocols.errors import Problem
 from protocols.job_fields import check_decimal, check_hex

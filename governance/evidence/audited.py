@@ -15,7 +15,7 @@ from governance.evidence.facts import TrainingEvidence
 from governance.evidence.reasons import Reason, ReasonCode, blocked
 from governance.identity.directory import Directory
 from governance.policy.release import ReleaseClass
-from privacy.audit.one_run import CONFIDENCE
+from privacy.audit.terms import CONFIDENCE
 from protocols.errors import ConfideError
 from protocols.private_training import Mechanism
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from privacy.accounting.statement import NO_GUARANTEE, protected_by_each_in_words
-from privacy.audit.one_run import MIN_CANARIES
+from privacy.audit.terms import MIN_CANARIES
 from privacy.figures import Figure, Figures
 from protocols.private_training import Mechanism
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from privacy.audit.one_run import MIN_CANARIES
+from privacy.audit.terms import MIN_CANARIES
 from protocols.errors import Problem
 from protocols.job_fields import ID_PATTERN
 from protocols.private_training import Unit

@@ -114,6 +114,8 @@ def _model(
     from parties.config import load_party_config
 
     manifest, weights, schema = files
+    if folder is None and purpose is not None:
+        raise typer.BadParameter("--purpose is for what released weights are licensed: name their folder, or leave it out")
     if folder is not None:
         if files != (None, None, None) or named is not None:
             raise typer.BadParameter("a folder of released weights says itself what they are: leave out the other options")
@@ -126,7 +128,10 @@ def _model(
 
 
 def _verdict(figures: Figures) -> str:
-    telling = [name for name, chance in _BY_CHANCE.items() if name in figures and figures[name].low > chance]
+    from privacy.risk.report import FALSE_ALARMS
+
+    rates = {f"membership.{of}.{name}": share for of in ("lira", "rmia") for name, share in FALSE_ALARMS.items()}
+    telling = [name for name, chance in (_BY_CHANCE | rates).items() if name in figures and figures[name].low > chance]
     if telling:
         return f"The model tells of its rows: the whole interval of {', '.join(telling)} lies above chance."
     return "No figure lies above chance with its whole interval. Another attack may find more."

@@ -14,7 +14,7 @@ from governance.audit.entries import EntryKind
 from governance.canary_audit import CanaryAudit, sign_canary_audit
 from parties.model_registry import Holder
 from parties.storage.database import Tables
-from privacy.audit.one_run import MIN_CANARIES
+from privacy.audit.terms import MIN_CANARIES
 from protocols.errors import ConfideError, ErrorCode
 from protocols.job import Job
 from protocols.job_fields import check_decimal

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from privacy.audit.terms import MIN_CANARIES
 from protocols.job import Job
 from protocols.mpc.noise_design import private_terms
 from protocols.mpc.noisy_sums_contribution import CanaryScores
-
-MIN_CANARIES = 8  # of one owner; fewer show nothing at any confidence worth having
 
 
 def canary_audit(job: Job, found: CanaryScores | None) -> dict[str, str | int] | None:

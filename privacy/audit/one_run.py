@@ -33,11 +33,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from privacy.audit.terms import CONFIDENCE, MAX_EPSILON, MIN_CANARIES
 from protocols.errors import ConfideError, ErrorCode
 
-CONFIDENCE = 0.999
-MAX_EPSILON = 64.0
-MIN_CANARIES = 8
 _SHARES = (1, 2, 4, 8, 16, 32)  # of the canaries, one in so many is guessed
 _STEPS_PER_UNIT = 10_000
 

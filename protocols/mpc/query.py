@@ -135,7 +135,7 @@ def _without_answer(values: NDArray[np.float64], output: Output) -> NDArray[np.b
     """Returns which samples have no answer: its mark throughout, where the output may say so."""
     if values.ndim == 0 or not output.abstains:
         return np.zeros(len(values) if values.ndim else 1, np.bool_)
-    untold: NDArray[np.bool_] = (values.reshape(len(values), -1) == no_answer(output.kind)).all(axis=1)
+    untold: NDArray[np.bool_] = (values.reshape(len(values), -1) == no_answer(output)).all(axis=1)
     return untold
 
 

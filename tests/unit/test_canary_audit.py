@@ -115,6 +115,8 @@ def test_party_knows_its_own_audit_and_those_that_owners_told(tmp_path: Path) ->
         tables.statements.hear(an_audit("beta", "0.5"), now=NOW)
         tables.statements.hear(an_audit("beta", "9", job="77" * 16), now=NOW)  # of another training
         tables.statements.hear(an_audit("gamma", "9"), now=NOW)  # has no rows in it
+        tables.statements.hear(an_audit("beta", "9", canaries=199), now=NOW)  # of other canaries than the job's
+        tables.statements.hear(an_audit("beta", "9", confidence="0.99"), now=NOW)
         tables.statements.say(an_audit("alpha", "0.25"), now=NOW)
 
     assert known(tmp_path, "alpha", told) == [("alpha", "0.25"), ("beta", "0.5")]

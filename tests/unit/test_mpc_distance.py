@@ -205,6 +205,7 @@ def answers(world: World, job: Job) -> np.ndarray:
         (Task.CLASSES, KIND.SCORE, {}),
         (Task.REAL, KIND.VALUE, {}),
         (Task.REAL, KIND.VALUE, {"noise": "0.1", "noise_colluders": 1}),
+        (Task.BINARY, KIND.PROBABILITY, {"noise": "0.5", "noise_colluders": 1, "decimals": 0}),
     ],
 )
 def test_session_answers_near_samples_as_ever_and_others_not_at_all(
@@ -232,6 +233,13 @@ def test_session_answers_near_samples_as_ever_and_others_not_at_all(
     assert not untold[near].all()
     tolerance = 4e-3 + 10.0 ** -(output.decimals if output.decimals is not None else 9)
     np.testing.assert_allclose(found[near].astype(float), expected.astype(float), atol=tolerance, rtol=0)
+
+
+def test_noise_makes_no_answer_look_like_none() -> None:
+    output = an_output(KIND.PROBABILITY, noise="0.5", noise_colluders=1, decimals=0)
+    numbers = np.array([-1, 0, 1, -(2**20)])
+    found = combine_output([numbers - 5, np.full(4, 5)], output=output, scale_bits=0)
+    np.testing.assert_array_equal(found, [0.0, 0.0, 1.0, np.nan])
 
 
 def test_what_leaves_of_a_far_sample_does_not_depend_on_it() -> None:

@@ -9,7 +9,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import binom  # type: ignore[import-untyped]
 
-from privacy.audit.one_run import CONFIDENCE, epsilon_lower_bound, is_refuted
+from privacy.audit.one_run import epsilon_lower_bound, is_refuted
+from privacy.audit.terms import CONFIDENCE
 from protocols.errors import ConfideError, ErrorCode
 from tests.support.canary_faults import Fault, SimulatedTraining, simulated_scores
 

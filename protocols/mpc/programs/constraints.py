@@ -188,7 +188,7 @@ def _answered_from(output: Output) -> int:
 
 def _put_out(engine: Engine, told: RingArray, answered: RingArray, output: Output) -> Steps[RingArray]:
     factor = 10**output.decimals if output.decimals is not None else 1 << opened_scale_bits(output)
-    marked = -no_answer(output.kind) * factor * _ones(engine, told)
+    marked = -no_answer(output) * factor * _ones(engine, told)
     kept: RingArray = (yield from multiply(engine, told + marked, np.broadcast_to(answered, told.shape).copy())) - marked
     return kept
 
